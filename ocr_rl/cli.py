@@ -1,0 +1,220 @@
+"""`ocr-rl`: thin verbs. Imports stand inside functions, so that --help is quick and needs no torch.
+
+Wrong input from outside is one sentence on stderr and exit code 2, never a traceback.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ocr_rl.contract import UserError
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    parser = _parser()
+    args = parser.parse_args(argv)
+    try:
+        return args.run(args) or 0
+    except UserError as error:
+        print(f"ocr-rl: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("ocr-rl: interrupted; what was saved can be gone on from with --resume", file=sys.stderr)
+        return 130
+
+
+def _train(args: argparse.Namespace) -> None:
+    from ocr_rl.config import load_recipe
+    from ocr_rl.train import train
+
+    recipe = load_recipe(args.recipe, args.set)
+    out = args.out or Path("runs") / Path(args.recipe).stem
+    trained = train(recipe, out, go_on=args.resume)
+    print(f"policy: {trained}")
+    _show_reports(out)
+
+
+def _show_reports(out: Path) -> None:
+    for report in sorted((out / "report").glob("*/report.md")):
+        print(report.read_text(encoding="utf-8"))
+        print(f"with pages side by side: {report.with_suffix('.html')}\n")
+
+
+def _demo(args: argparse.Namespace) -> None:
+    from ocr_rl.config import load_recipe
+    from ocr_rl.train import train
+
+    trained = train(load_recipe("nano_grpo", [f"seed={args.seed}", *(args.set or [])]), args.out, go_on=args.resume)
+    _show_reports(args.out)
+    print(f"the trained policy: {trained}")
+
+
+def _transcribe(args: argparse.Namespace) -> int:
+    from ocr_rl.evaluate.serve import transcribe_files
+
+    refused = transcribe_files(args.pdfs, model=args.model, engine=args.engine, out=args.out, longest_px=args.longest_px)
+    for error in refused:
+        print(f"refused: {error}", file=sys.stderr)
+    return 1 if refused else 0
+
+
+def _pages_synth(args: argparse.Namespace) -> None:
+    from tqdm import tqdm
+
+    from ocr_rl.pages.synth.compose import KINDS
+    from ocr_rl.pages.synth.make import make_dataset
+
+    if args.kind not in KINDS:
+        raise UserError(f"--kind {args.kind}: there is no such kind of page; known are {', '.join(KINDS)}.")
+    made = make_dataset(
+        args.kind, n=args.n, seed=args.seed, out=args.out, pages_per_document=args.pages_per_document, workers=args.workers
+    )
+    with tqdm(total=args.n, desc="typesetting", unit="page") as bar:
+        for done in made:
+            bar.update(done - bar.n)
+        rate = bar.n / max(1e-9, bar.format_dict["elapsed"])
+    print(f"{args.n} pages in {args.out}, {60 * rate:,.0f} a minute")
+
+
+def _pages_check(args: argparse.Namespace) -> int:
+    from ocr_rl.pages.dataset import check_dataset, load_dataset
+
+    faults = check_dataset(args.dir)
+    for fault in faults:
+        print(fault)
+    if faults:
+        print(f"{len(faults)} faults", file=sys.stderr)
+        return 2
+    pages = load_dataset(args.dir)
+    print(f"{len(pages)} pages, {sum(len(page.checks) for page in pages)} tests, no fault")
+    return 0
+
+
+def _pages_render(args: argparse.Namespace) -> int:
+    from ocr_rl.pages.raster import render_folder
+
+    written, refused = render_folder(args.pdfs, args.out, args.longest_px, args.workers)
+    for error in refused:
+        print(f"refused: {error}", file=sys.stderr)
+    print(f"{len(written)} pages written to {args.out}, {len(refused)} refused")
+    return 1 if refused else 0
+
+
+def _score(args: argparse.Namespace) -> None:
+    from ocr_rl.evaluate.score import score_file
+
+    for line in score_file(args.file, args.data, args.reward, page=args.page):
+        print(line)
+
+
+def _bench(args: argparse.Namespace) -> None:
+    from ocr_rl.evaluate.bench import bench
+
+    print(bench(args.data, candidates=args.candidate, models=args.model, out=args.out, reading=args.reading))
+
+
+def _plugins(args: argparse.Namespace) -> None:
+    from ocr_rl.plugins import installed
+
+    for group in ("ocr_rl.rewards", "ocr_rl.benchmarks", "ocr_rl.engines"):
+        found = installed(group)
+        if found:
+            print(f"{group}")
+        for plugin in found:
+            options = ", ".join(f"{name}={default}" for name, default in plugin.options.items())
+            print(f"  {plugin.name} ({plugin.version})  {plugin.help}" + (f"  [{options}]" if options else ""))
+
+
+def _doctor(args: argparse.Namespace) -> int:
+    from ocr_rl.doctor import GAP_LIMIT, examine, parity
+
+    findings = examine()
+    for finding in findings:
+        print(f"{'!!' if finding.remedy else 'ok'}  {finding.name}: {finding.value}")
+        if finding.remedy:
+            print(f"      -> {finding.remedy}")
+    if args.parity is None:
+        return 1 if any(finding.remedy for finding in findings) else 0
+    gap = parity(args.parity)
+    good = gap.largest <= GAP_LIMIT
+    print(
+        f"{'ok' if good else '!!'}  parity: largest gap between sampler and learner {gap.largest:.1e} nats "
+        f"(mean {gap.mean:.1e}) over {gap.tokens} tokens, limit {GAP_LIMIT:.0e}"
+    )
+    return 0 if good else 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="ocr-rl", description="Teach vision-language models to read documents.")
+    verbs = parser.add_subparsers(required=True, metavar="verb")
+
+    train = verbs.add_parser("train", help="train as a recipe says (SFT or GRPO)")
+    train.add_argument("recipe", help="a TOML file, or the name of a shipped recipe")
+    train.add_argument("--set", action="append", metavar="KEY=VALUE", help="override a setting, e.g. optim.lr=1e-6")
+    train.add_argument("--out", type=Path, help="run directory (default runs/<recipe>)")
+    train.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    train.set_defaults(run=_train)
+
+    demo = verbs.add_parser("demo", help="GRPO on a new kind of page, before and after (minutes on two cores)")
+    demo.add_argument("--out", type=Path, default=Path("runs/demo"))
+    demo.add_argument("--seed", type=int, default=0)
+    demo.add_argument("--set", action="append", metavar="KEY=VALUE", help="override a setting of recipe nano_grpo")
+    demo.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    demo.set_defaults(run=_demo)
+
+    transcribe = verbs.add_parser("transcribe", help="PDFs to Markdown")
+    transcribe.add_argument("pdfs", type=Path, nargs="+")
+    transcribe.add_argument("--model", default="nano", help="a folder or hub name (default: the embedded policy)")
+    transcribe.add_argument("--engine", choices=("vllm", "transformers"), default="vllm")
+    transcribe.add_argument("--out", type=Path, help="folder for <stem>.md files (default: print)")
+    transcribe.add_argument("--longest-px", type=int)
+    transcribe.set_defaults(run=_transcribe)
+
+    pages = verbs.add_parser("pages", help="make, check and draw pages").add_subparsers(required=True, metavar="what")
+    synth = pages.add_parser("synth", help="typeset pages with references and unit tests")
+    synth.add_argument("--n", type=int, default=100)
+    synth.add_argument("--seed", type=int, default=0)
+    synth.add_argument("--kind", default="report")
+    synth.add_argument("--pages-per-document", type=int, default=1)
+    synth.add_argument("--workers", type=int, default=2)
+    synth.add_argument("--out", type=Path, required=True)
+    synth.set_defaults(run=_pages_synth)
+    check = pages.add_parser("check", help="validate a dataset folder, one line per fault")
+    check.add_argument("dir", type=Path)
+    check.set_defaults(run=_pages_check)
+    render = pages.add_parser("render", help="pages as PNG images")
+    render.add_argument("pdfs", type=Path, nargs="+")
+    render.add_argument("--out", type=Path, required=True)
+    render.add_argument("--longest-px", type=int, default=1288)
+    render.add_argument("--workers", type=int, default=2)
+    render.set_defaults(run=_pages_render)
+
+    score = verbs.add_parser("score", help="score a Markdown transcript of a page")
+    score.add_argument("file", type=Path)
+    score.add_argument("--data", type=Path, required=True, help="dataset folder the page is in")
+    score.add_argument("--page", help="PDF and page, as in invoice.pdf:2 (default: by the file's name)")
+    score.add_argument("--reward", action="append", help="a plug-in or my_file.py:MyReward (default: all that apply)")
+    score.set_defaults(run=_score)
+
+    bench = verbs.add_parser("bench", help="unit tests of transcripts and policies, with a report")
+    bench.add_argument("data", type=Path)
+    bench.add_argument("--candidate", type=Path, action="append", default=[], help="folder of Markdown files")
+    bench.add_argument("--model", action="append", default=[], help="a policy to transcribe with")
+    bench.add_argument("--reading", choices=("compatible", "strict"), default="compatible")
+    bench.add_argument("--out", type=Path, default=Path("runs/bench"))
+    bench.set_defaults(run=_bench)
+
+    plugins = verbs.add_parser("plugins", help="installed plug-ins with version, options and one-line help")
+    plugins.set_defaults(run=_plugins)
+
+    doctor = verbs.add_parser("doctor", help="what is installed, what will be used, what is wrong")
+    doctor.add_argument("--parity", metavar="MODEL", help="measure the sampler/learner gap of a model")
+    doctor.set_defaults(run=_doctor)
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,279 @@
+"""Recipes: TOML files checked by pydantic. Unknown keys are errors; nothing here imports torch.
+
+A recipe has exactly one of the sections `[sft]`, `[grpo]`: that section is the algorithm. Knows nothing about how
+anything is done.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from ocr_rl.contract import UserError
+
+Positive = Annotated[int, Field(gt=0)]
+Share = Annotated[float, Field(ge=0, le=1)]
+BelowOne = Annotated[float, Field(ge=0, lt=1)]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PageSource(Section):
+    """Pages from a dataset folder, or synthetic ones made on the spot (written below the run directory)."""
+
+    dir: Path | None = None
+    synth: str | None = None
+    """A kind of `ocr-rl pages synth`, with n, seed and pages_per_document."""
+    n: Positive = 1000
+    seed: int = 0
+    pages_per_document: Positive = 64
+    limit: Positive | None = None
+    """Use only the first pages, after a shuffle by `seed`."""
+
+    @model_validator(mode="after")
+    def _one(self) -> PageSource:
+        if (self.dir is None) == (self.synth is None):
+            raise ValueError("give exactly one of dir (a dataset folder) and synth (a kind of synthetic page)")
+        return self
+
+
+class Policy(Section):
+    """Which model, and how it is trained."""
+
+    path: str | None = None
+    """A folder or hub name of a Qwen2.5-VL; "nano" is the policy that ships with this package."""
+    fresh: Literal["nano"] | None = None
+    """Start from random weights in this shape instead."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the weights. bfloat16 weights have no float32 master copy: for LoRA, or where memory asks for it."""
+    autocast: bool = False
+    """Compute in bfloat16 over float32 weights."""
+    lora_rank: int = Field(default=0, ge=0)
+    """0 trains all weights; otherwise adapters of this rank (merged on the way to the sampler and when saved)."""
+    freeze_vision: bool = False
+    gradient_checkpointing: bool = False
+    trust_remote_code: bool = False
+    longest_px: Annotated[int, Field(gt=0, le=8192)] | None = None
+    """Longest side of the page image; None: what the model's folder says (ocr_rl.json), 1288 otherwise."""
+    instruction: str | None = None
+    """Text before the page image; None likewise."""
+    max_tokens: Positive | None = None
+    """Longest transcript when the policy is used; None likewise, 4096 otherwise."""
+    max_prompt_tokens: Positive = 4096
+
+    @model_validator(mode="after")
+    def _one(self) -> Policy:
+        if (self.path is None) == (self.fresh is None):
+            raise ValueError("give exactly one of path (a model) and fresh (a shape with random weights)")
+        return self
+
+
+class Optim(Section):
+    name: Literal["adamw", "muon"] = "adamw"
+    """muon: Muon for all two-dimensional weights but embeddings, AdamW for the rest."""
+    lr: float = Field(default=2e-6, gt=0)
+    adam_lr: float | None = Field(default=None, gt=0)
+    """With muon: the rate of the AdamW part."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.98)
+    warmup: int = Field(default=0, ge=0)
+    """Steps of linear warm-up."""
+    cooldown: Share = 0.0
+    """Last share of the steps, over which the rate falls linearly to `final`."""
+    final: Share = 0.05
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    micro_tokens: Positive = 16384
+    """Tokens (prompts and completions, padding included) computed at once; changes memory, never the result."""
+
+
+class Sampling(Section):
+    engine: Literal["vllm", "transformers"] = "vllm"
+    temperature: float = Field(default=1.0, ge=0.01, le=10)
+    max_tokens: Positive = 4096
+    max_model_len: Positive = 8192
+    max_num_seqs: Positive = 256
+
+
+class Stage(Section):
+    """One lesson of a curriculum."""
+
+    pages: PageSource
+    steps: Positive
+    pages_per_step: Positive
+
+
+class Sft(Section):
+    stages: tuple[Stage, ...] = Field(min_length=1)
+    front_matter: bool = True
+    """Teach olmOCR's output format (YAML front matter before the Markdown)."""
+
+    @property
+    def steps(self) -> int:
+        return sum(stage.steps for stage in self.stages)
+
+
+class RewardChoice(Section):
+    name: str
+    """An installed plug-in (`ocr-rl plugins`) or "my_file.py:MyReward"."""
+    weight: float = Field(default=1.0, gt=0)
+    options: dict[str, Any] = {}
+
+
+class Grpo(Section):
+    """Shao et al. 2024 (arXiv 2402.03300) and the variants of METHODS."""
+
+    pages: PageSource
+    steps: Positive
+    pages_per_step: Positive = 8
+    samples_per_page: int = Field(default=8, ge=2)
+    minibatches: Positive = 1
+    """Optimiser updates per rollout; more than one makes the ratio differ from 1."""
+    rewards: tuple[RewardChoice, ...] = Field(min_length=1)
+    ratio: Literal["token", "sequence", "geometric"] = "token"
+    aggregation: Literal["grpo", "dapo", "dr_grpo"] = "grpo"
+    advantage: Literal["group_std", "batch_std", "none", "leave_one_out", "gdpo"] = "group_std"
+    """How rewards become advantages (`ocr_rl.rollout.advantage`)."""
+    epsilon: float = Field(default=0.2, gt=0)
+    epsilon_high: float | None = Field(default=None, gt=0)
+    beta: float = Field(default=0.0, ge=0)
+    """Weight of the KL to the starting policy (k3)."""
+    importance_cap: float = Field(default=2.0, gt=0)
+    """Truncated importance correction between sampler and learner, per token."""
+    refills: int = Field(default=1, ge=0)
+    """How many more rollouts a step may ask for to replace groups without signal."""
+    mask_unfinished: bool = False
+    """Leave samples that hit max_tokens out of the loss."""
+
+
+class Evaluation(Section):
+    sets: dict[str, PageSource] = Field(min_length=1)
+    """Held-out pages by name; the first set is the one that curves and the last line speak of."""
+    every: int = Field(default=0, ge=0)
+    """Steps between evaluations; 0: only before and after."""
+    max_tokens: Positive = 4096
+
+    @property
+    def first(self) -> PageSource:
+        return next(iter(self.sets.values()))
+
+
+class Recipe(Section):
+    seed: int = 0
+    policy: Policy
+    optim: Optim = Optim()
+    sampling: Sampling = Sampling()
+    sft: Sft | None = None
+    grpo: Grpo | None = None
+    evaluation: Evaluation | None = None
+    save_every: Positive = 100
+    keep: Positive = 2
+    """Checkpoints kept besides the best."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Recipe:
+        if (self.sft is None) == (self.grpo is None):
+            raise ValueError("give exactly one of the sections [sft] and [grpo]")
+        return self
+
+    @property
+    def steps(self) -> int:
+        algorithm = self.sft or self.grpo
+        assert algorithm is not None
+        return algorithm.steps
+
+
+def shipped_recipes() -> dict[str, Path]:
+    folder = Path(str(files("ocr_rl") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
+    """A recipe by file path or by the name of a shipped one, with `section.key=value` overrides (TOML values)."""
+    path = Path(name)
+    if not path.suffix and not path.exists():
+        shipped = shipped_recipes()
+        if name not in shipped:
+            close = difflib.get_close_matches(name, shipped, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"shipped are {', '.join(shipped)}."
+            raise UserError(f"No recipe named {name!r}: {hint}")
+        path = shipped[name]
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UserError(f"Recipe {path}: there is no such file.") from None
+    except OSError as error:
+        raise UserError(f"Recipe {path}: cannot be read ({error.strerror}).") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"Recipe {path}: not valid TOML: {error}.") from None
+    for override in overrides or []:
+        _override(data, override)
+    try:
+        return Recipe.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"Recipe {path}: {_explain(error)}") from None
+
+
+def _override(data: dict[str, Any], override: str) -> None:
+    key, equals, text = override.partition("=")
+    if not equals or not key.strip():
+        raise UserError(f"--set {override!r}: write it as section.key=value.")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text  # a bare word is a string
+    *parents, last = key.strip().split(".")
+    here: Any = data
+    for part in parents:
+        if isinstance(here, list):
+            here = _element(here, part, override)
+        else:
+            here = here.setdefault(part, {})
+        if not isinstance(here, dict | list):
+            raise UserError(f"--set {override!r}: {part} is a value, not a section.")
+    if isinstance(here, list):
+        raise UserError(f"--set {override!r}: {'.'.join(parents)} is a list; name an element, as in {parents[-1]}.0.")
+    here[last] = value
+
+
+def _element(items: list[Any], part: str, override: str) -> Any:
+    if not part.isdigit():
+        raise UserError(f"--set {override!r}: {part} stands for a list's element; name an element by its number, from 0.")
+    if int(part) >= len(items):
+        raise UserError(f"--set {override!r}: there is no element {part}, the list has {len(items)}.")
+    return items[int(part)]
+
+
+def _explain(error: ValidationError) -> str:
+    """The first fault as one sentence: where, what, and the nearest known key."""
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "recipe"
+    if first["type"] == "extra_forbidden":
+        known = _fields_at(first["loc"][:-1])
+        close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
+        hint = f"did you mean {close[0]}?" if close else f"known here are {', '.join(known)}."
+        return f"unknown key {where}: {hint}"
+    message = f"{where}: {first['msg'].removeprefix('Value error, ')}"
+    got = first.get("input")
+    return f"{message}." if isinstance(got, dict) else f"{message} (got {str(got)[:80]})."
+
+
+def _fields_at(loc: tuple[int | str, ...]) -> list[str]:
+    section: Any = Recipe
+    for part in loc:
+        if isinstance(part, str):
+            section = _section_of(section.model_fields[part].annotation)
+    return list(section.model_fields)
+
+
+def _section_of(annotation: Any) -> Any:
+    """The section class inside an annotation such as `Sft | None` or `tuple[Stage, ...]`."""
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return annotation
+    return next((found for arg in getattr(annotation, "__args__", ()) if (found := _section_of(arg))), None)

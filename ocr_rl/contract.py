@@ -1,0 +1,109 @@
+"""The nouns that plug-ins see: Page, Check, Verdict, Transcript, Score, Reward.
+
+Standard library only. This file knows nothing about PDFs, models or files on disk; a reward package may
+depend on it alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import wraps
+from pathlib import Path
+from typing import Any, Literal, Protocol, runtime_checkable
+
+Finish = Literal["stop", "length", "abort"]
+
+
+class UserError(Exception):
+    """Wrong input from outside. The message is one sentence that names the file, the field and the way out.
+
+    The command line prints it without a traceback and exits with code 2.
+    """
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """What one check says of one transcript; `why` is for people (what was looked for, the closest found)."""
+
+    passed: bool
+    why: str = ""
+
+
+class Check(Protocol):
+    """One unit test of a page. `ocr_rl.text.checks` implements the eight olmOCR-Bench types."""
+
+    @property
+    def id(self) -> str: ...
+    @property
+    def type(self) -> str: ...
+    def run(self, prepared: Any, reading: "Reading") -> Verdict:
+        """Judge a transcript prepared by `ocr_rl.text.checks.prepare`."""
+        ...
+
+
+# compatible: the public olmOCR-Bench's verdicts, quirks included; strict: without the holes a policy would learn.
+Reading = Literal["compatible", "strict"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """One page of one PDF, with whatever is known about its true content."""
+
+    id: str  # "<first 8 hex digits of the document's sha256>:p3"
+    pdf: Path
+    number: int  # 1-based
+    reference: str | None = None  # the true transcript without front matter (Markdown, HTML tables, LaTeX)
+    checks: Sequence[Check] = ()
+    tags: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Transcript:
+    """All that a reward may see of one sample."""
+
+    raw: str  # as the policy wrote it
+    body: str  # front matter taken off
+    finish: Finish  # "stop" iff the policy ended by itself (EOS)
+    num_tokens: int
+
+    def __post_init__(self) -> None:
+        if self.num_tokens < 0:
+            raise ValueError(f"num_tokens must not be negative, got {self.num_tokens}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Score:
+    """A reward's answer for one transcript.
+
+    `value` lies in [0, 1]; None says that this reward does not apply to this *page* (then it is None for the
+    whole group). `parts` are the pieces that the value was made of, `why` is one line for people.
+    """
+
+    value: float | None
+    parts: Mapping[str, float] = field(default_factory=dict)
+    why: str = ""
+
+
+@runtime_checkable
+class Reward(Protocol):
+    """A reward plug-in: a frozen dataclass whose fields are its options.
+
+    It sees the whole group of sibling transcripts of one page (medoid and diversity need that) and returns one
+    score per transcript, in order. Pure, picklable, deterministic, no network. Malformed model output is a low
+    score; an exception is a fault of the grader and is counted as such, never as 0.
+    """
+
+    def __call__(self, page: Page, group: Sequence[Transcript]) -> Sequence[Score]: ...
+
+
+def per_transcript(
+    judge: Callable[[Any, Page, Transcript], Score],
+) -> Callable[[Any, Page, Sequence[Transcript]], Sequence[Score]]:
+    """Lift a method `(self, page, transcript) -> Score` to the group signature of `Reward`."""
+
+    @wraps(judge)
+    def over_group(self: Any, page: Page, group: Sequence[Transcript]) -> Sequence[Score]:
+        return [judge(self, page, transcript) for transcript in group]
+
+    return over_group

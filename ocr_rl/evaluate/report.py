@@ -1,0 +1,232 @@
+"""Graded rows -> report.json (all of them), report.md (tables) and one self-contained report.html.
+
+The page opens from disk, needs no network and trusts nothing: every text is escaped, characters that could disturb the
+layout are made visible, and a Content-Security-Policy admits only the style sheet and script that ship beside this
+file, by their hashes. This file knows nothing about models, engines or how transcripts were made.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from functools import cache
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, StrictUndefined, Template
+from markupsafe import Markup
+from PIL import Image
+
+from ocr_rl.contract import Page, UserError
+from ocr_rl.evaluate.grade import METRICS, ClusterBy, Comparison, Graded, Summary, compare, from_json, summary, to_json
+from ocr_rl.evaluate.stats import BenchmarkScore
+from ocr_rl.evaluate.tables import (
+    amount,
+    benchmark_table,
+    cell,
+    change_table,
+    p_value,
+    percent,
+    signed,
+    summary_table,
+    type_table,
+    verdict,
+    visible,
+)
+from ocr_rl.evaluate.view import card, charts
+
+Candidates = Mapping[str, Sequence[Graded]]
+_SHOWN_WHY = 400  # characters of a reason, in the HTML page
+
+
+def write_report(
+    out: Path,
+    *,
+    title: str,
+    candidates: Candidates,
+    pages: Mapping[str, Page],
+    images: Callable[[Page], Image.Image] | None = None,
+    curves: Mapping[str, Sequence[Mapping[str, Any]]] | None = None,
+    notes: Mapping[str, str] | None = None,
+    benchmark: Mapping[str, BenchmarkScore] | None = None,
+    cluster: ClusterBy = "page",
+    max_pages: int = 40,
+) -> None:
+    """Write the three files into the folder `out`.
+
+    `candidates`: rows by candidate; the first is the baseline that every other one is compared with, on the same pages.
+    `curves`: rows of metrics.jsonl by run, each with a "step". `notes`: seed, device, date, versions, rates, shown as
+    they are. Of more than `max_pages` pages those shown are evenly spaced from the largest loss to the largest gain.
+    Raises UserError where candidates cannot be compared or a row's page is not in `pages`.
+    """
+    if not candidates:
+        raise UserError("a report needs at least one candidate; give graded rows")
+    if lost := sorted({row.page for rows in candidates.values() for row in rows} - pages.keys()):
+        raise UserError(f"page {lost[0]} was graded but is not among the pages of the report; give the same folder")
+    curves, notes, benchmark = curves or {}, notes or {}, benchmark or {}
+    summaries = {name: summary(rows, cluster=cluster) for name, rows in candidates.items()}
+    baseline, *others = candidates
+    comparisons = {name: compare(candidates[baseline], candidates[name], cluster=cluster) for name in others}
+
+    out.mkdir(parents=True, exist_ok=True)
+    data = {
+        "title": title,
+        "notes": dict(notes),
+        "cluster": cluster,
+        "candidates": {name: [to_json(row) for row in rows] for name, rows in candidates.items()},
+        "pages": {id_: _page_json(page) for id_, page in pages.items()},
+        "curves": {run: [dict(row) for row in rows] for run, rows in curves.items()},
+        "summaries": {name: asdict(found) for name, found in summaries.items()},
+        "comparisons": {name: asdict(found) for name, found in comparisons.items()},
+        "benchmark": {name: asdict(found) for name, found in benchmark.items()},
+    }
+    (out / "report.json").write_text(json.dumps(_finite(data), indent=1) + "\n", encoding="utf-8")
+    markdown = _markdown(title, summaries, comparisons, baseline, benchmark, notes, cluster)
+    (out / "report.md").write_text(markdown, encoding="utf-8", errors="backslashreplace")
+    view = {
+        "title": title,
+        "notes": notes,
+        "names": list(candidates),
+        "summaries": summaries,
+        "comparisons": comparisons,
+        "benchmark": benchmark,
+        "cluster": cluster,
+        "metrics": [metric for metric in METRICS if any(metric.name in found.metrics for found in summaries.values())],
+        "types": sorted({type_ for found in summaries.values() for type_ in found.by_type}),
+        "type_tests": _type_tests(candidates[baseline]),
+        "reaches": {name: _reach(found) for name, found in comparisons.items()},
+        "charts": charts(curves),
+        "runs": list(curves),
+        "cards": [
+            card(pages[id_], {name: _first(rows, id_) for name, rows in candidates.items()}, images)
+            for id_ in _shown_pages(candidates, max_pages)
+        ],
+        "total_pages": len({row.page for rows in candidates.values() for row in rows}),
+    }
+    (out / "report.html").write_text(_html(view), encoding="utf-8")
+
+
+def read_candidates(path: Path) -> dict[str, list[Graded]]:
+    """The rows of a report.json, by candidate. Raises UserError for any other file."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))["candidates"].items()
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
+        raise UserError(f"{path}: not a report.json ({fault}); give one that a report wrote") from None
+    return {name: [from_json(row, where=f"{path}, {name}") for row in rows] for name, rows in found}
+
+
+def _markdown(
+    title: str,
+    summaries: Mapping[str, Summary],
+    comparisons: Mapping[str, Comparison],
+    baseline: str,
+    benchmark: Mapping[str, BenchmarkScore],
+    notes: Mapping[str, str],
+    cluster: ClusterBy,
+) -> str:
+    any_summary = next(iter(summaries.values()))
+    parts = [
+        f"# {cell(title)}\n",
+        f"{any_summary.pages} pages, {any_summary.tests} unit tests. Percent with 95 % intervals (bootstrap over "
+        f"{cluster}s). Pass rate is the mean over pages of the page's share of passed tests.\n",
+        summary_table(summaries),
+    ]
+    if benchmark:
+        parts += ["## Benchmark score\n\nMean over files of the share of tests passed.\n", benchmark_table(benchmark)]
+    for name, comparison in comparisons.items():
+        parts += [f"## {cell(name)} against {cell(baseline)}\n", change_table(comparison)]
+    if any_summary.by_type:
+        parts += ["## By test type\n", type_table(summaries)]
+    if notes:
+        parts.append("\n".join(f"- {cell(key)}: {cell(value)}" for key, value in notes.items()) + "\n")
+    return "\n".join(parts)
+
+
+def _shown_pages(candidates: Candidates, limit: int) -> list[str]:
+    """Page ids from the largest loss to the largest gain of the last candidate on the first, evenly thinned."""
+    first, last = (candidates[name] for name in (next(iter(candidates)), list(candidates)[-1]))
+    gain = {row.page: (row.pass_rate or 0.0) for row in reversed(last)}
+    gain = {row.page: gain.get(row.page, 0.0) - (row.pass_rate or 0.0) * (first is not last) for row in reversed(first)}
+    ordered = sorted(gain, key=lambda id_: (gain[id_], id_))
+    if len(ordered) > limit:
+        ordered = [ordered[round(k * (len(ordered) - 1) / max(1, limit - 1))] for k in range(limit)]
+    return ordered
+
+
+def _first(rows: Sequence[Graded], page: str) -> Graded | None:
+    return next((row for row in rows if row.page == page), None)
+
+
+def _type_tests(rows: Sequence[Graded]) -> Counter[str]:
+    """How many tests of each type there are."""
+    return Counter(type_ for _, _, type_ in {(row.page, check.id, check.type) for row in rows for check in row.checks})
+
+
+def _reach(comparison: Comparison) -> float:
+    """Half the width of the axis for differences: round, wide enough for shares; error rates may run out of it."""
+    shares = ("pass_rate", "tests", "bleu", "diff_ratio")
+    rates = [change for name, change in comparison.metrics.items() if name in shares]
+    found = [change.difference for change in (*rates, *comparison.by_type.values())]
+    widest = max((max(abs(interval.low), abs(interval.high)) for interval in found), default=0.0)
+    return next((reach for reach in (0.05, 0.1, 0.2, 0.5) if widest <= reach), 1.0)
+
+
+# ---- the page
+
+
+def _html(view: Mapping[str, Any]) -> str:
+    style, script = _asset("report.css"), _asset("report.js")
+    return _template().render(
+        style=Markup(style), script=Markup(script), style_hash=_sha(style), script_hash=_sha(script), **view
+    )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        finalize=lambda value: visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
+    )
+    environment.filters |= {"percent": percent, "p_value": p_value}
+    environment.globals |= {
+        "amount": amount,
+        "signed": signed,
+        "verdict": verdict,
+        "why_limit": _SHOWN_WHY,
+        "by_type_metric": METRICS[0],
+    }
+    return environment.from_string(_asset("report.html.j2"))
+
+
+@cache
+def _asset(name: str) -> str:
+    return resources.files("ocr_rl.evaluate").joinpath(name).read_text(encoding="utf-8")
+
+
+def _sha(text: str) -> str:
+    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+
+
+# ---- JSON
+
+
+def _page_json(page: Page) -> dict[str, Any]:
+    return {"pdf": page.pdf.name, "number": page.number, "reference": page.reference, "tags": sorted(page.tags)}
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no NaN: what is not finite becomes null, in whatever nesting."""
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,41 @@
+"""`ocr-rl score`: what the rewards say of one Markdown transcript of one page, and why. Needs no torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from ocr_rl.contract import Page, Transcript, UserError
+from ocr_rl.pages.dataset import load_dataset
+from ocr_rl.plugins import REWARDS, installed, load_reward
+from ocr_rl.text.front_matter import split_front_matter
+
+
+def score_file(file: Path, data: Path, rewards: Sequence[str] | None, *, page: str | None) -> Iterator[str]:
+    """One line a reward. `page` is "name.pdf:2"; by default the page that the file's name says (`name_pg2.md`)."""
+    try:
+        raw = file.read_text(encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{file}: cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{file}: is not UTF-8 text.") from None
+    chosen = _page(load_dataset(data), page or _named(file), data)
+    transcript = Transcript(raw=raw, body=split_front_matter(raw)[1], finish="stop", num_tokens=0)
+    for name in rewards or [plugin.name for plugin in installed(REWARDS)]:
+        score = load_reward(name)(chosen, [transcript])[0]
+        value = "does not apply" if score.value is None else f"{score.value:.3f}"
+        yield f"{name}: {value}" + (f"  ({score.why})" if score.why else "")
+
+
+def _named(file: Path) -> str:
+    """`invoice_pg2_repeat1.md` and `invoice_pg2.md` are page 2 of invoice.pdf, `invoice.md` is page 1."""
+    stem, _, number = file.stem.split("_repeat")[0].rpartition("_pg")
+    return f"{stem}.pdf:{number}" if stem and number.isdigit() else f"{file.stem}.pdf:1"
+
+
+def _page(pages: Sequence[Page], wanted: str, data: Path) -> Page:
+    name, _, number = wanted.rpartition(":")
+    for page in pages:
+        if str(page.number) == number and page.pdf.name == Path(name).name:
+            return page
+    raise UserError(f"{data}: has no page {wanted!r}; name one with --page, as in --page {pages[0].pdf.name}:1.")

@@ -1,0 +1,137 @@
+"""Figures as words and as plain tables: GitHub Markdown, aligned well enough to be read in a terminal.
+
+Knows nothing about HTML. Texts from outside (names, titles) are made safe for Markdown here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+
+from ocr_rl.evaluate.grade import METRICS, Change, Comparison, Metric, Summary
+from ocr_rl.evaluate.stats import BenchmarkScore, Interval
+
+# control characters, direction overrides, invisible marks, lone surrogates: shown by their code
+_DISTURBING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\u202e\u2060-\u206f\ufeff\ud800-\udfff]")
+
+
+def to_markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """First column to the left, the others to the right. No pipe, tag or line break of a cell acts."""
+    table = [[cell(text) for text in row] for row in (header, *rows)]
+    widths = [max(3, *(len(row[column]) for row in table)) for column in range(len(header))]
+
+    def line(cells: Sequence[str]) -> str:
+        first, *rest = (
+            text.ljust(width) if column == 0 else text.rjust(width)
+            for column, (text, width) in enumerate(zip(cells, widths, strict=True))
+        )
+        return "| " + " | ".join([first, *rest]) + " |"
+
+    rule = [":" + "-" * (width - 1) if column == 0 else "-" * (width - 1) + ":" for column, width in enumerate(widths)]
+    return "\n".join([line(table[0]), line(rule), *(line(row) for row in table[1:])]) + "\n"
+
+
+def summary_table(summaries: Mapping[str, Summary]) -> str:
+    """One row a candidate, one column a figure: estimate and 95 % interval."""
+    shown = [metric for metric in METRICS if any(metric.name in found.metrics for found in summaries.values())]
+    return to_markdown_table(
+        ["candidate", *(metric.label for metric in shown)],
+        [
+            [name, *(_with_interval(found.metrics.get(metric.name), metric.unit) for metric in shown)]
+            for name, found in summaries.items()
+        ],
+    )
+
+
+def type_table(summaries: Mapping[str, Summary]) -> str:
+    """One row a test type, one column a candidate: share of the tests that pass."""
+    types = sorted({type_ for found in summaries.values() for type_ in found.by_type})
+    return to_markdown_table(
+        ["test type", *summaries],
+        [[type_, *(_with_interval(found.by_type.get(type_)) for found in summaries.values())] for type_ in types],
+    )
+
+
+def change_table(comparison: Comparison) -> str:
+    """Paired differences in points (or tokens), p-values and what they say."""
+    rows = [(metric.label, metric, comparison.metrics.get(metric.name)) for metric in METRICS]
+    rows += [(f"{type_} tests", METRICS[0], change) for type_, change in comparison.by_type.items()]
+    return to_markdown_table(
+        ["figure", "difference", "95 % interval", "p", "p (Holm)", "fixed / broken", "verdict"],
+        [
+            [
+                label,
+                signed(change.difference.mean, metric.unit),
+                f"{signed(change.difference.low, metric.unit)} to {signed(change.difference.high, metric.unit)}",
+                p_value(change.p),
+                "" if change.p_holm is None else p_value(change.p_holm),
+                f"{change.fixed} / {change.broken}" if change.fixed or change.broken else "",
+                verdict(change, metric),
+            ]
+            for label, metric, change in rows
+            if change
+        ],
+    )
+
+
+def benchmark_table(scores: Mapping[str, BenchmarkScore]) -> str:
+    """One row a candidate, as the public benchmark prints it: the mean over files, then every file."""
+    files = sorted({file for score in scores.values() for file in score.by_file})
+    return to_markdown_table(
+        ["candidate", "overall", "tests as independent", *files],
+        [
+            [
+                name,
+                _with_interval(score.overall),
+                _with_interval(score.overall_public),
+                *(percent(score.by_file[f][0] / score.by_file[f][1]) if f in score.by_file else "" for f in files),
+            ]
+            for name, score in scores.items()
+        ],
+    )
+
+
+def verdict(change: Change, metric: Metric) -> str:
+    """`better` or `worse` (`higher` or `lower` where neither is better) only where interval and p-value agree.
+
+    The interval must exclude zero and p, adjusted where it is one of several, be below 0.05: with few pages the
+    interval alone is too easily convinced.
+    """
+    low, high = change.difference.low, change.difference.high
+    if low <= 0 <= high or (change.p if change.p_holm is None else change.p_holm) >= 0.05:
+        return "no clear change"
+    if metric.better == 0:
+        return "higher" if low > 0 else "lower"
+    return "better" if (low > 0) == (metric.better > 0) else "worse"
+
+
+def percent(value: float) -> str:
+    return f"{100 * value:.1f}"
+
+
+def amount(value: float, unit: str) -> str:
+    return percent(value) if unit == "%" else f"{value:.0f}"
+
+
+def signed(value: float, unit: str) -> str:
+    scaled = round(100 * value, 1) if unit == "%" else round(value, 1)
+    return f"{scaled + 0.0:+.1f}".replace("-", "\u2212")
+
+
+def p_value(p: float) -> str:
+    return f"{p:.4f}" if p >= 5e-5 else "<0.0001"
+
+
+def _with_interval(found: Interval | None, unit: str = "%") -> str:
+    return f"{amount(found.mean, unit)} ({amount(found.low, unit)}\u2013{amount(found.high, unit)})" if found else ""
+
+
+def cell(text: str) -> str:
+    """One line of text that Markdown shows as it is."""
+    text = re.sub(r"([\\`*\[\]|]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", " ".join(visible(text).split()))
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def visible(text: str) -> str:
+    """Characters that hide, reorder or break are shown by their code, so that a transcript looks as it is."""
+    return _DISTURBING.sub(lambda found: f"\u27e8U+{ord(found[0]):04X}\u27e9", text)

@@ -1,0 +1,197 @@
+"""GRPO: sample G transcripts of each page, score them, learn from how each compares with its siblings.
+
+Shao et al. 2024 (arXiv 2402.03300). A generator of steps: it resumes only after the learner's update, so sampling is
+on-policy by shape. Weights are those of the whole step, so micro-batches cannot change the answer.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+
+from ocr_rl import config
+from ocr_rl.contract import Page, UserError
+from ocr_rl.learn.learner import Learner
+from ocr_rl.learn.losses import grpo as grpo_loss
+from ocr_rl.learn.step import Step
+from ocr_rl.pages.draw import draw
+from ocr_rl.pages.raster import PageError
+from ocr_rl.rollout.advantage import has_signal
+from ocr_rl.rollout.flow import Group, Prompt, Row, ScoredGroup
+from ocr_rl.rollout.sampler.base import Sampler, Sampling, seed_for
+
+Score = Callable[[Sequence[Group]], list[ScoredGroup]]
+_EMPTY_ROLLOUTS = 20  # in a row without one group to learn from: something is wrong
+
+
+def grpo(
+    cfg: config.Grpo,
+    sampling: config.Sampling,
+    seed: int,
+    state: Mapping[str, Any],
+    pages: Sequence[Page],
+    sampler: Sampler,
+    learner: Learner,
+    score: Score,
+) -> Iterator[Step]:
+    """Steps from `state` (a step's own `state`, or empty) to `cfg.steps` optimiser updates."""
+    drawn, empty = int(state.get("drawn", 0)), 0
+    loss = grpo_loss(
+        ratio=cfg.ratio,
+        epsilon=cfg.epsilon,
+        epsilon_high=cfg.epsilon_high,
+        beta=cfg.beta,
+        cap=cfg.importance_cap,
+    )
+    while learner.policy < cfg.steps:
+        clock: dict[str, float] = {}
+        with _timed(clock, "sync_s"):
+            sampler.load(learner.weights(), learner.policy)
+        seen: list[ScoredGroup] = []
+        live: list[ScoredGroup] = []
+        for attempt in range(1 + cfg.refills):
+            missing = cfg.pages_per_step - len(live)
+            if missing == 0:
+                break
+            how = Sampling(
+                n=cfg.samples_per_page,
+                temperature=sampling.temperature,
+                max_tokens=sampling.max_tokens,
+                seed=seed_for(seed, learner.policy, attempt),
+            )
+            with _timed(clock, "rollout_s"):
+                asked = ask(learner, draw(pages, missing, drawn, str(seed)))
+                groups = rollout(sampler, asked, how)
+            drawn += missing
+            with _timed(clock, "score_s"):
+                scored = score(groups)
+            seen += scored
+            live += [one for one in scored if has_signal(one)]
+        metrics = {**describe(seen), "pages_drawn": drawn, **clock}
+        empty = 0 if live else empty + 1
+        if empty == _EMPTY_ROLLOUTS:
+            raise UserError(
+                f"grpo: {empty} rollouts in a row gave no group whose samples differ in reward; use easier pages, "
+                "a higher temperature or more samples per page."
+            )
+        if not live:
+            continue
+        with _timed(clock, "annotate_s"):
+            rows = learner.annotate(to_rows(live, cfg, sampling.max_tokens), reference=cfg.beta > 0)
+        parts = split_by_group(rows, cfg.minibatches)
+        for i, part in enumerate(parts):
+            last = i == len(parts) - 1
+            if learner.policy >= cfg.steps:
+                return
+            yield Step(
+                rows=reweighted(part, rows),
+                loss=loss,
+                metrics={**metrics, **clock},
+                groups=live if last else (),
+                state={"drawn": drawn} if last else None,
+            )
+
+
+def ask(learner: Learner, pages: Sequence[Page]) -> list[tuple[Page, Prompt]]:
+    """Prompts of the pages; one that cannot be drawn stops the run before anything is learnt from half a step."""
+    asked = []
+    for page in pages:
+        try:
+            asked.append((page, learner.prompter.prompt(page)))
+        except PageError as error:
+            raise UserError(f"{error}; `ocr-rl pages check` lists such pages, take them out of the dataset.") from None
+    return asked
+
+
+def rollout(sampler: Sampler, asked: Sequence[tuple[Page, Prompt]], how: Sampling) -> list[Group]:
+    """One group a page, in page order whatever order the engine finished them in."""
+    place = {page.id: i for i, (page, _) in enumerate(asked)}
+    return sorted(sampler.sample(asked, how), key=lambda group: place[group.page.id])
+
+
+def to_rows(groups: Sequence[ScoredGroup], cfg: config.Grpo, max_tokens: int) -> list[Row]:
+    """One row a sample; a token's weight is its share of the whole step, as the aggregation says.
+
+    grpo: each group, then each sample, then each token counts the same (METHODS: 1/J, 1/G, 1/T). dapo: each token of
+    the step counts the same (arXiv 2503.14476). dr_grpo: constant length `max_tokens` (arXiv 2503.20783).
+    """
+    kept = [
+        [k for k, sample in enumerate(one.group.samples) if sample.finish == "stop" or not cfg.mask_unfinished]
+        for one in groups
+    ]
+    tokens = sum(len(one.group.samples[k].token_ids) for one, ks in zip(groups, kept, strict=True) for k in ks)
+    rows = []
+    for j, (one, ks) in enumerate(zip(groups, kept, strict=True)):
+        for k in ks:
+            sample = one.group.samples[k]
+            sample_weight = 1 / (len(groups) * len(one.group.samples))
+            weight = {
+                "grpo": sample_weight / len(sample.token_ids),
+                "dapo": 1 / tokens,
+                "dr_grpo": sample_weight / max_tokens,
+            }[cfg.aggregation]
+            rows.append(
+                Row(
+                    prompt=one.group.prompt,
+                    completion_ids=sample.token_ids,
+                    group_id=j,
+                    weight=weight,
+                    advantage=one.advantages[k],
+                    temperature=one.group.temperature,
+                    banned_ids=one.group.banned_ids,
+                    sampler_logprobs=sample.logprobs,
+                )
+            )
+    return rows
+
+
+def split_by_group(rows: Sequence[Row], parts: int) -> list[list[Row]]:
+    """At most `parts` minibatches of whole groups: a page is computed once."""
+    ids = sorted({row.group_id for row in rows})
+    parts = min(parts, len(ids))
+    where = {group_id: i * parts // len(ids) for i, group_id in enumerate(ids)}
+    split: list[list[Row]] = [[] for _ in range(parts)]
+    for row in rows:
+        split[where[row.group_id]].append(row)
+    return split
+
+
+def reweighted(part: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
+    """A minibatch is a step of its own: its weights sum to what the whole rollout's would."""
+    whole = sum(row.weight * len(row.completion_ids) for row in rows)
+    own = sum(row.weight * len(row.completion_ids) for row in part)
+    return [replace(row, weight=row.weight * whole / own) for row in part]
+
+
+def describe(groups: Sequence[ScoredGroup]) -> dict[str, float]:
+    """What the rollout was like, over all its groups, those without signal too."""
+    samples = [sample for one in groups for sample in one.group.samples]
+    figures = {
+        "reward": _mean([reward for one in groups for reward in one.rewards]),
+        "length": _mean([len(sample.token_ids) for sample in samples]),
+        "finished": _mean([float(sample.finish == "stop") for sample in samples]),
+        "flat_groups": _mean([float(not has_signal(one)) for one in groups]),
+    }
+    parts: dict[str, list[float]] = {}
+    for one in groups:
+        for name, scores in one.scores.items():
+            for score in scores:
+                if score.value is not None:
+                    parts.setdefault(name, []).append(score.value)
+                for part, value in score.parts.items():
+                    parts.setdefault(f"{name}/{part}", []).append(value)
+    return figures | {name: _mean(values) for name, values in parts.items()}
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / max(1, len(values))
+
+
+@contextmanager
+def _timed(clock: dict[str, float], name: str) -> Iterator[None]:
+    started = time.perf_counter()
+    yield
+    clock[name] = clock.get(name, 0.0) + time.perf_counter() - started

@@ -1,0 +1,71 @@
+"""Supervised fine-tuning: rows are the pages' reference transcripts, the loss is their negative log-likelihood.
+
+Which pages a step sees is a function of (seed, step) alone, so going on after a kill needs no saved position.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+
+from ocr_rl import config
+from ocr_rl.contract import Page, UserError
+from ocr_rl.learn.losses import nll
+from ocr_rl.learn.step import Step
+from ocr_rl.pages.draw import draw
+from ocr_rl.rollout.flow import Row
+from ocr_rl.rollout.prompt import Prompter
+from ocr_rl.text.front_matter import FrontMatter
+
+OpenPages = Callable[[config.PageSource], Sequence[Page]]
+
+
+def sft(cfg: config.Sft, seed: int, start: int, open_pages: OpenPages, prompter: Prompter) -> Iterator[Step]:
+    """Steps `start` .. end of the curriculum, stage after stage."""
+    first = 0
+    for number, stage in enumerate(cfg.stages):
+        last = first + stage.steps
+        if start < last:
+            pages = [page for page in open_pages(stage.pages) if page.reference is not None]
+            if not pages:
+                raise UserError(f"sft.stages.{number}.pages: no page has a reference transcript to learn from.")
+            for step in range(max(start, first), last):
+                started = time.perf_counter()
+                chosen = draw(pages, stage.pages_per_step, (step - first) * stage.pages_per_step, f"{seed}/{number}")
+                rows = reference_rows(chosen, prompter, front_matter=cfg.front_matter)
+                yield Step(
+                    rows=rows,
+                    loss=nll,
+                    metrics={"stage": number, "pages_s": time.perf_counter() - started},
+                )
+        first = last
+
+
+def reference_rows(pages: Sequence[Page], prompter: Prompter, *, front_matter: bool) -> list[Row]:
+    """One row a page, every token of the step counting the same."""
+    targets = [(*prompter.encode(target_text(page, front_matter=front_matter)), prompter.eos_id) for page in pages]
+    weight = 1 / sum(map(len, targets))
+    return [
+        Row(prompt=prompter.prompt(page), completion_ids=target, group_id=i, weight=weight)
+        for i, (page, target) in enumerate(zip(pages, targets, strict=True))
+    ]
+
+
+def target_text(page: Page, *, front_matter: bool) -> str:
+    """What the policy should write: the reference, behind olmOCR's front matter if asked for."""
+    assert page.reference is not None
+    if not front_matter:
+        return page.reference
+    return front_matter_of(page.reference).to_text() + page.reference
+
+
+def front_matter_of(reference: str) -> FrontMatter:
+    """The fields that a reference transcript itself determines; the page stands upright, its language is English."""
+    tables = sum(len(part.split("</table>")[0]) for part in reference.split("<table>")[1:])
+    return FrontMatter(
+        primary_language="en" if reference else None,
+        is_rotation_valid=True,
+        rotation_correction=0,
+        is_table=tables > len(reference) / 2,
+        is_diagram=False,
+    )

@@ -1,0 +1,216 @@
+"""The learner: log-probabilities of rows, and optimiser steps on them. It knows rows and losses, no algorithm."""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from ocr_rl import config
+from ocr_rl.learn.losses import Loss
+from ocr_rl.learn.model import base, forward_hidden, load_model, named_weights, save_model, token_logprobs, trainable
+from ocr_rl.learn.rows import Batch, collate, micro_batches
+from ocr_rl.rollout.flow import Prompt, Row
+from ocr_rl.rollout.prompt import Prompter
+from ocr_rl.rollout.settings import PromptSettings, write_settings
+
+ImageOf = Callable[[Prompt], Image.Image]
+
+
+class Learner:
+    """One policy with its optimiser. `policy` counts updates: the version of the weights."""
+
+    def __init__(
+        self,
+        path: str,
+        prompter: Prompter,
+        prompt_settings: PromptSettings,
+        policy: config.Policy,
+        optim: config.Optim,
+        *,
+        steps: int,
+        reference: bool,
+    ) -> None:
+        """`path`: the model to start from. `steps`: length of the learning-rate schedule. `reference`: keep a frozen one."""
+        self.path = path
+        self.prompt_settings = prompt_settings
+        self.prompter = prompter
+        self.settings = optim
+        self.steps = steps
+        self.policy = 0
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        model = load_model(path, dtype=policy.dtype, trust_remote_code=policy.trust_remote_code).to(self.device)
+        # With LoRA the reference is the same model with its adapters switched off; otherwise a frozen copy.
+        self.reference = copy.deepcopy(model).requires_grad_(False).eval() if reference and not policy.lora_rank else None
+        self.module = trainable(model, policy)
+        self.module.train()
+        self.autocast = policy.autocast
+        self.optimizers = _optimizers(self.module, optim)
+        self.positions = lru_cache(maxsize=256)(self._positions)
+
+    def update(self, rows: Sequence[Row], loss: Loss) -> dict[str, float]:
+        """One optimiser step on all `rows` together; metrics are means per completion token of the step."""
+        started = time.perf_counter()
+        rate = self._set_rate()
+        sums: dict[str, float] = defaultdict(float)
+        for batch in self._batches(rows):
+            logprob_N, entropy_N = self._logprobs(self.module, batch)
+            value, parts = loss(logprob_N, batch)
+            value.backward()
+            sums["loss"] += float(value.detach())
+            sums["entropy"] += float(entropy_N.sum())
+            for name, part in parts.items():
+                sums[name] = max(sums[name], part) if name.endswith("_max") else sums[name] + part
+        parameters = [p for p in self.module.parameters() if p.requires_grad]
+        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm))
+        if not torch.isfinite(torch.tensor(norm)):
+            raise FloatingPointError(f"the gradient is not finite at update {self.policy}")
+        for optimizer in self.optimizers:
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self.policy += 1
+        tokens = sum(len(row.completion_ids) for row in rows)
+        whole = {"loss"} | {name for name in sums if name.endswith("_max")}
+        metrics = {name: value if name in whole else value / tokens for name, value in sums.items()}
+        return metrics | {"grad_norm": norm, "lr": rate, "tokens": tokens, "update_s": time.perf_counter() - started}
+
+    @torch.no_grad()
+    def logprobs(
+        self, rows: Sequence[Row], *, reference: bool = False, image: ImageOf | None = None
+    ) -> list[tuple[float, ...]]:
+        """Log-probabilities of each row's completion under the current (or the reference) weights, in row order.
+
+        `image` shows another image than the prompt's own (of the same size): does the policy look at all?
+        """
+        found: dict[int, tuple[float, ...]] = {}
+        self.module.eval()
+        try:
+            for batch in self._batches(rows, image):
+                model = self.reference if reference and self.reference is not None else self.module
+                with self._adapters_off() if reference and self.reference is None else nullcontext():
+                    logprob_N = self._logprobs(model, batch)[0].cpu()
+                counts = [len(row.completion_ids) for row in batch.rows]
+                for row, piece in zip(batch.rows, logprob_N.split(counts), strict=True):
+                    found[id(row)] = tuple(piece.tolist())
+        finally:
+            self.module.train()
+        return [found[id(row)] for row in rows]
+
+    def annotate(self, rows: Sequence[Row], *, reference: bool) -> list[Row]:
+        """Rows with old (and reference) log-probabilities: new rows, nothing filled in later."""
+        old = self.logprobs(rows)
+        ref = self.logprobs(rows, reference=True) if reference else [None] * len(rows)
+        return [
+            replace(row, old_logprobs=o, ref_logprobs=r) for row, o, r in zip(rows, old, ref, strict=True)
+        ]
+
+    def weights(self) -> Iterator[tuple[str, Tensor]]:
+        return named_weights(self.module)
+
+    def save(self, folder: Path, *, dtype: str = "float32") -> None:
+        """The policy as an ordinary Hugging Face folder."""
+        save_model(self.module, folder, source=self.path, dtype=dtype)
+        write_settings(folder, self.prompt_settings)
+
+    def save_state(self, path: Path) -> None:
+        weights = {name: p for name, p in self.module.state_dict().items()}
+        state = {"weights": weights, "optimizers": [o.state_dict() for o in self.optimizers], "policy": self.policy}
+        torch.save(state, path)
+
+    def load_state(self, path: Path) -> None:
+        state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+        self.module.load_state_dict(state["weights"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.policy = state["policy"]
+
+    def _batches(self, rows: Sequence[Row], image: ImageOf | None = None) -> Iterator[Batch]:
+        image = image or self.prompter.image
+        for groups in micro_batches(rows, self.settings.micro_tokens):
+            images = [image(group[0].prompt) for group in groups]
+            pixel_values, grid = self.prompter.pixels(images)
+            pixels = (torch.from_numpy(pixel_values), torch.from_numpy(grid).long())
+            positions = lambda row, grid: self.positions(row.prompt.expanded_ids, tuple(grid.tolist()))  # noqa: E731
+            yield collate(groups, pixels, positions, self.prompter.eos_id).to(self.device)
+
+    def _logprobs(self, module: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
+        model = base(module)
+        first = batch.rows[0]
+        with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext():
+            hidden_PLD = forward_hidden(
+                model,
+                input_ids_PL=batch.input_ids_PL,
+                position_ids_3PL=batch.position_ids_3PL,
+                visible_PLL=batch.visible_PLL,
+                pixel_values=batch.pixel_values,
+                image_grid_thw=batch.image_grid_thw,
+            )
+            return token_logprobs(
+                hidden_PLD.flatten(0, 1)[batch.source_N],
+                model.lm_head,
+                batch.target_N,
+                temperature=first.temperature,
+                banned_ids=first.banned_ids,
+            )
+
+    def _positions(self, prompt_ids: tuple[int, ...], grid: tuple[int, ...]) -> Tensor:
+        """M-RoPE positions (3, prompt length) from the model's own rule; most prompts of a run are alike."""
+        model = base(self.module)
+        ids_1L = torch.tensor([prompt_ids])
+        positions_31L, _ = model.model.get_rope_index(
+            ids_1L,
+            mm_token_type_ids=(ids_1L == model.config.image_token_id).int(),
+            image_grid_thw=torch.tensor([grid]),
+            attention_mask=torch.ones_like(ids_1L),
+        )
+        return positions_31L[:, 0]
+
+    def _adapters_off(self) -> Any:
+        return self.module.disable_adapter()  # type: ignore[operator]
+
+    def _set_rate(self) -> float:
+        factor = rate_factor(self.policy, self.steps, self.settings)
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = group["peak"] * factor
+        return self.settings.lr * factor
+
+
+def rate_factor(step: int, steps: int, optim: config.Optim) -> float:
+    """Linear warm-up, flat, then a linear cool-down over the last share of the run (step counts from 0)."""
+    up = min(1.0, (step + 1) / optim.warmup) if optim.warmup else 1.0
+    cooling = optim.cooldown * steps
+    left = min(1.0, (steps - step) / cooling) if cooling else 1.0
+    return up * (optim.final + (1 - optim.final) * left)
+
+
+def _optimizers(module: torch.nn.Module, optim: config.Optim) -> list[torch.optim.Optimizer]:
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    adam = {"betas": optim.betas, "weight_decay": optim.weight_decay}
+    if optim.name == "adamw":
+        groups = [{"params": [p for _, p in named], "peak": optim.lr}]
+        return [torch.optim.AdamW(groups, lr=optim.lr, **adam)]
+    matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name and "lm_head" not in name]
+    chosen = {id(p) for p in matrices}
+    others = [p for _, p in named if id(p) not in chosen]
+    rate = optim.adam_lr or optim.lr
+    return [
+        torch.optim.Muon(
+            [{"params": matrices, "peak": optim.lr}],
+            lr=optim.lr,
+            momentum=0.95,
+            weight_decay=optim.weight_decay,
+            adjust_lr_fn="match_rms_adamw",
+        ),
+        torch.optim.AdamW([{"params": others, "peak": rate}], lr=rate, **adam),
+    ]

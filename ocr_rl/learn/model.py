@@ -1,0 +1,177 @@
+"""Load, wrap and save the policy: any Qwen2.5-VL, all weights or LoRA, vision tower frozen or not.
+
+`forward_hidden` is the one way through the model; logits are made elsewhere, in chunks. Knows nothing about rows.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+
+from ocr_rl.rollout.sampler.torchvision_shim import declare
+
+declare()
+
+import torch  # noqa: E402  (the shim must come before transformers' image code)
+from torch import Tensor, nn  # noqa: E402
+from transformers import AutoModelForImageTextToText, PreTrainedModel  # noqa: E402
+
+from ocr_rl import config  # noqa: E402
+from ocr_rl.contract import UserError  # noqa: E402
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+_PROCESSOR_FILES = ("*token*.json", "*processor*.json", "chat_template*", "merges.txt", "vocab.json", "*.model")
+
+
+def model_folder(name: str) -> str:
+    """"nano" is the embedded policy; anything else is a folder or a hub name as it is."""
+    if name != "nano":
+        return name
+    folder = Path(str(files("ocr_rl"))).parent / "data" / "nano"
+    packaged = Path(str(files("ocr_rl") / "nano"))
+    return str(packaged if packaged.exists() else folder)
+
+
+def load_model(path: str, *, dtype: str = "float32", trust_remote_code: bool = False) -> PreTrainedModel:
+    """A Qwen2.5-VL from a folder or the hub; safetensors only."""
+    try:
+        model = AutoModelForImageTextToText.from_pretrained(
+            path,
+            dtype=DTYPES[dtype],
+            attn_implementation="sdpa",
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+        )
+    except (OSError, ValueError) as error:
+        raise UserError(f"Model {path}: cannot be loaded: {str(error).splitlines()[0]}") from None
+    if getattr(model.config, "model_type", "") != "qwen2_5_vl":
+        raise UserError(f"Model {path}: is a {model.config.model_type}, only Qwen2.5-VL (qwen2_5_vl) is supported.")
+    return model
+
+
+def trainable(model: PreTrainedModel, policy: config.Policy) -> nn.Module:
+    """Freeze, wrap and switch as the recipe says; returns the module to train (a peft model with LoRA)."""
+    if policy.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if policy.freeze_vision:
+        model.model.visual.requires_grad_(False)
+    if policy.lora_rank == 0:
+        return model
+    from peft import LoraConfig, get_peft_model
+
+    towers = "language_model" if policy.freeze_vision else "(language_model|visual)"
+    targets = rf".*{towers}.*\.(q_proj|k_proj|v_proj|o_proj|qkv|proj|gate_proj|up_proj|down_proj)"
+    return get_peft_model(
+        model, LoraConfig(r=policy.lora_rank, lora_alpha=2 * policy.lora_rank, target_modules=targets)
+    )
+
+
+def base(module: nn.Module) -> PreTrainedModel:
+    """The transformers model inside a peft wrapper, or the module itself."""
+    return module.get_base_model() if hasattr(module, "get_base_model") else module  # type: ignore[return-value,operator]
+
+
+def forward_hidden(
+    model: PreTrainedModel,
+    *,
+    input_ids_PL: Tensor,
+    position_ids_3PL: Tensor,
+    visible_PLL: Tensor,
+    pixel_values: Tensor,
+    image_grid_thw: Tensor,
+) -> Tensor:
+    """Last hidden states (P, L, D). The vision tower runs once per image, whatever the number of samples."""
+    inner = model.model
+    embeds_PLD = inner.get_input_embeddings()(input_ids_PL)
+    pixel_values = pixel_values.to(inner.visual.dtype)
+    features = inner.get_image_features(pixel_values, image_grid_thw)
+    features = getattr(features, "pooler_output", features)
+    if isinstance(features, list | tuple):
+        features = torch.cat(list(features))
+    is_image = (input_ids_PL == model.config.image_token_id)[..., None].expand_as(embeds_PLD)
+    embeds_PLD = embeds_PLD.masked_scatter(is_image, features.to(embeds_PLD.dtype))
+    mask_P1LL = visible_PLL[:, None]
+    return inner.language_model(
+        inputs_embeds=embeds_PLD,
+        position_ids=position_ids_3PL,
+        attention_mask={"full_attention": mask_P1LL, "sliding_attention": mask_P1LL},
+        use_cache=False,
+    ).last_hidden_state
+
+
+def token_logprobs(
+    hidden_ND: Tensor,
+    head: nn.Module,
+    target_N: Tensor,
+    *,
+    temperature: float = 1.0,
+    banned_ids: tuple[int, ...] = (),
+    chunk: int = 1024,
+) -> tuple[Tensor, Tensor]:
+    """Log-probabilities (N,) of the targets under what was really sampled from, and the entropies (N,), float32.
+
+    Logits exist for `chunk` tokens at a time, in the backward pass too (recomputed), never as (B, T, V).
+    """
+    pieces = []
+    for hidden, target in zip(hidden_ND.split(chunk), target_N.split(chunk), strict=True):
+        if len(target_N) > chunk and torch.is_grad_enabled():
+            piece = torch.utils.checkpoint.checkpoint(
+                _chunk_logprobs, hidden, head, target, temperature, banned_ids, use_reentrant=False
+            )
+        else:
+            piece = _chunk_logprobs(hidden, head, target, temperature, banned_ids)
+        pieces.append(piece)
+    return torch.cat([p[0] for p in pieces]), torch.cat([p[1] for p in pieces])
+
+
+def _chunk_logprobs(
+    hidden_CD: Tensor, head: nn.Module, target_C: Tensor, temperature: float, banned_ids: tuple[int, ...]
+) -> tuple[Tensor, Tensor]:
+    logits_CV = head(hidden_CD).float() / temperature
+    if banned_ids:
+        logits_CV = logits_CV.index_fill(1, torch.tensor(banned_ids, device=logits_CV.device), float("-inf"))
+    logprobs_CV = logits_CV.log_softmax(-1)
+    picked_C = logprobs_CV.gather(1, target_C[:, None])[:, 0]
+    with torch.no_grad():
+        entropy_C = -(logprobs_CV.exp() * logprobs_CV.clamp(min=-1e4)).sum(-1)
+    return picked_C, entropy_C
+
+
+def named_weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Weights under the names of an ordinary checkpoint, adapters merged for as long as the iterator lives."""
+    peft = hasattr(module, "merge_adapter")
+    if peft:
+        module.merge_adapter()  # type: ignore[operator]
+    try:
+        for name, weight in base(module).state_dict().items():
+            if "lora_" not in name:
+                yield name.replace(".base_layer", ""), weight
+    finally:
+        if peft:
+            module.unmerge_adapter()  # type: ignore[operator]
+
+
+def save_model(module: nn.Module, folder: Path, *, source: str, dtype: str = "float32") -> None:
+    """An ordinary Hugging Face folder: merged weights in `dtype`, tokenizer and processor files of `source`."""
+    weights = {name: w.detach().to(DTYPES[dtype]).contiguous().cpu() for name, w in named_weights(module)}
+    model = base(module)
+    if model.config.tie_word_embeddings:
+        weights.pop("lm_head.weight", None)
+    was = model.config.dtype
+    model.config.dtype = DTYPES[dtype]
+    model.save_pretrained(folder, state_dict=weights)
+    model.config.dtype = was
+    copy_processor(source, folder)
+
+
+def copy_processor(source: str, folder: Path) -> None:
+    if not Path(source).is_dir():
+        from transformers import AutoProcessor
+
+        AutoProcessor.from_pretrained(source).save_pretrained(folder)
+        return
+    for pattern in _PROCESSOR_FILES:
+        for path in Path(source).glob(pattern):
+            shutil.copy(path, folder / path.name)

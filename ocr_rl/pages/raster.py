@@ -1,0 +1,313 @@
+"""A page of a PDF becomes an RGB image whose longest side has a given length in px.
+
+PDFium does the drawing, either in this process (`render`) or in worker processes that are killed when a page hangs,
+crashes or eats memory (`render_all`). A page that cannot be drawn is a `PageError` with a reason for people; it never
+stops the pages after it. This file knows nothing about datasets, prompts or models.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import math
+import os
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import count
+from pathlib import Path
+from typing import TypeVar
+
+import pypdfium2 as pdfium
+import pypdfium2.raw as pdfium_c
+from PIL import Image
+
+from ocr_rl.contract import UserError
+from ocr_rl.pages.guarded import Refusal, guarded
+
+LONGEST_PX = 1288  # what olmOCR's models were trained on
+MAX_PX = 8192
+MAX_SIDE_PT = 14_400.0  # 200 inches: the largest page that PDF readers promise to show (ISO 32000-1, annex C)
+MAX_ASPECT = 100.0  # a strip thinner than this is no page, and Qwen2-VL's processor refuses 200
+MAX_FILE_BYTES = 2**31
+CACHE_BYTES = 128 * 2**20
+
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ImageRef:
+    """Which pixels: enough to make them again. Raises ValueError for a number, size or rotation that makes no sense."""
+
+    pdf: Path
+    number: int  # 1-based
+    longest_px: int = LONGEST_PX
+    rotation: int = 0  # clockwise, on top of the page's own: 0, 90, 180 or 270
+
+    def __post_init__(self) -> None:
+        if self.number < 1:
+            raise ValueError(f"page numbers start at 1, got {self.number}")
+        if not 1 <= self.longest_px <= MAX_PX:
+            raise ValueError(f"longest_px must be from 1 to {MAX_PX}, got {self.longest_px}")
+        if self.rotation not in (0, 90, 180, 270):
+            raise ValueError(f"rotation must be 0, 90, 180 or 270, got {self.rotation}")
+
+
+class PageError(Exception):
+    """A page that cannot be drawn. `number` is None where the whole file is at fault, `pdf` for a PDF in memory."""
+
+    def __init__(self, pdf: Path | None, number: int | None, reason: str) -> None:
+        super().__init__(pdf, number, reason)
+        self.pdf, self.number, self.reason = pdf, number, reason
+
+    def __str__(self) -> str:
+        name = "PDF in memory" if self.pdf is None else str(self.pdf)
+        return f"{name}: {self.reason}" if self.number is None else f"{name}, page {self.number}: {self.reason}"
+
+
+def render(ref: ImageRef) -> Image.Image:
+    """Draw a page in this process: RGB, white paper, its longest side exactly `ref.longest_px`.
+
+    The page's own /Rotate and crop box are honoured, annotations and filled-in forms are drawn. Raises PageError.
+    """
+    return _named(ref.pdf, ref.number, lambda: _draw(ref.pdf, ref.number, ref.longest_px, ref.rotation))
+
+
+def render_bytes(pdf_bytes: bytes, number: int, longest_px: int = LONGEST_PX, rotation: int = 0) -> Image.Image:
+    """`render` for a PDF that is not on disk."""
+    ref = ImageRef(pdf=Path(), number=number, longest_px=longest_px, rotation=rotation)
+    return _named(None, number, lambda: _draw(pdf_bytes, ref.number, ref.longest_px, ref.rotation))
+
+
+def num_pages(pdf: Path) -> int:
+    """Number of pages of a file, at least 1, counted in this process. Raises PageError."""
+    return _named(pdf, None, lambda: _count(pdf))
+
+
+def count_pages(pdfs: Iterable[Path], *, timeout_s: float = 30.0) -> Iterator[tuple[Path, int | PageError]]:
+    """`num_pages` of many files in order, in a worker process that may hang or crash."""
+    for pdf, pages in guarded(_count, pdfs, workers=1, timeout_s=timeout_s):
+        yield pdf, PageError(pdf, None, str(pages)) if isinstance(pages, Refusal) else pages
+
+
+def document_sha(pdf: Path) -> str:
+    """sha256 of the file's bytes in hex; remembered for as long as the file's size and times stay."""
+    stat = pdf.stat()
+    return _sha_of(pdf.resolve(), stat.st_ino, stat.st_size, stat.st_mtime_ns)
+
+
+def cached_render(ref: ImageRef) -> Image.Image:
+    """`render`, remembering the last images (by the file's content, not its name) up to CACHE_BYTES in all."""
+    global _cached_bytes
+    try:
+        key = (document_sha(ref.pdf), ref.number, ref.longest_px, ref.rotation)
+    except OSError:
+        return render(ref)  # raises the PageError that fits
+    with _cache_lock:
+        if key in _cache:
+            _cache.move_to_end(key)
+            return _cache[key].copy()
+    image = render(ref)
+    with _cache_lock:
+        if key not in _cache:
+            _cache[key] = image.copy()
+            _cached_bytes += _num_bytes(image)
+        while _cached_bytes > CACHE_BYTES:
+            _cached_bytes -= _num_bytes(_cache.popitem(last=False)[1])
+    return image
+
+
+def render_all(
+    refs: Iterable[ImageRef], *, workers: int = 1, timeout_s: float = 30.0
+) -> Iterator[tuple[ImageRef, Image.Image | PageError]]:
+    """`render` for many pages in order, each in a worker process that may hang, crash or run out of memory.
+
+    Such a page comes back as a PageError and the rest goes on. Workers are reused from page to page and started
+    afresh only after a kill. `timeout_s` counts the drawing of one page.
+    """
+    for ref, result in guarded(_draw_ref, refs, workers=workers, timeout_s=timeout_s):
+        if isinstance(result, Refusal):
+            yield ref, PageError(ref.pdf, ref.number, str(result))
+        else:
+            yield ref, Image.frombytes("RGB", *result)
+
+
+def render_folder(
+    pdfs: Sequence[Path], out: Path, longest_px: int = LONGEST_PX, workers: int = 1, timeout_s: float = 30.0
+) -> tuple[list[Path], list[PageError]]:
+    """Write `<stem>_pg<N>.png` into `out` for every page of every file; returns what was written and what was refused.
+
+    Of several files with one stem the second is written as `<stem>-2` and so on. Raises UserError when `out` cannot
+    be written.
+    """
+    stems = _distinct_stems(pdfs)
+    written: list[Path] = []
+    refused: list[PageError] = []
+
+    def refs() -> Iterator[ImageRef]:
+        for pdf, pages in count_pages(stems, timeout_s=timeout_s):
+            if isinstance(pages, PageError):
+                refused.append(pages)
+            else:
+                yield from (ImageRef(pdf=pdf, number=number, longest_px=longest_px) for number in range(1, pages + 1))
+
+    with _writing_into(out):
+        out.mkdir(parents=True, exist_ok=True)
+    for ref, result in render_all(refs(), workers=workers, timeout_s=timeout_s):
+        if isinstance(result, PageError):
+            refused.append(result)
+            continue
+        path = out / f"{stems[ref.pdf]}_pg{ref.number}.png"
+        with _writing_into(out):
+            result.save(path, compress_level=1)
+        written.append(path)
+    place = {pdf: k for k, pdf in enumerate(stems)}
+    return written, sorted(refused, key=lambda error: (place.get(error.pdf or Path(), 0), error.number or 0))
+
+
+# --- PDFium -----------------------------------------------------------------------------------------------------------
+
+_pdfium_lock = threading.RLock()  # PDFium is not thread-safe, not even across documents
+_cache: OrderedDict[tuple[str, int, int, int], Image.Image] = OrderedDict()
+_cached_bytes = 0
+_cache_lock = threading.Lock()
+
+
+def _named(pdf: Path | None, number: int | None, work: Callable[[], _T]) -> _T:
+    try:
+        return work()
+    except Refusal as refusal:  # it says why; here we know of which page
+        raise PageError(pdf, number, str(refusal)) from None
+
+
+def _draw_ref(ref: ImageRef) -> tuple[tuple[int, int], bytes]:
+    image = _draw(ref.pdf, ref.number, ref.longest_px, ref.rotation)
+    return image.size, image.tobytes()  # plain bytes cross the pipe three times as fast as a pickled image
+
+
+def _count(pdf: Path) -> int:
+    with _pdfium_lock, _opened(pdf) as document:
+        return len(document)
+
+
+def _draw(source: Path | bytes, number: int, longest_px: int, rotation: int) -> Image.Image:
+    with _pdfium_lock, _opened(source) as document:
+        if number > len(document):
+            raise Refusal(f"there is no such page, the document has {len(document)}")
+        try:
+            page = document[number - 1]
+        except pdfium.PdfiumError:
+            raise Refusal("the page is damaged and cannot be loaded") from None
+        width_px, height_px = _size_px(page, longest_px, rotation)
+        bitmap = pdfium.PdfBitmap.new_native(width_px, height_px, pdfium_c.FPDFBitmap_BGR)
+        bitmap.fill_rect((255, 255, 255, 255), 0, 0, width_px, height_px)
+        # PdfPage.render rounds sizes up from a scale and can miss the longest side by one px, hence the raw calls.
+        where = (bitmap, page, 0, 0, width_px, height_px, rotation // 90, pdfium_c.FPDF_ANNOT)
+        pdfium_c.FPDF_RenderPageBitmap(*where)
+        if document.formenv:
+            pdfium_c.FPDF_FFLDraw(document.formenv, *where)
+        return bitmap.to_pil()
+
+
+@contextlib.contextmanager
+def _opened(source: Path | bytes) -> Iterator[pdfium.PdfDocument]:
+    """The document, checked as far as that goes without drawing; Refusal otherwise."""
+    head, tail = _ends(source)
+    if b"%PDF-" not in head:
+        raise Refusal("the file is not a PDF")
+    if isinstance(source, bytes):
+        raw = pdfium_c.FPDF_LoadMemDocument64(source, len(source), None)
+    else:
+        raw = pdfium_c.FPDF_LoadDocument(os.fsencode(source) + b"\0", None)
+    if not raw:
+        raise Refusal(_open_failure(pdfium_c.FPDF_GetLastError(), tail))
+    document = pdfium.PdfDocument(raw)
+    try:
+        # PDFium rebuilds a lost cross-reference table, so a file cut short may open with blank or half pages.
+        if _cut_short(tail) and not pdfium_c.FPDF_DocumentHasValidCrossReferenceTable(document):
+            raise Refusal("the file is truncated: its end is missing")
+        if len(document) < 1:
+            raise Refusal("the document has no pages")
+        document.init_forms()
+        yield document
+    finally:
+        document.close()
+
+
+def _open_failure(code: int, tail: bytes) -> str:
+    if code == pdfium_c.FPDF_ERR_PASSWORD:
+        return "the file is encrypted and asks for a password"
+    if code == pdfium_c.FPDF_ERR_SECURITY:
+        return "the file is encrypted in a way that PDFium does not know"
+    return "the file is truncated: its end is missing" if _cut_short(tail) else "the file is damaged"
+
+
+def _ends(source: Path | bytes) -> tuple[bytes, bytes]:
+    """The first KiB (where readers look for the header) and the last 4 KiB."""
+    if isinstance(source, bytes):
+        return source[:1024], source[-4096:]
+    try:
+        if not source.is_file():  # a pipe would block for ever
+            raise Refusal("it is not a file" if source.exists() else "there is no such file")
+        with source.open("rb") as file:
+            size = file.seek(0, 2)
+            if size == 0:
+                raise Refusal("the file is empty")
+            if size > MAX_FILE_BYTES:
+                raise Refusal(f"the file is absurdly large ({size / 2**30:.1f} GiB)")
+            file.seek(0)
+            head = file.read(1024)
+            file.seek(max(0, size - 4096))
+            return head, file.read()
+    except (OSError, ValueError) as error:
+        raise Refusal(f"the file cannot be read ({error})") from None
+
+
+def _cut_short(tail: bytes) -> bool:
+    return b"%%EOF" not in tail
+
+
+def _size_px(page: pdfium.PdfPage, longest_px: int, rotation: int) -> tuple[int, int]:
+    """Width and height of the image; Refusal for a page that nobody could read."""
+    width, height = page.get_size()
+    box = page.get_mediabox(fallback_ok=False)  # PDFium draws an empty one as Letter
+    if min(width, height) <= 0 or (box is not None and (box[2] == box[0] or box[3] == box[1])):
+        raise Refusal("the page has no size")
+    longest, shortest = max(width, height), min(width, height)
+    if not math.isfinite(longest) or longest > MAX_SIDE_PT:
+        raise Refusal(f"the page is absurdly large ({width / 72:.0f} x {height / 72:.0f} inches)")
+    if longest > MAX_ASPECT * shortest:
+        raise Refusal(f"the page is absurdly thin ({width:g} x {height:g} pt)")
+    shortest_px = max(1, math.ceil(longest_px * shortest / longest - 1e-3))
+    wide = (width >= height) != (rotation in (90, 270))
+    return (longest_px, shortest_px) if wide else (shortest_px, longest_px)
+
+
+@lru_cache(maxsize=4096)
+def _sha_of(pdf: Path, _inode: int, _size: int, _mtime_ns: int) -> str:
+    with pdf.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _num_bytes(image: Image.Image) -> int:
+    return 3 * image.width * image.height
+
+
+@contextlib.contextmanager
+def _writing_into(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{folder}: images cannot be written there ({error.strerror or error})") from None
+
+
+def _distinct_stems(pdfs: Iterable[Path]) -> dict[Path, str]:
+    stems: dict[Path, str] = {}
+    taken: set[str] = set()
+    for pdf in dict.fromkeys(pdfs):
+        tries = (pdf.stem if k == 1 else f"{pdf.stem}-{k}" for k in count(1))
+        stems[pdf] = next(stem for stem in tries if stem not in taken)
+        taken.add(stems[pdf])
+    return stems

@@ -1,0 +1,40 @@
+"""A recipe's page source -> pages: a dataset folder, or synthetic pages written on first use below `root`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from random import Random
+
+from tqdm import tqdm
+
+from ocr_rl.config import PageSource
+from ocr_rl.contract import Page, UserError
+from ocr_rl.pages.dataset import load_dataset
+from ocr_rl.pages.synth.compose import KINDS
+from ocr_rl.pages.synth.make import make_dataset
+
+
+def open_pages(source: PageSource, root: Path) -> list[Page]:
+    """Pages in a fixed order; with `limit`, the first after a shuffle by the source's seed."""
+    folder = source.dir if source.dir is not None else _synthetic(source, root)
+    pages = load_dataset(folder)
+    if source.limit is not None:
+        pages = Random(source.seed).sample(pages, min(source.limit, len(pages)))
+    return pages
+
+
+def _synthetic(source: PageSource, root: Path) -> Path:
+    kind = str(source.synth)
+    if kind not in KINDS:
+        raise UserError(f"pages.synth: there is no kind {kind!r} of synthetic page; known are {', '.join(KINDS)}.")
+    folder = root / f"{kind}-n{source.n}-seed{source.seed}-per{source.pages_per_document}"
+    if not (folder / f"{kind}.jsonl").exists():
+        made = make_dataset(
+            kind, n=source.n, seed=source.seed, out=folder, pages_per_document=source.pages_per_document, workers=2
+        )
+        with tqdm(total=source.n, desc=f"typesetting {kind} pages", unit="page") as bar:
+            for done in made:
+                bar.update(done - bar.n)
+        (folder / "source.json").write_text(json.dumps(source.model_dump(mode="json")), encoding="utf-8")
+    return folder

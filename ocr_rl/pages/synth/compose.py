@@ -1,0 +1,207 @@
+"""Seeded composition: a kind of document and a random generator give the source of one page.
+
+A kind is one small function. Training kinds (`chars`, `line`, `nano`) are small pages for the embedded policy;
+`notice` is the kind that its training never sees (other typefaces, another layout, a scan look, see `looks`);
+`report` is a page of ordinary size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from random import Random
+from string import ascii_letters, digits, punctuation
+
+from ocr_rl.pages.synth import words
+from ocr_rl.pages.synth.document import Block, Heading, Paragraph, Run, Source, Style, Table
+
+SEEN_FONTS = (
+    "Libertinus Serif",
+    "New Computer Modern",
+    "DejaVu Sans",
+    "DejaVu Serif",
+    "DejaVu Sans Mono",
+    "STIXGeneral",
+    "Source Sans Pro",
+    "Source Serif Pro",
+)
+UNSEEN_FONTS = ("Caladea", "Hanken Grotesk", "Manrope")
+
+# Characters per em of text width, measured roughly; wide faces get smaller type so that pages hold as much.
+_WIDE = {"DejaVu Sans": 0.9, "DejaVu Serif": 0.88, "DejaVu Sans Mono": 0.85, "Manrope": 0.92}
+
+
+def chars(rng: Random) -> Source:
+    """One to eight characters on one line: the first lesson."""
+    count = rng.randint(1, 3) if rng.random() < 0.4 else rng.randint(2, 8)
+    text = words.gibberish(rng, count, count, ascii_letters + digits * 2 + punctuation.replace("`", ""))
+    text = text if rng.random() < 0.7 else words.word(rng, 8)
+    return Source(blocks=(_plain(text),), style=_small(rng, 112, 28, 5))
+
+
+def line(rng: Random) -> Source:
+    """One to three short lines of words, numbers and codes: the second lesson."""
+    pieces = [_piece(rng) for _ in range(rng.randint(1, 3))]
+    return Source(blocks=tuple(_plain(piece) for piece in pieces), style=_small(rng, 224, 84, 6))
+
+
+def nano(rng: Random) -> Source:
+    """A small page of four to eight lines: heading, prose, table, running header, page number."""
+    blocks: list[Block] = []
+    if rng.random() < 0.6:
+        blocks.append(Heading(text=words.title(rng, 1, 2)))
+    blocks.append(_prose(rng, rng.randint(1, 2)))
+    if rng.random() < 0.4:
+        blocks.append(_table(rng, rows=rng.randint(2, 3), columns=rng.randint(2, 3)))
+    elif rng.random() < 0.5:
+        blocks.append(_prose(rng, 1))
+    if rng.random() < 0.03:
+        blocks = []  # a blank page has an empty transcript
+    return Source(
+        blocks=tuple(blocks),
+        style=_small(rng, 224, 168, rng.choice((6, 8, 10))),
+        header=_running_header(rng) if rng.random() < 0.4 else None,
+        footer=_page_number(rng) if rng.random() < 0.4 else None,
+        header_align=rng.choice(("left", "center", "right")),
+        footer_align=rng.choice(("left", "center", "right")),
+    )
+
+
+def notice(rng: Random) -> Source:
+    """The new kind: table first, centred headings, other typefaces, label lines; scanned by `looks.scan`."""
+    font = rng.choice(UNSEEN_FONTS)
+    labels = [
+        _plain(f"{words.title(rng, 1, 1)}: {rng.choice((words.date, words.number, words.code, words.name))(rng)}")
+        for _ in range(rng.randint(1, 2))
+    ]
+    blocks: list[Block] = [Heading(text=words.title(rng, 1, 2))]
+    if rng.random() < 0.6:
+        blocks.append(_table(rng, rows=rng.randint(2, 3), columns=2))
+    blocks += labels
+    blocks.append(_prose(rng, 1))
+    style = Style(
+        width=224,
+        height=168,
+        margin=rng.choice((10, 12)),
+        font=font,
+        size=round(rng.uniform(14.5, 16.5) * _WIDE.get(font, 1.0), 1),
+        leading=0.5,
+        centred_headings=True,
+        ruled=rng.random() < 0.5,
+        ink=rng.randint(30, 70),
+    )
+    footer = f"{words.title(rng, 1, 1)} | {rng.randint(1, 99)}" if rng.random() < 0.5 else None
+    return Source(blocks=tuple(blocks), style=style, footer=footer, footer_align="right")
+
+
+def report(rng: Random) -> Source:
+    """An ordinary page (US letter or A4): one or two columns, several headings, prose and tables."""
+    width, height = rng.choice(((612.0, 792.0), (595.0, 842.0)))
+    columns = rng.choice((1, 1, 2))
+    blocks: list[Block] = [Heading(text=words.title(rng, 2, 5))]
+    for _ in range(rng.randint(2, 4)):
+        blocks.append(Heading(text=words.title(rng, 1, 4), level=2))
+        blocks += [_prose(rng, rng.randint(3, 7)) for _ in range(rng.randint(1, 2))]
+        if rng.random() < 0.4:
+            blocks.append(_table(rng, rows=rng.randint(3, 6), columns=rng.randint(2, 5 - columns)))
+    style = Style(
+        width=width,
+        height=height,
+        margin=rng.choice((54, 64, 72)),
+        font=rng.choice(SEEN_FONTS),
+        size=rng.choice((9, 10, 10.5, 11)),
+        leading=rng.choice((0.55, 0.65, 0.8)),
+        columns=columns,
+        heading_scale=1.6,
+        centred_headings=rng.random() < 0.3,
+        ruled=rng.random() < 0.5,
+    )
+    return Source(
+        blocks=tuple(blocks),
+        style=style,
+        header=_running_header(rng) if rng.random() < 0.8 else None,
+        footer=_page_number(rng) if rng.random() < 0.8 else None,
+        header_align=rng.choice(("left", "center", "right")),
+    )
+
+
+KINDS: dict[str, Callable[[Random], Source]] = {
+    "chars": chars,
+    "line": line,
+    "nano": nano,
+    "notice": notice,
+    "report": report,
+}
+
+
+def _small(rng: Random, width: float, height: float, margin: float) -> Style:
+    font = rng.choice(SEEN_FONTS)
+    return Style(
+        width=width,
+        height=height,
+        margin=margin,
+        font=font,
+        size=round(rng.uniform(14.0, 17.5) * _WIDE.get(font, 1.0), 1),
+        leading=rng.choice((0.4, 0.5, 0.6)),
+        centred_headings=rng.random() < 0.2,
+        ruled=rng.random() < 0.6,
+        ink=rng.choice((0, 0, 0, 40, 80)),
+    )
+
+
+def _plain(text: str) -> Paragraph:
+    return Paragraph(runs=(Run(text=text),))
+
+
+def _piece(rng: Random) -> str:
+    """Up to 22 characters: what fits on one line of a small page."""
+    parts: list[str] = []
+    while True:
+        draw = rng.choice((words.word, words.word, words.word, words.number, words.code, words.date, words.name, _odd))
+        part = draw(rng)
+        if parts and len(" ".join((*parts, part))) > 22:
+            return " ".join(parts)
+        parts.append(part.capitalize() if rng.random() < 0.15 else part)
+        if rng.random() < 0.2:
+            return " ".join(parts)
+
+
+def _odd(rng: Random) -> str:
+    return words.gibberish(rng, 2, 7)
+
+
+def _prose(rng: Random, sentences: int) -> Paragraph:
+    runs: list[Run] = []
+    for _ in range(sentences):
+        text = words.sentence(rng)
+        if rng.random() < 0.15 and " " in text:
+            head, tail = text.split(" ", 1)
+            runs += [Run(text=head, bold=True), Run(text=tail)]
+        else:
+            runs.append(Run(text=text))
+    return Paragraph(runs=tuple(runs))
+
+
+def _table(rng: Random, *, rows: int, columns: int) -> Table:
+    """Distinct cells, so that a test about one cell cannot be met by another."""
+    seen: set[str] = set()
+
+    def fresh(draw: Callable[[Random], str]) -> str:
+        while (text := draw(rng)) in seen:
+            continue
+        seen.add(text)
+        return text
+
+    heads = tuple(fresh(lambda r: words.word(r, 7).capitalize()) for _ in range(columns))
+    body = tuple(
+        (fresh(lambda r: words.word(r, 8)), *(fresh(words.number) for _ in range(columns - 1))) for _ in range(rows - 1)
+    )
+    return Table(rows=(heads, *body))
+
+
+def _running_header(rng: Random) -> str:
+    return rng.choice((words.title(rng, 2, 3), f"{words.title(rng, 1, 2)} {rng.randint(1990, 2030)}", words.name(rng)))
+
+
+def _page_number(rng: Random) -> str:
+    n = rng.randint(1, 400)
+    return rng.choice((f"{n}", f"- {n} -", f"Page {n}", f"{n} of {n + rng.randint(1, 90)}"))

@@ -1,0 +1,106 @@
+"""Seeded synthetic datasets in the olmOCR-Bench layout: pdfs/, one JSONL of unit tests, reference Markdown.
+
+One document holds `pages_per_document` pages: fonts are embedded once, so 60,000 small pages are 100 MB.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from random import Random
+
+import numpy as np
+
+from ocr_rl.pages.raster import render_bytes
+from ocr_rl.pages.synth import looks
+from ocr_rl.pages.synth.compose import KINDS
+from ocr_rl.pages.synth.document import Source, to_markdown
+from ocr_rl.pages.synth.mine import mine
+from ocr_rl.pages.synth.typeset import fits, typeset
+
+SCANNED = frozenset({"notice"})  # kinds whose PDFs hold only a scanned image
+_SCAN_DPI = 144  # two pixels a point: scanned at twice the resolution that small pages are read at
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Document:
+    """A typeset document with everything known about its pages."""
+
+    name: str  # file name of the PDF
+    pdf: bytes
+    references: tuple[str, ...]
+    tests: tuple[dict[str, object], ...]
+
+
+def make_document(kind: str, seed: int, index: int, pages: int) -> Document:
+    """Document `index` of a dataset; depends on its arguments alone."""
+    rng = Random(_key(kind, seed, index))
+    sources = [_fitting(KINDS[kind](rng)) for _ in range(pages)]
+    pdf = typeset(sources)
+    if kind in SCANNED:
+        pdf = _scanned(pdf, sources, np.random.default_rng(_key(kind, seed, index)))
+    name = f"{kind}_{seed}_{index:05d}.pdf"
+    tests = [test for i, source in enumerate(sources) for test in mine(source, pdf=name, number=i + 1, rng=rng)]
+    return Document(name=name, pdf=pdf, references=tuple(map(to_markdown, sources)), tests=tuple(tests))
+
+
+def make_dataset(
+    kind: str, *, n: int, seed: int, out: Path, pages_per_document: int = 1, workers: int = 1
+) -> Iterator[int]:
+    """Write `n` pages below `out`; yields the number of pages written so far.
+
+    The JSONL is written last and under a temporary name first, so a dataset that has it is whole.
+    """
+    (out / "pdfs").mkdir(parents=True, exist_ok=True)
+    sizes = [pages_per_document] * (n // pages_per_document)
+    sizes += [n % pages_per_document] if n % pages_per_document else []
+    done = 0
+    aside = out / f"{kind}.jsonl.part"
+    with aside.open("w", encoding="utf-8") as lines:
+        for document in _documents(kind, seed, sizes, workers):
+            _write(document, out)
+            lines.writelines(json.dumps(test, ensure_ascii=False) + "\n" for test in document.tests)
+            done += len(document.references)
+            yield done
+    aside.replace(out / f"{kind}.jsonl")
+
+
+def _documents(kind: str, seed: int, sizes: list[int], workers: int) -> Iterator[Document]:
+    jobs = ([kind] * len(sizes), [seed] * len(sizes), range(len(sizes)), sizes)
+    if workers <= 1:
+        yield from map(make_document, *jobs)
+        return
+    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        yield from pool.map(make_document, *jobs, chunksize=max(1, min(16, len(sizes) // (4 * workers))))
+
+
+def _write(document: Document, out: Path) -> None:
+    stem = document.name.removesuffix(".pdf")
+    (out / "pdfs" / document.name).write_bytes(document.pdf)
+    for number, reference in enumerate(document.references, 1):
+        name = f"{stem}.md" if len(document.references) == 1 else f"{stem}_pg{number}.md"
+        (out / "pdfs" / name).write_text(reference, encoding="utf-8")
+
+
+def _fitting(source: Source) -> Source:
+    """The source, less as many of its last blocks as its page cannot hold."""
+    while not fits(source):
+        source = replace(source, blocks=source.blocks[:-1])
+    return source
+
+
+def _scanned(pdf: bytes, sources: list[Source], rng: np.random.Generator) -> bytes:
+    images = []
+    for number, source in enumerate(sources, 1):
+        longest_px = round(max(source.style.width, source.style.height) * _SCAN_DPI / 72)
+        images.append(looks.scan(render_bytes(pdf, number, longest_px), rng))
+    return looks.image_pdf(images, _SCAN_DPI)
+
+
+def _key(*parts: object) -> int:
+    return int.from_bytes(hashlib.sha256("/".join(map(str, parts)).encode()).digest()[:8], "big")

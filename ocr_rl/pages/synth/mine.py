@@ -1,0 +1,94 @@
+"""Unit tests from the structured source: olmOCR-Bench JSON objects that the reference passes by construction.
+
+A snippet that stands twice on a page, or a running header that is part of the text, gives no test. Knows nothing
+about how checks judge.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from ocr_rl.pages.synth.document import Heading, Paragraph, Source, Table, to_markdown
+
+Test = dict[str, object]
+
+
+def mine(source: Source, *, pdf: str, number: int, rng: Random) -> list[Test]:
+    """Present, absent, order, table and baseline tests of one page, in that order. Ids are `<stem>_p<N>_<type><k>`."""
+    text = _plain_text(source)
+    found = [
+        *_present(source, text, rng),
+        *_absent(source, text),
+        *_order(source, text, rng),
+        *_table(source, rng),
+        *_baseline(source),
+    ]
+    stem = pdf.removesuffix(".pdf")
+    counts: dict[str, int] = {}
+    tests = []
+    for test in found:
+        kind = str(test["type"])
+        counts[kind] = counts.get(kind, 0) + 1
+        tests.append({"pdf": pdf, "page": number, "id": f"{stem}_p{number}_{kind}{counts[kind]}", **test})
+    return tests
+
+
+def _plain_text(source: Source) -> str:
+    return to_markdown(source).replace("**", "")
+
+
+def _snippets(source: Source, text: str, rng: Random) -> list[str]:
+    """Stretches of three to five words (or a whole short block) that stand once on the page, in reading order."""
+    found = []
+    for block in source.blocks:
+        if isinstance(block, Table):
+            continue
+        tokens = block.text.split(" ")
+        at = 0
+        while at < len(tokens):
+            step = rng.randint(3, 5)
+            piece = " ".join(tokens[at : at + step])
+            if len(piece) >= 8 and text.count(piece) == 1:
+                found.append(piece)
+            at += step
+    return found
+
+
+def _present(source: Source, text: str, rng: Random) -> list[Test]:
+    snippets = _snippets(source, text, rng)
+    chosen = rng.sample(snippets, min(3, len(snippets)))
+    return [{"type": "present", "text": piece, "max_diffs": len(piece) // 20} for piece in chosen]
+
+
+def _absent(source: Source, text: str) -> list[Test]:
+    """Running headers and footers; a bare page number could stand in any table, so it must be four characters."""
+    edges = [edge for edge in (source.header, source.footer) if edge and len(edge) >= 4]
+    return [{"type": "absent", "text": edge} for edge in edges if edge.lower() not in text.lower()]
+
+
+def _order(source: Source, text: str, rng: Random) -> list[Test]:
+    snippets = _snippets(source, text, rng)
+    if len(snippets) < 2:
+        return []
+    first, second = sorted(rng.sample(range(len(snippets)), 2))
+    before, after = snippets[first], snippets[second]
+    return [{"type": "order", "before": before, "after": after, "max_diffs": min(len(before), len(after)) // 20}]
+
+
+def _table(source: Source, rng: Random) -> list[Test]:
+    """One neighbour or heading a test."""
+    tests: list[Test] = []
+    for table in (block for block in source.blocks if isinstance(block, Table)):
+        rows, columns = len(table.rows), len(table.rows[0])
+        cells = [(r, c) for r in range(1, rows) for c in range(1, columns)]
+        for r, c in rng.sample(cells, min(2, len(cells))):
+            relation, value = rng.choice((("left", table.rows[r][c - 1]), ("top_heading", table.rows[0][c])))
+            tests.append({"type": "table", "cell": table.rows[r][c], relation: value})
+    return tests
+
+
+def _baseline(source: Source) -> list[Test]:
+    if not any(isinstance(block, Heading | Paragraph | Table) for block in source.blocks):
+        return [{"type": "baseline", "max_length": 0}]
+    # A lesson's page of punctuation alone would fail: baseline asks for a letter or a digit.
+    return [{"type": "baseline"}] if any(c.isalnum() for c in to_markdown(source)) else []

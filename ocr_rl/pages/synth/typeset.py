@@ -1,0 +1,59 @@
+"""Structured sources -> PDF bytes, with Typst. The same sources give the same bytes on every machine.
+
+System fonts are ignored: Typst's own fonts, matplotlib's and those of font packages (all under open licences) are
+the pool. Knows nothing about what the pages say.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+import pypdfium2 as pdfium
+import typst
+
+from ocr_rl.pages.synth.document import Source, to_typst
+
+FONT_PACKAGES = ("font_source_sans_pro", "font_source_serif_pro", "font_caladea", "font_hanken_grotesk", "font_manrope")
+
+
+def typeset(sources: Sequence[Source]) -> bytes:
+    """One PDF with a page for each source.
+
+    Raises OverflowError when a source does not fit on its page.
+    """
+    pdf = _compiler().compile(to_typst(sources).encode())
+    assert isinstance(pdf, bytes)
+    with pdfium.PdfDocument(pdf) as document:
+        if len(document) != len(sources):
+            raise OverflowError(f"{len(sources)} pages came out as {len(document)}")
+    return pdf
+
+
+def fits(source: Source) -> bool:
+    try:
+        typeset([source])
+    except OverflowError:
+        return False
+    return True
+
+
+@cache
+def _compiler() -> typst.Compiler:
+    """One compiler a process: fonts are read once (27 ms the first page, 2 ms each after it)."""
+    return typst.Compiler(ignore_system_fonts=True, font_paths=font_folders())
+
+
+def font_folders() -> list[str]:
+    folders = [_package_folder("matplotlib") / "mpl-data" / "fonts" / "ttf"]
+    folders += [_package_folder(name) / "files" for name in FONT_PACKAGES]
+    return [str(folder) for folder in folders]
+
+
+def _package_folder(name: str) -> Path:
+    spec = find_spec(name)
+    if spec is None or spec.origin is None:
+        raise ModuleNotFoundError(f"the font package {name} is missing: install ocr-rl again with its dependencies")
+    return Path(spec.origin).parent

@@ -1,0 +1,99 @@
+"""Rewards of sibling samples become advantages: how much better than its siblings was each one?
+
+Pure functions on lists of floats, no tensors. They know nothing about pages, rewards or losses. A batch is a list of
+groups, each a list of its samples' rewards; groups may differ in size. A group of one has no siblings: advantage 0.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from statistics import fmean, stdev
+
+from ocr_rl.rollout.flow import ScoredGroup
+from ocr_rl.rollout.scoring import GradedGroup, Grades
+
+EPS = 1e-4  # added to a standard deviation, as TRL does
+FLAT = 1e-6  # advantages below this are rounding noise
+
+Batch = Sequence[Sequence[float]]
+Advantages = list[tuple[float, ...]]
+
+
+def centred(batch: Batch) -> Advantages:
+    """Reward - group mean, no scaling (Dr. GRPO, Liu et al. 2025, arXiv 2503.20783)."""
+    means = [fmean(group) for group in batch]
+    return [tuple(reward - mean for reward in group) for group, mean in zip(batch, means, strict=True)]
+
+
+def group_std(batch: Batch) -> Advantages:
+    """(Reward - group mean) / (group standard deviation + EPS), ddof 1 (GRPO, Shao et al. 2024, arXiv 2402.03300)."""
+    return [_scaled(advantages, _std(group)) for advantages, group in zip(centred(batch), batch, strict=True)]
+
+
+def batch_std(batch: Batch) -> Advantages:
+    """(Reward - group mean) / (standard deviation of all rewards of the batch + EPS), ddof 1."""
+    std = _std([reward for group in batch for reward in group])
+    return [_scaled(advantages, std) for advantages in centred(batch)]
+
+
+def leave_one_out(batch: Batch) -> Advantages:
+    """Reward - mean of the siblings' rewards (RLOO, Ahmadian et al. 2024, arXiv 2402.14740): centred * G / (G - 1)."""
+    return [
+        tuple(advantage * len(group) / max(1, len(group) - 1) for advantage in group) for group in centred(batch)
+    ]
+
+
+def gdpo(batch: Sequence[Mapping[str, Sequence[float]]], weights: Sequence[Mapping[str, float]]) -> Advantages:
+    """Every reward scaled inside its group (`group_std`), then the weighted sum (GDPO, arXiv 2601.05242).
+
+    So a reward with a small spread counts as much as one with a large. `batch[j][name][k]` is the reward `name` of
+    sample k of group j. Unlike the paper, the sum is not scaled again over the batch: a step's size would then depend
+    on which pages share it.
+    """
+    advantages: Advantages = []
+    for group, weight in zip(batch, weights, strict=True):
+        scaled = {name: group_std([values])[0] for name, values in group.items()}
+        columns = zip(*([weight[name] * one for one in values] for name, values in scaled.items()), strict=True)
+        advantages.append(tuple(math.fsum(column) for column in columns))
+    return advantages
+
+
+def _total(scale: Callable[[Batch], Advantages]) -> Callable[[Sequence[Grades]], Advantages]:
+    return lambda batch: scale([grades.rewards for grades in batch])
+
+
+def _per_reward(batch: Sequence[Grades]) -> Advantages:
+    values = [{name: [one.value or 0.0 for one in grades.scores[name]] for name in grades.weights} for grades in batch]
+    return gdpo(values, [grades.weights for grades in batch])
+
+
+ADVANTAGES: Mapping[str, Callable[[Sequence[Grades]], Advantages]] = {
+    "group_std": _total(group_std),
+    "batch_std": _total(batch_std),
+    "none": _total(centred),
+    "leave_one_out": _total(leave_one_out),
+    "gdpo": _per_reward,
+}
+
+
+def with_advantages(graded: Sequence[GradedGroup], how: str = "group_std") -> list[ScoredGroup]:
+    """Groups ready to learn from; `how` is a key of ADVANTAGES."""
+    advantages = ADVANTAGES[how]([each.grades for each in graded])
+    return [
+        ScoredGroup(group=each.group, scores=each.grades.scores, rewards=each.grades.rewards, advantages=group)
+        for each, group in zip(graded, advantages, strict=True)
+    ]
+
+
+def has_signal(group: ScoredGroup) -> bool:
+    """Whether its samples differ at all: without that a group has no gradient."""
+    return max(map(abs, group.advantages)) > FLAT
+
+
+def _std(rewards: Sequence[float]) -> float:
+    return stdev(rewards) if len(rewards) > 1 else 0.0
+
+
+def _scaled(advantages: Sequence[float], std: float) -> tuple[float, ...]:
+    return tuple(advantage / (std + EPS) for advantage in advantages)

@@ -1,0 +1,142 @@
+"""A page becomes a prompt: instruction text first, then the page's image, in the policy's own chat format.
+
+The only caller of the chat template and of the model's processor (Qwen2.5-VL, any size). It knows nothing about
+weights, samplers or rewards, and holds no tensors: pixels leave as numpy arrays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from ocr_rl.contract import Page, UserError
+from ocr_rl.pages.raster import LONGEST_PX, ImageRef, PageError, cached_render
+from ocr_rl.rollout.flow import Prompt
+from ocr_rl.rollout.sampler import torchvision_shim
+
+INSTRUCTION = (
+    "Transcribe this page in natural reading order. Write text as Markdown, tables as HTML, inline formulas as "
+    "\\( \\) and displayed ones as \\[ \\] in LaTeX. Leave out running headers, footers and page numbers."
+)
+_VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prompter:
+    """Everything around the weights that turns pages into token ids and pixels, and token ids back into text."""
+
+    processor: Any  # transformers' Qwen2_5_VLProcessor
+    token_ids: tuple[int, ...]  # the whole prompt with ONE image placeholder; the same for every page
+    image_id: int  # the placeholder
+    eos_id: int
+    banned_ids: tuple[int, ...]  # never sampled: vision tokens and every special token but EOS, which decode drops
+    longest_px: int
+    max_prompt_tokens: int | None
+
+    def prompt(self, page: Page, rotation: int = 0) -> Prompt:
+        """Ask for one page. Raises PageError when it cannot be drawn or is too long; nothing is ever cut off."""
+        ref = ImageRef(pdf=page.pdf, number=page.number, longest_px=self.longest_px, rotation=rotation)
+        expanded_ids = self.expand(self.num_image_tokens(cached_render(ref)))
+        if self.max_prompt_tokens is not None and len(expanded_ids) > self.max_prompt_tokens:
+            raise PageError(
+                page.pdf,
+                page.number,
+                f"the prompt has {len(expanded_ids)} tokens and max_prompt_tokens is {self.max_prompt_tokens}: "
+                "raise it or lower longest_px",
+            )
+        return Prompt(page_id=page.id, image=ref, token_ids=self.token_ids, expanded_ids=expanded_ids)
+
+    def image(self, prompt: Prompt) -> Image.Image:
+        """The page's image, RGB, before the processor's own resizing. Raises PageError."""
+        return cached_render(prompt.image)
+
+    def num_image_tokens(self, image: Image.Image) -> int:
+        """Number of placeholders that stand for an image: its patches after resizing, over merge_size squared."""
+        patches = self.processor.image_processor.get_number_of_image_patches(image.height, image.width)
+        return patches // self.processor.image_processor.merge_size**2
+
+    def expand(self, num_image_tokens: int) -> tuple[int, ...]:
+        """The prompt as the model sees it, with that many placeholders instead of one."""
+        at = self.token_ids.index(self.image_id)
+        return (*self.token_ids[:at], *[self.image_id] * num_image_tokens, *self.token_ids[at + 1 :])
+
+    def pixels(self, images: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
+        """For the vision tower: pixel_values (patches, patch dim) float32 of all images, image_grid_thw (n, 3)."""
+        made = self.processor.image_processor(images=list(images), return_tensors="np")
+        return np.asarray(made["pixel_values"], np.float32), np.asarray(made["image_grid_thw"], np.int64)
+
+    def encode(self, text: str) -> tuple[int, ...]:
+        """A transcript as token ids, without EOS."""
+        return tuple(self.processor.tokenizer.encode(text, add_special_tokens=False))
+
+    def decode(self, token_ids: Sequence[int]) -> str:
+        """A transcript as text, without special tokens."""
+        return self.processor.tokenizer.decode(
+            list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+        )
+
+
+def load_prompter(
+    model: str | Path,
+    longest_px: int = LONGEST_PX,
+    *,
+    instruction: str = INSTRUCTION,
+    max_prompt_tokens: int | None = None,
+    trust_remote_code: bool = False,
+) -> Prompter:
+    """The prompter of a model folder or hub name. Raises UserError for one without a usable processor."""
+    processor = _processor(model, trust_remote_code)
+    tokenizer, image_id = processor.tokenizer, processor.image_token_id
+    if tokenizer.eos_token_id is None:
+        raise UserError(f"{model}: its tokenizer names no eos_token, so no answer could end; add it to the tokenizer.")
+    token_ids = tuple(tokenizer.encode(_chat(processor, instruction, model), add_special_tokens=False))
+    if token_ids.count(image_id) != 1:
+        raise UserError(
+            f"{model}: its chat template writes {token_ids.count(image_id)} image placeholders for one image; "
+            "use a Qwen2.5-VL chat template."
+        )
+    return Prompter(
+        processor=processor,
+        token_ids=token_ids,
+        image_id=image_id,
+        eos_id=tokenizer.eos_token_id,
+        banned_ids=_banned_ids(tokenizer),
+        longest_px=longest_px,
+        max_prompt_tokens=max_prompt_tokens,
+    )
+
+
+def _processor(model: str | Path, trust_remote_code: bool) -> Any:
+    torchvision_shim.declare()
+    from transformers import AutoProcessor
+
+    try:
+        processor = AutoProcessor.from_pretrained(str(model), trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, ImportError, KeyError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(f"{model}: no processor loads from it ({reason}); give a Qwen2.5-VL folder.") from None
+    for part in ("tokenizer", "image_processor", "image_token_id"):
+        if not hasattr(processor, part):
+            raise UserError(f"{model}: its processor has no {part}; give a folder with Qwen2.5-VL's processor files.")
+    return processor
+
+
+def _chat(processor: Any, instruction: str, model: str | Path) -> str:
+    text = [{"type": "text", "text": instruction}] if instruction else []
+    if not processor.chat_template:
+        raise UserError(f"{model}: it has no chat template; add chat_template.jinja to the folder.")
+    return processor.apply_chat_template(
+        [{"role": "user", "content": [*text, {"type": "image"}]}], tokenize=False, add_generation_prompt=True
+    )
+
+
+def _banned_ids(tokenizer: Any) -> tuple[int, ...]:
+    """Decoding drops special tokens: the rewards could not see a sampled one, yet the loss would."""
+    special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
+    vision = {tokenizer.get_vocab()[token] for token in _VISION_TOKENS if token in tokenizer.get_vocab()}
+    return tuple(sorted((special | vision) - {tokenizer.eos_token_id}))

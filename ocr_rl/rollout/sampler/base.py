@@ -1,0 +1,69 @@
+"""What a sampler is: prompts in, groups of sibling samples out, new weights in between.
+
+It knows nothing about engines, rewards or losses. Log-probabilities are those of the distribution really sampled:
+banned ids masked, temperature applied, then log-softmax over the whole vocabulary; at temperature 0 the token is the
+largest logit and its log-probability that of the masked distribution at temperature 1.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Protocol
+
+from ocr_rl.contract import Page
+from ocr_rl.rollout.flow import Group, Prompt
+
+if TYPE_CHECKING:
+    import torch
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sampling:
+    """How to sample. There is no top_p: a truncated distribution is not the one that the learner differentiates."""
+
+    n: int = 1  # samples per page
+    temperature: float = 1.0  # 0 = greedy
+    max_tokens: int  # per sample, EOS included
+    seed: int = 0  # of the step; every page derives its own from it (`seed_for`)
+
+    def __post_init__(self) -> None:
+        if self.n < 1 or self.max_tokens < 1:
+            raise ValueError(f"n and max_tokens must be at least 1, got {self.n} and {self.max_tokens}")
+        if self.temperature != 0 and not 0.01 <= self.temperature <= 10:
+            # Below 0.01 engines clamp or go greedy, and their log-probabilities would not say so.
+            raise ValueError(f"temperature must be 0 (greedy) or from 0.01 to 10, got {self.temperature}")
+        if self.greedy and self.n > 1:
+            raise ValueError(f"n must be 1 at temperature 0, where siblings are equal, got {self.n}")
+
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0
+
+
+class Sampler(Protocol):
+    """One policy ready to write. `policy` is the version of its weights, stamped on every sample."""
+
+    policy: int
+
+    def sample(self, asked: Sequence[tuple[Page, Prompt]], how: Sampling) -> Iterator[Group]:
+        """One group of `how.n` samples per page, as they finish: the caller restores the order it needs."""
+        ...
+
+    def load(self, weights: Iterable[tuple[str, torch.Tensor]], policy: int) -> None:
+        """Take over new weights (checkpoint names); nothing computed with the old ones is used again."""
+        ...
+
+    def close(self) -> None:
+        """Give back memory and processes. Calling it twice does no harm."""
+        ...
+
+
+def seed_for(*key: int | str) -> int:
+    """A seed from (run seed, step, page id, ...), at least 0 and below 2**62.
+
+    By hashing: engines give sibling k the seed + k, so neighbouring seeds would make siblings of two pages twins.
+    """
+    digest = hashlib.sha256(repr(key).encode()).digest()
+    return int.from_bytes(digest[:8]) >> 2

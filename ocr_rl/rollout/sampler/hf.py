@@ -1,0 +1,154 @@
+"""The reference sampler: transformers `generate`, slow and plain.
+
+It knows nothing about scoring or training. Every sample draws from a random generator of its own, so what it writes
+does not depend on which pages share its batch.
+
+Shapes: B rows (pages x samples, page by page), L prompt length (left-padded), T sampled tokens, V vocabulary.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+from ocr_rl.rollout.sampler.torchvision_shim import declare
+
+declare()
+
+import torch  # noqa: E402  (the shim must come before transformers' image code)
+from torch import Tensor  # noqa: E402
+from transformers import (  # noqa: E402
+    AutoModelForImageTextToText,
+    GenerationConfig,
+    LogitsProcessor,
+    LogitsProcessorList,
+)
+
+from ocr_rl.contract import Page, UserError  # noqa: E402
+from ocr_rl.rollout.flow import Group, Prompt, Sample  # noqa: E402
+from ocr_rl.rollout.prompt import Prompter  # noqa: E402
+from ocr_rl.rollout.sampler.base import Sampling, seed_for  # noqa: E402
+
+
+class HfSampler:
+    """A `Sampler` with a model of its own, on the GPU if there is one."""
+
+    def __init__(
+        self,
+        model: str | Path,
+        prompter: Prompter,
+        *,
+        dtype: str = "float32",
+        max_rows: int = 64,
+        trust_remote_code: bool = False,
+    ) -> None:
+        """`max_rows` samples are written side by side. Raises UserError for a folder that holds no such model."""
+        self.policy = 0
+        self._prompter = prompter
+        self._max_rows = max_rows
+        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        try:
+            loaded = AutoModelForImageTextToText.from_pretrained(
+                str(model), dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
+            )
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().split("\n")[0]
+            raise UserError(f"{model}: no model could be loaded from it ({reason}).") from None
+        self._model = loaded.to(self._device).eval()
+        # A checkpoint's own generation settings (repetition penalty, top_k, ...) would change the distribution.
+        self._model.generation_config = GenerationConfig()
+
+    def sample(self, asked: Sequence[tuple[Page, Prompt]], how: Sampling) -> Iterator[Group]:
+        pages_at_once = max(1, self._max_rows // how.n)
+        for start in range(0, len(asked), pages_at_once):
+            yield from self._sample(asked[start : start + pages_at_once], how)
+
+    def load(self, weights: Iterable[tuple[str, Tensor]], policy: int) -> None:
+        own = self._model.state_dict()
+        for name, weight in weights:
+            own[name].copy_(weight)  # in place; a name that the model lacks is a KeyError
+        self.policy = policy
+
+    def close(self) -> None:
+        self._model = None
+
+    @torch.no_grad()
+    def _sample(self, asked: Sequence[tuple[Page, Prompt]], how: Sampling) -> list[Group]:
+        if self._model is None:
+            raise RuntimeError("the sampler is closed")
+        prompter = self._prompter
+        seeds = [seed_for(how.seed, page.id) + k for page, _ in asked for k in range(how.n)]
+        draw = _Draw([torch.Generator().manual_seed(seed) for seed in seeds], how, prompter.banned_ids)
+        inputs = self._inputs([prompt for _, prompt in asked], how.n)
+        written_BT = self._model.generate(
+            **inputs,
+            generation_config=GenerationConfig(
+                do_sample=False,  # `_Draw` has drawn already and leaves one finite logit a row
+                max_new_tokens=how.max_tokens,
+                eos_token_id=prompter.eos_id,
+                pad_token_id=prompter.eos_id,
+            ),
+            logits_processor=LogitsProcessorList([draw]),
+        )[:, inputs["input_ids"].shape[1] :].tolist()
+        logprobs_BT = torch.stack(draw.logprobs, dim=1).tolist()
+        samples = [self._read(ids, logprobs) for ids, logprobs in zip(written_BT, logprobs_BT, strict=True)]
+        return [
+            Group(
+                page=page,
+                prompt=prompt,
+                samples=tuple(samples[p * how.n : (p + 1) * how.n]),
+                temperature=how.temperature,
+                banned_ids=prompter.banned_ids,
+            )
+            for p, (page, prompt) in enumerate(asked)
+        ]
+
+    def _inputs(self, prompts: Sequence[Prompt], n: int) -> dict[str, Tensor]:
+        """What `generate` takes, every prompt and every image n times."""
+        pixel_values, grid = map(torch.from_numpy, self._prompter.pixels([self._prompter.image(p) for p in prompts]))
+        images = pixel_values.to(self._model.dtype).split(grid.prod(-1).tolist())
+        length = max(len(prompt.expanded_ids) for prompt in prompts)
+        pads = [length - len(prompt.expanded_ids) for prompt in prompts]
+        padded = [[self._prompter.eos_id] * pad + [*p.expanded_ids] for pad, p in zip(pads, prompts, strict=True)]
+        ids_BL = torch.tensor(padded).repeat_interleave(n, dim=0)
+        inputs = {
+            "input_ids": ids_BL,
+            "attention_mask": torch.tensor([[0] * pad + [1] * (length - pad) for pad in pads]).repeat_interleave(n, 0),
+            "mm_token_type_ids": (ids_BL == self._prompter.image_id).int(),
+            "pixel_values": torch.cat([image.repeat(n, 1) for image in images]),
+            "image_grid_thw": grid.repeat_interleave(n, dim=0),
+        }
+        return {name: tensor.to(self._device) for name, tensor in inputs.items()}
+
+    def _read(self, ids: list[int], logprobs: list[float]) -> Sample:
+        eos = self._prompter.eos_id
+        stopped = eos in ids
+        length = ids.index(eos) + 1 if stopped else len(ids)
+        return Sample(
+            token_ids=tuple(ids[:length]),
+            logprobs=tuple(logprobs[:length]),
+            text=self._prompter.decode(ids[:length]),
+            finish="stop" if stopped else "length",
+            policy=self.policy,
+        )
+
+
+class _Draw(LogitsProcessor):
+    """Draws the next token itself and remembers the log-probability that it had."""
+
+    def __init__(self, generators: Sequence[torch.Generator], how: Sampling, banned_ids: Sequence[int]) -> None:
+        self.logprobs: list[Tensor] = []  # (B,) per step; what follows a row's EOS means nothing
+        self._generators, self._how, self._banned_ids = generators, how, list(banned_ids)
+
+    def __call__(self, input_ids: Tensor, scores: Tensor) -> Tensor:
+        logits_BV = scores.float()
+        logits_BV[:, self._banned_ids] = -torch.inf
+        logprobs_BV = (logits_BV / (self._how.temperature or 1.0)).log_softmax(-1)
+        if self._how.greedy:
+            chosen_B1 = logits_BV.argmax(-1, keepdim=True)
+        else:
+            # A race of exponential clocks with the probabilities as rates: token i wins with probability p_i.
+            clocks = [torch.empty(scores.shape[1]).exponential_(generator=one) for one in self._generators]
+            chosen_B1 = (logprobs_BV.exp() / torch.stack(clocks).to(scores.device)).argmax(-1, keepdim=True)
+        self.logprobs.append(logprobs_BV.gather(1, chosen_B1)[:, 0])
+        return torch.full_like(logits_BV, -torch.inf).scatter(1, chosen_B1, 0.0)

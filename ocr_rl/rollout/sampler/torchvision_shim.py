@@ -1,0 +1,46 @@
+"""Makes a CUDA build of torchvision importable beside CPU torch, for whoever imports transformers' image code.
+
+The PyPI builds of torchvision are CUDA builds. Beside CPU torch their native library does not load, and then every
+import of torchvision dies with "operator torchvision::nms does not exist", because it attaches Python fallbacks to
+operators that only the library declares. Declaring the two schemas is enough: nothing here ever calls them. It knows
+nothing about models or samplers.
+
+Every process must call `declare` before it first imports transformers' image code. vLLM's own processes do so through
+an entry point of group `vllm.platform_plugins`: the only one that vLLM calls early enough (its general plugins come
+after that import). Returning None tells vLLM that this is no platform.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+_SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
+_NAMES = ("nms", "qnms")
+
+
+def declare() -> None:
+    """Declare the missing operators. Does nothing where torchvision is absent or works, nor a second time."""
+    spec = importlib.util.find_spec("torchvision")
+    if spec is None or spec.origin is None or importlib.util.find_spec("torch") is None:
+        return
+    import torch
+
+    if hasattr(torch.ops.torchvision, "nms") or _loads(Path(spec.origin).parent):
+        return
+    for name in _NAMES:
+        torch.library.define(f"torchvision::{name}", _SCHEMA)
+
+
+
+def _loads(package: Path) -> bool:
+    """Whether torchvision's native library loads (it then declares its operators itself, now rather than later)."""
+    import torch
+
+    libraries = [*package.glob("_C*.so"), *package.glob("_C*.pyd")]
+    try:
+        for library in libraries:
+            torch.ops.load_library(str(library))
+    except (ImportError, OSError):
+        return False
+    return bool(libraries) and hasattr(torch.ops.torchvision, "nms")

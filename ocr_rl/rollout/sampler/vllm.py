@@ -1,0 +1,175 @@
+"""vLLM in this process: the fast sampler, on a GPU or (with vLLM's CPU build) without one.
+
+It knows nothing about scoring or training. Weights are handed over in memory, and every cache that could hold
+something computed with the old ones is emptied. The traps that it closes are named where they are closed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+# vLLM reads these when it is first imported. One process: the engine then sees our tensors without copies or sockets.
+os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
+os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
+os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+
+from ocr_rl.rollout.sampler.torchvision_shim import declare  # noqa: E402
+
+declare()
+
+import torch  # noqa: E402  (the shim must come before transformers' image code)
+from torch import Tensor  # noqa: E402
+from vllm import LLM, ModelRegistry, SamplingParams  # noqa: E402
+from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration  # noqa: E402
+from vllm.outputs import RequestOutput  # noqa: E402
+
+from ocr_rl.contract import Page, UserError  # noqa: E402
+from ocr_rl.rollout.flow import Group, Prompt, Sample  # noqa: E402
+from ocr_rl.rollout.prompt import Prompter  # noqa: E402
+from ocr_rl.rollout.sampler.base import Sampling, seed_for  # noqa: E402
+
+
+class VllmSampler:
+    """A `Sampler` over one vLLM engine inside this process."""
+
+    def __init__(
+        self,
+        model: str | Path,
+        prompter: Prompter,
+        *,
+        dtype: str = "float32",
+        max_model_len: int = 2048,
+        max_num_seqs: int = 256,
+        kv_cache_gib: float | None = None,
+        gpu_memory_utilization: float = 0.4,
+        trust_remote_code: bool = False,
+    ) -> None:
+        """`max_model_len` counts prompt and sample together; `max_num_seqs` samples are written side by side.
+
+        `kv_cache_gib` is the memory for keys and values; None takes what `gpu_memory_utilization` (a share of the
+        device's memory, the learner needs the rest) leaves, and 1 GiB where there is no GPU.
+        """
+        self.policy = 0
+        self._prompter = prompter
+        self._max_model_len = max_model_len
+        on_gpu = torch.cuda.is_available()
+        if kv_cache_gib is None and not on_gpu:
+            kv_cache_gib = 1.0
+        side_px = prompter.longest_px
+        # Known by class, vLLM need not start a process that imports everything again just to look at it.
+        ModelRegistry.register_model("Qwen2_5_VLForConditionalGeneration", Qwen2_5_VLForConditionalGeneration)
+        set_num_threads = torch.set_num_threads
+        with torch.random.fork_rng():  # the engine seeds torch's global generator
+            self._llm: Any = LLM(
+                model=str(model),
+                dtype=dtype,  # type: ignore[arg-type]
+                max_model_len=max_model_len,
+                max_num_seqs=max_num_seqs,
+                kv_cache_memory_bytes=None if kv_cache_gib is None else int(kv_cache_gib * 2**30),
+                gpu_memory_utilization=gpu_memory_utilization,
+                # The largest image to make room for; by default that of the processor, 16,384 tokens.
+                limit_mm_per_prompt={"image": {"count": 1, "width": side_px, "height": side_px}, "video": 0},
+                # vLLM's default, raw_logprobs, leaves out temperature and banned ids: not what was sampled from.
+                logprobs_mode="processed_logprobs",
+                generation_config="vllm",  # not the checkpoint's: it may hold a repetition penalty or a second EOS
+                enforce_eager=not on_gpu,
+                trust_remote_code=trust_remote_code,
+            )
+        torch.set_num_threads = set_num_threads  # the CPU worker swaps it for one that does nothing
+
+    def sample(self, asked: Sequence[tuple[Page, Prompt]], how: Sampling) -> Iterator[Group]:
+        engine = self._engine()
+        waiting: dict[str, tuple[Page, Prompt]] = {}
+        for _, prompt in asked:
+            self._check_length(prompt, how)
+        try:
+            for page, prompt in asked:
+                waiting[self._ask(page, prompt, how)] = (page, prompt)
+            while waiting:
+                for output in engine.step():
+                    if output.finished:
+                        yield self._group(*waiting.pop(output.request_id), output, how)
+        finally:  # an error, or a caller who has seen enough
+            if waiting:
+                engine.abort_request(list(waiting))
+
+    def load(self, weights: Iterable[tuple[str, Tensor]], policy: int) -> None:
+        engine = self._engine()
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
+        # Both sides of each cache: with one side left the next request dies ("Encoder cache miss"), with both left it
+        # silently reuses what the old vision tower saw.
+        if not self._llm.reset_prefix_cache():
+            raise RuntimeError("vLLM could not empty its prefix cache; are samples still being written?")
+        self._llm.reset_mm_cache()
+        engine.reset_encoder_cache()
+        self.policy = policy
+
+    def close(self) -> None:
+        if self._llm is not None:
+            self._llm.llm_engine.engine_core.shutdown()
+            self._llm = None
+
+    def _engine(self) -> Any:
+        if self._llm is None:
+            raise RuntimeError("the sampler is closed")
+        return self._llm.llm_engine
+
+    def _check_length(self, prompt: Prompt, how: Sampling) -> None:
+        needed = len(prompt.expanded_ids) + how.max_tokens
+        if needed > self._max_model_len:  # vLLM would cut the sample short and call it finished by length
+            raise UserError(
+                f"Page {prompt.page_id}: its prompt ({len(prompt.expanded_ids)} tokens) and max_tokens "
+                f"({how.max_tokens}) need a max_model_len of {needed}, the sampler's is {self._max_model_len}."
+            )
+
+    def _ask(self, page: Page, prompt: Prompt, how: Sampling) -> str:
+        """Queue one page: its image once, its prompt with one placeholder, which vLLM expands."""
+        eos = self._prompter.eos_id
+        params = SamplingParams(
+            n=how.n,
+            temperature=how.temperature,
+            max_tokens=how.max_tokens,
+            seed=seed_for(how.seed, page.id),
+            stop_token_ids=[eos],
+            ignore_eos=True,  # stop at our EOS alone, not at whatever else the checkpoint lists
+            logit_bias=dict.fromkeys(self._prompter.banned_ids, float("-inf")),
+            logprobs=0,  # only the sampled token's own
+            flat_logprobs=True,
+            detokenize=False,
+        )
+        asked = {
+            "prompt_token_ids": list(prompt.token_ids),
+            "multi_modal_data": {"image": self._prompter.image(prompt)},
+        }
+        # "12-3f9a...": vLLM adds random letters of its own, and leaves them out again in what it hands back.
+        return self._llm.enqueue(asked, params, use_tqdm=False)[0].partition("-")[0]
+
+    def _group(self, page: Page, prompt: Prompt, output: RequestOutput, how: Sampling) -> Group:
+        seen = tuple(output.prompt_token_ids or ())
+        if seen != prompt.expanded_ids:
+            raise RuntimeError(
+                f"Page {page.id}: vLLM saw a prompt of {len(seen)} tokens, the learner computes with "
+                f"{len(prompt.expanded_ids)}: their processors or chat formats differ."
+            )
+        return Group(
+            page=page,
+            prompt=prompt,
+            samples=tuple(self._read(written) for written in sorted(output.outputs, key=lambda each: each.index)),
+            temperature=how.temperature,
+            banned_ids=self._prompter.banned_ids,
+        )
+
+    def _read(self, written: Any) -> Sample:
+        ids, finish = tuple(written.token_ids), written.finish_reason
+        if (finish == "stop") != (ids[-1:] == (self._prompter.eos_id,)):
+            raise RuntimeError(f"vLLM finished a sample by {finish!r} but its last token is {ids[-1:]}")
+        return Sample(
+            token_ids=ids,
+            logprobs=tuple(written.logprobs.logprobs),
+            text=self._prompter.decode(ids),
+            finish=finish,
+            policy=self.policy,
+        )

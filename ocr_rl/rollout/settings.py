@@ -1,0 +1,42 @@
+"""How a policy wants to be asked: kept as `ocr_rl.json` in its folder, so that training, evaluation and use agree."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from ocr_rl.contract import UserError
+from ocr_rl.pages.raster import LONGEST_PX
+from ocr_rl.rollout.prompt import INSTRUCTION
+
+FILE = "ocr_rl.json"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PromptSettings:
+    longest_px: int = LONGEST_PX  # of the page image
+    instruction: str = INSTRUCTION  # text before the image
+    max_tokens: int = 4096  # of a transcript
+
+
+def read_settings(model: str) -> PromptSettings:
+    """Those in the model's folder; the defaults for a hub name or a folder without the file."""
+    path = Path(model) / FILE
+    if not path.is_file():
+        return PromptSettings()
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+        known = {field.name for field in fields(PromptSettings)}
+        if unknown := set(data) - known:
+            raise ValueError(f"unknown key {sorted(unknown)[0]}")
+        found = PromptSettings(**data)
+        if not (isinstance(found.longest_px, int) and isinstance(found.instruction, str) and int(found.max_tokens) > 0):
+            raise ValueError("longest_px and max_tokens are whole numbers, instruction is text")
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: is not a settings file of a policy ({error}); mend or delete it.") from None
+    return found
+
+
+def write_settings(folder: Path, settings: PromptSettings) -> None:
+    (folder / FILE).write_text(json.dumps(asdict(settings), indent=2) + "\n", encoding="utf-8")

@@ -1,0 +1,207 @@
+"""How alike two texts are, and where in a text something like a given text stands.
+
+Built on rapidfuzz. Knows nothing about the meaning of the texts: callers normalise them first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from rapidfuzz import fuzz
+from rapidfuzz.distance import Indel, Levenshtein
+
+MOST_HITS = 20_000  # of a piece of a needle, from either end: a text with more of them is made of nothing else
+
+
+@dataclass(frozen=True, slots=True)
+class Near:
+    """The window text[start:end] that is most like the needle."""
+
+    similarity: float  # 1 - (insertions + deletions) / (both lengths), in [0, 1]
+    start: int
+    end: int
+
+
+def indel_similarity(a: str, b: str) -> float:
+    """1 - (insertions + deletions) / (len a + len b); 1.0 for two empty texts."""
+    return Indel.normalized_similarity(a, b)
+
+
+def character_error_rate(reference: str, candidate: str) -> float:
+    """Levenshtein distance / characters of the reference; may exceed 1. An empty reference: 0 or 1."""
+    return Levenshtein.distance(reference, candidate) / max(1, len(reference)) if reference else float(bool(candidate))
+
+
+def word_error_rate(reference: str, candidate: str) -> float:
+    """As `character_error_rate`, in words between white space."""
+    words = reference.split()
+    said = candidate.split()
+    return Levenshtein.distance(words, said) / len(words) if words else float(bool(said))
+
+
+def closest(needle: str, text: str) -> Near:
+    """The window of `text`, as long as the needle or cut off at an end of the text, that is most like the needle.
+
+    A text shorter than the needle is its own only window: no part of the needle is searched in it.
+    """
+    at = text.find(needle)
+    if at >= 0 and needle:
+        return Near(1.0, at, at + len(needle))
+    if not needle or len(text) < len(needle):
+        return Near(Indel.normalized_similarity(needle, text), 0, len(text))
+    found = fuzz.partial_ratio_alignment(needle, text)
+    return Near(found.score / 100.0, found.dest_start, found.dest_end) if found else Near(0.0, 0, 0)
+
+
+def partial_similarity(a: str, b: str) -> float:
+    """rapidfuzz's partial ratio in [0, 1]: the *shorter* text, whichever it is, against windows of the longer."""
+    return fuzz.partial_ratio(a, b) / 100.0
+
+
+def within(similarity: float, needle_len: int, window_len: int, max_diffs: int, allowance: int = 0) -> bool:
+    """Whether a similarity allows `max_diffs` of `allowance` (the needle's) characters to differ, in whole numbers.
+
+    similarity >= 1 - max_diffs / allowance, where the similarity is 1 - edits / (needle_len + window_len) with a whole
+    number of edits; in floating point, ties fall on either side by accident.
+    """
+    edits = round((1.0 - similarity) * (needle_len + window_len))
+    return edits * (allowance or needle_len) <= max_diffs * (needle_len + window_len)
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Match:
+    """text[start:end] is `distance` edits (Levenshtein) from the needle."""
+
+    start: int
+    end: int
+    distance: int
+
+
+def first_and_last(needle: str, text: str, max_diffs: int) -> tuple[int, int] | None:
+    """Where the first and the last near match of `needle` start; None without one.
+
+    max_diffs 0: exact hits, overlapping ones too. Otherwise matches within that Levenshtein distance; those whose
+    ranges overlap are one match, the nearest, then the longest of them.
+    """
+    if max_diffs == 0:
+        at = text.find(needle)
+        return None if at < 0 else (at, text.rfind(needle))
+    # Long needles: one of max_diffs + 1 equal pieces must stand in the text as it is. Short ones: every start.
+    if len(needle) // (max_diffs + 1) < 3:
+        return _first_and_last_short(needle, text, max_diffs)
+    matches = sorted(set(_from_pieces(needle, text, max_diffs)))
+    if not matches:
+        return None
+    return _best(_leading_group(matches)).start, _best(_trailing_group(matches)).start
+
+
+def _best(group: Iterable[Match]) -> Match:
+    return min(group, key=lambda match: (match.distance, match.start - match.end, match.start))
+
+
+def _leading_group(matches: Sequence[Match]) -> list[Match]:
+    """The matches, sorted by start, that overlap the first one or one another transitively."""
+    end = matches[0].end
+    group: list[Match] = []
+    for match in matches:
+        if group and match.start >= end:
+            break
+        end = max(end, match.end)
+        group.append(match)
+    return group
+
+
+def _trailing_group(matches: Sequence[Match]) -> list[Match]:
+    by_end = sorted(matches, key=lambda match: -match.end)
+    start = by_end[0].start
+    group: list[Match] = []
+    for match in by_end:
+        if group and match.end <= start:
+            break
+        start = min(start, match.start)
+        group.append(match)
+    return group
+
+
+def _from_pieces(needle: str, text: str, max_diffs: int) -> Iterator[Match]:
+    size = len(needle) // (max_diffs + 1)
+    for start in range(0, len(needle) - size + 1, size):
+        piece, before, after = needle[start : start + size], needle[:start][::-1], needle[start + size :]
+        for at in _hits(piece, text, max(0, start - max_diffs), MOST_HITS // (max_diffs + 1)):
+            right = _grow(after, text[at + size : max(0, at - start + len(needle) + max_diffs)], max_diffs)
+            if right is None:
+                continue
+            rest = max_diffs - right[0]
+            left = _grow(before, text[max(0, at - start - rest) : at][::-1], rest)
+            if left is not None:
+                yield Match(at - left[1], at + size + right[1], left[0] + right[0])
+
+
+def _hits(piece: str, text: str, start: int, most: int) -> list[int]:
+    """Where `piece` stands in text[start:]; of very many hits only the first and the last ones."""
+    hits: list[int] = []
+    at = text.find(piece, start)
+    while at >= 0 and len(hits) < most:
+        hits.append(at)
+        at = text.find(piece, at + 1)
+    if at < 0:
+        return hits
+    end, last = len(text), hits[-1]
+    while len(hits) < 2 * most and (at := text.rfind(piece, last + 1, end)) >= 0:
+        hits.append(at)
+        end = at + len(piece) - 1
+    return hits
+
+
+def _grow(needle: str, window: str, max_diffs: int) -> tuple[int, int] | None:
+    """(distance, length) of the start of `window` that is nearest to the needle, the longest of equals."""
+    n = len(needle)
+    if window.startswith(needle):
+        return 0, n
+    if max_diffs == 0:
+        return None
+    best, length = max_diffs, -1
+    for size in range(max(0, n - max_diffs), min(len(window), n + max_diffs) + 1):
+        found = Levenshtein.distance(needle, window[:size], score_cutoff=best)
+        if found <= best:
+            best, length = found, size
+    return None if length < 0 else (best, length)
+
+
+def _first_and_last_short(needle: str, text: str, max_diffs: int) -> tuple[int, int] | None:
+    """As `first_and_last`, trying every window that starts with one of the needle's first characters, all at once.
+
+    S: the starts tried.
+    """
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    wanted = np.frombuffer(needle.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    starts_S = np.flatnonzero(np.isin(codes, wanted[: max_diffs + 1]))
+    n, reach = len(needle), len(needle) + max_diffs
+    padded = np.concatenate([codes, np.full(reach, 0xFFFFFFFF, dtype=np.uint32)])
+    rows = [np.full(len(starts_S), i, dtype=np.int16) for i in range(n + 1)]  # distance of needle[:i] to the window
+    least_S = np.full(len(starts_S), max_diffs + 1, dtype=np.int16)
+    length_S = np.zeros(len(starts_S), dtype=np.int64)  # the longest of the nearest windows
+    longest_S = np.zeros(len(starts_S), dtype=np.int64)  # of all near ones
+    for size in range(1, reach + 1):
+        chars_S = padded[starts_S + size - 1]
+        diagonal, rows[0] = rows[0], np.full(len(starts_S), size, dtype=np.int16)
+        for i in range(1, n + 1):
+            cost = np.minimum(diagonal + (chars_S != wanted[i - 1]), np.minimum(rows[i], rows[i - 1]) + 1)
+            diagonal, rows[i] = rows[i], cost.astype(np.int16)
+        near_S = (rows[n] <= max_diffs) & (starts_S + size <= len(codes))
+        longest_S[near_S] = size
+        better_S = near_S & (rows[n] <= least_S)
+        least_S[better_S], length_S[better_S] = rows[n][better_S], size
+    hits = np.flatnonzero(longest_S)
+    if not len(hits):
+        return None
+    starts, ends = starts_S[hits], np.maximum.accumulate((starts_S + longest_S)[hits])
+    heads = np.concatenate([[0], np.flatnonzero(starts[1:] >= ends[:-1]) + 1, [len(hits)]])  # first match of a group
+    best = []
+    for a, b in ((heads[0], heads[1]), (heads[-2], heads[-1])):
+        group = hits[a:b]
+        nearest = np.lexsort((starts_S[group], -length_S[group], least_S[group]))[0]
+        best.append(int(starts_S[group[nearest]]))
+    return best[0], best[1]

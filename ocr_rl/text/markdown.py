@@ -1,0 +1,140 @@
+"""Pieces of a Markdown transcript: headings, bold and italic spans, places of footnote markers, images.
+
+Two readings. The compatible one takes what the public olmOCR-Bench takes (any tag that starts with b opens bold, a
+pair of stars may lie pages apart); the strict one follows CommonMark closely enough that only what a reader would
+see as a heading or as emphasis counts. Every search is linear in the length of the text. Knows nothing about tests.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from ocr_rl.contract import Reading
+
+_HEADING = re.compile(r"^#{1,6}\s+(.+)$", re.MULTILINE)
+_STRICT_HEADING = re.compile(r"^#{1,6}[ \t]+(.*?)[ \t]*(?:#+[ \t]*)?$", re.MULTILINE)
+_LONE_STAR = re.compile(r"(?<!\*)\*(?!\*)")
+_LONE_LINE = re.compile(r"(?<!_)_(?!_)")
+_RUN = re.compile(r"\*+|_+")
+_PARAGRAPH_END = re.compile(r"\n[ \t]*\n")
+_IMAGE = re.compile(r"!\[.*?\]\(.*?\)")
+_SUPERSCRIPT_DIGITS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
+
+
+def headings(text: str, reading: Reading) -> list[str]:
+    """Lines that start with one to six # and white space; <h1> to <h6>."""
+    if reading == "strict":
+        return [*_STRICT_HEADING.findall(text), *_elements(text, "h[1-6]", exact=True)]
+    return [*_HEADING.findall(text), *_elements(text, "h[1-6]", exact=False)]
+
+
+def bold(text: str, reading: Reading) -> list[str]:
+    """What stands between two ** or two __, or in <b> or <strong>."""
+    if reading == "strict":
+        return [*_emphasis(text, 2), *_elements(text, "b", exact=True), *_elements(text, "strong", exact=True)]
+    return [
+        *_between(text, "**"),
+        *_between(text, "__"),
+        *_elements(text, "b", exact=False),
+        *_elements(text, "strong", exact=False),
+    ]
+
+
+def italic(text: str, reading: Reading) -> list[str]:
+    """What stands between two lone * or two lone _, or in <i> or <em>."""
+    if reading == "strict":
+        return [*_emphasis(text, 1), *_elements(text, "i", exact=True), *_elements(text, "em", exact=True)]
+    return [
+        *_between_marks(text, _LONE_STAR),
+        *_between_marks(text, _LONE_LINE),
+        *_elements(text, "i", exact=False),
+        *_elements(text, "em", exact=False),
+    ]
+
+
+PIECES = {"heading": headings, "bold": bold, "italic": italic}
+
+
+def footnote_places(text: str, marker: str, reading: Reading) -> list[tuple[int, int]]:
+    """Where a footnote's marker stands as (start, end): `[^m]` (not its definition), `<sup>m</sup>`, ⁿ for digits.
+
+    The strict reading does not find the marker 1 in the superscript 12.
+    """
+    quoted = re.escape(marker)
+    places = [match.span() for match in re.finditer(rf"\[\^{quoted}\](?!:)", text)]
+    places += [
+        (start, end)
+        for start, end, inner in _tagged(text, "sup", exact=reading == "strict")
+        if inner == marker or (reading == "compatible" and inner.lower() == marker.lower())
+    ]
+    if marker.isascii() and marker.isdigit():
+        digits = marker.translate(_SUPERSCRIPT_DIGITS)
+        found = re.finditer(re.escape(digits), text)
+        if reading == "strict":
+            found = re.finditer(rf"(?<![⁰¹²³⁴⁵⁶⁷⁸⁹]){digits}(?![⁰¹²³⁴⁵⁶⁷⁸⁹])", text)
+        places += [match.span() for match in found]
+    return places
+
+
+def without_images(text: str) -> str:
+    """The text without `![alternative text](address)`."""
+    return _IMAGE.sub("", text) if "![" in text and "](" in text else text
+
+
+def _elements(text: str, name: str, *, exact: bool) -> Iterator[str]:
+    return (inner for _, _, inner in _tagged(text, name, exact=exact))
+
+
+def _tagged(text: str, name: str, *, exact: bool) -> Iterator[tuple[int, int, str]]:
+    """Elements as (start, end, content), each from an opening tag to the next closing one, in any case.
+
+    Unless `exact`, the name need only start the opening tag's name, as in the public benchmark's patterns.
+    """
+    opening = re.compile(rf"<{name}(?=[\s/>])" if exact else rf"<{name}", re.IGNORECASE)
+    closing = re.compile(rf"</{name}>", re.IGNORECASE)
+    at = 0
+    while opened := opening.search(text, at):
+        inside = text.find(">", opened.end()) + 1
+        closed = closing.search(text, inside) if inside else None
+        if closed is None:
+            return
+        yield opened.start(), closed.end(), text[inside : closed.start()]
+        at = closed.end()
+
+
+def _between(text: str, mark: str) -> Iterator[str]:
+    at = text.find(mark)
+    while at >= 0:
+        end = text.find(mark, at + len(mark))
+        if end < 0:
+            return
+        yield text[at + len(mark) : end]
+        at = text.find(mark, end + len(mark))
+
+
+def _between_marks(text: str, mark: re.Pattern[str]) -> Iterator[str]:
+    marks = mark.finditer(text)
+    for opened in marks:
+        closed = next(marks, None)
+        if closed is None:
+            return
+        yield text[opened.end() : closed.start()]
+
+
+def _emphasis(text: str, strength: int) -> Iterator[str]:
+    """Spans between runs of `strength` marks (or three), within a paragraph, opened before and closed after a word."""
+    for paragraph in _PARAGRAPH_END.split(text):
+        opened: dict[str, re.Match[str]] = {}
+        for run in _RUN.finditer(paragraph):
+            if len(run[0]) not in (strength, 3):
+                continue
+            before = paragraph[run.start() - 1 : run.start()]
+            after = paragraph[run.end() : run.end() + 1]
+            start = opened.get(run[0])
+            in_word = run[0][0] == "_" and before.isalnum() and after.isalnum()
+            if start and before.strip() and not in_word:
+                yield paragraph[start.end() : run.start()]
+                del opened[run[0]]
+            elif after.strip() and not in_word:
+                opened.setdefault(run[0], run)

@@ -1,0 +1,310 @@
+"""Where a browser would put the symbols of a formula: KaTeX markup in, one rectangle per text span out.
+
+A small inline layout: it knows the rules of KaTeX 0.16's style sheet that move text (inline blocks, the stacked
+`vlist` tables, font sizes, alignment, zero-width overlays, tags) and the metrics of a Times-like serif font, which is
+what a browser falls back to where KaTeX's own fonts are not loaded. It draws nothing, and knows nothing about TeX or
+about comparing formulas.
+
+Coordinates are px at a 24 px container that is as wide as its formula (a normal symbol is 29.04 px); x runs right and y
+down.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from functools import cache
+from importlib.resources import files
+from itertools import groupby, pairwise
+from math import floor
+from typing import NamedTuple
+from unicodedata import combining, east_asian_width
+from xml.etree.ElementTree import Element
+
+ROOT_PX = 24 * 1.21
+LINE_HEIGHT = 1.2
+ASCENT, DESCENT = 0.891, 0.216  # of the serif font, in em
+SIZES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.44, 1.728, 2.074, 2.488)  # KaTeX's size1 .. size11
+MAX_DEPTH = 300  # nested elements, about two frames of Python each
+
+# Classes that turn the font. Where two meet on one element the later row wins, as in the style sheet.
+FONTS: dict[str, tuple[bool | None, bool | None]] = {  # class: (italic, bold), None leaves it as inherited
+    "textbf": (None, True),
+    "textit": (True, None),
+    "mathnormal": (True, None),
+    "mathit": (True, None),
+    "mathrm": (False, None),
+    "mathbf": (None, True),
+    "boldsymbol": (True, True),
+    "mathboldfrak": (None, True),
+    "textboldfrak": (None, True),
+    "mathboldsf": (None, True),
+    "textboldsf": (None, True),
+    "mathitsf": (True, None),
+    "mathsfit": (True, None),
+    "textitsf": (True, None),
+    "mainrm": (False, None),
+}
+PADDING_EM = {  # class: (left, right)
+    "x-arrow-pad": (0.5, 0.5),
+    "cd-arrow-pad": (0.27778, 0.55556),
+    "boxpad": (0.3, 0.3),
+    "cancel-pad": (0.2, 0.2),
+    "anglpad": (0.03889, 0.03889),
+}
+MARGIN_EM = {"cancel-lap": (-0.2, -0.2), "angl": (0.0, 0.03889)}
+INLINE_BLOCKS = frozenset(("base", "strut", "mspace", "rule", "nulldelimiter", "vertical-separator", "arraycolsep"))
+CENTERED = frozenset(("mover", "munder", "x-arrow", "accent", "op-limits", "mfrac"))
+FLUSH_LEFT = frozenset(("msupsub", "svg-align"))
+LENGTH = re.compile(r"([a-z-]+): ?(?:0 )?(-?[0-9.]+)em")  # the zero is that of `margin:0 -0.02em`
+OVERLAYS = {"rlap": 0.0, "llap": -1.0, "clap": -0.5}  # share of its own width by which the content is shifted
+COLUMNS = {"col-align-c": "center", "col-align-l": "left", "col-align-r": "right"}
+
+
+class Box(NamedTuple):
+    """The rectangle of one text span."""
+
+    text: str
+    x: float
+    y: float
+    width: float
+    height: float
+
+
+class Font(NamedTuple):
+    """What an element inherits."""
+
+    size: float
+    italic: bool
+    bold: bool
+    align: str
+    depth: int
+
+
+class Run(NamedTuple):
+    """Something laid out on a line: its advance, its reach above and below the baseline, its text spans."""
+
+    width: float
+    ascent: float
+    descent: float
+    boxes: list[Box]
+
+
+class TooDeep(ValueError):
+    """The markup is nested deeper than the layout follows."""
+
+
+def layout(html: Element) -> list[Box]:
+    """Text spans of KaTeX's `span.katex-html` in document order, each with its rectangle. Raises TooDeep."""
+    font = Font(ROOT_PX, False, False, "center", 0)
+    lines: list[tuple[float, Run]] = []  # (upper edge, line)
+    tags: list[Run] = []
+    top = tag_top = 0.0
+    for breaks, group in groupby(html, key=lambda child: "newline" in _classes(child)):
+        children = list(group)
+        if breaks:  # every newline is an empty block; `\\[1em]` gives it a margin
+            top += sum(_style(child).get("margin-top", 0.0) * font.size for child in children)
+            continue
+        tags += (_line([_item(child, font)], font) for child in children if "tag" in _classes(child))
+        line = _line([_item(child, font) for child in children if "tag" not in _classes(child)], font)
+        lines.append((top, line))
+        tag_top, top = top, top + line.ascent + line.descent
+    width = max((line.width for _, line in lines), default=0.0)
+    boxes: list[Box] = []
+    for top, line in lines:
+        boxes += _moved(line.boxes, (width - line.width) / 2, top + line.ascent)
+    for tag in tags:  # absolutely placed: over the formula's right end, as high as where it stood
+        boxes += _moved(tag.boxes, width - tag.width, tag_top + tag.ascent)
+    return boxes
+
+
+def _item(element: Element, font: Font, block: bool = False) -> Run:
+    """One element as a piece of its parent's line; `block` where the style sheet makes it an inline block."""
+    if font.depth > MAX_DEPTH:
+        raise TooDeep("the formula is nested too deeply")
+    classes, style = _classes(element), _style(element)
+    font = _font(classes, font)
+    size = font.size
+    if "vlist-t" in classes:
+        return _stack(element, font)
+    overlay = next((shift for name, shift in OVERLAYS.items() if name in classes), None)
+    if overlay is not None:
+        return _overlay(element, font, overlay)
+
+    content = _content(element, font)
+    block = block or not INLINE_BLOCKS.isdisjoint(classes)
+    width, ascent, descent, boxes = content
+    pad_left, pad_right = PADDING_EM.get(next(iter(classes & PADDING_EM.keys()), ""), (0.0, 0.0))
+    pad_left = _em(style, "padding-left", pad_left)
+    text = element.text if len(element) == 0 else None
+    if block:
+        width = max(_em(style, "width", width / size), style.get("min-width", 0.0)) * size
+        if "vertical-separator" in classes:
+            width = 1.0
+        if "accent-body" in classes and "accent-full" not in classes or "pstrut" in classes:
+            width = 0.0
+        if "nulldelimiter" in classes and "width" not in style:
+            width = 0.12 * size
+        if "height" in style:
+            ascent, descent = style.get("height", 0.0) * size, 0.0
+        if text:
+            boxes = [Box(text, pad_left * size, -ascent, width, ascent + descent)]
+    elif text:
+        up, down = _content_area(size)
+        boxes = [Box(text, 0.0, -up, width + (pad_left + pad_right) * size, up + down)]
+    margins = MARGIN_EM.get(next(iter(classes & MARGIN_EM.keys()), ""), (0.0, 0.0))
+    if "root" in classes:
+        margins = (0.2777777778, -0.5555555556)
+    left = _em(style, "margin-left", _em(style, "margin", margins[0])) * size
+    right = _em(style, "margin-right", _em(style, "margin", margins[1])) * size
+    rule = floor(style.get("border-right-width", 0.0) * size)  # browsers draw borders in whole px
+    raised = style.get("vertical-align", 0.0) * size
+    x = left + style.get("left", 0.0) * size + (0.0 if text else pad_left * size)
+    y = style.get("top", 0.0) * size - raised
+    advance = left + width + rule + (pad_left + pad_right) * size + right
+    return Run(advance, ascent + raised, descent - raised, _moved(boxes, x, y))
+
+
+def _content(element: Element, font: Font) -> Run:
+    """The inside of an element as one line."""
+    items = [_text(element.text, font)] if element.text else []
+    for child in element:
+        if child.tag == "span":  # anything else is a drawing, which takes no room
+            items.append(_item(child, font))
+        if child.tail:
+            items.append(_text(child.tail, font))
+    return _line(items, font)
+
+
+def _text(text: str, font: Font) -> Run:
+    return Run(_text_width(text, font), *_line_area(font.size), [])
+
+
+def _line(items: list[Run], font: Font) -> Run:
+    x, boxes = 0.0, []
+    ascent, descent = _line_area(font.size)
+    for width, up, down, inner in items:
+        boxes += _moved(inner, x, 0.0)
+        x += width
+        ascent, descent = max(ascent, up), max(descent, down)
+    return Run(x, ascent, descent, boxes)
+
+
+def _stack(table: Element, font: Font) -> Run:
+    """KaTeX's vlist, an inline table: a first row of zero-high lines that hang from its lower edge, which is the
+    baseline of the table, and a second row that only makes room below."""
+    rows = [next(iter(row)) for row in table]  # the second cell of a row is a 2 px spacer that a margin takes back
+    lines = [_stacked_line(child, font) for child in rows[0]]
+    width = max((left + line.width + right for line, left, right, _ in lines), default=0.0)
+    boxes: list[Box] = []
+    for line, left, right, top in lines:
+        free = width - left - right - line.width
+        shift = free if font.align == "right" else free / 2 if font.align == "center" else 0.0
+        boxes += _moved(line.boxes, left + shift, top + line.ascent)
+    heights = [_em(_style(row), "height") * font.size for row in rows] + [0.0]
+    return Run(width, heights[0], heights[1], boxes)
+
+
+def _stacked_line(row: Element, font: Font) -> tuple[Run, float, float, float]:
+    """(line, margin left, margin right, offset of the line's upper edge from the baseline of the stack)."""
+    style = _style(row)
+    font = _font(_classes(row), font)
+    line = _line([_item(child, font, block=True) for child in row if child.tag == "span"], font)
+    left, right, top = (_em(style, name) * font.size for name in ("margin-left", "margin-right", "top"))
+    return line, left, right, top
+
+
+def _overlay(element: Element, font: Font, shift: float) -> Run:
+    """\\rlap and its kin: the content is drawn and takes no room."""
+    parts = {name: child for child in element for name in _classes(child)}
+    strut = _item(parts["strut"], font) if "strut" in parts else Run(0.0, *_line_area(font.size), [])
+    inner = _content(parts["inner"], font._replace(depth=font.depth + 1))
+    line_ascent = max(strut.ascent, _line_area(font.size)[0])
+    return Run(0.0, strut.ascent, strut.descent, _moved(inner.boxes, shift * inner.width, inner.ascent - line_ascent))
+
+
+def _font(classes: frozenset[str], font: Font) -> Font:
+    size, italic, bold, align, depth = font
+    if "sizing" in classes or "fontsize-ensurer" in classes:
+        size *= _resize(classes)
+    for name, (slant, weight) in FONTS.items() if classes & FONTS.keys() else ():
+        if name in classes:
+            italic, bold = italic if slant is None else slant, bold if weight is None else weight
+    if "col-align-c" in classes or classes & COLUMNS.keys():
+        align = COLUMNS[next(iter(classes & COLUMNS.keys()))]
+    elif not CENTERED.isdisjoint(classes):
+        align = "center"
+    elif not FLUSH_LEFT.isdisjoint(classes):
+        align = "left"
+    return Font(size, italic, bold, align, depth + 1)
+
+
+@cache
+def _resize(classes: frozenset[str]) -> float:
+    old = next(int(name[10:]) for name in classes if name.startswith("reset-size"))
+    new = next(int(name[4:]) for name in classes if name.startswith("size") and name[4:].isdigit())
+    return SIZES[new - 1] / SIZES[old - 1]
+
+
+def _moved(boxes: list[Box], dx: float, dy: float) -> list[Box]:
+    if not boxes or (dx == 0.0 and dy == 0.0):
+        return boxes
+    return [Box(text, x + dx, y + dy, width, height) for text, x, y, width, height in boxes]
+
+
+@cache
+def _content_area(size: float) -> tuple[int, int]:
+    """Ascent and descent of a text span in whole px, as browsers round them."""
+    return floor(ASCENT * size + 0.5), floor(DESCENT * size + 0.5)
+
+
+@cache
+def _line_area(size: float) -> tuple[float, float]:
+    """The same with half of the line's extra height on either side."""
+    up, down = _content_area(size)
+    ascent = up + floor((LINE_HEIGHT * size - up - down) / 2)
+    return float(ascent), LINE_HEIGHT * size - ascent
+
+
+def _text_width(text: str, font: Font) -> float:
+    if not text:
+        return 0.0
+    advance, pairs = _metrics()[font.italic + 2 * font.bold]
+    width = sum(advance[char] if char in advance else _unknown_width(char) for char in text)
+    kerning = sum(pairs.get(a + b, 0) for a, b in pairwise(text)) if len(text) > 1 else 0
+    return (width + kerning) * font.size / 1000
+
+
+def _unknown_width(char: str) -> int:
+    return 0 if combining(char) else 1000 if east_asian_width(char) in "WF" else 600
+
+
+@cache
+def _metrics() -> tuple[tuple[dict[str, int], dict[str, int]], ...]:
+    """(advance widths, kerning of pairs) in 1/1000 em: regular, italic, bold, bold italic."""
+    table = json.loads((files("ocr_rl.text") / "katex" / "metrics.json").read_text(encoding="utf-8"))
+    return tuple(
+        (
+            {char: int(width) for width, chars in style["advance"].items() for char in chars},
+            {pair: int(shift) for shift, pairs in style["pairs"].items() for pair in pairs.split()},
+        )
+        for style in (table[name] for name in ("regular", "italic", "bold", "bold_italic"))
+    )
+
+
+def _classes(element: Element) -> frozenset[str]:
+    return _split(element.get("class", ""))
+
+
+@cache
+def _split(names: str) -> frozenset[str]:
+    return frozenset(names.split())
+
+
+def _style(element: Element) -> dict[str, float]:
+    text = element.get("style")
+    return {name: float(length) for name, length in LENGTH.findall(text)} if text else {}
+
+
+def _em(style: dict[str, float], name: str, default: float = 0.0) -> float:
+    return style.get(name, default)

@@ -1,0 +1,102 @@
+"""One form for text that means the same: Markdown emphasis, white space, quotes and dashes.
+
+Both the searched text and the transcript go through `normalize` before they are compared, with the rules and the
+order of rules of the public olmOCR-Bench (headings, links, code, LaTeX, entities and other tags stay). Knows nothing
+about tests or tables.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+# Single characters, replaced last; U+FF3F is therefore never seen as a mark of emphasis.
+_SINGLE = str.maketrans(
+    {
+        **dict.fromkeys("\u2018\u2019\u201a", "'"),
+        **dict.fromkeys("\u201c\u201d\u201e", '"'),
+        **dict.fromkeys("\u2011\u2012\u2013\u2014\u2212", "-"),
+        "\uff3f": "_",
+        "\u00b5": "\u03bc",
+    }
+)
+_BREAK = re.compile(r"<br/?>")
+_TAG = re.compile(r"</?[bi]>")
+_DOUBLE_STAR = re.compile(r"\*\*(.*?)\*\*")
+_DOUBLE_LINE = re.compile(r"__(.*?)__")
+_DOUBLE = re.compile(r"(\*\*|__)(.*?)\1")
+_SINGLE_MARK = re.compile(r"([*_])(.*?)\1")  # of nested spans only the outer one: *a _b_ c* keeps the lines
+_SURROGATE = re.compile("[\ud800-\udfff]")
+_NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
+_ALPHANUMERIC = re.compile(r"[^\W_]+")
+
+LONGEST_MARK_RUN = 1_000  # combining marks in a row; sorting them is quadratic, and no writing has so many
+
+
+def normalize(text: str) -> str:
+    """The form in which texts are compared. A leading or trailing space stays (as one space)."""
+    if "<" in text:
+        text = _BREAK.sub(" ", text)
+    if "*" in text or "_" in text:
+        text = _DOUBLE_LINE.sub(r"\1", _DOUBLE_STAR.sub(r"\1", text))
+    if "<" in text:
+        text = _TAG.sub("", text)
+    if "*" in text or "_" in text:
+        text = _SINGLE_MARK.sub(r"\2", _DOUBLE.sub(r"\2", text))
+    text = collapse(text)
+    return text if text.isascii() else compose(text).translate(_SINGLE)
+
+
+def collapse(text: str) -> str:
+    """Every run of Unicode white space becomes one space; nothing is stripped."""
+    words = text.split()
+    if not words:
+        return " " if text else ""
+    return f"{' ' if text[0].isspace() else ''}{' '.join(words)}{' ' if text[-1].isspace() else ''}"
+
+
+def compose(text: str) -> str:
+    """Unicode NFC, in bounded time: a run of more than 1,000 combining marks is composed in pieces."""
+    marks = "".join(c for c in set(text) if unicodedata.combining(c))
+    if len(text) > LONGEST_MARK_RUN and marks:
+        long_run = re.compile(f"[{re.escape(marks)}]{{{LONGEST_MARK_RUN}}}")
+        if long_run.search(text):
+            cuts = [0, *(match.end() for match in long_run.finditer(text)), len(text)]
+            return "".join(unicodedata.normalize("NFC", text[a:b]) for a, b in zip(cuts[:-1], cuts[1:], strict=True))
+    return unicodedata.normalize("NFC", text)
+
+
+def without_surrogates(text: str) -> str:
+    """Lone surrogates, which no UTF-8 file can hold, become U+FFFD."""
+    if text.isascii() or not _SURROGATE.search(text):
+        return text
+    return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
+
+
+def letters_and_digits(text: str) -> str:
+    """Only the alphanumeric characters (any script), in lower case."""
+    return _NOT_ALPHANUMERIC.sub("", text).lower()
+
+
+def count_alphanumeric(text: str) -> int:
+    return sum(map(len, _ALPHANUMERIC.findall(text)))
+
+
+def has_alphanumeric(text: str) -> bool:
+    return _ALPHANUMERIC.search(text) is not None
+
+
+def tail_repeats(text: str, longest: int = 5) -> list[int]:
+    """How often the last n characters stand back to back at the end, for n = 1 .. `longest` (0: shorter than n).
+
+    Runs of white space count as one space; nothing is stripped, so a trailing newline is a character.
+    """
+    text = collapse(text)
+    counts = []
+    for n in range(1, longest + 1):
+        tail = text[-n:]
+        end, count = len(text), 0
+        while len(tail) == n and end >= n and text.startswith(tail, end - n):
+            end, count = end - n, count + 1
+        counts.append(count)
+    return counts

@@ -1,0 +1,27 @@
+"""Reward: how much of the reference a transcript shares, character by character."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ocr_rl.contract import Page, Score, Transcript, per_transcript
+from ocr_rl.text.distance import indel_similarity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class DiffRatio:
+    """1 - (insertions + deletions) / (both lengths) against the reference; no score for a page without reference.
+
+    rapidfuzz's normalised Indel similarity, the ratio that olmOCR's edit-distance reward uses, but on the body without
+    front matter; white space at both ends does not count.
+    """
+
+    @per_transcript
+    def __call__(self, page: Page, transcript: Transcript) -> Score:
+        if page.reference is None:
+            return Score(value=None, why="the page has no reference")
+        said, reference = transcript.body.strip(), page.reference.strip()
+        return Score(
+            value=indel_similarity(said, reference),
+            why=f"{len(said)} characters against {len(reference)} of the reference",
+        )

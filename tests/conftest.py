@@ -1,0 +1,56 @@
+"""Fixtures that many tests share: a few tiny pages, and random-weight policies small enough to sample in seconds."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from PIL import Image, ImageDraw, ImageFont
+
+from ocr_rl.contract import Page
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # before transformers is first imported
+
+LONGEST_PX = 112  # 4 by 2 to 4 by 4 merged patches a page
+
+
+@pytest.fixture(scope="session")
+def tiny_pages(tmp_path_factory: pytest.TempPathFactory) -> list[Page]:
+    """Four pages of one PDF, of three different shapes, so prompts differ in length."""
+    pdf = tmp_path_factory.mktemp("pages") / "tiny.pdf"
+    images = [Image.new("RGB", (400, height), "white") for height in (200, 200, 300, 400)]
+    for number, image in enumerate(images, 1):
+        ImageDraw.Draw(image).text((20, 40), f"Page {number}", fill="black", font=ImageFont.load_default(size=90))
+    images[0].save(pdf, save_all=True, append_images=images[1:])
+    return [Page(id=f"0a1b2c3d:p{n}", pdf=pdf, number=n, reference=f"Page {n}") for n in range(1, 5)]
+
+
+@pytest.fixture(scope="session")
+def nano_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A policy of the embedded policy's shape with random weights; tests must not write to it."""
+    pytest.importorskip("torch", reason="torch is not installed")
+    from ocr_rl.learn.nano import new_nano
+
+    folder = tmp_path_factory.mktemp("models") / "nano"
+    new_nano(folder, seed=0)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def prompter(nano_dir: Path) -> object:
+    from ocr_rl.rollout.prompt import load_prompter
+
+    return load_prompter(nano_dir, LONGEST_PX, instruction="")
+
+
+@pytest.fixture(scope="session")
+def vllm_sampler(nano_dir: Path, prompter) -> Iterator[object]:
+    """The one vLLM engine of a test session (a start takes seconds). Whoever loads weights loads `nano_dir`'s back."""
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    from ocr_rl.rollout.sampler.vllm import VllmSampler
+
+    sampler = VllmSampler(nano_dir, prompter, max_model_len=256, max_num_seqs=64, kv_cache_gib=0.25)
+    yield sampler
+    sampler.close()

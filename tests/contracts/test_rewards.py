@@ -1,0 +1,133 @@
+"""What every installed reward must keep: range, order, determinism, gold at its maximum, damage below it."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ocr_rl.contract import Page, Reward, Score, Transcript
+from ocr_rl.plugins import REWARDS, installed, load_reward
+from ocr_rl.text.checks import load_check
+from ocr_rl.text.front_matter import FrontMatter
+
+FRONT = FrontMatter(
+    primary_language="en", is_rotation_valid=True, rotation_correction=0, is_table=False, is_diagram=False
+).to_text()
+REFERENCE = """# Tides of the harbour
+
+The water rises **twice** a day, and the boats rise with it.
+
+| Month | Height |
+|---|---|
+| March | 4.1 |
+| April | 3.8 |
+"""
+CHECKS = [
+    {"type": "present", "text": "The water rises twice a day"},
+    {"type": "absent", "text": "Page 7 of the almanac"},
+    {"type": "order", "before": "The water rises", "after": "the boats rise"},
+    {"type": "format", "text": "Tides of the harbour", "format": "heading"},
+    {"type": "table", "cell": "4.1", "left": "March", "up": "Height"},
+    {"type": "baseline"},
+]
+PAGE = Page(
+    id="0a1b2c3d:p1",
+    pdf=Path("tides.pdf"),
+    number=1,
+    reference=REFERENCE,
+    checks=[load_check({"pdf": "tides.pdf", "page": 1, "id": f"t{i}", **test}) for i, test in enumerate(CHECKS)],
+    tags=frozenset({"rotation_correction=0"}),
+)
+
+
+def transcript(body: str, *, front: str = FRONT, ended: bool = True) -> Transcript:
+    return Transcript(raw=front + body, body=body, finish="stop" if ended else "length", num_tokens=len(body))
+
+
+GOLD = transcript(REFERENCE)
+TEXT_DAMAGE = {
+    "empty": transcript(""),
+    "first line only": transcript("# Tides of the harbour"),
+    "words swapped": transcript(REFERENCE.replace("water", "weather").replace("4.1", "41")),
+    "another page": transcript("Chapter 2\n\nNothing of this stands on the page that was shown, not one line of it."),
+    "a tail of repeats": transcript(REFERENCE + "and so on " * 40 + "." * 60),
+    "lines in reverse": transcript("\n".join(reversed(REFERENCE.splitlines()))),
+}
+FORM_DAMAGE = {
+    "cut off": transcript(REFERENCE, ended=False),
+    "no front matter": transcript(REFERENCE, front=""),
+    "wrong rotation": transcript(REFERENCE, front=FRONT.replace(": 0", ": 90")),
+}
+# Which damage a reward must see. A reward that is not listed sees the damage to the text.
+SEES: dict[str, set[str]] = {"eos": {"cut off"}, "front_matter": {"no front matter", "wrong rotation"}}
+GROUP = [GOLD, *TEXT_DAMAGE.values(), *FORM_DAMAGE.values()]
+NAMES = [info.name for info in installed(REWARDS)]
+
+
+def value(score: Score) -> float:
+    assert score.value is not None
+    return score.value
+
+
+@pytest.fixture(params=NAMES)
+def name(request: pytest.FixtureRequest) -> str:
+    return request.param
+
+
+@pytest.fixture
+def reward(name: str) -> Reward:
+    return load_reward(name)
+
+
+def test_the_built_in_rewards_are_installed() -> None:
+    if not NAMES:
+        pytest.skip("the package is not installed, so its entry points cannot be found")
+    assert {"pass_rate", "bleu", "diff_ratio", "front_matter", "eos"} <= set(NAMES)
+
+
+def test_values_and_parts_lie_in_the_range(reward: Reward) -> None:
+    for score in reward(PAGE, GROUP):
+        assert 0.0 <= value(score) <= 1.0
+        assert all(0.0 <= part <= 1.0 for part in score.parts.values())
+
+
+def test_one_score_per_transcript_in_order(reward: Reward) -> None:
+    forward = reward(PAGE, GROUP)
+    assert len(forward) == len(GROUP)
+    assert list(reward(PAGE, GROUP[::-1])) == list(forward)[::-1]
+
+
+def test_deterministic_and_picklable(reward: Reward) -> None:
+    again: Reward = pickle.loads(pickle.dumps(reward))
+    assert list(again(PAGE, GROUP)) == list(reward(PAGE, GROUP)) == list(reward(PAGE, GROUP))
+
+
+def test_gold_is_at_the_maximum(reward: Reward) -> None:
+    assert value(reward(PAGE, [GOLD])[0]) == 1.0
+
+
+def test_damage_that_the_reward_sees_scores_lower(reward: Reward, name: str) -> None:
+    damage = {**TEXT_DAMAGE, **FORM_DAMAGE}
+    seen = SEES.get(name, set(TEXT_DAMAGE))
+    scores = reward(PAGE, [GOLD, *(damage[kind] for kind in sorted(seen))])
+    for kind, score in zip(sorted(seen), scores[1:], strict=True):
+        assert value(score) < value(scores[0]), kind
+
+
+def test_hostile_text_is_a_low_score_and_no_exception(reward: Reward, name: str) -> None:
+    hostile: Sequence[str] = ["\0" * 1_000, "\ud800" * 100, "<table>" * 2_000, "$" * 5_001, "|" * 5_000]
+    for score in reward(PAGE, [transcript(text) for text in hostile]):
+        assert value(score) < 0.5 or name in SEES  # the others do not look at the text
+
+
+def test_none_is_for_the_page_and_for_the_whole_group() -> None:
+    bare = replace(PAGE, reference=None, checks=())
+    for name in NAMES:
+        values = [score.value for score in load_reward(name)(bare, GROUP)]
+        assert len({value is None for value in values}) == 1, name
+    for name in {"pass_rate", "bleu", "diff_ratio"} & set(NAMES):
+        assert [score.value for score in load_reward(name)(bare, GROUP)] == [None] * len(GROUP)

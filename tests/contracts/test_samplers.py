@@ -1,0 +1,227 @@
+"""One contract over every sampler: transformers, vLLM, and the scripted fake that other tests rely on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed")
+
+import torch
+
+from ocr_rl.contract import Page, UserError
+from ocr_rl.rollout.flow import Group, Prompt
+from ocr_rl.rollout.prompt import Prompter
+from ocr_rl.rollout.sampler.base import Sampler, Sampling
+from ocr_rl.rollout.sampler.hf import HfSampler
+from tests.fakes import FakeSampler
+
+Weights = list[tuple[str, torch.Tensor]]
+HOW = Sampling(n=3, temperature=0.7, max_tokens=24, seed=5)
+
+
+@pytest.fixture(scope="module")
+def model(nano_dir: Path) -> torch.nn.Module:
+    from transformers import AutoModelForImageTextToText
+
+    return AutoModelForImageTextToText.from_pretrained(nano_dir).eval()
+
+
+@pytest.fixture(scope="module")
+def hf_sampler(nano_dir: Path, prompter: Prompter) -> HfSampler:
+    return HfSampler(nano_dir, prompter, max_rows=8)
+
+
+@pytest.fixture(params=["hf", "vllm", "fake"])
+def sampler(request: pytest.FixtureRequest, prompter: Prompter) -> Sampler:
+    if request.param == "fake":
+        return FakeSampler(prompter, lambda page, k: f"page {page.number} " + "again " * k)
+    return request.getfixturevalue(f"{request.param}_sampler")
+
+
+@pytest.fixture(params=["hf", "vllm"])
+def real(request: pytest.FixtureRequest, model: torch.nn.Module) -> Iterator[Sampler]:
+    """A sampler that a test may load weights into."""
+    sampler = request.getfixturevalue(f"{request.param}_sampler")
+    yield sampler
+    sampler.load(weights_of(model), 0)
+
+
+@pytest.fixture(scope="module")
+def asked(tiny_pages: list[Page], prompter: Prompter) -> list[tuple[Page, Prompt]]:
+    return [(page, prompter.prompt(page)) for page in tiny_pages]
+
+
+def weights_of(model: torch.nn.Module) -> Weights:
+    return [(name, weight.clone()) for name, weight in model.state_dict().items()]
+
+
+def changed(model: torch.nn.Module, part: str, by: float) -> Weights:
+    """The model's weights with noise on those whose name contains `part`."""
+    torch.manual_seed(1)
+    return [
+        (name, weight + by * torch.randn_like(weight) if part in name else weight.clone())
+        for name, weight in model.state_dict().items()
+    ]
+
+
+def in_order(sampler: Sampler, asked: list[tuple[Page, Prompt]], how: Sampling) -> list[Group]:
+    return sorted(sampler.sample(asked, how), key=lambda group: group.page.number)
+
+
+def written(groups: list[Group]) -> list[tuple[int, ...]]:
+    return [sample.token_ids for group in groups for sample in group.samples]
+
+
+def gap(groups: list[Group], weights: Weights, model: torch.nn.Module, prompter: Prompter) -> float:
+    """Largest difference to log-probabilities computed plainly: one sequence at a time, no cache, no padding."""
+    kept = weights_of(model)
+    model.load_state_dict(dict(weights))
+    largest = 0.0
+    for group in groups:
+        pixels, grid = map(torch.from_numpy, prompter.pixels([prompter.image(group.prompt)]))
+        for sample in group.samples:
+            ids = torch.tensor([[*group.prompt.expanded_ids, *sample.token_ids]])
+            with torch.no_grad():
+                logits = model(
+                    input_ids=ids,
+                    attention_mask=torch.ones_like(ids),
+                    mm_token_type_ids=(ids == prompter.image_id).int(),
+                    pixel_values=pixels,
+                    image_grid_thw=grid,
+                ).logits[0, len(group.prompt.expanded_ids) - 1 : -1]
+            logits[:, list(group.banned_ids)] = -torch.inf
+            logprobs = (logits / (group.temperature or 1.0)).log_softmax(-1)
+            expected = logprobs.gather(1, torch.tensor(sample.token_ids)[:, None])[:, 0]
+            largest = max(largest, float((expected - torch.tensor(sample.logprobs)).abs().max()))
+    model.load_state_dict(dict(kept))
+    return largest
+
+
+def test_one_group_per_page_and_n_samples_per_group(sampler: Sampler, asked, prompter: Prompter) -> None:
+    groups = in_order(sampler, asked, HOW)
+    assert [group.page for group in groups] == [page for page, _ in asked]
+    assert [group.prompt for group in groups] == [prompt for _, prompt in asked]
+    for group in groups:
+        assert len(group.samples) == HOW.n
+        assert (group.temperature, group.banned_ids) == (HOW.temperature, prompter.banned_ids)
+
+
+def test_eos_ends_a_sample_iff_it_stopped(sampler: Sampler, asked, prompter: Prompter) -> None:
+    for max_tokens in (2, 40):
+        for group in sampler.sample(asked, replace(HOW, max_tokens=max_tokens)):
+            for sample in group.samples:
+                assert (sample.finish == "stop") == (sample.token_ids[-1] == prompter.eos_id)
+                assert prompter.eos_id not in sample.token_ids[:-1]
+                assert len(sample.token_ids) <= max_tokens
+                assert sample.finish == "stop" or len(sample.token_ids) == max_tokens
+
+
+def test_text_is_what_the_tokens_decode_to_and_no_banned_id_is_sampled(sampler: Sampler, asked, prompter) -> None:
+    for group in sampler.sample(asked, replace(HOW, max_tokens=60)):
+        for sample in group.samples:
+            assert sample.text == prompter.decode(sample.token_ids)
+            assert not set(sample.token_ids) & set(prompter.banned_ids)
+            assert all(logprob <= 0 for logprob in sample.logprobs)
+
+
+def test_the_same_seed_writes_the_same_whatever_else_is_asked(sampler: Sampler, asked) -> None:
+    together = in_order(sampler, asked, HOW)
+    alone = [group for one in asked for group in in_order(sampler, [one], HOW)]
+    assert written(together) == written(alone)
+
+
+def test_greedy_does_not_depend_on_the_seed(sampler: Sampler, asked) -> None:
+    how = Sampling(temperature=0, max_tokens=12)
+    assert written(in_order(sampler, asked, how)) == written(in_order(sampler, asked, replace(how, seed=9)))
+
+
+def test_a_sampler_can_be_left_half_way(sampler: Sampler, asked) -> None:
+    groups = iter(sampler.sample(asked, HOW))
+    next(groups)
+    groups.close()  # type: ignore[attr-defined]
+    assert len(in_order(sampler, asked, HOW)) == len(asked)
+
+
+def test_nothing_asked_nothing_written(sampler: Sampler) -> None:
+    assert list(sampler.sample([], HOW)) == []
+
+
+def test_policy_is_stamped_on_samples(sampler: Sampler, asked, model) -> None:
+    sampler.load(weights_of(model), 7)
+    try:
+        assert sampler.policy == 7
+        assert {sample.policy for group in sampler.sample(asked, HOW) for sample in group.samples} == {7}
+    finally:
+        sampler.load(weights_of(model), 0)
+
+
+def test_samples_differ_between_siblings_pages_and_seeds(real: Sampler, asked) -> None:
+    first = in_order(real, asked, HOW)
+    assert len(set(written(first))) == len(written(first))
+    assert not set(written(first)) & set(written(in_order(real, asked, replace(HOW, seed=6))))
+
+
+@pytest.mark.parametrize("temperature", [0.7, 0.0, 1.0])
+def test_logprobs_are_those_of_the_distribution_really_sampled(real, asked, model, prompter, temperature) -> None:
+    groups = in_order(real, asked, replace(HOW, temperature=temperature, n=3 if temperature else 1))
+    assert gap(groups, weights_of(model), model, prompter) < 1e-4
+
+
+def test_banned_ids_stay_out_even_when_the_model_wants_nothing_else(real, asked, model, prompter) -> None:
+    # A tied embedding of which only the special tokens' rows are large: their logits dwarf the others.
+    weights = [
+        (name, torch.where(torch.arange(len(weight))[:, None] < 7, 40 * weight, weight) if weight.ndim == 2
+         and ("embed_tokens" in name or "lm_head" in name) else weight)
+        for name, weight in weights_of(model)
+    ]
+    real.load(weights, 1)
+    groups = in_order(real, asked, HOW)
+    assert not {token for ids in written(groups) for token in ids} & set(prompter.banned_ids)
+    assert gap(groups, weights, model, prompter) < 1e-4
+
+
+@pytest.mark.parametrize(("part", "by"), [("visual", 0.1), ("language_model", 0.02)])
+def test_new_weights_are_used_everywhere_and_old_ones_nowhere(real, asked, model, prompter, part, by) -> None:
+    before = in_order(real, asked, HOW)  # fills the caches
+    weights = changed(model, part, by)
+    real.load(weights, 1)
+    after = in_order(real, asked, HOW)
+    assert gap(after, weights, model, prompter) < 1e-4
+    assert gap(after, weights_of(model), model, prompter) > 1e-2, "the change is too small to prove anything"
+    real.load(weights_of(model), 2)
+    assert written(in_order(real, asked, HOW)) == written(before)
+
+
+def test_both_engines_agree_on_greedy_transcripts(hf_sampler: HfSampler, vllm_sampler: Sampler, asked) -> None:
+    how = Sampling(temperature=0, max_tokens=24)
+    assert written(in_order(hf_sampler, asked, how)) == written(in_order(vllm_sampler, asked, how))
+
+
+def test_vllm_refuses_what_does_not_fit(vllm_sampler: Sampler, asked) -> None:
+    with pytest.raises(UserError, match="max_model_len of 10"):
+        list(vllm_sampler.sample(asked, replace(HOW, max_tokens=1000)))
+
+
+def test_vllm_names_a_prompt_that_the_learner_would_see_differently(vllm_sampler: Sampler, asked) -> None:
+    page, prompt = asked[0]
+    wrong = replace(prompt, expanded_ids=prompt.expanded_ids[:-1])
+    with pytest.raises(RuntimeError, match=f"{page.id}.*{len(prompt.expanded_ids)} tokens"):
+        list(vllm_sampler.sample([(page, wrong)], HOW))
+    assert len(list(vllm_sampler.sample(asked, HOW))) == len(asked)
+
+
+def test_a_closed_sampler_says_so_and_closes_twice(nano_dir: Path, prompter: Prompter, asked) -> None:
+    sampler = HfSampler(nano_dir, prompter)
+    sampler.close()
+    sampler.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        list(sampler.sample(asked, HOW))
+
+
+def test_a_folder_without_a_model_is_a_user_error(tmp_path: Path, prompter: Prompter) -> None:
+    with pytest.raises(UserError, match="no model"):
+        HfSampler(tmp_path, prompter)

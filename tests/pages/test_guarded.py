@@ -1,0 +1,72 @@
+"""Jobs that hang, crash or eat memory cost themselves alone. The functions are the standard library's own."""
+
+import math
+import os
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from ocr_rl.pages.guarded import Refusal, guarded
+
+
+def _results(function: Callable[..., Any], jobs: Sequence[Any], workers: int = 1, timeout_s: float = 30.0) -> list[Any]:
+    pairs = list(guarded(function, jobs, workers=workers, timeout_s=timeout_s))
+    assert [job for job, _ in pairs] == list(jobs)
+    return [str(result) if isinstance(result, Refusal) else result for _, result in pairs]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_come_in_the_order_of_the_jobs(workers: int) -> None:
+    assert _results(math.factorial, range(7), workers) == [1, 1, 2, 6, 24, 120, 720]
+
+
+def test_no_jobs_no_workers() -> None:
+    assert _results(math.factorial, []) == []
+
+
+def test_one_worker_serves_many_jobs() -> None:
+    ids = set(_results(os.getsid, [0, 0, 0]))
+    assert len(ids) == 1 and ids != {os.getsid(0)}
+
+
+def test_a_job_that_hangs_costs_itself_alone() -> None:
+    assert _results(time.sleep, [0, 60, 0], timeout_s=2) == [None, "it took longer than 2 s", None]
+
+
+def test_a_job_that_crashes_costs_itself_alone() -> None:
+    # The real os._exit: the process ends there and then, as in a segmentation fault.
+    assert _results(os._exit, [1, 0]) == ["it crashed its process"] * 2
+
+
+def test_a_job_that_eats_memory_costs_itself_alone() -> None:
+    small, large, again = _results(bytearray, [3, 2**33, 2])
+    assert (small, again) == (bytearray(3), bytearray(2))
+    assert large == "it needs more than 2 GiB of memory"
+
+
+def test_an_exception_names_itself() -> None:
+    assert _results(math.factorial, [-1, 3]) == ["ValueError: factorial() not defined for negative values", 6]
+
+
+def test_a_consumer_that_stops_early_leaves_no_process() -> None:
+    results = guarded(os.getsid, [0] * 5, workers=1, timeout_s=30)
+    _, worker = next(results)
+    assert isinstance(worker, int)
+    results.close()  # type: ignore[attr-defined]
+    with pytest.raises(ProcessLookupError):
+        os.kill(worker, 0)
+
+
+def test_jobs_are_read_only_a_little_ahead() -> None:
+    read: list[int] = []
+
+    def jobs():
+        for job in range(100):
+            read.append(job)
+            yield job
+
+    results = guarded(math.factorial, jobs(), workers=1, timeout_s=30)
+    next(results)
+    assert len(read) <= 3

@@ -1,0 +1,149 @@
+"""Weights, silence and faults of rewards, with rewards small enough to see through."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ocr_rl.contract import Page, Score, Transcript, UserError
+from ocr_rl.pages.raster import ImageRef
+from ocr_rl.rollout.advantage import has_signal, with_advantages
+from ocr_rl.rollout.flow import Group, Prompt, Sample
+from ocr_rl.rollout.scoring import FaultBudget, GraderFault, WeightedReward, grade, require_rewards, score
+
+PAGE = Page(id="0a1b2c3d:p1", pdf=Path("a.pdf"), number=1, reference="ab")
+
+
+@dataclass(frozen=True)
+class Says:
+    """A reward that says what it is told, one value per transcript."""
+
+    values: Sequence[float | None]
+
+    def __call__(self, page: Page, group: Sequence[Transcript]) -> Sequence[Score]:
+        return [Score(value=value) for value in self.values]
+
+
+@dataclass(frozen=True)
+class Length:
+    def __call__(self, page: Page, group: Sequence[Transcript]) -> Sequence[Score]:
+        return [Score(value=len(each.raw) / 10) for each in group]
+
+
+class Breaks:
+    def __call__(self, page: Page, group: Sequence[Transcript]) -> Sequence[Score]:
+        raise KeyError("no such table")
+
+
+def asked(weight: float = 1.0, /, **rewards: Callable) -> list[WeightedReward]:
+    return [WeightedReward(name=name, reward=reward, weight=weight) for name, reward in rewards.items()]
+
+
+def transcripts(*texts: str) -> list[Transcript]:
+    return [Transcript(raw=text, body=text, finish="stop", num_tokens=1) for text in texts]
+
+
+def group_of(*texts: str) -> Group:
+    prompt = Prompt(page_id=PAGE.id, image=ImageRef(pdf=PAGE.pdf, number=1), token_ids=(1, 2), expanded_ids=(1, 2, 2))
+    samples = tuple(Sample(token_ids=(3,), logprobs=(-1.0,), text=t, finish="stop", policy=0) for t in texts)
+    return Group(page=PAGE, prompt=prompt, samples=samples, temperature=1.0, banned_ids=())
+
+
+def test_reward_is_the_weighted_mean() -> None:
+    both = asked(3.0, good=Says([1.0, 0.5])) + asked(1.0, poor=Says([0.0, 0.5]))
+    grades = grade(PAGE, transcripts("a", "b"), both)
+    assert grades.rewards == pytest.approx((0.75, 0.5))
+    assert grades.weights == {"good": 0.75, "poor": 0.25}
+
+
+def test_weights_renormalise_over_the_rewards_that_apply() -> None:
+    both = asked(3.0, silent=Says([None, None])) + asked(1.0, speaks=Says([0.2, 0.6]))
+    grades = grade(PAGE, transcripts("a", "b"), both)
+    assert grades.rewards == pytest.approx((0.2, 0.6))
+    assert [one.value for one in grades.scores["silent"]] == [None, None]
+
+
+def test_weight_0_is_shown_and_not_counted() -> None:
+    grades = grade(PAGE, transcripts("a"), asked(1.0, counts=Says([0.5])) + asked(0.0, shown=Says([1.0])))
+    assert grades.rewards == (0.5,)
+    assert grades.scores["shown"][0].value == 1.0
+
+
+def test_values_are_clamped() -> None:
+    assert grade(PAGE, transcripts("a", "b"), asked(wild=Says([-3.0, 1.00000004]))).rewards == (0.0, 1.0)
+
+
+def test_order_is_kept() -> None:
+    assert grade(PAGE, transcripts("aaaa", "a", "aa"), asked(length=Length())).rewards == (0.4, 0.1, 0.2)
+
+
+@pytest.mark.parametrize(
+    ("reward", "reason"),
+    [
+        (Breaks(), "KeyError: 'no such table'"),
+        (Says([0.5]), "1 scores for 2 transcripts"),
+        (Says([0.5, None]), "None for some siblings"),
+        (Says([0.5, float("nan")]), "not a number"),
+    ],
+)
+def test_a_broken_reward_is_a_grader_fault_with_its_name_and_page(reward, reason: str) -> None:
+    with pytest.raises(GraderFault) as caught:
+        grade(PAGE, transcripts("a", "b"), asked(mine=reward))
+    assert str(caught.value).startswith(f"Reward mine failed on page {PAGE.id}: ")
+    assert reason in str(caught.value)
+
+
+def test_a_page_to_which_no_reward_applies_is_a_user_error() -> None:
+    silent = asked(silent=Says([None])) + asked(0.0, shown=Says([1.0]))
+    with pytest.raises(UserError, match="0a1b2c3d:p1"):
+        require_rewards([PAGE], silent)
+    require_rewards([PAGE], asked(speaks=Says([0.0])))
+
+
+def test_without_a_budget_a_fault_is_raised_with_one_the_group_is_dropped_and_counted() -> None:
+    with pytest.raises(GraderFault):
+        list(score([group_of("a")], asked(mine=Breaks())))
+    budget = FaultBudget()
+    assert list(score([group_of("a")], asked(mine=Breaks()), budget)) == []
+    assert budget.total == 1
+    assert len(list(score([group_of("a")], asked(mine=Length()), budget))) == 1
+
+
+def test_the_budget_ends_at_five_faults_and_more_than_one_per_cent() -> None:
+    fault = GraderFault("mine", PAGE.id, "boom")
+    early = FaultBudget()
+    for _ in range(4):
+        early.note(fault)
+    with pytest.raises(UserError, match="5 of the last 5 groups.*mine"):
+        early.note(fault)
+
+    rare = FaultBudget()
+    for _ in range(20):  # one fault in a hundred, for ever: 10 of the last 1,000 is not more than 1 %
+        for _ in range(99):
+            rare.note(None)
+        rare.note(fault)
+    assert rare.total == 20
+    with pytest.raises(UserError, match="11 of the last 1000"):
+        rare.note(fault)
+
+
+def test_graded_groups_become_scored_groups() -> None:
+    graded = list(score([group_of("aaaa", "aa"), group_of("a", "a")], asked(length=Length())))
+    wide, flat = with_advantages(graded, "none")
+    assert wide.rewards == (0.4, 0.2)
+    assert wide.advantages == pytest.approx((0.1, -0.1))
+    assert (has_signal(wide), has_signal(flat)) == (True, False)
+
+
+def test_gdpo_leaves_out_rewards_that_do_not_apply_or_do_not_count() -> None:
+    rewards = asked(1.0, length=Length(), silent=Says([None, None])) + asked(0.0, shown=Says([1.0, 0.0]))
+    (scored,) = with_advantages(list(score([group_of("a", "aaa")], rewards)), "gdpo")
+    assert scored.advantages == pytest.approx((-0.7071, 0.7071), abs=1e-3)
+
+
+def test_a_negative_weight_is_refused() -> None:
+    with pytest.raises(ValueError, match="mine"):
+        WeightedReward(name="mine", reward=Length(), weight=-1.0)

@@ -1,0 +1,162 @@
+"""Recipes: the shipped ones load, and every kind of wrong one is named in a sentence."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ocr_rl.config import load_recipe, shipped_recipes
+from ocr_rl.contract import UserError
+
+GRPO = """
+seed = 3
+[policy]
+path = "some/model"
+[grpo]
+steps = 12
+pages = { dir = "pages" }
+rewards = [{ name = "pass_rate" }]
+"""
+STAGE = '[[sft.stages]]\nsteps = 2\npages_per_step = 4\npages = { synth = "nano" }\n'
+
+
+@pytest.fixture
+def recipe(tmp_path: Path) -> Path:
+    path = tmp_path / "mine.toml"
+    path.write_text(GRPO, encoding="utf-8")
+    return path
+
+
+def complaint(path: Path | str, *overrides: str) -> str:
+    with pytest.raises(UserError) as caught:
+        load_recipe(str(path), list(overrides))
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_a_shipped_recipe_loads(name: str) -> None:
+    assert load_recipe(name).steps > 0
+
+
+def test_there_are_shipped_recipes_for_both_algorithms() -> None:
+    recipes = [load_recipe(name) for name in shipped_recipes()]
+    assert any(recipe.sft for recipe in recipes)
+    assert any(recipe.grpo for recipe in recipes)
+
+
+def test_a_recipe_holds_what_it_says_and_defaults_otherwise(recipe: Path) -> None:
+    read = load_recipe(str(recipe))
+    assert read.grpo is not None
+    assert (read.seed, read.steps, read.grpo.pages.dir) == (3, 12, Path("pages"))
+    assert read.grpo.rewards[0].weight == 1.0
+    assert read.optim.name == "adamw"
+
+
+def test_the_steps_of_a_curriculum_are_those_of_its_stages(tmp_path: Path) -> None:
+    path = tmp_path / "sft.toml"
+    path.write_text('[policy]\nfresh = "nano"\n' + 2 * STAGE, encoding="utf-8")
+    assert load_recipe(str(path)).steps == 4
+
+
+@pytest.mark.parametrize(
+    ("override", "value"),
+    [
+        ("optim.lr=1e-4", lambda recipe: recipe.optim.lr == 1e-4),
+        ("optim.betas=[0.5, 0.9]", lambda recipe: recipe.optim.betas == (0.5, 0.9)),
+        ("policy.path=other/model", lambda recipe: recipe.policy.path == "other/model"),  # a bare word is a string
+        ('policy.path="other/model"', lambda recipe: recipe.policy.path == "other/model"),
+        ("policy.instruction=", lambda recipe: recipe.policy.instruction == ""),
+        ("grpo.rewards.0.weight=0.5", lambda recipe: recipe.grpo.rewards[0].weight == 0.5),
+        ("sampling.engine=transformers", lambda recipe: recipe.sampling.engine == "transformers"),
+        ("policy.freeze_vision=true", lambda recipe: recipe.policy.freeze_vision),
+    ],
+)
+def test_an_override_wins_over_the_file(recipe: Path, override: str, value) -> None:
+    assert value(load_recipe(str(recipe), [override]))
+
+
+def test_the_last_of_two_overrides_wins(recipe: Path) -> None:
+    assert load_recipe(str(recipe), ["seed=4", "seed=5"]).seed == 5
+
+
+@pytest.mark.parametrize(
+    ("override", "parts"),
+    [
+        ("optim.learning_rat=1", ["optim.learning_rat", "unknown key"]),
+        ("optim.warm_up=1", ["optim.warm_up", "did you mean warmup?"]),
+        ("grpo.pages.synht=1", ["grpo.pages.synht", "did you mean synth?"]),
+        ("grpo.rewards.0.wieght=1", ["grpo.rewards.0.wieght", "did you mean weight?"]),
+        ("optimm.lr=1", ["optimm", "did you mean optim?"]),
+        ("steps=many", ["steps", "unknown key"]),
+        ("grpo.steps=many", ["grpo.steps", "many"]),
+        ("grpo.steps=0", ["grpo.steps", "greater than 0"]),
+        ("grpo.steps=1.5", ["grpo.steps", "1.5"]),
+        ("grpo.ratio=word", ["grpo.ratio", "'token'", "word"]),
+        ("grpo.samples_per_page=1", ["grpo.samples_per_page"]),
+        ("grpo.rewards=[]", ["grpo.rewards"]),
+        ("grpo.beta=nan", ["grpo.beta"]),
+        ("sampling.temperature=0", ["sampling.temperature"]),
+        ("sampling.temperature=0.001", ["sampling.temperature"]),  # engines would clamp it
+        ("sampling.temperature=inf", ["sampling.temperature"]),
+        ("policy.longest_px=9000", ["policy.longest_px", "8192"]),
+        ("optim.betas=[0.9, 1.0]", ["optim.betas.1", "less than 1"]),
+        ("policy.lora_rank=-1", ["policy.lora_rank"]),
+        ("policy.fresh=nano", ["policy", "exactly one of path"]),
+        ("grpo.pages.synth=nano", ["grpo.pages", "exactly one of dir"]),
+        ('sft.stages=[{ steps = 1, pages_per_step = 1, pages = { synth = "nano" } }]', ["exactly one", "[sft]", "[grpo]"]),
+    ],
+)
+def test_a_wrong_value_is_named_with_its_file_and_field(recipe: Path, override: str, parts: list[str]) -> None:
+    message = complaint(recipe, override)
+    assert str(recipe) in message
+    for part in parts:
+        assert part in message
+
+
+@pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("optim.lr", "section.key=value"),
+        ("=1", "section.key=value"),
+        ("seed.low=1", "seed is a value"),
+        ("grpo.rewards=1", "grpo.rewards"),
+        ("grpo.rewards.weight=1", "name an element"),
+        ("grpo.rewards.first.weight=1", "name an element"),
+        ("grpo.rewards.7.weight=1", "the list has 1"),
+    ],
+)
+def test_an_override_that_leads_nowhere_is_named(recipe: Path, override: str, part: str) -> None:
+    message = complaint(recipe, override)
+    assert part in message
+    assert override in message or str(recipe) in message
+
+
+def test_a_missing_field_is_named_without_the_whole_recipe_as_its_value(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('[policy]\npath = "m"\n[grpo]\nsteps = 1\nrewards = [{ name = "bleu" }]\n', encoding="utf-8")
+    message = complaint(path)
+    assert "grpo.pages: Field required" in message
+    assert "got" not in message
+
+
+def test_neither_algorithm_is_an_error(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text('[policy]\npath = "m"\n', encoding="utf-8")
+    assert "exactly one of the sections [sft] and [grpo]" in complaint(path)
+
+
+def test_what_is_no_recipe_is_named(tmp_path: Path) -> None:
+    (tmp_path / "broken.toml").write_text("seed = = 1", encoding="utf-8")
+    (tmp_path / "latin.toml").write_bytes(b"# caf\xe9\n")
+    assert "broken.toml: not valid TOML" in complaint(tmp_path / "broken.toml")
+    assert "latin.toml: not valid TOML" in complaint(tmp_path / "latin.toml")
+    assert "no such file" in complaint(tmp_path / "absent.toml")
+    assert str(tmp_path) in complaint(tmp_path)  # a folder
+
+
+def test_an_unknown_shipped_recipe_gets_the_nearest_name() -> None:
+    assert "did you mean nano_sft?" in complaint("nano_stf")
+    assert "nano_sft" in complaint("zzz")  # nothing is near: all of them
