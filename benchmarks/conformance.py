@@ -2,10 +2,10 @@
 
     python -m benchmarks.conformance DIR
 
-DIR holds JSON lines: unit_tests, candidates, equations, normalize, tables, repeats, validation, scoring, rewards. Prints
-one JSON object: per kind and type `agree`, `total`, `percent` and the ids of up to 20 disagreements; what could not be
-compared is listed under `skipped` with the reason. Exit code 0 when everything ran. Knows the format of these files
-and nothing about how they were made.
+DIR holds JSON lines: unit_tests, candidates, equations, normalize, tables, repeats, validation, scoring, rewards.
+Prints one JSON object: per kind and type `agree`, `total`, `percent` and the ids of up to 20 disagreements; what could
+not be compared is listed under `skipped` with the reason. Exit code 0 when everything ran. Knows the format of these
+files and nothing about how they were made.
 """
 
 from __future__ import annotations
@@ -325,7 +325,9 @@ REWARDS: Mapping[str, Callable[[Row, Any, str | None], bool]] = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.conformance", description="Agreement with public olmOCR verdicts.")
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.conformance", description="Agreement with public olmOCR verdicts."
+    )
     parser.add_argument("folder", type=Path, help="a folder of oracle files (JSON lines)")
     try:
         report = compare(parser.parse_args(arguments).folder)

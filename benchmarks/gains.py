@@ -71,9 +71,7 @@ def one_seed(recipe: Recipe, out: Path) -> dict[str, Any]:
         "greedy": {name: _comparison(before[name], after[name]) for name in sets},
         "before": extras(start, sets, before, out / "blank"),
         "after": extras(str(trained), sets, after, out / "blank"),
-        "control": {
-            name: _comparison(before[name], rows) for name, rows in greedy(str(control), sets, recipe).items()
-        },
+        "control": {name: _comparison(before[name], rows) for name, rows in greedy(str(control), sets, recipe).items()},
     }
 
 
@@ -87,7 +85,9 @@ def more_sft(recipe: Recipe, out: Path, seconds: float) -> Path:
     probe_steps = 12
 
     def run(steps: int, folder: Path) -> Path:
-        stages = (stage.model_copy(update={"steps": steps, "pages": stage.pages.model_copy(update={"n": 4000, "seed": 77})}),)
+        stages = (
+            stage.model_copy(update={"steps": steps, "pages": stage.pages.model_copy(update={"n": 4000, "seed": 77})}),
+        )
         return train(
             sft.model_copy(
                 update={
@@ -164,8 +164,12 @@ def _reading_rate(rows: Sequence[Graded]) -> float:
 
 def _comparison(before: Sequence[Graded], after: Sequence[Graded]) -> dict[str, Any]:
     old, new, difference = summary(before), summary(after), compare(before, after)
-    figures = {name: (old.metrics[name].mean, new.metrics[name].mean, change) for name, change in difference.metrics.items()}
-    types = {f"test {name}": (old.by_type[name].mean, new.by_type[name].mean, c) for name, c in difference.by_type.items()}
+    figures = {
+        name: (old.metrics[name].mean, new.metrics[name].mean, change) for name, change in difference.metrics.items()
+    }
+    types = {
+        f"test {name}": (old.by_type[name].mean, new.by_type[name].mean, c) for name, c in difference.by_type.items()
+    }
     return {
         name: {"before": b, "after": a, "low": c.difference.low, "high": c.difference.high, "p": c.p}
         for name, (b, a, c) in (figures | types).items()
@@ -190,7 +194,9 @@ def table(results: Sequence[Mapping[str, Any]]) -> str:
             pair = (found["before"][name], found["after"][name])
             rows.append([str(found["seed"]), f"new pages, {name}", *(f"{value:.1%}" for value in pair), ""])
         for kind, figures in found["control"].items():
-            rows.append(_line(found["seed"], f"control (SFT, same seconds), {kind} pages, pass_rate", figures["pass_rate"]))
+            rows.append(
+                _line(found["seed"], f"control (SFT, same seconds), {kind} pages, pass_rate", figures["pass_rate"])
+            )
     return to_markdown_table(["seed", "figure", "before", "after", "difference, 95 %"], rows)
 
 

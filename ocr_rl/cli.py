@@ -55,7 +55,9 @@ def _demo(args: argparse.Namespace) -> None:
 def _transcribe(args: argparse.Namespace) -> int:
     from ocr_rl.evaluate.serve import transcribe_files
 
-    refused = transcribe_files(args.pdfs, model=args.model, engine=args.engine, out=args.out, longest_px=args.longest_px)
+    refused = transcribe_files(
+        args.pdfs, model=args.model, engine=args.engine, out=args.out, longest_px=args.longest_px
+    )
     for error in refused:
         print(f"refused: {error}", file=sys.stderr)
     return 1 if refused else 0
@@ -70,7 +72,12 @@ def _pages_synth(args: argparse.Namespace) -> None:
     if args.kind not in KINDS:
         raise UserError(f"--kind {args.kind}: there is no such kind of page; known are {', '.join(KINDS)}.")
     made = make_dataset(
-        args.kind, n=args.n, seed=args.seed, out=args.out, pages_per_document=args.pages_per_document, workers=args.workers
+        args.kind,
+        n=args.n,
+        seed=args.seed,
+        out=args.out,
+        pages_per_document=args.pages_per_document,
+        workers=args.workers,
     )
     with tqdm(total=args.n, desc="typesetting", unit="page") as bar:
         for done in made:

@@ -107,12 +107,12 @@ class Stage(Section):
     pages: PageSource
     steps: Positive
     pages_per_step: Positive
+    front_matter: bool = True
+    """Teach olmOCR's output format (YAML front matter before the Markdown)."""
 
 
 class Sft(Section):
     stages: tuple[Stage, ...] = Field(min_length=1)
-    front_matter: bool = True
-    """Teach olmOCR's output format (YAML front matter before the Markdown)."""
 
     @property
     def steps(self) -> int:

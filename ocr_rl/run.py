@@ -106,5 +106,5 @@ def read_jsonl(path: Path) -> list[dict[str, Any]]:
     """Rows of a JSONL file; none when it is absent. A last line cut off by a kill is left out."""
     if not path.exists():
         return []
-    lines = path.read_text(encoding="utf-8").split("\n")
+    lines = path.read_bytes().split(b"\n")  # bytes: the cut may go through a character
     return [json.loads(line) for line in lines[:-1] if line.strip()]

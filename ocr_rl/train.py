@@ -69,7 +69,13 @@ def train(recipe: config.Recipe, out: Path, *, go_on: bool = False) -> Path:
 
 
 def evaluate_policy(
-    sampler: Sampler, prompter: Prompter, pages: Sequence[Page], *, max_tokens: int, temperature: float = 0.0, seed: int = 0
+    sampler: Sampler,
+    prompter: Prompter,
+    pages: Sequence[Page],
+    *,
+    max_tokens: int,
+    temperature: float = 0.0,
+    seed: int = 0,
 ) -> list[Graded]:
     """One graded transcript per page (greedy unless a temperature is given), by the strict reading that rewards use."""
     rows = []
@@ -127,7 +133,7 @@ def _sft(
     evaluate = None
     if recipe.evaluation:
         held_out = pages(recipe.evaluation.first)
-        rows = reference_rows(held_out, prompter, front_matter=recipe.sft.front_matter)
+        rows = reference_rows(held_out, prompter, front_matter=recipe.sft.stages[-1].front_matter)
         evaluate = lambda step: looks(learner, rows)
     return sft(recipe.sft, recipe.seed, done, pages, prompter), evaluate
 
@@ -157,7 +163,10 @@ def _evaluation(
     """Greedy transcripts of every set, graded rows on disk; the figures are those of the first set."""
     if recipe.evaluation is None:
         return None
-    sets, max_tokens = {name: pages(source) for name, source in recipe.evaluation.sets.items()}, recipe.evaluation.max_tokens
+    sets, max_tokens = (
+        {name: pages(source) for name, source in recipe.evaluation.sets.items()},
+        recipe.evaluation.max_tokens,
+    )
 
     def evaluate(step: int) -> dict[str, float]:
         started = time.perf_counter()

@@ -61,7 +61,9 @@ def _from_folder(pages: Sequence[Page], data: Path, folder: Path, reading: Readi
             if (match := pattern.fullmatch(path.name))
         )
         if not found:
-            raise UserError(f"{folder}: has no transcript of page {page.number} of {stem}.pdf ({stem}_pg{page.number}_repeat1.md).")
+            raise UserError(
+                f"{folder}: has no transcript of page {page.number} of {stem}.pdf ({stem}_pg{page.number}_repeat1.md)."
+            )
         for repeat, path in found:
             raw = path.read_text(encoding="utf-8", errors="replace")
             body = split_front_matter(raw)[1]

@@ -188,6 +188,10 @@ def _tests(type_: str | None = None) -> Callable[[Graded], Sequence[float]]:
     return lambda row: [float(check.passed) for check in row.checks if type_ in (None, check.type)]
 
 
+def _length(row: Graded) -> Sequence[float]:
+    return (float(row.num_tokens),) if row.num_tokens else ()
+
+
 METRICS = (
     Metric(name="pass_rate", label="pass rate", unit="%", better=1, of=_field("pass_rate")),
     Metric(name="tests", label="tests passed", unit="%", better=1, of=_tests()),
@@ -196,7 +200,7 @@ METRICS = (
     Metric(name="cer", label="CER", unit="%", better=-1, of=_field("cer")),
     Metric(name="wer", label="WER", unit="%", better=-1, of=_field("wer")),
     Metric(name="stopped", label="ended by itself", unit="%", better=1, of=lambda row: (float(row.finish == "stop"),)),
-    Metric(name="num_tokens", label="length", unit="tokens", better=0, of=lambda row: (float(row.num_tokens),) if row.num_tokens else ()),
+    Metric(name="num_tokens", label="length", unit="tokens", better=0, of=_length),
 )
 
 

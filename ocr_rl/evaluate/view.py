@@ -21,7 +21,7 @@ from ocr_rl.evaluate.grade import Graded
 
 _SHOWN_CHARACTERS = 20_000  # of a transcript
 _IMAGE_PX = 900  # longest side
-_CURVES = ("reward", "pass_rate", "eval_pass_rate", "nll_page", "length", "kl")  # shown first and open; other metrics fold away below
+_CURVES = ("reward", "pass_rate", "eval_pass_rate", "nll_page", "length", "kl")  # shown open; the others fold away
 _UNTOLD = ("pdf", "page", "id", "type", "checked", "url")  # fields of a test that say nothing about its question
 _TOKEN = re.compile(r"(<[^<>]{0,200}>|\w+|[^\w\s])(\s*)")
 

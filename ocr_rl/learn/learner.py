@@ -146,6 +146,7 @@ class Learner:
     def _logprobs(self, module: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         model = base(module)
         first = batch.rows[0]
+        assert all((r.temperature, r.banned_ids) == (first.temperature, first.banned_ids) for r in batch.rows)
         with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext():
             hidden_PLD = forward_hidden(
                 model,

@@ -15,6 +15,7 @@ from ocr_rl.rollout.sampler.torchvision_shim import declare
 declare()
 
 import torch  # noqa: E402  (the shim must come before transformers' image code)
+from safetensors import SafetensorError  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 from transformers import AutoModelForImageTextToText, PreTrainedModel  # noqa: E402
 
@@ -37,17 +38,20 @@ def model_folder(name: str) -> str:
 def load_model(path: str, *, dtype: str = "float32", trust_remote_code: bool = False) -> PreTrainedModel:
     """A Qwen2.5-VL from a folder or the hub; safetensors only."""
     try:
-        model = AutoModelForImageTextToText.from_pretrained(
+        model, found = AutoModelForImageTextToText.from_pretrained(
             path,
             dtype=DTYPES[dtype],
             attn_implementation="sdpa",
             trust_remote_code=trust_remote_code,
             use_safetensors=True,
+            output_loading_info=True,
         )
-    except (OSError, ValueError) as error:
-        raise UserError(f"Model {path}: cannot be loaded: {str(error).splitlines()[0]}") from None
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # RuntimeError: shapes that do not fit
+        raise UserError(f"Model {path}: cannot be loaded: {str(error).strip().splitlines()[0]}") from None
     if getattr(model.config, "model_type", "") != "qwen2_5_vl":
         raise UserError(f"Model {path}: is a {model.config.model_type}, only Qwen2.5-VL (qwen2_5_vl) is supported.")
+    if missing := sorted(found["missing_keys"]):  # transformers would fill them with random numbers
+        raise UserError(f"Model {path}: its weights lack {missing[0]} ({len(missing)} in all); copy the folder again.")
     return model
 
 
@@ -61,7 +65,7 @@ def trainable(model: PreTrainedModel, policy: config.Policy) -> nn.Module:
         return model
     from peft import LoraConfig, get_peft_model
 
-    towers = "language_model" if policy.freeze_vision else "(language_model|visual)"
+    towers = r"language_model" if policy.freeze_vision else r"(language_model|visual\.blocks)"
     targets = rf".*{towers}.*\.(q_proj|k_proj|v_proj|o_proj|qkv|proj|gate_proj|up_proj|down_proj)"
     return get_peft_model(
         model, LoraConfig(r=policy.lora_rank, lora_alpha=2 * policy.lora_rank, target_modules=targets)
@@ -140,17 +144,21 @@ def _chunk_logprobs(
 
 
 def named_weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Weights under the names of an ordinary checkpoint, adapters merged for as long as the iterator lives."""
-    peft = hasattr(module, "merge_adapter")
-    if peft:
-        module.merge_adapter()  # type: ignore[operator]
-    try:
-        for name, weight in base(module).state_dict().items():
-            if "lora_" not in name:
-                yield name.replace(".base_layer", ""), weight
-    finally:
-        if peft:
-            module.unmerge_adapter()  # type: ignore[operator]
+    """Weights under the names of an ordinary checkpoint, adapters added on the way out.
+
+    The module's own weights are left alone: merging in place and subtracting again would wear them away by rounding,
+    a little at every load of the sampler.
+    """
+    model = base(module)
+    layers = dict(model.named_modules())
+    for name, weight in model.state_dict().items():
+        if "lora_" in name:
+            continue
+        if name.endswith(".base_layer.weight"):
+            with torch.no_grad():
+                delta = layers[name.removesuffix(".base_layer.weight")].get_delta_weight("default")  # type: ignore[operator]
+                weight = (weight.float() + delta.float()).to(weight.dtype)
+        yield name.replace(".base_layer", ""), weight
 
 
 def save_model(module: nn.Module, folder: Path, *, source: str, dtype: str = "float32") -> None:

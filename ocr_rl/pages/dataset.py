@@ -49,11 +49,17 @@ def load_dataset(folder: Path) -> list[Page]:
     copy) has "<8 digits>-2:p<N>". Its tags are the stems of the files that its tests came from. Raises UserError
     with the first fault.
     """
+    return load_with_files(folder)[0]
+
+
+def load_with_files(folder: Path) -> tuple[list[Page], dict[str, str]]:
+    """`load_dataset`, and beside it the name of the JSONL file that each test came from, by the test's id."""
     contents = _read(folder)
     if contents.faults:
         more = f" (and {len(contents.faults) - 1} more)" if len(contents.faults) > 1 else ""
         raise UserError(f"{contents.faults[0]}{more}; `ocr-rl pages check` lists every fault of a dataset")
-    return _pages(contents)
+    file_of = {test.check.id: test.file.name for tests in contents.tests.values() for test in tests}
+    return _pages(contents), file_of
 
 
 def check_dataset(folder: Path) -> list[Fault]:

@@ -53,12 +53,18 @@ class _Worker:
 
 
 def guarded(
-    function: Callable[[Job], Result], jobs: Iterable[Job], *, workers: int, timeout_s: float
+    function: Callable[[Job], Result],
+    jobs: Iterable[Job],
+    *,
+    workers: int,
+    timeout_s: float,
+    memory_bytes: int | None = MEMORY_BYTES,
 ) -> Iterator[tuple[Job, Result | Refusal]]:
     """(job, function(job)) in the order of the jobs, at most 2 * workers of them read ahead.
 
     The function must be importable by name; jobs and results must pickle. `timeout_s` is for one job, the start of a
-    worker not counted. Workers are used again until they have to be killed.
+    worker not counted. Workers are used again until they have to be killed. `memory_bytes` bounds the address space of
+    a worker; None for jobs that reserve far more than they use (V8 does) and are bounded by themselves.
     """
     if workers < 1 or timeout_s <= 0:
         raise ValueError(f"workers and timeout_s must be positive, got {workers} and {timeout_s}")
@@ -72,7 +78,7 @@ def guarded(
                     break
                 worker = next((each for each in pool if each.slot is None), None)
                 if worker is None:
-                    worker = _start(function, timeout_s)
+                    worker = _start(function, timeout_s, memory_bytes)
                     pool.append(worker)
                 _hand(order[-1], worker, timeout_s)
             if not order:
@@ -123,7 +129,7 @@ def _end(worker: _Worker, pool: list[_Worker], reason: str) -> Refusal:
     return Refusal(reason)
 
 
-def _start(function: Callable[[Any], Any], timeout_s: float) -> _Worker:
+def _start(function: Callable[[Any], Any], timeout_s: float, memory_bytes: int | None) -> _Worker:
     ours, theirs = Pipe()
     process = subprocess.Popen(
         [sys.executable, "-c", _BOOT.format(__name__), json.dumps(sys.path), str(theirs.fileno())],
@@ -133,7 +139,7 @@ def _start(function: Callable[[Any], Any], timeout_s: float) -> _Worker:
         start_new_session=True,  # Ctrl-C is for the parent
     )
     theirs.close()
-    ours.send((function, timeout_s))
+    ours.send((function, timeout_s, memory_bytes))
     return _Worker(process, ours)
 
 
@@ -147,31 +153,33 @@ def serve(fd: int) -> None:
     """A worker's life: jobs in, results or refusals out, until the parent goes away."""
     conn = Connection(fd)
     with contextlib.suppress(EOFError, OSError):  # the parent has gone
-        function, timeout_s = conn.recv()
-        _limit_memory()
+        function, timeout_s, memory_bytes = conn.recv()
+        if memory_bytes is not None:
+            _limit_memory(memory_bytes)
         conn.send(None)
         while True:
             job = conn.recv()
             signal.alarm(math.ceil(timeout_s) + 5)  # ends a hung worker even when the parent is no more
-            result = _attempt(function, job)
+            result = _attempt(function, job, memory_bytes)
             signal.alarm(0)
             conn.send(result)
 
 
-def _attempt(function: Callable[[Any], Any], job: Any) -> Any:
+def _attempt(function: Callable[[Any], Any], job: Any, memory_bytes: int | None) -> Any:
     try:
         return function(job)
     except Refusal as refusal:
         return refusal
     except MemoryError:
-        return Refusal(f"it needs more than {MEMORY_BYTES / 2**30:.0f} GiB of memory")
+        limit = "the memory there is" if memory_bytes is None else f"{memory_bytes / 2**30:.0f} GiB of memory"
+        return Refusal(f"it needs more than {limit}")
     except Exception as error:  # noqa: BLE001 the boundary: whatever went wrong is this job's fault alone
         return Refusal(f"{type(error).__name__}: {error}")
 
 
-def _limit_memory() -> None:
+def _limit_memory(limit_bytes: int) -> None:
     with contextlib.suppress(ImportError, OSError, ValueError):  # not every system has such limits
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+        resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -41,17 +41,18 @@ def word_error_rate(reference: str, candidate: str) -> float:
     return Levenshtein.distance(words, said) / len(words) if words else float(bool(said))
 
 
-def closest(needle: str, text: str) -> Near:
+def closest(needle: str, text: str, least: float = 0.0) -> Near:
     """The window of `text`, as long as the needle or cut off at an end of the text, that is most like the needle.
 
-    A text shorter than the needle is its own only window: no part of the needle is searched in it.
+    A text shorter than the needle is its own only window: no part of the needle is searched in it. What is less than
+    `least` alike need not be found and counts as nothing, which is faster.
     """
     at = text.find(needle)
     if at >= 0 and needle:
         return Near(1.0, at, at + len(needle))
     if not needle or len(text) < len(needle):
         return Near(Indel.normalized_similarity(needle, text), 0, len(text))
-    found = fuzz.partial_ratio_alignment(needle, text)
+    found = fuzz.partial_ratio_alignment(needle, text, score_cutoff=100.0 * least)
     return Near(found.score / 100.0, found.dest_start, found.dest_end) if found else Near(0.0, 0, 0)
 
 

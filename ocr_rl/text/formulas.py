@@ -95,9 +95,7 @@ def _strictly_equal(reference: str, candidate: str) -> bool:
     if wanted.mathml == shown.mathml:
         return True
     return (
-        wanted.structure == shown.structure
-        and embeds(wanted.lines, shown.lines)
-        and embeds(shown.lines, wanted.lines)
+        wanted.structure == shown.structure and embeds(wanted.lines, shown.lines) and embeds(shown.lines, wanted.lines)
     )
 
 

@@ -79,7 +79,7 @@ def embeds(part: Symbols, whole: Symbols) -> bool:
     links: list[list[Link]] = [[] for _ in part.letters]
     for index, letter in enumerate(part.letters):
         fits = places[letter]
-        for near, below, origin in zip(part.neighbours, whole.neighbours, origins):
+        for near, below, origin in zip(part.neighbours, whole.neighbours, origins, strict=True):
             other = near[index]
             if other < 0:
                 continue

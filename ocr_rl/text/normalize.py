@@ -11,15 +11,14 @@ import re
 import unicodedata
 
 # Single characters, replaced last; U+FF3F is therefore never seen as a mark of emphasis.
-_SINGLE = str.maketrans(
-    {
-        **dict.fromkeys("\u2018\u2019\u201a", "'"),
-        **dict.fromkeys("\u201c\u201d\u201e", '"'),
-        **dict.fromkeys("\u2011\u2012\u2013\u2014\u2212", "-"),
-        "\uff3f": "_",
-        "\u00b5": "\u03bc",
-    }
-)
+_SINGLE = {
+    **dict.fromkeys("\u2018\u2019\u201a", "'"),
+    **dict.fromkeys("\u201c\u201d\u201e", '"'),
+    **dict.fromkeys("\u2011\u2012\u2013\u2014\u2212", "-"),
+    "\uff3f": "_",
+    "\u00b5": "\u03bc",
+}
+_REPLACED = re.compile(f"[{''.join(_SINGLE)}]")  # much faster than str.translate where they are rare
 _BREAK = re.compile(r"<br/?>")
 _TAG = re.compile(r"</?[bi]>")
 _DOUBLE_STAR = re.compile(r"\*\*(.*?)\*\*")
@@ -44,7 +43,7 @@ def normalize(text: str) -> str:
     if "*" in text or "_" in text:
         text = _SINGLE_MARK.sub(r"\2", _DOUBLE.sub(r"\2", text))
     text = collapse(text)
-    return text if text.isascii() else compose(text).translate(_SINGLE)
+    return text if text.isascii() else _REPLACED.sub(lambda match: _SINGLE[match[0]], compose(text))
 
 
 def collapse(text: str) -> str:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import html
 import re
-from collections import Counter
-from collections.abc import Iterator, Sequence
+from bisect import bisect_left
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from html.entities import html5
@@ -59,25 +60,44 @@ class Table:
     def neighbours(self, cell: Cell, direction: Direction) -> list[Cell]:
         """The first other cell met in each row or column of the cell's span; holes are skipped."""
         found: dict[Place, Cell] = {}
-        rows = range(cell.row, cell.row + cell.rowspan)
-        cols = range(cell.col, cell.col + cell.colspan)
-        for line in cols if direction in ("up", "down") else rows:
-            if other := self._first(cell, direction, line):
+        if direction in ("up", "down"):
+            lines = range(cell.col, min(cell.col + cell.colspan, self.num_cols))
+            edge = cell.row if direction == "up" else cell.row + cell.rowspan
+        else:
+            lines = range(cell.row, min(cell.row + cell.rowspan, self.num_rows))
+            edge = cell.col if direction == "left" else cell.col + cell.colspan
+        for line in lines:
+            if other := self._first(cell, direction, line, edge):
                 found[other.place] = other
         return list(found.values())
 
-    def _first(self, cell: Cell, direction: Direction, line: int) -> Cell | None:
-        ways: dict[Direction, Iterator[Place]] = {
-            "up": ((row, line) for row in range(cell.row - 1, -1, -1)),
-            "down": ((row, line) for row in range(cell.row + cell.rowspan, self.num_rows)),
-            "left": ((line, col) for col in range(cell.col - 1, -1, -1)),
-            "right": ((line, col) for col in range(cell.col + cell.colspan, self.num_cols)),
-        }
-        for place in ways[direction]:
-            other = self.grid.get(place)
-            if other is not None and other is not cell:
+    def _first(self, cell: Cell, direction: Direction, line: int, edge: int) -> Cell | None:
+        """From `edge` (a row for up and down) outward along the line; up and left the edge itself is inside."""
+        across = direction in ("left", "right")
+        taken = (self._taken_in_row if across else self._taken_in_col).get(line, [])
+        at, step = bisect_left(taken, edge), 1
+        if direction in ("up", "left"):
+            at, step = at - 1, -1
+        while 0 <= at < len(taken):
+            other = self.grid[(line, taken[at]) if across else (taken[at], line)]
+            if other is not cell:
                 return other
+            at += step
         return None
+
+    @cached_property
+    def _taken_in_row(self) -> dict[int, list[int]]:
+        lines: dict[int, list[int]] = defaultdict(list)
+        for row, col in sorted(self.grid):
+            lines[row].append(col)
+        return lines
+
+    @cached_property
+    def _taken_in_col(self) -> dict[int, list[int]]:
+        lines: dict[int, list[int]] = defaultdict(list)
+        for row, col in sorted(self.grid):
+            lines[col].append(row)
+        return lines
 
     def headings(self, cell: Cell, direction: Literal["up", "left"]) -> list[Cell]:
         """All heading cells met on the way up (left) through neighbours; without one, where the way ends."""
@@ -93,8 +113,39 @@ class Table:
                 if other.place not in met:
                     met[other.place] = other
                     to_visit.append(other)
-        headings = [other for other in met.values() if other.heading and other is not cell]
-        return headings or ends
+        return [other for other in met.values() if other.heading] or ends
+
+    def some_heading(
+        self, cell: Cell, direction: Literal["up", "left"], good: Callable[[Cell], bool], known: dict[Place, Way]
+    ) -> bool:
+        """Whether any of `headings` is good. `known` keeps what is found for other cells: one dict per question."""
+        to_visit = [(cell, self.neighbours(cell, direction))]
+        while to_visit:
+            here, onward = to_visit[-1]
+            unknown = next((other for other in onward if other.place not in known), None)
+            if unknown is not None:
+                to_visit.append((unknown, self.neighbours(unknown, direction)))
+                continue
+            to_visit.pop()
+            ways = [(other, good(other), known[other.place]) for other in onward]
+            known[here.place] = Way(
+                is_end=not onward,
+                any_heading=any(other.heading or way.any_heading for other, _, way in ways),
+                good_heading=any((other.heading and is_good) or way.good_heading for other, is_good, way in ways),
+                good_end=any((way.is_end and is_good) or way.good_end for _, is_good, way in ways),
+            )
+        way = known[cell.place]
+        return way.good_heading if way.any_heading else way.good_end
+
+
+@dataclass(frozen=True, slots=True)
+class Way:
+    """What is met on the way from a cell up (left) to the end."""
+
+    is_end: bool
+    any_heading: bool
+    good_heading: bool
+    good_end: bool
 
 
 # --- Markdown ---------------------------------------------------------------------------------------------------
@@ -153,8 +204,8 @@ class _HtmlRow:
 
 
 _VOID = frozenset(
-    ("area", "base", "br", "col", "embed", "hr", "img", "input", "keygen", "link", "menuitem", "meta", "param", "source")
-    + ("track", "wbr", "basefont", "bgsound", "command", "frame", "image", "isindex", "nextid", "spacer")
+    ("area", "base", "br", "col", "embed", "hr", "img", "input", "keygen", "link", "menuitem", "meta", "param")
+    + ("source", "track", "wbr", "basefont", "bgsound", "command", "frame", "image", "isindex", "nextid", "spacer")
 )
 _TAG = re.compile(
     r"""<(?:(?P<end>/\s*)?(?P<name>[a-zA-Z][^\t\n\r\f />\x00]*)"""

@@ -14,9 +14,10 @@ import torch
 
 from ocr_rl.contract import Page, UserError
 from ocr_rl.rollout.flow import Group, Prompt
-from ocr_rl.rollout.prompt import Prompter
+from ocr_rl.rollout.prompt import Prompter, load_prompter
 from ocr_rl.rollout.sampler.base import Sampler, Sampling
 from ocr_rl.rollout.sampler.hf import HfSampler
+from tests.conftest import LONGEST_PX
 from tests.fakes import FakeSampler
 
 Weights = list[tuple[str, torch.Tensor]]
@@ -212,6 +213,20 @@ def test_vllm_names_a_prompt_that_the_learner_would_see_differently(vllm_sampler
     with pytest.raises(RuntimeError, match=f"{page.id}.*{len(prompt.expanded_ids)} tokens"):
         list(vllm_sampler.sample([(page, wrong)], HOW))
     assert len(list(vllm_sampler.sample(asked, HOW))) == len(asked)
+
+
+def test_vllm_reads_more_pages_than_fit_into_one_forward_pass(nano_dir: Path, vllm_sampler, prompter, tiny_pages):
+    """Too many images at once: the text before them is read alone, and what it draws is thrown away."""
+    scheduler = vllm_sampler._llm.llm_engine.engine_core.engine_core.scheduler
+    budget = scheduler.max_num_encoder_input_tokens
+    large = load_prompter(nano_dir, 2 * LONGEST_PX, instruction="Read.")
+    asked = [(page, large.prompt(page)) for page in tiny_pages]
+    scheduler.max_num_encoder_input_tokens = max(prompt.expanded_ids.count(large.image_id) for _, prompt in asked)
+    try:
+        groups = in_order(vllm_sampler, asked, HOW)
+    finally:
+        scheduler.max_num_encoder_input_tokens = budget
+    assert [group.page for group in groups] == tiny_pages
 
 
 def test_a_closed_sampler_says_so_and_closes_twice(nano_dir: Path, prompter: Prompter, asked) -> None:

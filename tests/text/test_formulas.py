@@ -85,7 +85,7 @@ def by_trying_all(part: Symbols, whole: Symbols) -> bool:
         for index, place in enumerate(choice):
             if part.letters[index] != whole.letters[place]:
                 return False
-            for near, below in zip(part.neighbours, whole.neighbours):
+            for near, below in zip(part.neighbours, whole.neighbours, strict=True):
                 if near[index] < 0:
                     continue
                 if below[place] < 0:
@@ -147,7 +147,14 @@ HOLES = [  # equal in the public reading only
     (r"\frac{a", r"\notamacro"),
     (r"\quad", "y"),  # shows nothing: matches anything
 ]
-DIFFERENT = [("x2", "x^2"), (r"\frac{a}{b}", "a/b"), (r"\hat{x}", "x"), (r"\ldots", "..."), ("x", "y"), ("x", r"\frac{x")]
+DIFFERENT = [
+    ("x2", "x^2"),
+    (r"\frac{a}{b}", "a/b"),
+    (r"\hat{x}", "x"),
+    (r"\ldots", "..."),
+    ("x", "y"),
+    ("x", r"\frac{x"),
+]
 
 
 @pytest.mark.parametrize(("reference", "candidate"), SAME)

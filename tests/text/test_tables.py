@@ -115,3 +115,22 @@ def test_deep_and_wide_tables_stay_bounded() -> None:
     assert len(html_tables("<table><tr><td>" * 5_000)) == DEEPEST
     tables = html_tables("<table>" + "<tr><td colspan=1000 rowspan=60000>x" * 2_000)
     assert sum(len(table.grid) for table in tables) <= 300_000
+
+
+def test_some_heading_asks_what_headings_lists() -> None:
+    no_th = "<table><tr><td>a</td><td>b</td></tr><tr><td>c</td><td>d</td></tr><tr><td colspan=2>e</td></tr></table>"
+    for table in (one(HTML), one(no_th)):
+        for direction in ("up", "left"):
+            for text in {cell.text for cell in table.cells.values()}:
+                known: dict = {}
+                for cell in table.cells.values():
+                    listed = text in names(table, table.headings(cell, direction))
+                    assert table.some_heading(cell, direction, lambda other, t=text: other.text == t, known) == listed
+
+
+def test_long_columns_are_not_walked_from_every_cell() -> None:
+    # 8,000 walks of up to 8,000 cells would take minutes
+    table = one("| a |\n" * 8_000)
+    known: dict = {}
+    assert not any(table.some_heading(cell, "up", lambda other: False, known) for cell in table.cells.values())
+    assert len(known) == 8_000

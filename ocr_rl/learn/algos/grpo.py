@@ -52,7 +52,7 @@ def grpo(
             sampler.load(learner.weights(), learner.policy)
         seen: list[ScoredGroup] = []
         live: list[ScoredGroup] = []
-        for attempt in range(1 + cfg.refills):
+        for _ in range(1 + cfg.refills):
             missing = cfg.pages_per_step - len(live)
             if missing == 0:
                 break
@@ -60,7 +60,7 @@ def grpo(
                 n=cfg.samples_per_page,
                 temperature=sampling.temperature,
                 max_tokens=sampling.max_tokens,
-                seed=seed_for(seed, learner.policy, attempt),
+                seed=seed_for(seed, drawn),  # the same page and weights may come again, the same samples not
             )
             with _timed(clock, "rollout_s"):
                 asked = ask(learner, draw(pages, missing, drawn, str(seed)))
@@ -71,21 +71,20 @@ def grpo(
             seen += scored
             live += [one for one in scored if has_signal(one)]
         metrics = {**describe(seen), "pages_drawn": drawn, **clock}
-        empty = 0 if live else empty + 1
+        rows = to_rows(live, cfg, sampling.max_tokens)  # none too when every sample was cut off and masked
+        empty = 0 if rows else empty + 1
         if empty == _EMPTY_ROLLOUTS:
             raise UserError(
                 f"grpo: {empty} rollouts in a row gave no group whose samples differ in reward; use easier pages, "
                 "a higher temperature or more samples per page."
             )
-        if not live:
+        if not rows:
             continue
         with _timed(clock, "annotate_s"):
-            rows = learner.annotate(to_rows(live, cfg, sampling.max_tokens), reference=cfg.beta > 0)
+            rows = learner.annotate(rows, reference=cfg.beta > 0)
         parts = split_by_group(rows, cfg.minibatches)
         for i, part in enumerate(parts):
-            last = i == len(parts) - 1
-            if learner.policy >= cfg.steps:
-                return
+            last = i == len(parts) - 1 or learner.policy + 1 == cfg.steps
             yield Step(
                 rows=reweighted(part, rows),
                 loss=loss,
@@ -93,6 +92,8 @@ def grpo(
                 groups=live if last else (),
                 state={"drawn": drawn} if last else None,
             )
+            if learner.policy >= cfg.steps:
+                return
 
 
 def ask(learner: Learner, pages: Sequence[Page]) -> list[tuple[Page, Prompt]]:

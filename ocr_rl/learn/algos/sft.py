@@ -32,7 +32,7 @@ def sft(cfg: config.Sft, seed: int, start: int, open_pages: OpenPages, prompter:
             for step in range(max(start, first), last):
                 started = time.perf_counter()
                 chosen = draw(pages, stage.pages_per_step, (step - first) * stage.pages_per_step, f"{seed}/{number}")
-                rows = reference_rows(chosen, prompter, front_matter=cfg.front_matter)
+                rows = reference_rows(chosen, prompter, front_matter=stage.front_matter)
                 yield Step(
                     rows=rows,
                     loss=nll,

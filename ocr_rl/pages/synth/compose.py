@@ -1,6 +1,6 @@
 """Seeded composition: a kind of document and a random generator give the source of one page.
 
-A kind is one small function. Training kinds (`chars`, `line`, `nano`) are small pages for the embedded policy;
+A kind is one small function. Training kinds (`chars`, `line`, `lines`, `nano`) are small pages for the embedded policy;
 `notice` is the kind that its training never sees (other typefaces, another layout, a scan look, see `looks`);
 `report` is a page of ordinary size.
 """
@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from random import Random
-from string import ascii_letters, digits, punctuation
+from string import ascii_letters, ascii_lowercase, digits, punctuation
 
 from ocr_rl.pages.synth import words
 from ocr_rl.pages.synth.document import Block, Heading, Paragraph, Run, Source, Style, Table
@@ -26,22 +26,26 @@ SEEN_FONTS = (
 )
 UNSEEN_FONTS = ("Caladea", "Hanken Grotesk", "Manrope")
 
+_PUNCTUATION = punctuation.replace("`", "")  # Typst draws a backtick like a quote in some faces
+
 # Characters per em of text width, measured roughly; wide faces get smaller type so that pages hold as much.
 _WIDE = {"DejaVu Sans": 0.9, "DejaVu Serif": 0.88, "DejaVu Sans Mono": 0.85, "Manrope": 0.92}
 
 
 def chars(rng: Random) -> Source:
-    """One to eight characters on one line: the first lesson."""
-    count = rng.randint(1, 3) if rng.random() < 0.4 else rng.randint(2, 8)
-    text = words.gibberish(rng, count, count, ascii_letters + digits * 2 + punctuation.replace("`", ""))
-    text = text if rng.random() < 0.7 else words.word(rng, 8)
-    return Source(blocks=(_plain(text),), style=_small(rng, 112, 28, 5))
+    """One to six random characters: the first lesson."""
+    return Source(blocks=(_plain(_random_text(rng, rng.randint(1, 6))),), style=_small(rng, 112, 28, 4))
 
 
 def line(rng: Random) -> Source:
-    """One to three short lines of words, numbers and codes: the second lesson."""
-    pieces = [_piece(rng) for _ in range(rng.randint(1, 3))]
-    return Source(blocks=tuple(_plain(piece) for piece in pieces), style=_small(rng, 224, 84, 6))
+    """One line of up to 20 characters, half of it not to be guessed: the second lesson."""
+    return Source(blocks=(_plain(_piece(rng)),), style=_small(rng, 224, 28, 4))
+
+
+def lines(rng: Random) -> Source:
+    """Two to four such lines: the third lesson, where to go on reading."""
+    pieces = [_piece(rng) for _ in range(rng.randint(2, 4))]
+    return Source(blocks=tuple(_plain(piece) for piece in pieces), style=_small(rng, 224, 112, rng.choice((4, 6, 8))))
 
 
 def nano(rng: Random) -> Source:
@@ -83,7 +87,7 @@ def notice(rng: Random) -> Source:
         height=168,
         margin=rng.choice((10, 12)),
         font=font,
-        size=round(rng.uniform(14.5, 16.5) * _WIDE.get(font, 1.0), 1),
+        size=round(rng.uniform(16.5, 19.0) * _WIDE.get(font, 1.0), 1),
         leading=0.5,
         centred_headings=True,
         ruled=rng.random() < 0.5,
@@ -127,6 +131,7 @@ def report(rng: Random) -> Source:
 KINDS: dict[str, Callable[[Random], Source]] = {
     "chars": chars,
     "line": line,
+    "lines": lines,
     "nano": nano,
     "notice": notice,
     "report": report,
@@ -140,7 +145,7 @@ def _small(rng: Random, width: float, height: float, margin: float) -> Style:
         height=height,
         margin=margin,
         font=font,
-        size=round(rng.uniform(14.0, 17.5) * _WIDE.get(font, 1.0), 1),
+        size=round(rng.uniform(16.5, 20.0) * _WIDE.get(font, 1.0), 1),
         leading=rng.choice((0.4, 0.5, 0.6)),
         centred_headings=rng.random() < 0.2,
         ruled=rng.random() < 0.6,
@@ -153,20 +158,25 @@ def _plain(text: str) -> Paragraph:
 
 
 def _piece(rng: Random) -> str:
-    """Up to 22 characters: what fits on one line of a small page."""
+    """Up to 20 characters of words, names and numbers, half of the draws random characters: reading, not guessing."""
     parts: list[str] = []
     while True:
-        draw = rng.choice((words.word, words.word, words.word, words.number, words.code, words.date, words.name, _odd))
-        part = draw(rng)
-        if parts and len(" ".join((*parts, part))) > 22:
+        if rng.random() < 0.5:
+            part = _random_text(rng, rng.randint(1, 8))
+        else:
+            part = rng.choice((words.word, words.word, words.number, words.code, words.date, words.name))(rng)
+            part = part.capitalize() if rng.random() < 0.2 else part
+        if parts and len(" ".join((*parts, part))) > 20:
             return " ".join(parts)
-        parts.append(part.capitalize() if rng.random() < 0.15 else part)
-        if rng.random() < 0.2:
+        parts.append(part[:20])
+        if rng.random() < 0.15:
             return " ".join(parts)
 
 
-def _odd(rng: Random) -> str:
-    return words.gibberish(rng, 2, 7)
+def _random_text(rng: Random, length: int) -> str:
+    """Lower case and digits mostly; capitals and punctuation now and then."""
+    alphabet = rng.choice((ascii_lowercase + digits, ascii_letters, ascii_letters + digits * 2 + _PUNCTUATION))
+    return words.gibberish(rng, length, length, alphabet)
 
 
 def _prose(rng: Random, sentences: int) -> Paragraph:

@@ -8,14 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
-from multiprocessing import get_context
 from pathlib import Path
 from random import Random
 
 import numpy as np
 
+from ocr_rl.pages.guarded import Refusal, guarded
 from ocr_rl.pages.raster import render_bytes
 from ocr_rl.pages.synth import looks
 from ocr_rl.pages.synth.compose import KINDS
@@ -24,6 +23,7 @@ from ocr_rl.pages.synth.mine import mine
 from ocr_rl.pages.synth.typeset import fits, typeset
 
 SCANNED = frozenset({"notice"})  # kinds whose PDFs hold only a scanned image
+_DOCUMENT_TIMEOUT_S = 300.0
 _SCAN_DPI = 144  # two pixels a point: scanned at twice the resolution that small pages are read at
 
 
@@ -71,12 +71,15 @@ def make_dataset(
 
 
 def _documents(kind: str, seed: int, sizes: list[int], workers: int) -> Iterator[Document]:
-    jobs = ([kind] * len(sizes), [seed] * len(sizes), range(len(sizes)), sizes)
-    if workers <= 1:
-        yield from map(make_document, *jobs)
-        return
-    with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-        yield from pool.map(make_document, *jobs, chunksize=max(1, min(16, len(sizes) // (4 * workers))))
+    jobs = [(kind, seed, index, pages) for index, pages in enumerate(sizes)]
+    for job, made in guarded(_document, jobs, workers=workers, timeout_s=_DOCUMENT_TIMEOUT_S):
+        if isinstance(made, Refusal):
+            raise RuntimeError(f"document {job} could not be made: {made}")
+        yield made
+
+
+def _document(job: tuple[str, int, int, int]) -> Document:
+    return make_document(*job)
 
 
 def _write(document: Document, out: Path) -> None:

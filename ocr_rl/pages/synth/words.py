@@ -15,7 +15,20 @@ from faker.providers.person.en_US import Provider as _Person
 WORDS: tuple[str, ...] = tuple(sorted({word.lower() for word in _Lorem.word_list if word.isalpha()}))
 FIRST_NAMES: tuple[str, ...] = tuple(sorted(_Person.first_names))
 LAST_NAMES: tuple[str, ...] = tuple(sorted(_Person.last_names))
-MONTHS = ("January February March April May June July August September October November December").split()
+MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
 UNITS = ("kg", "km", "m", "mm", "h", "min", "%", "GB", "litres", "pages")
 
 
@@ -33,12 +46,16 @@ def name(rng: Random) -> str:
 def number(rng: Random) -> str:
     """An integer, a decimal, an amount of money or a share, of very different sizes."""
     whole = rng.randrange(10 ** rng.randint(1, 5))
-    return rng.choice((f"{whole}", f"{whole}", f"{whole:,}", f"{whole / 100:.2f}", f"${whole / 100:.2f}", f"{whole % 101}%"))
+    return rng.choice(
+        (f"{whole}", f"{whole}", f"{whole:,}", f"{whole / 100:.2f}", f"${whole / 100:.2f}", f"{whole % 101}%")
+    )
 
 
 def date(rng: Random) -> str:
     day, month, year = rng.randint(1, 28), rng.randint(1, 12), rng.randint(1950, 2035)
-    return rng.choice((f"{day} {MONTHS[month - 1]} {year}", f"{day:02}.{month:02}.{year}", f"{year}-{month:02}-{day:02}"))
+    return rng.choice(
+        (f"{day} {MONTHS[month - 1]} {year}", f"{day:02}.{month:02}.{year}", f"{year}-{month:02}-{day:02}")
+    )
 
 
 def code(rng: Random) -> str:
@@ -62,7 +79,7 @@ def sentence(rng: Random) -> str:
         words = [word(rng) for _ in range(rng.randint(3, 9))]
         if rng.random() < 0.3:
             words[rng.randrange(len(words))] += ","
-        return _capital(" ".join(words)).rstrip(",") + rng.choice(("." * 8 + "?!"))
+        return _capital(" ".join(words)).rstrip(",") + rng.choice("." * 8 + "?!")
     return rng.choice(_FACTS)(rng)
 
 

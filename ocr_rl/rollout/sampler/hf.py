@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from ocr_rl.rollout.sampler.torchvision_shim import declare
 
@@ -48,13 +49,13 @@ class HfSampler:
         self._max_rows = max_rows
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         try:
-            loaded = AutoModelForImageTextToText.from_pretrained(
+            loaded: Any = AutoModelForImageTextToText.from_pretrained(
                 str(model), dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
             )
         except (OSError, ValueError) as error:
             reason = str(error).strip().split("\n")[0]
             raise UserError(f"{model}: no model could be loaded from it ({reason}).") from None
-        self._model = loaded.to(self._device).eval()
+        self._model: Any = loaded.to(self._device).eval()
         # A checkpoint's own generation settings (repetition penalty, top_k, ...) would change the distribution.
         self._model.generation_config = GenerationConfig()
 

@@ -25,11 +25,14 @@ from torch import Tensor  # noqa: E402
 from vllm import LLM, ModelRegistry, SamplingParams  # noqa: E402
 from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration  # noqa: E402
 from vllm.outputs import RequestOutput  # noqa: E402
+from vllm.v1.worker.gpu_input_batch import InputBatch  # noqa: E402
 
 from ocr_rl.contract import Page, UserError  # noqa: E402
 from ocr_rl.rollout.flow import Group, Prompt, Sample  # noqa: E402
 from ocr_rl.rollout.prompt import Prompter  # noqa: E402
 from ocr_rl.rollout.sampler.base import Sampling, seed_for  # noqa: E402
+
+MAX_BATCHED_TOKENS = 8192  # of prompts and samples in one forward pass; where a prompt may be longer, its length
 
 
 class VllmSampler:
@@ -61,6 +64,8 @@ class VllmSampler:
         side_px = prompter.longest_px
         # Known by class, vLLM need not start a process that imports everything again just to look at it.
         ModelRegistry.register_model("Qwen2_5_VLForConditionalGeneration", Qwen2_5_VLForConditionalGeneration)
+        if not on_gpu and InputBatch.add_request is _add_request:
+            InputBatch.add_request = _add_request_on_cpu  # type: ignore[method-assign]
         set_num_threads = torch.set_num_threads
         with torch.random.fork_rng():  # the engine seeds torch's global generator
             self._llm: Any = LLM(
@@ -76,6 +81,9 @@ class VllmSampler:
                 logprobs_mode="processed_logprobs",
                 generation_config="vllm",  # not the checkpoint's: it may hold a repetition penalty or a second EOS
                 enforce_eager=not on_gpu,
+                # Without a GPU a prompt is read whole, so that no token of a seeded request is drawn and thrown away.
+                enable_chunked_prefill=on_gpu,
+                max_num_batched_tokens=max(MAX_BATCHED_TOKENS, max_model_len),
                 trust_remote_code=trust_remote_code,
             )
         torch.set_num_threads = set_num_threads  # the CPU worker swaps it for one that does nothing
@@ -173,3 +181,25 @@ class VllmSampler:
             finish=finish,
             policy=self.policy,
         )
+
+
+# vLLM throws away the token drawn from a prompt that is only partly read (as when the budget for images is spent) and
+# sets the request's random generator back by an offset. A CPU generator has none: it raises, and the engine dies with
+# every sample in it. One that stays where it is draws just as validly.
+_add_request = InputBatch.add_request
+
+
+class _CpuGenerator(torch.Generator):
+    def get_offset(self) -> int:
+        return 0
+
+    def set_offset(self, offset: int) -> None:
+        pass
+
+
+def _add_request_on_cpu(batch: InputBatch, request: Any) -> int:
+    if request.generator is not None:
+        generator = _CpuGenerator()
+        generator.set_state(request.generator.get_state())
+        request.generator = generator
+    return _add_request(batch, request)

@@ -1,0 +1,153 @@
+"""Page tests on elements of a page: relations between the cells of a table, and formulas.
+
+Rules: olmOCR-Bench (allenai/olmocr 0.4.27, Apache-2.0). Knows nothing about running text.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, cast
+
+from rapidfuzz import fuzz, process
+from rapidfuzz.distance import Levenshtein
+
+from ocr_rl.contract import Reading, Verdict
+from ocr_rl.text import distance
+from ocr_rl.text.page_check import PageCheck, needle_of, quote
+from ocr_rl.text.prepared import Prepared
+from ocr_rl.text.tables import Cell, Direction, Place, Table, Way
+
+# Compared per test, those most like the searched one first; no real page comes near.
+MOST_FORMULAS = 256
+MOST_FORMULA_CHARACTERS = 30_000  # together
+
+_HEADINGS: Mapping[str, Literal["up", "left"]] = {"top_heading": "up", "left_heading": "left"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TableRelation(PageCheck):
+    """A cell of some table, and what its neighbours and headings say.
+
+    A malformed table makes the public benchmark's parser raise, so every compatible table test of the page fails;
+    strict judges the grid as far as it goes, and compares in whole numbers.
+    """
+
+    cell: str
+    up: str | None = ""
+    down: str | None = ""
+    left: str | None = ""
+    right: str | None = ""
+    top_heading: str | None = ""
+    left_heading: str | None = ""
+    ignore_markdown_tables: bool = False
+
+    RELATIONS: ClassVar[tuple[str, ...]] = ("up", "down", "left", "right", "top_heading", "left_heading")
+
+    def validate(self) -> None:
+        if not isinstance(self.cell, str):
+            raise ValueError(f"cell must be a text, got {self.cell!r}")
+        for name in self.RELATIONS:
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise ValueError(f"{name} must be a text, got {value!r}")
+        self._require_flag("ignore_markdown_tables")
+
+    def look(self, prepared: Prepared, reading: Reading) -> Verdict:
+        tables = [] if self.ignore_markdown_tables else list(prepared.markdown_tables)
+        tables += prepared.html_tables
+        if reading == "compatible" and (fault := next((t.fault for t, _ in prepared.html_tables if t.fault), "")):
+            return Verdict(passed=False, why=f"malformed table: {fault}")
+        if not tables:
+            return Verdict(passed=False, why="no table found")
+        needle = needle_of(self.cell)
+        wanted = [(name, needle_of(value)) for name in self.RELATIONS if (value := getattr(self, name))]
+        best, closest, missing = 0.0, "", ""
+        for table, cells in tables:
+            look = _Look(table, {cell.place: text for text, cell in cells}, self.max_diffs, reading)
+            for text, cell in cells:
+                similarity, passed = _alike(text, needle, self.max_diffs, reading)
+                if similarity > best:
+                    best, closest = similarity, text
+                if not passed:
+                    continue
+                failed = next((relation for relation in wanted if not look.holds(cell, *relation)), None)
+                if failed is None:
+                    return Verdict(passed=True)
+                missing = missing or look.in_words(cell, *failed)
+        if missing:
+            return Verdict(passed=False, why=f"cell {quote(self.cell)} found, but {missing}")
+        why = f"no cell {quote(self.cell)}; closest is {quote(closest)} ({best:.0%} alike)"
+        return Verdict(passed=False, why=why)
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """One test's look at one table."""
+
+    table: Table
+    texts: Mapping[Place, str]  # normalised
+    max_diffs: int
+    reading: Reading
+    ways: dict[str, dict[Place, Way]] = field(default_factory=dict)
+
+    def holds(self, cell: Cell, relation: str, needle: str) -> bool:
+        def good(other: Cell) -> bool:
+            return _alike(self.texts[other.place], needle, self.max_diffs, self.reading)[1]
+
+        if way := _HEADINGS.get(relation):
+            return self.table.some_heading(cell, way, good, self.ways.setdefault(relation, {}))
+        return any(map(good, self.table.neighbours(cell, cast(Direction, relation))))
+
+    def in_words(self, cell: Cell, relation: str, needle: str) -> str:
+        way = _HEADINGS.get(relation)
+        others = self.table.headings(cell, way) if way else self.table.neighbours(cell, cast(Direction, relation))
+        said = ", ".join(quote(self.texts[other.place]) for other in others[:3]) or "nothing"
+        return f"its {relation} at row {cell.row + 1}, column {cell.col + 1} is {said}, not {quote(needle)}"
+
+
+def _alike(text: str, needle: str, max_diffs: int, reading: Reading) -> tuple[float, bool]:
+    """(similarity, whether it is enough) of a whole cell to the text that it should have."""
+    if text == needle:
+        return 1.0, True
+    similarity = fuzz.ratio(text, needle) / 100.0
+    if similarity < 0.5:
+        return similarity, False
+    if reading == "strict":
+        return similarity, distance.within(similarity, len(needle), len(text), max_diffs)
+    return similarity, similarity >= max(0.5, 1.0 - max_diffs / (len(needle) or 1))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Math(PageCheck):
+    """Some formula of the page renders as the searched one does.
+
+    Of more than 256 different formulas (or 30,000 characters of them) those most like the searched one are compared.
+    """
+
+    math: str
+    ignore_dollar_delimited: bool = False
+
+    def validate(self) -> None:
+        if not isinstance(self.math, str) or not self.math.strip():
+            raise ValueError(f"math must be a non-blank formula, got {self.math!r}")
+        self._require_flag("ignore_dollar_delimited")
+
+    def look(self, prepared: Prepared, reading: Reading) -> Verdict:
+        formulas = prepared.formulas(not self.ignore_dollar_delimited)
+        if not formulas:
+            return Verdict(passed=False, why=f"no formula on the page; looked for {quote(self.math)}")
+        if self.math in formulas:
+            return Verdict(passed=True)
+        from ocr_rl.text.formulas import equal
+
+        ranked = process.extract(self.math, formulas, scorer=Levenshtein.normalized_similarity, limit=MOST_FORMULAS)
+        budget = MOST_FORMULA_CHARACTERS
+        for formula, _, _ in ranked:
+            if budget < 0:
+                break
+            budget -= len(formula)
+            if equal(self.math, formula, reading):
+                return Verdict(passed=True)
+        closest = quote(ranked[0][0]) if ranked else "nothing"
+        return Verdict(passed=False, why=f"no formula like {quote(self.math)} among {len(formulas)}; closest {closest}")

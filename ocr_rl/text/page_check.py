@@ -1,0 +1,117 @@
+"""What all page tests share: their common fields, their validation, fuzzy search in both readings, and words for it.
+
+Knows nothing about single types of tests.
+"""
+
+from __future__ import annotations
+
+from dataclasses import MISSING, dataclass, fields
+from functools import lru_cache
+
+from ocr_rl.contract import Reading, Verdict
+from ocr_rl.text import distance
+from ocr_rl.text.normalize import normalize
+from ocr_rl.text.prepared import LONGEST, Prepared
+
+needle_of = lru_cache(maxsize=1 << 16)(normalize)  # a test's text is normalised once, not once per transcript
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PageCheck:
+    """Fields of every type. `checked` and `url` are kept and not used."""
+
+    pdf: str
+    page: int
+    id: str
+    type: str
+    max_diffs: int = 0  # characters of the searched text that may differ
+    checked: str | None = None
+    url: str | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("pdf", "id"):
+            value = getattr(self, name)
+            if not isinstance(value, str) or not value:
+                raise ValueError(f"{name} must be a non-empty text, got {value!r}")
+        if not isinstance(self.page, int):
+            raise ValueError(f"page must be a whole number, got {self.page!r}")
+        if not isinstance(self.max_diffs, int) or self.max_diffs < 0:
+            raise ValueError(f"max_diffs must be a whole number of at least 0, got {self.max_diffs!r}")
+        self.validate()
+
+    def validate(self) -> None:
+        """Raise ValueError for fields of this type that cannot be judged."""
+
+    def run(self, prepared: Prepared, reading: Reading) -> Verdict:
+        """Judge a prepared transcript."""
+        if prepared.length > LONGEST:
+            size = f"{prepared.length:,} characters, the limit is {LONGEST:,}"
+            return Verdict(passed=False, why=f"too large to judge: {size}")
+        return self.look(prepared, reading)
+
+    def look(self, prepared: Prepared, reading: Reading) -> Verdict:
+        raise NotImplementedError
+
+    def to_json(self) -> dict[str, object]:
+        """The JSON object that `load_check` reads back; fields at their default are left out."""
+        return {
+            field.name: value
+            for field in fields(self)
+            if (value := getattr(self, field.name)) != field.default or field.default is MISSING
+        }
+
+    def _require_text(self, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if not isinstance(value, str) or not normalize(value).strip():
+                raise ValueError(f"{name} must be a text that is not blank without its Markdown marks, got {value!r}")
+
+    def _require_flag(self, *names: str) -> None:
+        for name in names:
+            if not isinstance(getattr(self, name), bool):
+                raise ValueError(f"{name} must be true or false, got {getattr(self, name)!r}")
+
+    def _require_number(self, *names: str) -> None:
+        for name in names:
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, int):
+                raise ValueError(f"{name} must be a whole number or null, got {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    passed: bool
+    near: distance.Near
+
+
+def find(
+    needle: str, text: str, max_diffs: int, reading: Reading, *, allowance: int | None = None, locate: bool = True
+) -> Found:
+    """Whether `text` has a window that is the needle but for `max_diffs` of `allowance` (its own length) characters.
+
+    The compatible reading swaps the roles when the text is the shorter one ("H" holds "Hello") and compares in
+    floating point, in the public benchmark's order of operations; strict does neither. Without `locate` the closest
+    window is only known where it is close enough.
+    """
+    length = allowance or len(needle)
+    # a little below the threshold, so that rounding in the search decides nothing
+    near = distance.closest(needle, text, 0.0 if locate else max(0.0, 1.0 - max_diffs / length - 1e-6))
+    if reading == "strict":
+        return Found(_within(near, needle, max_diffs, length), near)
+    similarity = near.similarity
+    if len(text) < len(needle):
+        similarity = distance.partial_similarity(needle, text)
+    return Found(similarity >= 1.0 - max_diffs / length, near)
+
+
+def _within(near: distance.Near, needle: str, max_diffs: int, length: int) -> bool:
+    return distance.within(near.similarity, len(needle), near.end - near.start, max_diffs, length)
+
+
+def quote(text: str, longest: int = 60) -> str:
+    return repr(text if len(text) <= longest else f"{text[: longest - 1]}…")
+
+
+def closest(near: distance.Near, text: str, where: str = "character") -> str:
+    window = text[near.start : near.end]
+    return f"closest is {quote(window)} at {where} {near.start} ({near.similarity:.0%} alike)" if window else "nothing"

@@ -1,0 +1,69 @@
+"""A transcript and the forms of it that page tests look at, each made on first use and kept.
+
+Knows nothing about tests. A transcript of more than `LONGEST` characters is not prepared at all.
+"""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from ocr_rl.contract import Reading
+from ocr_rl.text import markdown
+from ocr_rl.text.normalize import normalize, tail_repeats, without_surrogates
+from ocr_rl.text.tables import Cell, Table, html_tables, markdown_tables
+
+LONGEST = 200_000  # characters; a dense newspaper page has about 30,000
+
+TextTable = tuple[Table, list[tuple[str, Cell]]]  # with the normalised text of every cell
+
+
+class Prepared:
+    """A transcript and, made on first use and kept, the forms of it that checks look at."""
+
+    def __init__(self, text: str) -> None:
+        self.length = len(text)
+        self.raw = without_surrogates(text) if self.length <= LONGEST else ""
+        self._pieces: dict[tuple[str, Reading], list[str]] = {}
+        self._formulas: dict[bool, list[str]] = {}
+
+    @cached_property
+    def text(self) -> str:
+        return normalize(self.raw)
+
+    @cached_property
+    def lower(self) -> str:
+        return self.text.lower()
+
+    @cached_property
+    def markdown_tables(self) -> list[TextTable]:
+        return [(table, _with_text(table)) for table in markdown_tables(self.raw)]
+
+    @cached_property
+    def html_tables(self) -> list[TextTable]:
+        return [(table, _with_text(table)) for table in html_tables(self.raw)]
+
+    @cached_property
+    def tail_repeats(self) -> list[int]:
+        return tail_repeats(self.raw)
+
+    def pieces(self, kind: str, reading: Reading) -> list[str]:
+        """Normalised headings, bold or italic spans."""
+        if (kind, reading) not in self._pieces:
+            self._pieces[kind, reading] = [normalize(piece) for piece in markdown.PIECES[kind](self.raw, reading)]
+        return self._pieces[kind, reading]
+
+    def formulas(self, dollars: bool) -> list[str]:
+        if dollars not in self._formulas:
+            from ocr_rl.text.formulas import extract  # loads an engine that most pages do not need
+
+            self._formulas[dollars] = list(dict.fromkeys(extract(self.raw, dollars=dollars)))
+        return self._formulas[dollars]
+
+
+def prepare(text: str) -> Prepared:
+    """Wrap a transcript (front matter taken off) so that the work that checks share is done once."""
+    return Prepared(text)
+
+
+def _with_text(table: Table) -> list[tuple[str, Cell]]:
+    return [(normalize(cell.text), cell) for cell in table.cells.values()]

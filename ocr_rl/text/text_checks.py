@@ -1,0 +1,213 @@
+"""Page tests on running text: present, absent, order, format, baseline, footnote.
+
+Rules: olmOCR-Bench (allenai/olmocr 0.4.27, Apache-2.0). Knows nothing about tables and formulas.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from ocr_rl.contract import Reading, Verdict
+from ocr_rl.text import distance, markdown
+from ocr_rl.text.normalize import count_alphanumeric, has_alphanumeric, letters_and_digits, normalize
+from ocr_rl.text.page_check import Found, PageCheck, closest, find, needle_of, quote
+from ocr_rl.text.prepared import Prepared
+
+_DISALLOWED = re.compile(
+    "[\u4e00-\u9fff\u3040-\u309f\u30a0-\u30ff\U0001f600-\U0001f64f\U0001f300-\U0001f5ff"
+    "\U0001f680-\U0001f6ff\U0001f1e0-\U0001f1ff]"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Present(PageCheck):
+    """The text stands on the page (or in its first `first_n` / last `last_n` characters)."""
+
+    text: str
+    case_sensitive: bool = True
+    first_n: int | None = None
+    last_n: int | None = None
+
+    def validate(self) -> None:
+        self._require_text("text")
+        self._require_flag("case_sensitive")
+        self._require_number("first_n", "last_n")
+
+    def search(self, prepared: Prepared, reading: Reading, *, locate: bool) -> tuple[Found, str]:
+        needle = needle_of(self.text)
+        text = prepared.text
+        if not self.case_sensitive:
+            needle, text = needle.lower(), prepared.lower
+        head = text[: self.first_n] if self.first_n else ""
+        tail = text[-self.last_n :] if self.last_n else ""
+        text = head + tail if self.first_n or self.last_n else text
+        return find(needle, text, self.max_diffs, reading, locate=locate), text
+
+    def look(self, prepared: Prepared, reading: Reading) -> Verdict:
+        found, text = self.search(prepared, reading, locate=True)
+        if found.passed:
+            return Verdict(passed=True)
+        return Verdict(passed=False, why=f"{quote(self.text)} not found; {closest(found.near, text)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Absent(Present):
+    """The text does not stand on the page (a running header, a page number)."""
+
+    def look(self, prepared: Prepared, reading: Reading) -> Verdict:
+        found, text = self.search(prepared, reading, locate=False)
+        if not found.passed:
+            return Verdict(passed=True)
+        return Verdict(passed=False, why=f"{quote(self.text)} should not be there; {closest(found.near, text)}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Order(PageCheck):
+    """Some place of `before` starts in front of some place of `after`."""
+
+    before: str
+    after: str
+
+    def validate(self) -> None:
+        self._require_text("before", "after")
+        shorter = min(len(normalize(self.before)), len(normalize(self.after)))
+        if self.max_diffs > shorter // 2:
+            raise ValueError(f"max_diffs must be at most half of before and of after, got {self.max_diffs}")
+
+    def look(self, prepared: Prepared, reading: Reading) -> Verdict:
+        places = []
+        for name in ("before", "after"):
+            needle = needle_of(getattr(self, name))
+            place = distance.first_and_last(needle, prepared.text, self.max_diffs)
+            if place is None:
+                near = closest(distance.closest(needle, prepared.text), prepared.text)
+                return Verdict(passed=False, why=f"{name} {quote(getattr(self, name))} not found; {near}")
+            places.append(place)
+        (first, _), (_, last) = places
+        if first < last:
+            return Verdict(passed=True)
+        before, after = quote(self.before), quote(self.after)
+        why = f"{before} first stands at character {first}, not in front of {after}, last at {last}"
+        return Verdict(passed=False, why=why)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Format(PageCheck):
+    """The text stands in a heading, in bold or in italics.
+
+    Strict: no role swap (`# R` for "Results"), and only what Markdown and HTML readers would see as emphasis
+    (`<br>X</b>`, two bullets' stars and the gaps between snake_case names are none).
+    """
+
+    text: str
+    format: Literal["heading", "bold", "italic"]
+    case_sensitive: bool = True
+
+    def validate(self) -> None:
+        self._require_text("text")
+        self._require_flag("case_sensitive")
+        if self.format not in markdown.PIECES:
+            raise ValueError(f"format must be heading, bold or italic, got {self.format!r}")
+
+    def look(self, prepared: Prepared, reading: Reading) -> Verdict:
+        pieces = prepared.pieces(self.format, reading)
+        needle = needle_of(self.text)
+        if not self.case_sensitive:
+            needle, pieces = needle.lower(), [piece.lower() for piece in pieces]
+        if needle in pieces:
+            return Verdict(passed=True)
+        best, holds = distance.Near(0.0, 0, 0), ""
+        for piece in pieces:
+            found = find(needle, piece, self.max_diffs, reading)
+            if found.passed:
+                return Verdict(passed=True)
+            if found.near.similarity > best.similarity:
+                best, holds = found.near, piece
+        near = f"closest is {quote(holds)} ({best.similarity:.0%} alike)" if holds else "nothing like it"
+        return Verdict(passed=False, why=f"no {self.format} {quote(self.text)} among {len(pieces)}; {near}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Baseline(PageCheck):
+    """The page holds text, no tail of repeats and no characters of scripts that the benchmark does not have.
+
+    With `max_length` the page is (nearly) blank and may hold only that many letters and digits.
+    """
+
+    max_length: int | None = None
+    max_length_skips_image_alt_tags: bool = False
+    max_repeats: int = 30
+    check_disallowed_characters: bool = True
+
+    def validate(self) -> None:
+        self._require_flag("max_length_skips_image_alt_tags", "check_disallowed_characters")
+        self._require_number("max_length")
+        if not isinstance(self.max_repeats, int):
+            raise ValueError(f"max_repeats must be a whole number, got {self.max_repeats!r}")
+
+    def look(self, prepared: Prepared, reading: Reading) -> Verdict:
+        text = prepared.raw
+        if self.max_length is not None:
+            if self.max_length_skips_image_alt_tags:
+                text = markdown.without_images(text)
+            count = count_alphanumeric(text)
+            why = f"{count} letters and digits on a page that should have at most {self.max_length}"
+            return Verdict(passed=count <= self.max_length, why="" if count <= self.max_length else why)
+        if not has_alphanumeric(text):
+            return Verdict(passed=False, why="no letter or digit on the page")
+        for n, count in enumerate(prepared.tail_repeats, 1):
+            if count > self.max_repeats:
+                return Verdict(passed=False, why=f"ends with {quote(text[-n:])} {count} times in a row")
+        if self.check_disallowed_characters and (found := _DISALLOWED.search(text)):
+            return Verdict(passed=False, why=f"disallowed character {found[0]!r} at character {found.start()}")
+        return Verdict(passed=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Footnote(PageCheck):
+    """A footnote's marker, with a text shortly before one of its places and another after one.
+
+    Strict: the marker 1 is not found in a superscript 12, and no role swap.
+    """
+
+    REACH: ClassVar[int] = 200  # raw characters looked at before and after a place
+
+    marker: str
+    appears_before_marker: str | None = None
+    appears_after_marker: str | None = None
+
+    def validate(self) -> None:
+        if not isinstance(self.marker, str) or not self.marker or " " in self.marker:
+            raise ValueError(f"marker must be a non-empty text without a space, got {self.marker!r}")
+        for name in ("appears_before_marker", "appears_after_marker"):
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, str):
+                raise ValueError(f"{name} must be a text or null, got {value!r}")
+
+    def look(self, prepared: Prepared, reading: Reading) -> Verdict:
+        raw = prepared.raw
+        places = markdown.footnote_places(raw, self.marker, reading)
+        if not places:
+            return Verdict(passed=False, why=f"no footnote marker {quote(self.marker)}")
+        for name, before in (("appears_before_marker", True), ("appears_after_marker", False)):
+            target = getattr(self, name)
+            if not target:
+                continue
+            windows = (raw[max(0, a - self.REACH) : a] if before else raw[b : b + self.REACH] for a, b in places)
+            best, holds = distance.Near(0.0, 0, 0), ""
+            needle = letters_and_digits(needle_of(target))
+            for window in windows:
+                cleaned = letters_and_digits(normalize(window))
+                cleaned = cleaned[-2 * len(needle) :] if before else cleaned[: 2 * len(needle)]
+                found = find(needle, cleaned, self.max_diffs, reading, allowance=len(needle_of(target)))
+                if needle and found.passed:
+                    break
+                if found.near.similarity > best.similarity:
+                    best, holds = found.near, cleaned
+            else:
+                side = "before" if before else "after"
+                near = closest(best, holds) if holds else "nothing like it is there"
+                return Verdict(passed=False, why=f"{quote(target)} not {side} marker {self.marker!r}; {near}")
+        return Verdict(passed=True)

@@ -1,0 +1,402 @@
+"""SFT and GRPO as generators of steps: which pages, which rows, when to stop, and going on after a kill."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+from ocr_rl import config
+from ocr_rl.contract import Page, Score, Transcript, UserError
+from ocr_rl.learn.algos.grpo import grpo, reweighted, split_by_group
+from ocr_rl.learn.algos.sft import reference_rows, sft, target_text
+from ocr_rl.learn.fit import fit, resume
+from ocr_rl.learn.losses import nll
+from ocr_rl.learn.step import Step
+from ocr_rl.pages.draw import draw
+from ocr_rl.pages.synth.make import make_document
+from ocr_rl.rollout.advantage import with_advantages
+from ocr_rl.rollout.flow import Group, Row, ScoredGroup
+from ocr_rl.rollout.prompt import Prompter
+from ocr_rl.rollout.scoring import WeightedReward, score
+from ocr_rl.run import Run
+from ocr_rl.text.front_matter import split_front_matter
+from tests.fakes import FakeSampler
+from tests.learn.conftest import MakeLearner
+
+PAGES = [Page(id=f"{n:08x}:p1", pdf=Path(f"{n}.pdf"), number=1) for n in range(5)]
+
+
+# --- which pages ------------------------------------------------------------------------------------------------------
+
+
+def test_every_epoch_is_all_pages_in_another_order() -> None:
+    drawn = draw(PAGES, 15, 0, "seed")
+    epochs = [drawn[i : i + 5] for i in (0, 5, 10)]
+    assert all(sorted(page.id for page in epoch) == [page.id for page in PAGES] for epoch in epochs)
+    assert epochs[0] != epochs[1] != epochs[2]
+    assert draw(PAGES, 15, 0, "another seed") != drawn
+
+
+@pytest.mark.parametrize("at", [0, 1, 4, 5, 7, 12])
+def test_what_is_drawn_depends_on_how_many_were_drawn_alone(at: int) -> None:
+    assert draw(PAGES, at, 0, "seed") + draw(PAGES, 15 - at, at, "seed") == draw(PAGES, 15, 0, "seed")
+
+
+# --- SFT --------------------------------------------------------------------------------------------------------------
+
+
+def lessons(*steps: int) -> config.Sft:
+    stages = [{"steps": n, "pages_per_step": 2, "pages": {"synth": "nano", "seed": i}} for i, n in enumerate(steps)]
+    return config.Sft.model_validate({"stages": stages, "front_matter": False})
+
+
+@pytest.fixture
+def open_pages(tiny_pages: list[Page]) -> Callable[[config.PageSource], list[Page]]:
+    return lambda source: tiny_pages[:3] if source.seed == 0 else tiny_pages[3:] * 2
+
+
+def read(rows: Sequence[Row], prompter: Prompter) -> list[str]:
+    return [prompter.decode(row.completion_ids) for row in rows]
+
+
+def test_a_curriculum_is_its_stages_one_after_the_other(open_pages, prompter: Prompter) -> None:
+    steps = list(sft(lessons(3, 2), 0, 0, open_pages, prompter))
+    assert [step.metrics["stage"] for step in steps] == [0, 0, 0, 1, 1]
+    texts = [text for step in steps for text in read(step.rows, prompter)]
+    assert sorted(texts[:6]) == ["Page 1", "Page 1", "Page 2", "Page 2", "Page 3", "Page 3"]  # two epochs of three
+    assert texts[6:] == ["Page 4"] * 4
+
+
+@pytest.mark.parametrize("start", [1, 3, 4, 5])
+def test_sft_goes_on_where_it_was(open_pages, prompter: Prompter, start: int) -> None:
+    rows = [step.rows for step in sft(lessons(3, 2), 0, 0, open_pages, prompter)]
+    assert [step.rows for step in sft(lessons(3, 2), 0, start, open_pages, prompter)] == rows[start:]
+
+
+def test_reference_rows_end_with_eos_and_every_token_counts_the_same(tiny_pages: list[Page], prompter: Prompter) -> None:
+    pages = [tiny_pages[0], replace(tiny_pages[1], reference="")]
+    rows = reference_rows(pages, prompter, front_matter=False)
+    assert [len(row.completion_ids) for row in rows] == [7, 1]  # six bytes and EOS; a blank page is EOS alone
+    assert all(row.completion_ids[-1] == prompter.eos_id for row in rows)
+    assert {row.weight for row in rows} == {1 / 8}
+    assert len({row.group_id for row in rows}) == 2
+
+
+def test_pages_without_a_reference_are_left_out_or_named(tiny_pages: list[Page], prompter: Prompter) -> None:
+    mixed = [replace(tiny_pages[0], reference=None), tiny_pages[1]]
+    (step,) = sft(lessons(1), 0, 0, lambda source: mixed, prompter)
+    assert read(step.rows, prompter) == ["Page 2", "Page 2"]
+    with pytest.raises(UserError, match=r"sft\.stages\.0\.pages: no page has a reference"):
+        next(sft(lessons(1), 0, 0, lambda source: mixed[:1], prompter))
+
+
+@pytest.mark.parametrize("front_matter", [True, False])
+@pytest.mark.parametrize("kind", ["chars", "line", "nano", "notice"])
+def test_a_target_survives_the_tokenizer(prompter: Prompter, kind: str, front_matter: bool) -> None:
+    document = make_document(kind, 21, 0, 4 if kind == "notice" else 25)
+    for number, reference in enumerate(document.references, 1):
+        page = Page(id=f"ab:p{number}", pdf=Path("a.pdf"), number=number, reference=reference)
+        text = target_text(page, front_matter=front_matter)
+        ids = prompter.encode(text)
+        assert prompter.decode(ids) == text
+        assert not set(ids) & {*prompter.banned_ids, prompter.eos_id}
+        assert split_front_matter(text)[1].strip() == reference.strip()
+        assert (split_front_matter(text)[0] is not None) == front_matter
+
+
+# --- GRPO, with a learner that only counts ----------------------------------------------------------------------------
+
+
+class Counter:
+    """What GRPO needs of a learner, without a model."""
+
+    def __init__(self, prompter: Prompter, policy: int = 0) -> None:
+        self.prompter, self.policy = prompter, policy
+
+    def weights(self) -> Iterator:
+        return iter([("w", self.policy)])
+
+    def annotate(self, rows: Sequence[Row], *, reference: bool) -> list[Row]:
+        return [replace(row, old_logprobs=row.sampler_logprobs) for row in rows]
+
+
+class Asked(FakeSampler):
+    """A fake that remembers what it was asked, and answers in reverse order."""
+
+    def __init__(self, prompter: Prompter, script: Callable[[Page, int], str]) -> None:
+        super().__init__(prompter, script)
+        self.pages: list[list[int]] = []
+        self.seeds: list[int] = []
+        self.policies: list[int] = []
+
+    def sample(self, asked, how) -> Iterator[Group]:
+        self.pages.append([page.number for page, _ in asked])
+        self.seeds.append(how.seed)
+        self.policies.append(self.policy)
+        return iter(list(super().sample(asked, how))[::-1])
+
+
+def settings(**changes) -> config.Grpo:
+    return config.Grpo.model_validate(
+        {
+            "pages": {"synth": "nano"},
+            "steps": 4,
+            "pages_per_step": 2,
+            "samples_per_page": 2,
+            "rewards": [{"name": "longer"}],
+            **changes,
+        }
+    )
+
+
+def longer(page: Page, group: Sequence[Transcript]) -> list[Score]:
+    """A reward: 0.1 a character."""
+    return [Score(value=len(transcript.body) / 10, parts={"characters": len(transcript.body)}) for transcript in group]
+
+
+def scored(groups: Sequence[Group]) -> list[ScoredGroup]:
+    return with_advantages(list(score(groups, [WeightedReward(name="longer", reward=longer)])))
+
+
+SAMPLING = config.Sampling(temperature=0.7, max_tokens=8)
+DIFFERENT = lambda page, k: "abc" * k
+
+
+def flat_on(*numbers: int) -> Callable[[Page, int], str]:
+    return lambda page, k: "same" if page.number in numbers else DIFFERENT(page, k)
+
+
+def run_grpo(
+    cfg: config.Grpo, pages: Sequence[Page], sampler: FakeSampler, learner: Counter, state: dict | None = None
+) -> Iterator[Step]:
+    """Steps, the learner's version going up after each as `fit` does it."""
+    for step in grpo(cfg, SAMPLING, 0, state or {}, pages, sampler, learner, scored):  # type: ignore[arg-type]
+        learner.policy += 1
+        yield step
+
+
+@pytest.fixture
+def counter(prompter: Prompter) -> Counter:
+    return Counter(prompter)
+
+
+def test_every_rollout_is_sampled_with_the_weights_of_the_last_update(tiny_pages, prompter, counter) -> None:
+    sampler = Asked(prompter, DIFFERENT)
+    steps = list(run_grpo(settings(), tiny_pages, sampler, counter))
+    assert len(steps) == counter.policy == 4
+    assert sampler.policies == [0, 1, 2, 3]
+    assert len(set(sampler.seeds)) == 4
+    assert sum(sampler.pages, []) == [page.number for page in draw(tiny_pages, 8, 0, "0")]
+
+
+def test_rows_and_figures_of_a_step(tiny_pages, prompter, counter) -> None:
+    step = next(run_grpo(settings(samples_per_page=4), tiny_pages, Asked(prompter, DIFFERENT), counter))
+    # "", "abc", "abcabc" and, cut off at 8 tokens, "abcabcab": 1, 4, 7 and 8 tokens, rewards 0, 0.3, 0.6 and 0.8
+    assert [len(row.completion_ids) for row in step.rows] == 2 * [1, 4, 7, 8]
+    assert [row.group_id for row in step.rows] == [0] * 4 + [1] * 4
+    assert [group.group.page.number for group in step.groups] == [p.number for p in draw(tiny_pages, 2, 0, "0")]
+    assert step.metrics["reward"] == pytest.approx(0.425)
+    assert step.metrics["longer"] == pytest.approx(0.425)
+    assert step.metrics["longer/characters"] == pytest.approx(17 / 4)
+    assert step.metrics["length"] == 5
+    assert step.metrics["finished"] == 0.75
+    assert step.metrics["flat_groups"] == 0
+    assert {(row.temperature, row.banned_ids) for row in step.rows} == {(0.7, prompter.banned_ids)}
+    assert json.loads(json.dumps(step.state)) == {"drawn": 2}
+
+
+def test_groups_without_signal_are_replaced_by_further_pages(tiny_pages, prompter, counter) -> None:
+    order = [page.number for page in draw(tiny_pages, 4, 0, "0")]
+    sampler = Asked(prompter, flat_on(order[1]))
+    step = next(run_grpo(settings(refills=2), tiny_pages, sampler, counter))
+    assert sampler.pages == [order[:2], order[2:3]]  # one was missing, one was drawn
+    assert [group.group.page.number for group in step.groups] == [order[0], order[2]]
+    assert step.metrics["flat_groups"] == pytest.approx(1 / 3)
+    assert step.state == {"drawn": 3}
+
+
+def test_refills_are_bounded_and_a_small_step_is_a_step(tiny_pages, prompter, counter) -> None:
+    order = [page.number for page in draw(tiny_pages, 4, 0, "0")]
+    sampler = Asked(prompter, flat_on(order[1], order[2]))
+    step = next(run_grpo(settings(refills=1), tiny_pages, sampler, counter))
+    assert sampler.pages == [order[:2], order[2:3]]
+    assert len(step.groups) == 1
+    assert sum(row.weight * len(row.completion_ids) for row in step.rows) == pytest.approx(1.0)
+
+
+def test_pages_that_teach_nothing_stop_the_run(tiny_pages, prompter, counter) -> None:
+    sampler = Asked(prompter, flat_on(1, 2, 3, 4))
+    with pytest.raises(UserError, match="20 rollouts in a row gave no group"):
+        list(run_grpo(settings(refills=0), tiny_pages, sampler, counter))
+    assert len(sampler.pages) == 20
+    assert len(set(sampler.seeds)) == 20  # the same weights and pages came again, other samples were asked for
+
+
+def test_only_unfinished_samples_that_are_masked_stop_the_run_too(tiny_pages, prompter, counter) -> None:
+    sampler = Asked(prompter, lambda page, k: "ab"[k] * (20 + k))
+    long = lambda groups: [replace(one, advantages=(1.0, -1.0)) for one in scored(groups)]
+    steps = grpo(settings(mask_unfinished=True), SAMPLING, 0, {}, tiny_pages, sampler, counter, long)  # type: ignore[arg-type]
+    with pytest.raises(UserError, match="20 rollouts in a row"):
+        next(steps)
+
+
+def test_a_page_that_cannot_be_drawn_is_named(tiny_pages, prompter, counter, tmp_path: Path) -> None:
+    broken = [replace(tiny_pages[0], pdf=tmp_path / "gone.pdf")]
+    with pytest.raises(UserError, match=r"gone\.pdf.*pages check"):
+        next(run_grpo(settings(), broken, Asked(prompter, DIFFERENT), counter))
+
+
+@pytest.mark.parametrize("done", [1, 2, 3])
+def test_grpo_goes_on_where_it_was(tiny_pages, prompter, done: int) -> None:
+    whole = Asked(prompter, flat_on(2))
+    steps = list(run_grpo(settings(), tiny_pages, whole, Counter(prompter)))
+    rest = Asked(prompter, flat_on(2))
+    state = json.loads(json.dumps(steps[done - 1].state))
+    again = list(run_grpo(settings(), tiny_pages, rest, Counter(prompter, done), state))
+    assert [step.rows for step in again] == [step.rows for step in steps[done:]]
+    assert rest.pages == whole.pages[-len(rest.pages) :]
+    assert rest.seeds == whole.seeds[-len(rest.seeds) :]
+
+
+# --- minibatches ------------------------------------------------------------------------------------------------------
+
+
+def test_minibatches_share_a_rollout_and_only_the_last_can_be_saved(tiny_pages, prompter, counter) -> None:
+    sampler = Asked(prompter, DIFFERENT)
+    steps = list(run_grpo(settings(minibatches=2), tiny_pages, sampler, counter))
+    assert sampler.policies == [0, 2]
+    assert [step.state for step in steps] == [None, {"drawn": 2}, None, {"drawn": 4}]
+    assert [len(step.groups) for step in steps] == [0, 2, 0, 2]
+    assert all(sum(row.weight * len(row.completion_ids) for row in step.rows) == pytest.approx(1) for step in steps)
+
+
+def test_the_last_step_can_be_saved_even_in_the_middle_of_a_rollout(tiny_pages, prompter, counter) -> None:
+    steps = list(run_grpo(settings(minibatches=2, steps=3), tiny_pages, Asked(prompter, DIFFERENT), counter))
+    assert [step.state for step in steps] == [None, {"drawn": 2}, {"drawn": 4}]
+    assert counter.policy == 3
+
+
+def rows_of(*groups: int) -> list[Row]:
+    page = Page(id="ab:p1", pdf=Path("a.pdf"), number=1)
+    from ocr_rl.pages.raster import ImageRef
+    from ocr_rl.rollout.flow import Prompt
+
+    prompt = Prompt(page_id=page.id, image=ImageRef(pdf=page.pdf, number=1), token_ids=(1,), expanded_ids=(1,))
+    return [
+        Row(prompt=prompt, completion_ids=(1,) * (i + 1), group_id=group, weight=0.1) for i, group in enumerate(groups)
+    ]
+
+
+@pytest.mark.parametrize(("parts", "sizes"), [(1, [6]), (2, [3, 3]), (3, [2, 1, 3]), (9, [2, 1, 3])])
+def test_groups_are_not_torn_apart(parts: int, sizes: list[int]) -> None:
+    rows = rows_of(0, 0, 1, 5, 5, 5)
+    split = split_by_group(rows, parts)
+    assert [len(part) for part in split] == sizes
+    assert sum(split, []) == rows
+
+
+def test_a_minibatch_weighs_as_much_as_the_whole() -> None:
+    rows = rows_of(0, 0, 1)  # 1, 2 and 3 tokens of weight 0.1: 0.6 in all
+    part = reweighted(rows[:2], rows)  # 0.3: doubled
+    assert [row.weight for row in part] == pytest.approx([0.2, 0.2])
+    assert [row.weight for row in reweighted(rows, rows)] == pytest.approx([0.1] * 3)
+
+
+# --- with a real policy -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("ratio", ["token", "sequence", "geometric"])
+def test_one_update_makes_the_better_sample_likelier(
+    tiny_pages, prompter, make_learner: MakeLearner, ratio: str
+) -> None:
+    learner = make_learner(lr=2e-4)
+    sampler = FakeSampler(prompter, lambda page, k: ("good", "b")[k])  # the longer one is the better one
+    cfg = settings(ratio=ratio, steps=1)
+    step = next(grpo(cfg, SAMPLING, 0, {}, tiny_pages, sampler, learner, scored))
+    assert sampler.loaded == list(learner.module.state_dict())
+    before = [sum(values) for values in learner.logprobs(step.rows)]
+    metrics = learner.update(step.rows, step.loss)
+    after = [sum(values) for values in learner.logprobs(step.rows)]
+    for row, was, now in zip(step.rows, before, after, strict=True):
+        assert (now > was) == (row.advantage > 0)
+    assert metrics["clip_share"] == 0  # on policy: the ratio is 1
+    assert {row.advantage > 0 for row in step.rows} == {True, False}
+
+
+def test_the_kl_term_holds_the_policy_back(tiny_pages, prompter, make_learner: MakeLearner) -> None:
+    learner = make_learner(lr=1e-3, reference=True)
+    sampler = FakeSampler(prompter, lambda page, k: ("good", "b")[k])
+    kls = []
+    for step in grpo(settings(beta=0.1, steps=3), SAMPLING, 0, {}, tiny_pages, sampler, learner, scored):
+        assert all(row.ref_logprobs is not None for row in step.rows)
+        kls.append(learner.update(step.rows, step.loss)["kl"])
+    assert kls[0] == pytest.approx(0, abs=1e-5)
+    assert kls[2] > 1e-4
+
+
+# --- the loop ---------------------------------------------------------------------------------------------------------
+
+
+def train(learner, run: Run, open_pages, prompter: Prompter, *, stop_after: int | None = None) -> Path:
+    """Five steps of SFT that save every second one; `stop_after` steps the process is killed."""
+    done, _ = resume(learner, run)
+
+    def steps() -> Iterator[Step]:
+        for number, step in enumerate(sft(lessons(3, 2), 0, done, open_pages, prompter), done):
+            if number == stop_after:
+                raise KeyboardInterrupt
+            yield step
+
+    evaluate = lambda step: {"eval_pass_rate": step / 10}
+    return fit(steps(), learner, run, total=5, save_every=2, keep=1, evaluate_every=2, evaluate=evaluate)
+
+
+def test_a_killed_run_ends_as_an_uninterrupted_one(
+    open_pages, prompter: Prompter, make_learner: MakeLearner, tmp_path: Path
+) -> None:
+    whole, killed = Run(tmp_path / "whole"), Run(tmp_path / "killed")
+    folder = train(make_learner(warmup=5), whole, open_pages, prompter)
+    assert folder == whole.folder / "ckpt" / "000005" / "model"
+    with pytest.raises(KeyboardInterrupt):
+        train(make_learner(warmup=5), killed, open_pages, prompter, stop_after=3)
+    assert [row["step"] for row in killed.metrics()] == [1, 2, 3]
+    assert [path.name for path in killed.checkpoints()] == ["000002"]
+    again = train(make_learner(warmup=5), killed, open_pages, prompter)
+    assert (again / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    keep = ("step", "loss", "nll", "lr", "stage", "eval_pass_rate")
+    figures = lambda run: [{name: row[name] for name in keep if name in row} for row in run.metrics()]
+    assert figures(killed) == figures(whole)
+    assert [row.get("eval_pass_rate") for row in whole.metrics()] == [None, 0.2, None, 0.4, 0.5]
+    assert [path.name for path in killed.checkpoints()] == ["000005"]
+    assert train(make_learner(), killed, open_pages, prompter) == again  # nothing left to do
+
+
+def test_a_step_in_the_middle_of_a_rollout_is_saved_after_it(
+    tiny_pages, prompter, rows: list[Row], make_learner: MakeLearner, tmp_path: Path
+) -> None:
+    states = [{"drawn": 1}, None, {"drawn": 2}, {"drawn": 3}]
+    steps = (Step(rows=rows[:1], loss=nll, state=state) for state in states)
+    run = Run(tmp_path)
+    fit(steps, make_learner(), run, total=4, save_every=2, keep=5)
+    assert [path.name for path in run.checkpoints()] == ["000003", "000004"]
+    assert json.loads((run.checkpoints()[0] / "state.json").read_text()) == {"step": 3, "state": {"drawn": 2}}
+
+
+def test_what_the_best_and_the_worst_sample_said_is_kept(
+    tiny_pages, prompter, make_learner: MakeLearner, tmp_path: Path
+) -> None:
+    learner, run = make_learner(), Run(tmp_path)
+    sampler = FakeSampler(prompter, lambda page, k: ("b", "good")[k])
+    steps = grpo(settings(steps=1, pages_per_step=1), SAMPLING, 0, {}, tiny_pages, sampler, learner, scored)
+    fit(steps, learner, run, total=1, save_every=1, keep=1)
+    (line,) = (tmp_path / "groups" / "000001.jsonl").read_text().splitlines()
+    shown = json.loads(line)
+    assert (shown["best"]["text"], shown["worst"]["text"]) == ("good", "b")
+    assert shown["best"]["advantage"] > 0 > shown["worst"]["advantage"]
+    assert shown["page"] == draw(tiny_pages, 1, 0, "0")[0].id
