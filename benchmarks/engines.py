@@ -68,7 +68,9 @@ class RapidOcr:
         try:
             return f"RapidOCR {version('rapidocr')}, ONNX Runtime {version('onnxruntime')}"
         except PackageNotFoundError as missing:
-            raise UserError(f"engine rapidocr: {missing.name} is not installed; pip install ocr-rl[rapidocr].") from None
+            raise UserError(
+                f"engine rapidocr: {missing.name} is not installed; pip install ocr-rl[rapidocr]."
+            ) from None
 
     def __call__(self, image: Image.Image, page: Page) -> str:
         found = _rapidocr()(np.asarray(image)[:, :, ::-1])  # it takes arrays for BGR

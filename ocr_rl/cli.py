@@ -120,7 +120,21 @@ def _score(args: argparse.Namespace) -> None:
 def _bench(args: argparse.Namespace) -> None:
     from ocr_rl.evaluate.bench import bench
 
-    print(bench(args.data, candidates=args.candidate, models=args.model, out=args.out, reading=args.reading))
+    report = bench(
+        args.data,
+        out=args.out,
+        candidates=args.candidate,
+        engines=args.engine,
+        models=args.model,
+        reading=args.reading,
+        repeats=args.repeats,
+        temperature=args.temperature,
+        sampler=args.sampler,
+        missing=args.missing,
+        cluster=args.cluster,
+        workers=args.workers,
+    )
+    print(report)
 
 
 def _plugins(args: argparse.Namespace) -> None:
@@ -206,12 +220,20 @@ def _parser() -> argparse.ArgumentParser:
     score.add_argument("--reward", action="append", help="a plug-in or my_file.py:MyReward (default: all that apply)")
     score.set_defaults(run=_score)
 
-    bench = verbs.add_parser("bench", help="unit tests of transcripts and policies, with a report")
-    bench.add_argument("data", type=Path)
-    bench.add_argument("--candidate", type=Path, action="append", default=[], help="folder of Markdown files")
-    bench.add_argument("--model", action="append", default=[], help="a policy to transcribe with")
+    bench = verbs.add_parser("bench", help="unit tests of folders, engines and policies, with a report")
+    bench.add_argument("data", type=Path, help="an olmOCR-Bench folder: pdfs/ and *.jsonl")
+    several = {"action": "extend", "nargs": "+", "default": []}
+    bench.add_argument("--candidate", **several, metavar="FOLDER", help="Markdown files, <pdf>_pg<N>_repeat<M>.md")
+    bench.add_argument("--engine", **several, metavar="NAME", help="an OCR engine, as in tesseract,languages=eng+deu")
+    bench.add_argument("--model", **several, metavar="MODEL", help="a policy: nano, a folder or hub name; NAME=FOLDER")
     bench.add_argument("--reading", choices=("compatible", "strict"), default="compatible")
-    bench.add_argument("--out", type=Path, default=Path("runs/bench"))
+    bench.add_argument("--repeats", type=int, default=1, help="how often a policy is asked (engines: once)")
+    bench.add_argument("--temperature", type=float, help="of a policy's first attempt (default: 0, repeated: 0.7)")
+    bench.add_argument("--sampler", choices=("vllm", "transformers"), default="vllm", help="what runs the policies")
+    bench.add_argument("--missing", choices=("error", "fail"), default="error", help="pages that a folder lacks")
+    bench.add_argument("--cluster", choices=("page", "document"), default="page", help="what intervals draw")
+    bench.add_argument("--workers", type=int, default=2, help="processes for engines and grading")
+    bench.add_argument("--out", type=Path, default=Path("runs/bench"), help="a rerun goes on with what lies there")
     bench.set_defaults(run=_bench)
 
     plugins = verbs.add_parser("plugins", help="installed plug-ins with version, options and one-line help")

@@ -231,10 +231,7 @@ def _override(data: dict[str, Any], override: str) -> None:
     *parents, last = key.strip().split(".")
     here: Any = data
     for part in parents:
-        if isinstance(here, list):
-            here = _element(here, part, override)
-        else:
-            here = here.setdefault(part, {})
+        here = _element(here, part, override) if isinstance(here, list) else here.setdefault(part, {})
         if not isinstance(here, dict | list):
             raise UserError(f"--set {override!r}: {part} is a value, not a section.")
     if isinstance(here, list):
@@ -244,7 +241,7 @@ def _override(data: dict[str, Any], override: str) -> None:
 
 def _element(items: list[Any], part: str, override: str) -> Any:
     if not part.isdigit():
-        raise UserError(f"--set {override!r}: {part} stands for a list's element; name an element by its number, from 0.")
+        raise UserError(f"--set {override!r}: {part} is no number; name an element of the list, from 0.")
     if int(part) >= len(items):
         raise UserError(f"--set {override!r}: there is no element {part}, the list has {len(items)}.")
     return items[int(part)]

@@ -36,7 +36,7 @@ class Run:
         if path.exists() and not resume:
             raise UserError(f"{self.folder} already holds a run: give --resume to go on, or another --out.")
         if path.exists() and json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(config)):
-            raise UserError(f"{path}: the run was started with another recipe; resume with that, or give another --out.")
+            raise UserError(f"{path}: the run began with another recipe; resume with that one, or give another --out.")
         write_atomically(path, json.dumps(config, indent=2))
         write_atomically(self.folder / "env.json", json.dumps(environment(), indent=2))
 

@@ -106,7 +106,10 @@ def test_the_last_of_two_overrides_wins(recipe: Path) -> None:
         ("policy.lora_rank=-1", ["policy.lora_rank"]),
         ("policy.fresh=nano", ["policy", "exactly one of path"]),
         ("grpo.pages.synth=nano", ["grpo.pages", "exactly one of dir"]),
-        ('sft.stages=[{ steps = 1, pages_per_step = 1, pages = { synth = "nano" } }]', ["exactly one", "[sft]", "[grpo]"]),
+        (
+            'sft.stages=[{ steps = 1, pages_per_step = 1, pages = { synth = "nano" } }]',
+            ["exactly one", "[sft]", "[grpo]"],
+        ),
     ],
 )
 def test_a_wrong_value_is_named_with_its_file_and_field(recipe: Path, override: str, parts: list[str]) -> None:

@@ -28,7 +28,12 @@ WINGS = (
     "doctor",
     "cli",
 )
-TORCH = ("ocr_rl/learn/*", "ocr_rl/rollout/sampler/hf.py", "ocr_rl/rollout/sampler/vllm*", "ocr_rl/rollout/sampler/torchvision_shim.py")
+TORCH = (
+    "ocr_rl/learn/*",
+    "ocr_rl/rollout/sampler/hf.py",
+    "ocr_rl/rollout/sampler/vllm*",
+    "ocr_rl/rollout/sampler/torchvision_shim.py",
+)
 VLLM = ("ocr_rl/rollout/sampler/vllm*",)
 NEEDS_TORCH = {"torch", "transformers", "peft", "safetensors", "tokenizers", "torchvision", "accelerate"}
 # What names the tools without importing a policy: the prompt reads the processor, `doctor` tries the tools out.
@@ -104,7 +109,9 @@ def test_no_file_imports_itself_round_a_corner() -> None:
 
 @pytest.mark.parametrize("path", own("rewards"), ids=relative)
 def test_rewards_know_only_the_contract_and_the_text_functions(path: Path) -> None:
-    inside = {module for module, _ in imports(path) if module.split(".")[0] in ("ocr_rl", "benchmarks", "data", "tests")}
+    inside = {
+        module for module, _ in imports(path) if module.split(".")[0] in ("ocr_rl", "benchmarks", "data", "tests")
+    }
     assert all(module == "ocr_rl.contract" or module.split(".")[:2] == ["ocr_rl", "text"] for module in inside), inside
 
 

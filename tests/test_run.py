@@ -43,7 +43,7 @@ def test_a_run_is_not_written_over(run: Run) -> None:
 def test_a_run_goes_on_with_its_own_recipe_only(run: Run) -> None:
     run.start(CONFIG, resume=False)
     Run(run.folder).start(CONFIG, resume=True)
-    with pytest.raises(UserError, match=r"config\.json: the run was started with another recipe"):
+    with pytest.raises(UserError, match=r"config\.json: the run began with another recipe"):
         Run(run.folder).start({**CONFIG, "seed": 1}, resume=True)
     assert json.loads((run.folder / "config.json").read_text())["seed"] == 0
 

@@ -1,84 +1,278 @@
-"""`ocr-rl bench`: the unit tests of a dataset over transcripts on disk and over policies; table and report.
+"""`ocr-rl bench`: the unit tests of a dataset over folders, engines and policies; figures and report.
 
-Candidates on disk are in the public layout, `<pdf path without .pdf>_pg<N>_repeat<M>.md`.
+The figures are the public olmOCR-Bench's: every PDF without a baseline test gets one on page 1 in a category of its
+own, a test passes by the majority of its repeats, the score is the mean over the files that tests come from. Answers
+and verdicts are written down as they come; a rerun does nothing twice. Knows nothing about how answers are made.
+
+    <out>/ settings.json · candidates/<name>/{settings.json, answers.jsonl, verdicts.jsonl} · report.{json,md,html}
 """
 
 from __future__ import annotations
 
+import hashlib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 
 from PIL import Image
+from tqdm import tqdm
 
 from ocr_rl.contract import Page, Reading, Transcript, UserError
-from ocr_rl.evaluate.grade import Graded, grade
+from ocr_rl.evaluate import journal
+from ocr_rl.evaluate.candidates import (
+    Answer,
+    EngineCandidate,
+    Missing,
+    PolicyCandidate,
+    SamplerName,
+    answers,
+    folder_answers,
+)
+from ocr_rl.evaluate.grade import CheckRow, ClusterBy, Graded, from_json, grade, tallies, to_json
 from ocr_rl.evaluate.report import write_report
-from ocr_rl.pages.dataset import load_dataset
-from ocr_rl.pages.raster import ImageRef, cached_render
+from ocr_rl.evaluate.stats import benchmark_score
+from ocr_rl.pages.dataset import load_with_files
+from ocr_rl.pages.guarded import Refusal, guarded
+from ocr_rl.pages.raster import ImageRef, PageError, cached_render
 from ocr_rl.run import environment
-from ocr_rl.text.front_matter import split_front_matter
+from ocr_rl.text.checks import load_check
 
+REPEAT_TEMPERATURE = 0.7  # of a policy that is asked several times
 _SHOWN_PX = 900
+_NAMED = 10  # failed pages that the report's notes name
+_GRADE_TIMEOUT_S = 300.0  # all tests of one page
+
+Key = tuple[str, int, str, str, int]
 
 
 def bench(
-    data: Path, *, candidates: Sequence[Path], models: Sequence[str], out: Path, reading: Reading = "compatible"
+    data: Path,
+    *,
+    out: Path,
+    candidates: Sequence[str] = (),
+    engines: Sequence[str] = (),
+    models: Sequence[str] = (),
+    reading: Reading = "compatible",
+    repeats: int = 1,
+    temperature: float | None = None,
+    sampler: SamplerName = "vllm",
+    missing: Missing = "error",
+    cluster: ClusterBy = "page",
+    workers: int = 2,
 ) -> str:
-    """Grade every candidate on every page, write the report below `out`, return its Markdown."""
-    pages = load_dataset(data)
-    rows = {folder.name: _from_folder(pages, data, folder, reading) for folder in candidates}
-    for model in models:
-        rows[Path(model).name] = _from_policy(pages, model, reading)
-    if not rows:
-        raise UserError("bench: name at least one --candidate FOLDER or --model MODEL.")
+    """Grade every candidate on every page, write the report below `out`, return its Markdown.
+
+    `candidates` are folders, `models` folders or hub names; NAME=FOLDER gives a name of one's own. `repeats` is how
+    often policies are asked, at `temperature` (default: greedy when asked once, else REPEAT_TEMPERATURE). The first
+    candidate is the one that the others are compared with. Raises UserError for wrong input.
+    """
+    folders = {name: Path(path) for name, path in map(_named, candidates)}
+    heat = _temperature(repeats, temperature)
+    asked = [
+        *(EngineCandidate(name=spec, workers=workers) for spec in engines),
+        *(
+            PolicyCandidate(name=name, model=model, sampler=sampler, repeats=repeats, temperature=heat)
+            for name, model in map(_named, models)
+        ),
+    ]
+    _refuse_twins([*(_named(text)[0] for text in candidates), *(each.name for each in asked)])
+    pages, file_of = load_with_files(data)
+    pages = with_baseline(pages, data / "pdfs")
+    begun = {"ocr-rl": environment()["packages"].get("ocr-rl"), "reading": reading, "tests": _digest(pages)}
+    journal.settle(out / "settings.json", begun)
+    settings = {each.name: each.settings() for each in asked}  # all of them before the first begins
+    given = {name: folder_answers(folder, pages, data / "pdfs", missing) for name, folder in folders.items()}
+    for name, found in settings.items():
+        journal.settle(_place(out, name) / "settings.json", found)
+
+    rows: dict[str, list[Graded]] = {}
+    notes: dict[str, str] = {}
+    for name in [*given, *settings]:
+        if name in given:
+            found = given[name]
+        else:
+            candidate = next(each for each in asked if each.name == name)
+            found = answers(candidate, pages, _place(out, name) / "answers.jsonl")
+        rows |= _rows(name, found, pages, _place(out, name) / "verdicts.jsonl", reading, workers)
+        notes |= _notes(name, found, pages, str(settings.get(name, {}).get("version", "")))
     env = environment()
     write_report(
         out,
-        title=f"Benchmark {data.name}",
+        title=f"Benchmark {data.resolve().name}",
         candidates=rows,
         pages={page.id: page for page in pages},
         images=_image,
-        notes={"reading": reading, "date": env["date"], "python": env["python"]},
+        notes={"reading": reading, **notes, "date": env["date"], "python": env["python"], "cores": str(env["cores"])},
+        benchmark={name: benchmark_score(tallies(graded, file_of), seed=0) for name, graded in rows.items()},
+        cluster=cluster,
     )
     return (out / "report.md").read_text(encoding="utf-8") + f"\nreport: {out / 'report.html'}"
 
 
-def _image(page: Page) -> Image.Image:
-    return cached_render(ImageRef(pdf=page.pdf, number=page.number, longest_px=_SHOWN_PX))
+def with_baseline(pages: Sequence[Page], root: Path) -> list[Page]:
+    """Pages with the test that the public benchmark adds to every PDF without a baseline test, on its page 1."""
+    found: list[Page] = []
+    for pdf, group in groupby(pages, key=lambda page: page.pdf):
+        own = list(group)
+        if not any(check.type == "baseline" for page in own for check in page.checks):
+            name = pdf.relative_to(root).as_posix()
+            added = load_check({"pdf": name, "page": 1, "id": f"{name}_baseline", "type": "baseline"})
+            if own[0].number != 1:
+                own.insert(0, Page(id=f"{own[0].id.rsplit(':p', 1)[0]}:p1", pdf=pdf, number=1))
+            own[0] = replace(own[0], checks=(*own[0].checks, added))
+        found += own
+    return found
 
 
-def _from_folder(pages: Sequence[Page], data: Path, folder: Path, reading: Reading) -> list[Graded]:
-    if not folder.is_dir():
-        raise UserError(f"--candidate {folder}: there is no such folder.")
-    rows = []
-    for page in pages:
-        stem = page.pdf.relative_to(data / "pdfs").with_suffix("").as_posix()
-        pattern = re.compile(re.escape(Path(stem).name) + rf"_pg{page.number}_repeat(\d+)\.md")
-        found = sorted(
-            (int(match.group(1)), path)
-            for path in (folder / stem).parent.glob("*.md")
-            if (match := pattern.fullmatch(path.name))
-        )
-        if not found:
+# --- arguments --------------------------------------------------------------------------------------------------------
+
+
+def _named(text: str) -> tuple[str, str]:
+    """(name, path): "after=runs/x/model" or, named by its last part, "runs/x/model"."""
+    name, equals, path = text.partition("=")
+    return (name, path) if equals and name and not Path(text).exists() else (Path(text).name or text, text)
+
+
+def _refuse_twins(names: Sequence[str]) -> None:
+    if not names:
+        raise UserError("bench: name at least one --candidate FOLDER, --engine NAME or --model MODEL.")
+    for name in names:
+        twins = [other for other in names if _slug(other) == _slug(name)]
+        if len(twins) > 1:
             raise UserError(
-                f"{folder}: has no transcript of page {page.number} of {stem}.pdf ({stem}_pg{page.number}_repeat1.md)."
+                f"bench: two candidates are called {twins[1]!r}; give one a name, as in --model NAME=FOLDER."
             )
-        for repeat, path in found:
-            raw = path.read_text(encoding="utf-8", errors="replace")
-            body = split_front_matter(raw)[1]
-            transcript = Transcript(raw=raw, body=body, finish="stop", num_tokens=0)
-            rows.append(grade(page, transcript, reading, repeat=repeat))
-    return rows
 
 
-def _from_policy(pages: Sequence[Page], model: str, reading: Reading) -> list[Graded]:
-    from ocr_rl.evaluate.transcribe import transcribe
-    from ocr_rl.policy import open_policy
+def _temperature(repeats: int, given: float | None) -> float:
+    if repeats < 1:
+        raise UserError(f"--repeats must be at least 1, got {repeats}.")
+    found = given if given is not None else REPEAT_TEMPERATURE if repeats > 1 else 0.0
+    if found and not 0.01 <= found <= 10:
+        raise UserError(f"--temperature must be 0 (greedy) or from 0.01 to 10, got {found:g}.")
+    if repeats > 1 and found == 0:
+        raise UserError(f"--repeats {repeats} at --temperature 0 gives one transcript {repeats} times; raise it.")
+    return found
 
-    rows = []
-    with open_policy(model) as policy:
-        for page, found in transcribe(pages, policy.sampler, policy.prompter, max_tokens=policy.settings.max_tokens):
-            empty = Transcript(raw="", body="", finish="abort", num_tokens=0)  # a page that cannot be drawn fails
-            rows.append(grade(page, found if isinstance(found, Transcript) else empty, reading))
-    return rows
+
+def _slug(name: str) -> str:
+    return re.sub(r"[^\w.+-]+", "_", name)
+
+
+def _place(out: Path, name: str) -> Path:
+    return out / "candidates" / _slug(name)
+
+
+def _digest(pages: Sequence[Page]) -> str:
+    asked = repr([(page.id, page.reference, page.checks) for page in pages])
+    return hashlib.sha256(asked.encode("utf-8", "backslashreplace")).hexdigest()[:16]
+
+
+# --- verdicts ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Job:
+    page: Page
+    repeat: int
+    transcript: Transcript
+    reading: Reading
+
+
+def _rows(
+    name: str, found: Sequence[Answer], pages: Sequence[Page], path: Path, reading: Reading, workers: int
+) -> dict[str, list[Graded]]:
+    """Graded rows of a candidate; of a policy that was asked again, first attempts and last ones apart."""
+    page_of = {page.id: page for page in pages}
+
+    def job(answer: Answer, which: int) -> _Job:
+        made = answer.attempts[which].transcript
+        return _Job(page=page_of[answer.page], repeat=answer.repeat, transcript=made, reading=reading)
+
+    retried = any(len(answer.attempts) > 1 for answer in found)
+    parts = {f"{name}, first attempt": 0, f"{name}, with retries": -1} if retried else {name: 0}
+    jobs = [job(answer, which) for which in parts.values() for answer in found if answer.attempts]
+    verdicts = _graded({_key_of(each): each for each in jobs}, path, workers, label=f"grading {name}")
+
+    def row(answer: Answer, which: int) -> Graded:
+        if answer.attempts:
+            return verdicts[_key_of(job(answer, which))]
+        return _failed(page_of[answer.page], answer.repeat, f"no transcript: {answer.error}", _EMPTY)
+
+    return {part: [row(answer, which) for answer in found] for part, which in parts.items()}
+
+
+def _graded(jobs: Mapping[Key, _Job], path: Path, workers: int, label: str) -> dict[Key, Graded]:
+    """A row per job; those in the JSONL file `path` that judge the same text are used again, new ones go there."""
+    known = {_key(row): row for row in (from_json(fields, where=str(path)) for fields in journal.resume(path))}
+    todo = [job for key, job in jobs.items() if key not in known]
+    # No bound on address space: V8, which draws formulas, reserves far more of it than it uses.
+    found = guarded(_grade, todo, workers=workers, timeout_s=_GRADE_TIMEOUT_S, memory_bytes=None)
+    for job, result in tqdm(found, total=len(todo), desc=label, unit="page", leave=False):
+        row = result
+        if isinstance(result, Refusal):
+            row = _failed(job.page, job.repeat, f"the page could not be judged: {result}", job.transcript)
+        journal.append(path, to_json(row))
+        known[_key_of(job)] = row
+    return known
+
+
+def _grade(job: _Job) -> Graded:
+    return grade(job.page, job.transcript, job.reading, repeat=job.repeat)
+
+
+_EMPTY = Transcript(raw="", body="", finish="abort", num_tokens=0)
+
+
+def _failed(page: Page, repeat: int, why: str, transcript: Transcript) -> Graded:
+    """All tests fail, also those that an empty text would pass."""
+    row = grade(replace(page, checks=()), _EMPTY, repeat=repeat)
+    return replace(
+        row,
+        checks=tuple(CheckRow(id=check.id, type=check.type, passed=False, why=why) for check in page.checks),
+        finish=transcript.finish,
+        num_tokens=transcript.num_tokens,
+        text=transcript.body,
+    )
+
+
+def _key_of(job: _Job) -> Key:
+    said = job.transcript
+    return job.page.id, job.repeat, said.body, said.finish, said.num_tokens
+
+
+def _key(row: Graded) -> Key:
+    return row.page, row.repeat, row.text, row.finish, row.num_tokens
+
+
+# --- notes ------------------------------------------------------------------------------------------------------------
+
+
+def _notes(name: str, found: Sequence[Answer], pages: Sequence[Page], version: str) -> dict[str, str]:
+    """What a candidate is, how fast it was, how often it was asked again, and which pages it has nothing for."""
+    said = [version] if version else []
+    seconds = sum(answer.seconds for answer in found)
+    tokens = sum(attempt.transcript.num_tokens for answer in found for attempt in answer.attempts)
+    if seconds:
+        said.append(f"{len(found) / seconds:.3g} pages a second")
+        said += [f"{tokens / seconds:,.0f} tokens a second"] if tokens else []
+    if tokens:
+        again = sum(len(answer.attempts) > 1 for answer in found)
+        turned = sum(any(attempt.rotation for attempt in answer.attempts) for answer in found)
+        said.append(f"{again} of {len(found)} pages asked again, {turned} of them turned")
+    notes = {name: ", ".join(said)} if said else {}
+    if failed := [answer for answer in found if answer.error]:
+        of = {page.id: f"{page.pdf.name}, page {page.number}" for page in pages}
+        named = [f"{of[answer.page]}: {answer.error}" for answer in failed[:_NAMED]]
+        more = [f"and {len(failed) - _NAMED} more"] if len(failed) > _NAMED else []
+        notes[f"{name}, failed pages"] = "; ".join([*named, *more])
+    return notes
+
+
+def _image(page: Page) -> Image.Image:
+    try:
+        return cached_render(ImageRef(pdf=page.pdf, number=page.number, longest_px=_SHOWN_PX))
+    except PageError as error:
+        raise UserError(error.reason) from None

@@ -15,7 +15,7 @@ from PIL import Image
 
 from ocr_rl.contract import Page, UserError
 from ocr_rl.pages.guarded import Refusal, guarded
-from ocr_rl.pages.raster import ImageRef, render
+from ocr_rl.pages.raster import ImageRef, PageError, render
 from ocr_rl.plugins import ENGINES, configured, load
 
 PAGE_TIMEOUT_S = 300.0
@@ -79,7 +79,10 @@ class _Job:
 
 def _read(job: _Job) -> str:
     engine = open_engine(job.spec)
-    image = render(ImageRef(pdf=job.page.pdf, number=job.page.number, longest_px=engine.longest_px))
+    try:
+        image = render(ImageRef(pdf=job.page.pdf, number=job.page.number, longest_px=engine.longest_px))
+    except PageError as error:
+        raise Refusal(error.reason) from None
     text = engine(image, job.page)
     if not isinstance(text, str):
         raise Refusal(f"the engine gave {type(text).__name__} instead of text")

@@ -41,7 +41,7 @@ class Learner:
         steps: int,
         reference: bool,
     ) -> None:
-        """`path`: the model to start from. `steps`: length of the learning-rate schedule. `reference`: keep a frozen one."""
+        """`path`: the model to start from; `reference`: keep it, frozen. `steps`: length of the rate's schedule."""
         self.path = path
         self.prompt_settings = prompt_settings
         self.prompter = prompter
@@ -51,7 +51,8 @@ class Learner:
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = load_model(path, dtype=policy.dtype, trust_remote_code=policy.trust_remote_code).to(self.device)
         # With LoRA the reference is the same model with its adapters switched off; otherwise a frozen copy.
-        self.reference = copy.deepcopy(model).requires_grad_(False).eval() if reference and not policy.lora_rank else None
+        frozen = reference and policy.lora_rank == 0
+        self.reference = copy.deepcopy(model).requires_grad_(False).eval() if frozen else None
         self.module = trainable(model, policy)
         self.module.train()
         self.autocast = policy.autocast

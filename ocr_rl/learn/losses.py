@@ -28,7 +28,12 @@ Ratio = Literal["token", "sequence", "geometric"]
 
 
 def grpo(
-    *, ratio: Ratio = "token", epsilon: float = 0.2, epsilon_high: float | None = None, beta: float = 0.0, cap: float = 2.0
+    *,
+    ratio: Ratio = "token",
+    epsilon: float = 0.2,
+    epsilon_high: float | None = None,
+    beta: float = 0.0,
+    cap: float = 2.0,
 ) -> Loss:
     """Clipped surrogate with group-relative advantages (Shao et al. 2024, arXiv 2402.03300, eq. 3) and k3 KL.
 
@@ -65,7 +70,7 @@ def grpo(
 
 
 def kl_k3(logprob_N: Tensor, ref_N: Tensor) -> Tensor:
-    """Schulman's k3 estimator of KL(pi || ref), per token: exp(d) - d - 1 with d = ref - pi; unbiased, never negative."""
+    """Schulman's k3 estimator of KL(pi || ref), per token: exp(d) - d - 1, d = ref - pi; unbiased, never negative."""
     d_N = ref_N - logprob_N
     return d_N.exp() - d_N - 1
 

@@ -173,7 +173,9 @@ def test_chunked_logprobs_are_the_full_log_softmax(temperature: float, banned_id
     results = []
     for chunk in (N, 5):
         hidden = torch.linspace(-2, 2, N * D).view(N, D).requires_grad_()
-        logprob, entropy = token_logprobs(hidden, head, target, temperature=temperature, banned_ids=banned_ids, chunk=chunk)
+        logprob, entropy = token_logprobs(
+            hidden, head, target, temperature=temperature, banned_ids=banned_ids, chunk=chunk
+        )
         head.weight.grad = None
         (logprob * weight).sum().backward()
         results.append((logprob.detach(), entropy, hidden.grad, head.weight.grad))
@@ -337,7 +339,9 @@ def test_a_saved_policy_is_an_ordinary_folder_with_the_same_log_probabilities(
     assert kept <= {path.name for path in (tmp_path / "model").iterdir()}
 
 
-def test_a_policy_saved_in_bfloat16_is_half_the_size(make_learner: MakeLearner, rows: list[Row], tmp_path: Path) -> None:
+def test_a_policy_saved_in_bfloat16_is_half_the_size(
+    make_learner: MakeLearner, rows: list[Row], tmp_path: Path
+) -> None:
     learner = make_learner()
     learner.save(tmp_path / "half", dtype="bfloat16")
     learner.save(tmp_path / "full")
@@ -458,7 +462,9 @@ def test_weights_that_lack_something_are_not_filled_with_random_numbers(tmp_path
     shutil.copytree(policy_dir, tmp_path / "less")
     stored = load_file(policy_dir / "model.safetensors")
     name = "model.language_model.norm.weight"
-    short = {key: weight for key, weight in stored.items() if "language_model.norm" not in key and "model.norm" not in key}
+    short = {
+        key: weight for key, weight in stored.items() if "language_model.norm" not in key and "model.norm" not in key
+    }
     assert len(short) == len(stored) - 1
     save_file(short, tmp_path / "less" / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match=f"its weights lack {name} \\(1 in all\\)"):

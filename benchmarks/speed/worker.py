@@ -1,0 +1,183 @@
+"""One side of the comparison in a process of its own: cases as JSON on stdin, times and verdicts as JSON on stdout.
+
+    python worker.py ours|olmocr < cases.json
+
+Runs under any Python that has the side's package, and needs nothing else, so both sides are timed by the same lines.
+Tests are built beforehand; a time is that of judging every page of a set once, and sets are judged several times.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
+from functools import partialmethod
+from importlib import import_module
+from io import StringIO
+from itertools import compress
+from typing import Any, Protocol
+
+KINDS = {"tables": ("table",), "formula tests": ("math",)}  # every other type is text
+WARM_UP = "a + b"
+
+
+class Side(Protocol):
+    def load(self, test: dict[str, Any]) -> Any: ...
+    def judge(self, tests: Sequence[Any], text: str) -> list[bool]: ...
+    def warm_up(self) -> None:
+        """Start the engine that renders formulas."""
+
+    def first_sight(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        """Render both formulas of every pair and compare them; one seen before in this call is not rendered again."""
+
+    def seen(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        """The same where `first_sight` has rendered everything."""
+
+
+class Ours:
+    def __init__(self) -> None:
+        self.checks = import_module("ocr_rl.text.checks")
+        self.formulas = import_module("ocr_rl.text.formulas")
+
+    def load(self, test: dict[str, Any]) -> Any:
+        return self.checks.load_check(test)
+
+    def judge(self, tests: Sequence[Any], text: str) -> list[bool]:
+        return [verdict.passed for verdict in self.checks.judge(tests, text)]
+
+    def warm_up(self) -> None:
+        self.formulas.prepare(WARM_UP)
+
+    def first_sight(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        self.formulas.prepare.cache_clear()
+        return self.seen(pairs)
+
+    def seen(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        return [self.formulas.equal(*pair) for pair in pairs]
+
+
+class Olmocr:
+    """The public package. Its cache on disk is left alone: rendered formulas are kept in memory, which is faster."""
+
+    def __init__(self) -> None:
+        self.tests = import_module("olmocr.bench.tests")
+        self.render = import_module("olmocr.bench.katex.render")
+        self.rendered: dict[str, Any] = {}
+        setattr(self.tests, "render_equation", self._rendered)  # noqa: B010
+
+    def load(self, test: dict[str, Any]) -> Any:
+        return self.tests.load_single_test(test)
+
+    def judge(self, tests: Sequence[Any], text: str) -> list[bool]:
+        return [self._passes(test, text) for test in tests]
+
+    def _passes(self, test: Any, text: str) -> bool:
+        try:
+            return bool(test.run(text)[0])
+        except Exception:  # as the public benchmark counts it
+            return False
+
+    def warm_up(self) -> None:
+        self.render.render_equation(WARM_UP, use_cache=False)
+
+    def first_sight(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        self.rendered = {}
+        return self.seen(pairs)
+
+    def seen(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
+        compare = self.render.compare_rendered_equations
+        return [compare(self._rendered(reference), self._rendered(candidate)) for reference, candidate in pairs]
+
+    def _rendered(self, tex: str) -> Any:
+        if tex not in self.rendered:
+            self.rendered[tex] = self.render.render_equation(tex, use_cache=False)
+        return self.rendered[tex]
+
+    def score(self, folder: str, candidate: str) -> str:
+        """The last lines that its own benchmark prints."""
+        sys.argv = ["benchmark", "--dir", folder, "--candidate", candidate, "--force"]
+        said = StringIO()
+        with redirect_stdout(said):
+            import_module("olmocr.bench.benchmark").main()
+        return said.getvalue().partition("Final Summary")[2].strip()
+
+
+SIDES: dict[str, Callable[[], Side]] = {"ours": Ours, "olmocr": Olmocr}
+
+
+def main() -> None:
+    asked = json.load(sys.stdin)
+    if asked["browser"] and sys.argv[1] == "olmocr":
+        use_browser(asked["browser"])
+    with redirect_stdout(sys.stderr):  # the answer alone goes to stdout
+        side = SIDES[sys.argv[1]]()
+        answer = {"pages": {name: judged(side, pages, asked["rounds"]) for name, pages in asked["pages"].items()}}
+        if asked["pairs"]:
+            answer["formulas"] = compared(side, asked["pairs"], asked["rounds"], asked["renderings"][sys.argv[1]])
+        if asked["score"] and isinstance(side, Olmocr):
+            answer["score"] = side.score(*asked["score"])
+    json.dump(answer, sys.stdout)
+
+
+def judged(side: Side, pages: Sequence[dict[str, Any]], rounds: int) -> dict[str, Any]:
+    """Per kind of test how many there are and the seconds of every round; the verdicts, page by page.
+
+    Formula tests are judged once and not timed: `compared` times formulas.
+    """
+    kinds = [[kind_of(test) for test in page["tests"]] for page in pages]
+    tests = [[side.load(test) for test in page["tests"]] for page in pages]
+    verdicts: list[list[bool]] = [[False] * len(page) for page in kinds]
+    timed = {}
+    for kind in ("text types", *KINDS):
+        chosen = [[found == kind for found in page] for page in kinds]
+        work = [
+            (number, list(compress(tests[number], page)), pages[number]["text"])
+            for number, page in enumerate(chosen)
+            if any(page)
+        ]
+        seconds = []
+        found: list[list[bool]] = []
+        for once in range(1 if kind == "formula tests" else rounds + 1):
+            start = time.perf_counter()
+            found = [side.judge(some, text) for _, some, text in work]
+            if once:  # the first round warms up
+                seconds.append(time.perf_counter() - start)
+        for (number, _, _), passed in zip(work, found, strict=True):
+            places = compress(range(len(chosen[number])), chosen[number])
+            for place, value in zip(places, passed, strict=True):
+                verdicts[number][place] = value
+        timed[kind] = {"tests": sum(map(sum, chosen)), "seconds": seconds}
+    return {"timed": timed, "verdicts": verdicts}
+
+
+def compared(side: Side, pairs: list[list[str]], rounds: int, renderings: int) -> dict[str, Any]:
+    work = [(reference, candidate) for reference, candidate in pairs]
+    side.warm_up()
+    verdicts: list[bool] = []
+    first, seen = [], []
+    for _ in range(renderings):
+        start = time.perf_counter()
+        verdicts = side.first_sight(work)
+        first.append(time.perf_counter() - start)
+    for _ in range(rounds):
+        start = time.perf_counter()
+        side.seen(work)
+        seen.append(time.perf_counter() - start)
+    formulas = len({tex for pair in work for tex in pair})
+    return {"formulas": formulas, "pairs": len(work), "first": first, "seen": seen, "verdicts": verdicts}
+
+
+def kind_of(test: dict[str, Any]) -> str:
+    return next((kind for kind, types in KINDS.items() if test["type"] in types), "text types")
+
+
+def use_browser(path: str) -> None:
+    """Let Playwright start a Chromium that it did not download."""
+    browser_type = import_module("playwright.sync_api").BrowserType
+    browser_type.launch = partialmethod(browser_type.launch, executable_path=path)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,240 @@
+"""Whoever is to be compared -> answers, page by page: a folder of Markdown files, an OCR engine or a policy.
+
+Answers of engines and policies are written down as they come, so that a killed run goes on where it stood. Knows
+nothing about tests or scores.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, Protocol, TypeVar
+
+from tqdm import tqdm
+
+from ocr_rl.contract import Page, Transcript, UserError
+from ocr_rl.evaluate import journal
+from ocr_rl.evaluate.engines import open_engine, read_pages
+from ocr_rl.evaluate.transcribe import RETRY_TEMPERATURES, Attempt, attempts
+from ocr_rl.pages.guarded import Refusal
+from ocr_rl.pages.raster import PageError
+from ocr_rl.text.front_matter import split_front_matter
+
+Missing = Literal["error", "fail"]
+SamplerName = Literal["vllm", "transformers"]
+_SEEDS_APART = 1000  # between the repeats of a policy; retries count up from each
+_FILE = re.compile(r"(?P<stem>.+)_pg(?P<number>[1-9][0-9]*)_repeat(?P<repeat>[0-9]+)\.md")
+
+Item = TypeVar("Item")
+Todo = Mapping[int, Sequence[Page]]  # by repeat, counted from 1
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Answer:
+    """What a candidate wrote of one page: at least one attempt (several only of a policy), or why there is none."""
+
+    page: str
+    repeat: int = 1
+    attempts: tuple[Attempt, ...] = ()
+    error: str = ""
+    seconds: float = 0.0  # wall clock from the answer before to this one; 0 where nobody measured
+
+
+class Candidate(Protocol):
+    """Somebody who reads pages."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def repeats(self) -> int: ...
+
+    def settings(self) -> Mapping[str, Any]:
+        """What must not change between the two halves of a run. Raises UserError where the candidate cannot run."""
+        ...
+
+    def answers(self, todo: Todo) -> Iterator[Answer]:
+        """One answer per page and repeat, in that order."""
+        ...
+
+
+def answers(candidate: Candidate, pages: Sequence[Page], path: Path) -> list[Answer]:
+    """Answers to every page and repeat; those that the JSONL file `path` holds are not asked for again."""
+    done = {(found.page, found.repeat): found for found in (_from_json(row, path) for row in journal.resume(path))}
+    repeats = range(1, candidate.repeats + 1)
+    todo = {repeat: [page for page in pages if (page.id, repeat) not in done] for repeat in repeats}
+    if any(todo.values()):
+        for found in candidate.answers(todo):
+            journal.append(path, asdict(found))
+            done[found.page, found.repeat] = found
+    return [done[page.id, repeat] for page in pages for repeat in repeats]
+
+
+def _from_json(row: Mapping[str, Any], path: Path) -> Answer:
+    try:
+        made = [Attempt(**{**each, "transcript": Transcript(**each["transcript"])}) for each in row["attempts"]]
+        return Answer(**{**row, "attempts": tuple(made)})
+    except (KeyError, TypeError, ValueError) as fault:
+        raise UserError(f"{path}: a line is no answer of a candidate ({fault}); delete the file.") from None
+
+
+# --- folders ----------------------------------------------------------------------------------------------------------
+
+
+def folder_answers(folder: Path, pages: Sequence[Page], root: Path, missing: Missing) -> list[Answer]:
+    """All repeats in a folder of the public layout, `<pdf below root, without .pdf>_pg<N>_repeat<M>.md`.
+
+    A page without any is a UserError, or with `missing` "fail" an answer that says so.
+    """
+    if not folder.is_dir():
+        raise UserError(f"--candidate {folder}: there is no such folder.")
+    files = _files(folder)
+    found: list[Answer] = []
+    lost: list[str] = []
+    for page in pages:
+        stem = page.pdf.relative_to(root).with_suffix("").as_posix()
+        repeats = sorted(files.get((stem, page.number), ()))
+        found += [Answer(page=page.id, repeat=repeat, attempts=(_plain(_text(path)),)) for repeat, path in repeats]
+        if not repeats:
+            lost.append(f"{stem}_pg{page.number}_repeat1.md")
+            found.append(Answer(page=page.id, error="there is no file for this page"))
+    if lost and missing == "error":
+        raise UserError(
+            f"{folder}: has no transcript of {len(lost)} of {len(pages)} pages, the first is {lost[0]}; add it, or let "
+            "such pages fail their tests with --missing fail."
+        )
+    return found
+
+
+def _files(folder: Path) -> dict[tuple[str, int], list[tuple[int, Path]]]:
+    """(repeat, file) by PDF (without .pdf) and page."""
+    files: dict[tuple[str, int], list[tuple[int, Path]]] = defaultdict(list)
+    for path in folder.rglob("*.md"):
+        named = _FILE.fullmatch(path.relative_to(folder).as_posix())
+        if named and path.is_file():
+            files[named["stem"], int(named["number"])].append((int(named["repeat"]), path))
+    return files
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
+
+
+def _plain(raw: str) -> Attempt:
+    """The only attempt of somebody who has no temperature, no tokens and no way to be cut off."""
+    transcript = Transcript(raw=raw, body=split_front_matter(raw)[1], finish="stop", num_tokens=0)
+    return Attempt(transcript=transcript, temperature=0.0, rotation=0)
+
+
+# --- engines ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineCandidate:
+    """An OCR engine, asked once: engines give the same text every time."""
+
+    name: str  # the engine with its options, as `open_engine` reads it
+    workers: int
+    repeats: int = 1
+
+    def settings(self) -> Mapping[str, Any]:
+        engine = open_engine(self.name)
+        return {"engine": repr(engine), "version": engine.version()}
+
+    def answers(self, todo: Todo) -> Iterator[Answer]:
+        for repeat, pages in todo.items():
+            found = tqdm(
+                read_pages(self.name, pages, workers=self.workers),
+                total=len(pages),
+                desc=self.name,
+                unit="page",
+                leave=False,
+            )
+            for (page, text), seconds in _timed(found):
+                answer = Answer(page=page.id, repeat=repeat, seconds=seconds)
+                if isinstance(text, Refusal):
+                    yield replace(answer, error=str(text))
+                else:
+                    yield replace(answer, attempts=(_plain(text),))
+
+
+# --- policies ---------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PolicyCandidate:
+    """A policy, asked as `ocr-rl transcribe` asks: again at rising temperatures, again with the page upright."""
+
+    name: str
+    model: str  # a folder or hub name
+    sampler: SamplerName
+    repeats: int
+    temperature: float  # of the first attempt
+
+    def settings(self) -> Mapping[str, Any]:
+        return {
+            "model": self.model,
+            "files": _fingerprint(self.model),
+            "sampler": self.sampler,
+            "repeats": self.repeats,
+            "temperature": self.temperature,
+        }
+
+    def answers(self, todo: Todo) -> Iterator[Answer]:
+        with _open_policy(self.model, self.sampler) as policy:
+            for repeat, pages in todo.items():
+                found = attempts(
+                    pages,
+                    policy.sampler,
+                    policy.prompter,
+                    max_tokens=policy.settings.max_tokens,
+                    temperature=self.temperature,
+                    retries=tuple(at for at in RETRY_TEMPERATURES if at > self.temperature),
+                    seed=_SEEDS_APART * (repeat - 1),
+                    label=self.name,
+                )
+                for (page, made), seconds in _timed(found):
+                    answer = Answer(page=page.id, repeat=repeat, seconds=seconds)
+                    if isinstance(made, PageError):
+                        yield replace(answer, error=made.reason)
+                    else:
+                        yield replace(answer, attempts=tuple(made))
+
+
+def _open_policy(model: str, sampler: SamplerName) -> AbstractContextManager[Any]:
+    from ocr_rl.policy import open_policy  # torch and all; only once there is something to ask
+
+    return open_policy(model, engine=sampler)
+
+
+def _fingerprint(model: str) -> dict[str, list[int]]:
+    """Size in bytes and time of change of what makes a policy, by file name; empty for a hub name.
+
+    Weights are too large to hash at every start, and a checkpoint trained on has another time.
+    """
+    folder = Path(model)
+    if not folder.is_dir():
+        from ocr_rl.learn.model import model_folder
+
+        folder = Path(model_folder(model))
+    files = sorted(path for pattern in ("*.safetensors", "*.json") for path in folder.glob(pattern))
+    return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
+
+
+def _timed(items: Iterable[Item]) -> Iterator[tuple[Item, float]]:
+    """Each item with the seconds that were waited for it."""
+    source = iter(items)
+    while True:
+        start = time.perf_counter()
+        try:
+            item = next(source)
+        except StopIteration:
+            return
+        yield item, time.perf_counter() - start

@@ -1,0 +1,95 @@
+"""The whole river on a random-weight policy: real PDFs, PDFium, transformers, vLLM; and a run gone on from a kill."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+
+from ocr_rl.cli import main
+from ocr_rl.learn.model import load_model
+
+SMALL = [
+    "policy.longest_px=112",
+    'policy.instruction=""',
+    "policy.max_tokens=24",
+    "sampling.max_tokens=24",
+    "sampling.max_model_len=128",
+    "sampling.max_num_seqs=32",
+    "grpo.steps=3",
+    "grpo.pages_per_step=2",
+    "grpo.samples_per_page=4",
+    'grpo.pages={synth="nano", n=6, seed=1}',
+    # A random policy passes no test; how much of the reference it hits differs from sample to sample.
+    'grpo.rewards=[{name="diff_ratio"}, {name="eos", weight=0.1}]',
+    "grpo.beta=0.01",
+    'evaluation.sets={new={synth="nano", n=3, seed=2}}',
+    "evaluation.max_tokens=24",
+    "save_every=1",
+    "keep=2",
+    "optim.lr=1e-3",
+    "optim.warmup=0",
+]
+
+
+def run(nano_dir: Path, out: Path, *more: str) -> list[dict]:
+    settings = [*SMALL, f"policy.path={nano_dir}"]
+    argv = ["train", "nano_grpo", "--out", str(out), *(part for one in settings for part in ("--set", one)), *more]
+    assert main(argv) == 0
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+@pytest.fixture(scope="module")
+def trained(nano_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("runs") / "whole"
+    run(nano_dir, out)
+    return out
+
+
+def test_a_step_learns_and_the_engines_agree(trained: Path) -> None:
+    rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert [row["step"] for row in rows] == [1, 2, 3]
+    assert all(row["gap_max"] <= 1e-4 for row in rows)  # vLLM against the learner, float32, nats
+    assert all(row["grad_norm"] > 0 for row in rows)
+    assert rows[-1]["kl"] > 0  # it has moved away from the reference
+
+
+def test_reports_and_groups_are_there_to_read(trained: Path) -> None:
+    assert {path.name for path in (trained / "report" / "new").iterdir()} >= {"report.html", "report.md", "report.json"}
+    shown = json.loads((trained / "groups" / "000001.jsonl").read_text().splitlines()[0])
+    assert shown["best"]["reward"] >= shown["worst"]["reward"]
+
+
+def test_the_checkpoint_is_an_ordinary_folder(trained: Path) -> None:
+    folder = sorted((trained / "ckpt").iterdir())[-1] / "model"
+    model = load_model(str(folder))
+    start = load_model(str(json.loads((trained / "config.json").read_text())["policy"]["path"]))
+    moved = [
+        float((a - b).abs().max()) for a, b in zip(model.parameters(), start.parameters(), strict=True)
+    ]
+    assert max(moved) > 0
+    assert json.loads((folder / "ocr_rl.json").read_text())["longest_px"] == 112
+
+
+def test_a_resumed_run_is_the_same_run(trained: Path, nano_dir: Path, tmp_path: Path) -> None:
+    """Killed when step 3 was learnt but not saved, and gone on: the same pages, samples and figures."""
+    out = tmp_path / "killed"
+    shutil.copytree(trained, out)
+    shutil.rmtree(out / "ckpt" / "000003")
+    whole = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    again = run(nano_dir, out, "--resume")
+    assert [row["step"] for row in again] == [1, 2, 3]
+    assert again[:2] == whole[:2]
+    for figure in ("reward", "length", "loss", "kl", "grad_norm"):
+        assert again[2][figure] == pytest.approx(whole[2][figure], rel=1e-3, abs=1e-6)
+
+
+def test_a_run_is_not_written_over(trained: Path, nano_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    settings = [*SMALL, f"policy.path={nano_dir}"]
+    argv = ["train", "nano_grpo", "--out", str(trained), *(part for one in settings for part in ("--set", one))]
+    assert main(argv) == 2
+    assert "--resume" in capsys.readouterr().err
