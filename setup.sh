@@ -14,5 +14,5 @@ if ! .venv/bin/python -m pip download -q --no-deps --dest .venv/torch "$torch" >
 fi
 rm -rf .venv/torch
 # shellcheck disable=SC2086
-.venv/bin/python -m pip install -q --no-deps $extra -r requirements.lock
+.venv/bin/python -m pip install -q --no-deps --no-compile $extra -r requirements.lock
 .venv/bin/python -m pip install -q --no-deps -e .

@@ -79,7 +79,7 @@ class RapidOcr:
 
 @cache
 def _rapidocr() -> Any:
-    from rapidocr import RapidOCR
+    from rapidocr import RapidOCR  # pyright: ignore[reportMissingImports]: an extra
 
     return RapidOCR(params={"Global.log_level": "error", "EngineConfig.onnxruntime.intra_op_num_threads": 1})
 

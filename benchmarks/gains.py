@@ -35,7 +35,7 @@ READING_TESTS = ("present", "order", "table")  # an empty transcript passes none
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/gains"))
     parser.add_argument("--recipe", default="nano_grpo")

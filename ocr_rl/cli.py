@@ -22,7 +22,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ocr-rl: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("ocr-rl: interrupted; what was saved can be gone on from with --resume", file=sys.stderr)
+        print("ocr-rl: interrupted; the same command goes on (train and demo: with --resume)", file=sys.stderr)
         return 130
 
 

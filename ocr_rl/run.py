@@ -30,14 +30,18 @@ class Run:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
 
-    def start(self, config: dict[str, Any], *, resume: bool) -> None:
+    def claim(self, config: dict[str, Any], *, resume: bool) -> None:
         """Refuse to write over another run; with `resume`, refuse a recipe that differs from the run's own."""
         path = self.folder / "config.json"
         if path.exists() and not resume:
             raise UserError(f"{self.folder} already holds a run: give --resume to go on, or another --out.")
         if path.exists() and json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(config)):
             raise UserError(f"{path}: the run began with another recipe; resume with that one, or give another --out.")
-        write_atomically(path, json.dumps(config, indent=2))
+
+    def start(self, config: dict[str, Any], *, resume: bool) -> None:
+        """Claim the folder and write down what produced the run; from here on the folder is this run's."""
+        self.claim(config, resume=resume)
+        write_atomically(self.folder / "config.json", json.dumps(config, indent=2))
         write_atomically(self.folder / "env.json", json.dumps(environment(), indent=2))
 
     def log(self, row: dict[str, Any]) -> None:

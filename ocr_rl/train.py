@@ -39,7 +39,8 @@ OpenPages = Callable[[config.PageSource], list[Page]]
 def train(recipe: config.Recipe, out: Path, *, go_on: bool = False) -> Path:
     """Train as the recipe says, below `out`; returns the folder of the trained policy."""
     run = Run(out)
-    run.start(recipe.model_dump(mode="json"), resume=go_on)
+    begin = partial(run.start, recipe.model_dump(mode="json"), resume=go_on)  # once everything has been opened
+    run.claim(recipe.model_dump(mode="json"), resume=go_on)
     pages = partial(open_pages, root=out / "pages")
     start_model = _start_model(recipe, run)
     settings = policy_settings(recipe.policy, start_model)
@@ -53,11 +54,13 @@ def train(recipe: config.Recipe, out: Path, *, go_on: bool = False) -> Path:
     every = recipe.evaluation.every if recipe.evaluation else 0
     if recipe.sft is not None:
         steps, evaluate = _sft(recipe, pages, learner, prompter, done)
+        begin()
         return loop(steps, learner, run, evaluate_every=every, evaluate=evaluate)
     sampler = open_sampler(recipe.sampling, start_model, prompter, recipe.policy)
     try:
         evaluate = _evaluation(recipe, pages, learner, sampler, run)
         steps = _grpo(recipe, pages, learner, sampler, state)
+        begin()
         if evaluate and done == 0:
             evaluate(0)
         trained = loop(steps, learner, run, evaluate_every=every or recipe.steps, evaluate=evaluate)

@@ -30,6 +30,7 @@ WINGS = (
 )
 TORCH = (
     "ocr_rl/learn/*",
+    "ocr_rl/rollout/sampler/load.py",
     "ocr_rl/rollout/sampler/hf.py",
     "ocr_rl/rollout/sampler/vllm*",
     "ocr_rl/rollout/sampler/torchvision_shim.py",

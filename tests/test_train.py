@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("torch", reason="torch is not installed")
 
 from ocr_rl.cli import main
-from ocr_rl.learn.model import load_model
+from ocr_rl.rollout.sampler.load import load_model
 
 SMALL = [
     "policy.longest_px=112",
@@ -68,9 +68,7 @@ def test_the_checkpoint_is_an_ordinary_folder(trained: Path) -> None:
     folder = sorted((trained / "ckpt").iterdir())[-1] / "model"
     model = load_model(str(folder))
     start = load_model(str(json.loads((trained / "config.json").read_text())["policy"]["path"]))
-    moved = [
-        float((a - b).abs().max()) for a, b in zip(model.parameters(), start.parameters(), strict=True)
-    ]
+    moved = [float((a - b).abs().max()) for a, b in zip(model.parameters(), start.parameters(), strict=True)]
     assert max(moved) > 0
     assert json.loads((folder / "ocr_rl.json").read_text())["longest_px"] == 112
 

@@ -4,6 +4,8 @@
 
 Runs under any Python that has the side's package, and needs nothing else, so both sides are timed by the same lines.
 Tests are built beforehand; a time is that of judging every page of a set once, and sets are judged several times.
+Judging is timed in seconds of this process's CPU (one thread on both sides), so that other programs on the machine
+count less; rendering formulas in seconds of the clock, because a browser is a process of its own.
 """
 
 from __future__ import annotations
@@ -28,12 +30,15 @@ class Side(Protocol):
     def judge(self, tests: Sequence[Any], text: str) -> list[bool]: ...
     def warm_up(self) -> None:
         """Start the engine that renders formulas."""
+        ...
 
     def first_sight(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
         """Render both formulas of every pair and compare them; one seen before in this call is not rendered again."""
+        ...
 
     def seen(self, pairs: Sequence[tuple[str, str]]) -> list[bool]:
         """The same where `first_sight` has rendered everything."""
+        ...
 
 
 class Ours:
@@ -109,16 +114,17 @@ SIDES: dict[str, Callable[[], Side]] = {"ours": Ours, "olmocr": Olmocr}
 
 def main() -> None:
     asked = json.load(sys.stdin)
+    stdout, sys.stdout = sys.stdout, sys.stderr  # for good: only the answer goes there, and packages print
     if asked["browser"] and sys.argv[1] == "olmocr":
         use_browser(asked["browser"])
-    with redirect_stdout(sys.stderr):  # the answer alone goes to stdout
-        side = SIDES[sys.argv[1]]()
-        answer = {"pages": {name: judged(side, pages, asked["rounds"]) for name, pages in asked["pages"].items()}}
-        if asked["pairs"]:
-            answer["formulas"] = compared(side, asked["pairs"], asked["rounds"], asked["renderings"][sys.argv[1]])
-        if asked["score"] and isinstance(side, Olmocr):
-            answer["score"] = side.score(*asked["score"])
-    json.dump(answer, sys.stdout)
+    side = SIDES[sys.argv[1]]()
+    answer: dict[str, Any] = {}
+    if asked["pairs"]:
+        answer["formulas"] = compared(side, asked["pairs"], asked["rounds"], asked["renderings"][sys.argv[1]])
+    answer["pages"] = {name: judged(side, pages, asked["rounds"]) for name, pages in asked["pages"].items()}
+    if asked["score"] and isinstance(side, Olmocr):
+        answer["score"] = side.score(*asked["score"])
+    json.dump(answer, stdout)
 
 
 def judged(side: Side, pages: Sequence[dict[str, Any]], rounds: int) -> dict[str, Any]:
@@ -140,10 +146,10 @@ def judged(side: Side, pages: Sequence[dict[str, Any]], rounds: int) -> dict[str
         seconds = []
         found: list[list[bool]] = []
         for once in range(1 if kind == "formula tests" else rounds + 1):
-            start = time.perf_counter()
+            start = time.process_time()
             found = [side.judge(some, text) for _, some, text in work]
             if once:  # the first round warms up
-                seconds.append(time.perf_counter() - start)
+                seconds.append(time.process_time() - start)
         for (number, _, _), passed in zip(work, found, strict=True):
             places = compress(range(len(chosen[number])), chosen[number])
             for place, value in zip(places, passed, strict=True):
@@ -162,9 +168,9 @@ def compared(side: Side, pairs: list[list[str]], rounds: int, renderings: int) -
         verdicts = side.first_sight(work)
         first.append(time.perf_counter() - start)
     for _ in range(rounds):
-        start = time.perf_counter()
+        start = time.process_time()
         side.seen(work)
-        seen.append(time.perf_counter() - start)
+        seen.append(time.process_time() - start)
     formulas = len({tex for pair in work for tex in pair})
     return {"formulas": formulas, "pairs": len(work), "first": first, "seen": seen, "verdicts": verdicts}
 

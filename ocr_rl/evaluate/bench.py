@@ -211,9 +211,10 @@ def _graded(jobs: Mapping[Key, _Job], path: Path, workers: int, label: str) -> d
     # No bound on address space: V8, which draws formulas, reserves far more of it than it uses.
     found = guarded(_grade, todo, workers=workers, timeout_s=_GRADE_TIMEOUT_S, memory_bytes=None)
     for job, result in tqdm(found, total=len(todo), desc=label, unit="page", leave=False):
-        row = result
         if isinstance(result, Refusal):
             row = _failed(job.page, job.repeat, f"the page could not be judged: {result}", job.transcript)
+        else:
+            row = result
         journal.append(path, to_json(row))
         known[_key_of(job)] = row
     return known

@@ -18,10 +18,11 @@ from torch import Tensor
 
 from ocr_rl import config
 from ocr_rl.learn.losses import Loss
-from ocr_rl.learn.model import base, forward_hidden, load_model, named_weights, save_model, token_logprobs, trainable
+from ocr_rl.learn.model import base, forward_hidden, named_weights, save_model, token_logprobs, trainable
 from ocr_rl.learn.rows import Batch, collate, micro_batches
 from ocr_rl.rollout.flow import Prompt, Row
 from ocr_rl.rollout.prompt import Prompter
+from ocr_rl.rollout.sampler.load import load_model
 from ocr_rl.rollout.settings import PromptSettings, write_settings
 
 ImageOf = Callable[[Prompt], Image.Image]
@@ -49,7 +50,8 @@ class Learner:
         self.steps = steps
         self.policy = 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = load_model(path, dtype=policy.dtype, trust_remote_code=policy.trust_remote_code).to(self.device)
+        model = load_model(path, dtype=policy.dtype, trust_remote_code=policy.trust_remote_code)
+        model.to(self.device)  # type: ignore[arg-type]
         # With LoRA the reference is the same model with its adapters switched off; otherwise a frozen copy.
         frozen = reference and policy.lora_rank == 0
         self.reference = copy.deepcopy(model).requires_grad_(False).eval() if frozen else None
@@ -111,9 +113,7 @@ class Learner:
         """Rows with old (and reference) log-probabilities: new rows, nothing filled in later."""
         old = self.logprobs(rows)
         ref = self.logprobs(rows, reference=True) if reference else [None] * len(rows)
-        return [
-            replace(row, old_logprobs=o, ref_logprobs=r) for row, o, r in zip(rows, old, ref, strict=True)
-        ]
+        return [replace(row, old_logprobs=o, ref_logprobs=r) for row, o, r in zip(rows, old, ref, strict=True)]
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         return named_weights(self.module)

@@ -15,44 +15,23 @@ from ocr_rl.rollout.sampler.torchvision_shim import declare
 declare()
 
 import torch  # noqa: E402  (the shim must come before transformers' image code)
-from safetensors import SafetensorError  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
-from transformers import AutoModelForImageTextToText, PreTrainedModel  # noqa: E402
+from torch.utils.checkpoint import checkpoint  # noqa: E402
+from transformers import PreTrainedModel  # noqa: E402
 
 from ocr_rl import config  # noqa: E402
-from ocr_rl.contract import UserError  # noqa: E402
+from ocr_rl.rollout.sampler.load import DTYPES  # noqa: E402
 
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 _PROCESSOR_FILES = ("*token*.json", "*processor*.json", "chat_template*", "merges.txt", "vocab.json", "*.model")
 
 
 def model_folder(name: str) -> str:
-    """"nano" is the embedded policy; anything else is a folder or a hub name as it is."""
+    """ "nano" is the embedded policy; anything else is a folder or a hub name as it is."""
     if name != "nano":
         return name
     folder = Path(str(files("ocr_rl"))).parent / "data" / "nano"
     packaged = Path(str(files("ocr_rl") / "nano"))
     return str(packaged if packaged.exists() else folder)
-
-
-def load_model(path: str, *, dtype: str = "float32", trust_remote_code: bool = False) -> PreTrainedModel:
-    """A Qwen2.5-VL from a folder or the hub; safetensors only."""
-    try:
-        model, found = AutoModelForImageTextToText.from_pretrained(
-            path,
-            dtype=DTYPES[dtype],
-            attn_implementation="sdpa",
-            trust_remote_code=trust_remote_code,
-            use_safetensors=True,
-            output_loading_info=True,
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # RuntimeError: shapes that do not fit
-        raise UserError(f"Model {path}: cannot be loaded: {str(error).strip().splitlines()[0]}") from None
-    if getattr(model.config, "model_type", "") != "qwen2_5_vl":
-        raise UserError(f"Model {path}: is a {model.config.model_type}, only Qwen2.5-VL (qwen2_5_vl) is supported.")
-    if missing := sorted(found["missing_keys"]):  # transformers would fill them with random numbers
-        raise UserError(f"Model {path}: its weights lack {missing[0]} ({len(missing)} in all); copy the folder again.")
-    return model
 
 
 def trainable(model: PreTrainedModel, policy: config.Policy) -> nn.Module:
@@ -121,9 +100,7 @@ def token_logprobs(
     pieces = []
     for hidden, target in zip(hidden_ND.split(chunk), target_N.split(chunk), strict=True):
         if len(target_N) > chunk and torch.is_grad_enabled():
-            piece = torch.utils.checkpoint.checkpoint(
-                _chunk_logprobs, hidden, head, target, temperature, banned_ids, use_reentrant=False
-            )
+            piece = checkpoint(_chunk_logprobs, hidden, head, target, temperature, banned_ids, use_reentrant=False)
         else:
             piece = _chunk_logprobs(hidden, head, target, temperature, banned_ids)
         pieces.append(piece)

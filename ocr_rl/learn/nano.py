@@ -106,7 +106,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
-    ids = {token: tokenizer.convert_tokens_to_ids(token) for token in SPECIAL}
+    ids = {token: tokenizer.get_vocab()[token] for token in SPECIAL}
     vocab_size = -(-len(tokenizer) // 8) * 8
     return Qwen2_5_VLConfig(
         text_config=dict(

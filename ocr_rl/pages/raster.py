@@ -100,22 +100,14 @@ def document_sha(pdf: Path) -> str:
 
 def cached_render(ref: ImageRef) -> Image.Image:
     """`render`, remembering the last images (by the file's content, not its name) up to CACHE_BYTES in all."""
-    global _cached_bytes
     try:
         key = (document_sha(ref.pdf), ref.number, ref.longest_px, ref.rotation)
     except OSError:
         return render(ref)  # raises the PageError that fits
-    with _cache_lock:
-        if key in _cache:
-            _cache.move_to_end(key)
-            return _cache[key].copy()
-    image = render(ref)
-    with _cache_lock:
-        if key not in _cache:
-            _cache[key] = image.copy()
-            _cached_bytes += _num_bytes(image)
-        while _cached_bytes > CACHE_BYTES:
-            _cached_bytes -= _num_bytes(_cache.popitem(last=False)[1])
+    image = _cache.get(key)
+    if image is None:
+        image = render(ref)
+        _cache.put(key, image)
     return image
 
 
@@ -170,9 +162,33 @@ def render_folder(
 # --- PDFium -----------------------------------------------------------------------------------------------------------
 
 _pdfium_lock = threading.RLock()  # PDFium is not thread-safe, not even across documents
-_cache: OrderedDict[tuple[str, int, int, int], Image.Image] = OrderedDict()
-_cached_bytes = 0
-_cache_lock = threading.Lock()
+
+
+class _ImageCache:
+    """The images used last, up to CACHE_BYTES; hands out copies. The count runs along, so that a put stays cheap."""
+
+    def __init__(self) -> None:
+        self._images: OrderedDict[tuple[str, int, int, int], Image.Image] = OrderedDict()
+        self._bytes = 0
+        self._lock = threading.Lock()
+
+    def get(self, key: tuple[str, int, int, int]) -> Image.Image | None:
+        with self._lock:
+            if key not in self._images:
+                return None
+            self._images.move_to_end(key)
+            return self._images[key].copy()
+
+    def put(self, key: tuple[str, int, int, int], image: Image.Image) -> None:
+        with self._lock:
+            if key not in self._images:
+                self._images[key] = image.copy()
+                self._bytes += _num_bytes(image)
+            while self._bytes > CACHE_BYTES:
+                self._bytes -= _num_bytes(self._images.popitem(last=False)[1])
+
+
+_cache = _ImageCache()
 
 
 def _named(pdf: Path | None, number: int | None, work: Callable[[], _T]) -> _T:

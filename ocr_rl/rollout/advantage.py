@@ -39,9 +39,7 @@ def batch_std(batch: Batch) -> Advantages:
 
 def leave_one_out(batch: Batch) -> Advantages:
     """Reward - mean of the siblings' rewards (RLOO, Ahmadian et al. 2024, arXiv 2402.14740): centred * G / (G - 1)."""
-    return [
-        tuple(advantage * len(group) / max(1, len(group) - 1) for advantage in group) for group in centred(batch)
-    ]
+    return [tuple(advantage * len(group) / max(1, len(group) - 1) for advantage in group) for group in centred(batch)]
 
 
 def gdpo(batch: Sequence[Mapping[str, Sequence[float]]], weights: Sequence[Mapping[str, float]]) -> Advantages:

@@ -128,9 +128,7 @@ def _ask(asked: WeightedReward, page: Page, transcripts: Sequence[Transcript]) -
         raise GraderFault(asked.name, page.id, "None for some siblings and a value for others: None is about the page")
     if any(value is not None and math.isnan(value) for value in values):
         raise GraderFault(asked.name, page.id, "a value that is not a number")
-    return tuple(
-        one if one.value is None else replace(one, value=min(1.0, max(0.0, one.value))) for one in scores
-    )
+    return tuple(one if one.value is None else replace(one, value=min(1.0, max(0.0, one.value))) for one in scores)
 
 
 def _value(score: Score) -> float:

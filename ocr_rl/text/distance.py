@@ -12,6 +12,9 @@ import numpy as np
 from rapidfuzz import fuzz
 from rapidfuzz.distance import Indel, Levenshtein
 
+HALF = 0.5
+SHORTEST_PIECE = 4  # of a needle, in characters, that is worth looking for
+MOST_PLACES = 24  # at which a window is looked for; with more, all of the text is looked through
 MOST_HITS = 20_000  # of a piece of a needle, from either end: a text with more of them is made of nothing else
 
 
@@ -41,19 +44,77 @@ def word_error_rate(reference: str, candidate: str) -> float:
     return Levenshtein.distance(words, said) / len(words) if words else float(bool(said))
 
 
-def closest(needle: str, text: str, least: float = 0.0) -> Near:
-    """The window of `text`, as long as the needle or cut off at an end of the text, that is most like the needle.
+def closest(needle: str, text: str) -> Near:
+    """A window of `text`, as long as the needle or cut off at an end of the text, that is most like the needle.
 
-    A text shorter than the needle is its own only window: no part of the needle is searched in it. What is less than
-    `least` alike need not be found and counts as nothing, which is faster.
+    For people, who ask where the needle may have gone: looks first around the places where a quarter of it stands as
+    it is, and everywhere if that finds nothing half alike. Less than half alike is nothing: any two texts of a
+    language are. A text shorter than the needle is its own only window: no part of the needle is searched in it.
     """
-    at = text.find(needle)
-    if at >= 0 and needle:
-        return Near(1.0, at, at + len(needle))
     if not needle or len(text) < len(needle):
         return Near(Indel.normalized_similarity(needle, text), 0, len(text))
+    near = _around_pieces(needle, text, 4, len(needle) // 4)
+    return near if near and near.similarity >= HALF else _anywhere(needle, text, HALF)
+
+
+def close_enough(needle: str, text: str, least: float) -> Near | None:
+    """The most similar window, as in `closest`, if it is at least `least` alike; None if there is none. Exact.
+
+    For a text at least as long as the needle, which is not empty.
+    """
+    at = text.find(needle)
+    if at >= 0:
+        return Near(1.0, at, at + len(needle))
+    most_edits = int((1.0 - least) * 2 * len(needle))
+    if most_edits == 0:
+        return None
+    # of one piece more than there may be edits, one stands in the window as it is
+    near = _around_pieces(needle, text, most_edits + 1, most_edits)
+    if near is None:
+        near = _anywhere(needle, text, least)
+    return near if near.similarity >= least else None
+
+
+def _anywhere(needle: str, text: str, least: float) -> Near:
     found = fuzz.partial_ratio_alignment(needle, text, score_cutoff=100.0 * least)
     return Near(found.score / 100.0, found.dest_start, found.dest_end) if found else Near(0.0, 0, 0)
+
+
+def _around_pieces(needle: str, text: str, pieces: int, slack: int) -> Near | None:
+    """The best window that holds one of so many pieces of the needle, at most `slack` from where it should be.
+
+    A similarity of 0 where no piece stands in the text; None where pieces are too short or too frequent to be of use,
+    or the best window is cut off where the text is not.
+    """
+    size = len(needle) // pieces
+    if size < SHORTEST_PIECE:
+        return None
+    starts: set[int] = set()  # of the needle, if it stood where its piece does
+    for offset in range(0, size * pieces, size):
+        piece = needle[offset : offset + size]
+        at = text.find(piece)
+        while at >= 0:
+            starts.add(at - offset)
+            if len(starts) > MOST_PLACES:
+                return None
+            at = text.find(piece, at + 1)
+    best, window = Near(0.0, 0, 0), (0, 0)
+    end = -1
+    regions: list[tuple[int, int]] = []
+    for start in sorted(starts):
+        first, last = max(0, start - slack), min(len(text), start + len(needle) + slack)
+        if first < end:
+            first = regions.pop()[0]
+        regions.append((first, last))
+        end = last
+    for first, last in regions:
+        near = _anywhere(needle, text[first:last], best.similarity)
+        if near.similarity > best.similarity:
+            best, window = Near(near.similarity, near.start + first, near.end + first), (first, last)
+    cut = best.end - best.start < len(needle)
+    if cut and (best.start == window[0] > 0 or best.end == window[1] < len(text)):
+        return None
+    return best
 
 
 def partial_similarity(a: str, b: str) -> float:

@@ -5,7 +5,7 @@ Rules: olmOCR-Bench (allenai/olmocr 0.4.27, Apache-2.0). Knows nothing about run
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, cast
 
@@ -15,8 +15,8 @@ from rapidfuzz.distance import Levenshtein
 from ocr_rl.contract import Reading, Verdict
 from ocr_rl.text import distance
 from ocr_rl.text.page_check import PageCheck, needle_of, quote
-from ocr_rl.text.prepared import Prepared
-from ocr_rl.text.tables import Cell, Direction, Place, Table, Way
+from ocr_rl.text.prepared import Prepared, TextTable
+from ocr_rl.text.tables import Cell, Direction, Place, Way
 
 # Compared per test, those most like the searched one first; no real page comes near.
 MOST_FORMULAS = 256
@@ -56,27 +56,25 @@ class TableRelation(PageCheck):
     def look(self, prepared: Prepared, reading: Reading) -> Verdict:
         tables = [] if self.ignore_markdown_tables else list(prepared.markdown_tables)
         tables += prepared.html_tables
-        if reading == "compatible" and (fault := next((t.fault for t, _ in prepared.html_tables if t.fault), "")):
+        faults = (each.table.fault for each in prepared.html_tables)
+        if reading == "compatible" and (fault := next(filter(None, faults), "")):
             return Verdict(passed=False, why=f"malformed table: {fault}")
         if not tables:
             return Verdict(passed=False, why="no table found")
         needle = needle_of(self.cell)
         wanted = [(name, needle_of(value)) for name in self.RELATIONS if (value := getattr(self, name))]
-        best, closest, missing = 0.0, "", ""
-        for table, cells in tables:
-            look = _Look(table, {cell.place: text for text, cell in cells}, self.max_diffs, reading)
-            for text, cell in cells:
-                similarity, passed = _alike(text, needle, self.max_diffs, reading)
-                if similarity > best:
-                    best, closest = similarity, text
-                if not passed:
-                    continue
+        missing = ""
+        for table in tables:
+            look = _Look(table, self.max_diffs, reading)
+            for cell in look.anchors(needle):
                 failed = next((relation for relation in wanted if not look.holds(cell, *relation)), None)
                 if failed is None:
                     return Verdict(passed=True)
                 missing = missing or look.in_words(cell, *failed)
         if missing:
             return Verdict(passed=False, why=f"cell {quote(self.cell)} found, but {missing}")
+        near = process.extractOne(needle, (text for table in tables for text in table.by_text), scorer=fuzz.ratio)
+        closest, best = (near[0], near[1] / 100) if near else ("", 0.0)
         why = f"no cell {quote(self.cell)}; closest is {quote(closest)} ({best:.0%} alike)"
         return Verdict(passed=False, why=why)
 
@@ -85,37 +83,45 @@ class TableRelation(PageCheck):
 class _Look:
     """One test's look at one table."""
 
-    table: Table
-    texts: Mapping[Place, str]  # normalised
+    table: TextTable
     max_diffs: int
     reading: Reading
     ways: dict[str, dict[Place, Way]] = field(default_factory=dict)
 
+    def anchors(self, needle: str) -> Sequence[Cell]:
+        """The cells that say what is looked for, in the order of the table."""
+        if self.max_diffs == 0:  # then only equal texts are alike enough, in both readings
+            return self.table.by_text.get(needle, ())
+        return [
+            cell for text, cell in zip(self.table.texts, self.table.cells, strict=True) if self._alike(text, needle)
+        ]
+
     def holds(self, cell: Cell, relation: str, needle: str) -> bool:
         def good(other: Cell) -> bool:
-            return _alike(self.texts[other.place], needle, self.max_diffs, self.reading)[1]
+            return self._alike(self.table.by_place[other.place], needle)
 
         if way := _HEADINGS.get(relation):
-            return self.table.some_heading(cell, way, good, self.ways.setdefault(relation, {}))
-        return any(map(good, self.table.neighbours(cell, cast(Direction, relation))))
+            return self.table.table.some_heading(cell, way, good, self.ways.setdefault(relation, {}))
+        return any(map(good, self.table.table.neighbours(cell, cast(Direction, relation))))
 
     def in_words(self, cell: Cell, relation: str, needle: str) -> str:
-        way = _HEADINGS.get(relation)
-        others = self.table.headings(cell, way) if way else self.table.neighbours(cell, cast(Direction, relation))
-        said = ", ".join(quote(self.texts[other.place]) for other in others[:3]) or "nothing"
+        way, table = _HEADINGS.get(relation), self.table.table
+        others = table.headings(cell, way) if way else table.neighbours(cell, cast(Direction, relation))
+        said = ", ".join(quote(self.table.by_place[other.place]) for other in others[:3]) or "nothing"
         return f"its {relation} at row {cell.row + 1}, column {cell.col + 1} is {said}, not {quote(needle)}"
 
-
-def _alike(text: str, needle: str, max_diffs: int, reading: Reading) -> tuple[float, bool]:
-    """(similarity, whether it is enough) of a whole cell to the text that it should have."""
-    if text == needle:
-        return 1.0, True
-    similarity = fuzz.ratio(text, needle) / 100.0
-    if similarity < 0.5:
-        return similarity, False
-    if reading == "strict":
-        return similarity, distance.within(similarity, len(needle), len(text), max_diffs)
-    return similarity, similarity >= max(0.5, 1.0 - max_diffs / (len(needle) or 1))
+    def _alike(self, text: str, needle: str) -> bool:
+        """Whether a whole cell is close enough to the text that it should have."""
+        if text == needle:
+            return True
+        if self.max_diffs == 0:
+            return False
+        similarity = fuzz.ratio(text, needle) / 100.0
+        if similarity < 0.5:
+            return False
+        if self.reading == "strict":
+            return distance.within(similarity, len(needle), len(text), self.max_diffs)
+        return similarity >= max(0.5, 1.0 - self.max_diffs / (len(needle) or 1))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,6 +9,9 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Sequence
+
+import numpy as np
 
 # Single characters, replaced last; U+FF3F is therefore never seen as a mark of emphasis.
 _SINGLE = {
@@ -18,7 +21,6 @@ _SINGLE = {
     "\uff3f": "_",
     "\u00b5": "\u03bc",
 }
-_REPLACED = re.compile(f"[{''.join(_SINGLE)}]")  # much faster than str.translate where they are rare
 _BREAK = re.compile(r"<br/?>")
 _TAG = re.compile(r"</?[bi]>")
 _DOUBLE_STAR = re.compile(r"\*\*(.*?)\*\*")
@@ -29,6 +31,12 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
 _ALPHANUMERIC = re.compile(r"[^\W_]+")
 
+ASCII_SPACES = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f"  # what str.isspace says of each but the space itself
+SPACES = (
+    f"{ASCII_SPACES}\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
+    "\u2028\u2029\u202f\u205f\u3000"
+)
+LONG = 500
 LONGEST_MARK_RUN = 1_000  # combining marks in a row; sorting them is quadratic, and no writing has so many
 
 
@@ -36,28 +44,54 @@ def normalize(text: str) -> str:
     """The form in which texts are compared. A leading or trailing space stays (as one space)."""
     if "<" in text:
         text = _BREAK.sub(" ", text)
-    if "*" in text or "_" in text:
-        text = _DOUBLE_LINE.sub(r"\1", _DOUBLE_STAR.sub(r"\1", text))
+    if "**" in text:
+        text = _DOUBLE_STAR.sub(r"\1", text)
+    if "__" in text:
+        text = _DOUBLE_LINE.sub(r"\1", text)
     if "<" in text:
         text = _TAG.sub("", text)
+    if "**" in text or "__" in text:
+        text = _DOUBLE.sub(r"\2", text)
     if "*" in text or "_" in text:
-        text = _SINGLE_MARK.sub(r"\2", _DOUBLE.sub(r"\2", text))
+        text = _SINGLE_MARK.sub(r"\2", text)
     text = collapse(text)
-    return text if text.isascii() else _REPLACED.sub(lambda match: _SINGLE[match[0]], compose(text))
+    if text.isascii():
+        return text
+    text = compose(text)
+    for single, replacement in _SINGLE.items():  # much faster than str.translate or a regular expression
+        text = text.replace(single, replacement)
+    return text
+
+
+def normalize_all(texts: Sequence[str]) -> list[str]:
+    """`normalize` of each, in one go where that is the same: many short texts cost more than one long one."""
+    joined = "\0".join(texts)
+    if any(mark in joined for mark in "*_<") or joined.count("\0") != len(texts) - 1:
+        return [normalize(text) for text in texts]
+    return normalize(joined).split("\0")
 
 
 def collapse(text: str) -> str:
     """Every run of Unicode white space becomes one space; nothing is stripped."""
-    words = text.split()
-    if not words:
-        return " " if text else ""
-    return f"{' ' if text[0].isspace() else ''}{' '.join(words)}{' ' if text[-1].isspace() else ''}"
+    if len(text) < LONG:
+        words = text.split()
+        if not words:
+            return " " if text else ""
+        return f"{' ' if text[0].isspace() else ''}{' '.join(words)}{' ' if text[-1].isspace() else ''}"
+    # of long texts splitting takes twice the time
+    for space in ASCII_SPACES if text.isascii() else SPACES:
+        text = text.replace(space, " ")
+    while "  " in text:
+        text = text.replace("  ", " ")
+    return text
 
 
 def compose(text: str) -> str:
     """Unicode NFC, in bounded time: a run of more than 1,000 combining marks is composed in pieces."""
-    marks = "".join(c for c in set(text) if unicodedata.combining(c))
-    if len(text) > LONGEST_MARK_RUN and marks:
+    # a mark takes two bytes at least; looking for marks takes longer than composing
+    if len(text.encode("utf-8", "surrogatepass")) < len(text) + LONGEST_MARK_RUN:
+        return unicodedata.normalize("NFC", text)
+    if marks := "".join(c for c in set(text) if unicodedata.combining(c)):
         long_run = re.compile(f"[{re.escape(marks)}]{{{LONGEST_MARK_RUN}}}")
         if long_run.search(text):
             cuts = [0, *(match.end() for match in long_run.finditer(text)), len(text)]
@@ -85,17 +119,28 @@ def has_alphanumeric(text: str) -> bool:
     return _ALPHANUMERIC.search(text) is not None
 
 
+def reaches(text: str, lowest: int) -> bool:
+    """Whether some character is at or above a code point of at most U+D800. No lone surrogates."""
+    return not text.isascii() and int(np.frombuffer(text.encode("utf-16-le"), np.uint16).max()) >= lowest
+
+
 def tail_repeats(text: str, longest: int = 5) -> list[int]:
     """How often the last n characters stand back to back at the end, for n = 1 .. `longest` (0: shorter than n).
 
     Runs of white space count as one space; nothing is stripped, so a trailing newline is a character.
     """
-    text = collapse(text)
-    counts = []
-    for n in range(1, longest + 1):
-        tail = text[-n:]
-        end, count = len(text), 0
-        while len(tail) == n and end >= n and text.startswith(tail, end - n):
-            end, count = end - n, count + 1
-        counts.append(count)
-    return counts
+    size = 200 + longest
+    while True:
+        tail = collapse(text[-size:])
+        counts = [_repeats(tail, n) for n in range(1, longest + 1)]
+        if size >= len(text) or all(n * (count + 1) < len(tail) for n, count in enumerate(counts, 1)):
+            return counts
+        size *= 8  # the repeats may go on in front of what was looked at
+
+
+def _repeats(text: str, n: int) -> int:
+    tail = text[-n:]
+    end, count = len(text), 0
+    while len(tail) == n and end >= n and text.startswith(tail, end - n):
+        end, count = end - n, count + 1
+    return count

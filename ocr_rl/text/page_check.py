@@ -94,14 +94,19 @@ def find(
     window is only known where it is close enough.
     """
     length = allowance or len(needle)
-    # a little below the threshold, so that rounding in the search decides nothing
-    near = distance.closest(needle, text, 0.0 if locate else max(0.0, 1.0 - max_diffs / length - 1e-6))
+    threshold = 1.0 - max_diffs / length
+    if not needle or len(text) < len(needle):
+        near = distance.closest(needle, text)
+        similarity = distance.partial_similarity(needle, text)
+    else:
+        # a little below the threshold, so that rounding in the search decides nothing
+        close = distance.close_enough(needle, text, max(0.0, threshold - 1e-6))
+        if close is None:
+            return Found(False, distance.closest(needle, text) if locate else distance.Near(0.0, 0, 0))
+        near, similarity = close, close.similarity
     if reading == "strict":
         return Found(_within(near, needle, max_diffs, length), near)
-    similarity = near.similarity
-    if len(text) < len(needle):
-        similarity = distance.partial_similarity(needle, text)
-    return Found(similarity >= 1.0 - max_diffs / length, near)
+    return Found(similarity >= threshold, near)
 
 
 def _within(near: distance.Near, needle: str, max_diffs: int, length: int) -> bool:
@@ -114,4 +119,5 @@ def quote(text: str, longest: int = 60) -> str:
 
 def closest(near: distance.Near, text: str, where: str = "character") -> str:
     window = text[near.start : near.end]
-    return f"closest is {quote(window)} at {where} {near.start} ({near.similarity:.0%} alike)" if window else "nothing"
+    found = f"closest is {quote(window)} at {where} {near.start} ({near.similarity:.0%} alike)"
+    return found if window else "nothing is half alike"

@@ -5,16 +5,26 @@ Knows nothing about tests. A transcript of more than `LONGEST` characters is not
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import cached_property
 
 from ocr_rl.contract import Reading
 from ocr_rl.text import markdown
-from ocr_rl.text.normalize import normalize, tail_repeats, without_surrogates
-from ocr_rl.text.tables import Cell, Table, html_tables, markdown_tables
+from ocr_rl.text.normalize import normalize, normalize_all, tail_repeats, without_surrogates
+from ocr_rl.text.tables import Cell, Place, Table, html_tables, markdown_tables
 
 LONGEST = 200_000  # characters; a dense newspaper page has about 30,000
 
-TextTable = tuple[Table, list[tuple[str, Cell]]]  # with the normalised text of every cell
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextTable:
+    """A table with the normalised text of every cell."""
+
+    table: Table
+    cells: list[Cell]
+    texts: list[str]  # beside `cells`
+    by_text: dict[str, list[Cell]]
+    by_place: dict[Place, str]
 
 
 class Prepared:
@@ -36,11 +46,11 @@ class Prepared:
 
     @cached_property
     def markdown_tables(self) -> list[TextTable]:
-        return [(table, _with_text(table)) for table in markdown_tables(self.raw)]
+        return [_with_text(table) for table in markdown_tables(self.raw)]
 
     @cached_property
     def html_tables(self) -> list[TextTable]:
-        return [(table, _with_text(table)) for table in html_tables(self.raw)]
+        return [_with_text(table) for table in html_tables(self.raw)]
 
     @cached_property
     def tail_repeats(self) -> list[int]:
@@ -65,5 +75,11 @@ def prepare(text: str) -> Prepared:
     return Prepared(text)
 
 
-def _with_text(table: Table) -> list[tuple[str, Cell]]:
-    return [(normalize(cell.text), cell) for cell in table.cells.values()]
+def _with_text(table: Table) -> TextTable:
+    cells = list(table.cells.values())
+    texts = normalize_all([cell.text for cell in cells])
+    by_text: dict[str, list[Cell]] = {}
+    for text, cell in zip(texts, cells, strict=True):
+        by_text.setdefault(text, []).append(cell)
+    by_place = dict(zip(table.cells, texts, strict=True))
+    return TextTable(table=table, cells=cells, texts=texts, by_text=by_text, by_place=by_place)

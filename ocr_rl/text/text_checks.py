@@ -11,7 +11,13 @@ from typing import ClassVar, Literal
 
 from ocr_rl.contract import Reading, Verdict
 from ocr_rl.text import distance, markdown
-from ocr_rl.text.normalize import count_alphanumeric, has_alphanumeric, letters_and_digits, normalize
+from ocr_rl.text.normalize import (
+    count_alphanumeric,
+    has_alphanumeric,
+    letters_and_digits,
+    normalize,
+    reaches,
+)
 from ocr_rl.text.page_check import Found, PageCheck, closest, find, needle_of, quote
 from ocr_rl.text.prepared import Prepared
 
@@ -19,6 +25,9 @@ _DISALLOWED = re.compile(
     "[\u4e00-\u9fff\u3040-\u309f\u30a0-\u30ff\U0001f600-\U0001f64f\U0001f300-\U0001f5ff"
     "\U0001f680-\U0001f6ff\U0001f1e0-\U0001f1ff]"
 )
+
+
+_LOWEST_DISALLOWED = 0x3040
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -160,7 +169,8 @@ class Baseline(PageCheck):
         for n, count in enumerate(prepared.tail_repeats, 1):
             if count > self.max_repeats:
                 return Verdict(passed=False, why=f"ends with {quote(text[-n:])} {count} times in a row")
-        if self.check_disallowed_characters and (found := _DISALLOWED.search(text)):
+        suspect = self.check_disallowed_characters and reaches(text, _LOWEST_DISALLOWED)
+        if suspect and (found := _DISALLOWED.search(text)):
             return Verdict(passed=False, why=f"disallowed character {found[0]!r} at character {found.start()}")
         return Verdict(passed=True)
 

@@ -175,8 +175,12 @@ def test_logprobs_are_those_of_the_distribution_really_sampled(real, asked, mode
 def test_banned_ids_stay_out_even_when_the_model_wants_nothing_else(real, asked, model, prompter) -> None:
     # A tied embedding of which only the special tokens' rows are large: their logits dwarf the others.
     weights = [
-        (name, torch.where(torch.arange(len(weight))[:, None] < 7, 40 * weight, weight) if weight.ndim == 2
-         and ("embed_tokens" in name or "lm_head" in name) else weight)
+        (
+            name,
+            torch.where(torch.arange(len(weight))[:, None] < 7, 40 * weight, weight)
+            if weight.ndim == 2 and ("embed_tokens" in name or "lm_head" in name)
+            else weight,
+        )
         for name, weight in weights_of(model)
     ]
     real.load(weights, 1)

@@ -13,11 +13,13 @@ import pypdfium2 as pdfium
 import pytest
 
 from ocr_rl.contract import Page, UserError
+from ocr_rl.evaluate import bench as module
 from ocr_rl.evaluate import candidates, journal
 from ocr_rl.evaluate.bench import bench, with_baseline
 from ocr_rl.evaluate.report import read_candidates
 from ocr_rl.evaluate.transcribe import attempts
 from ocr_rl.pages.dataset import load_dataset, write_tests
+from ocr_rl.pages.guarded import Refusal
 from ocr_rl.pages.raster import ImageRef, PageError
 from ocr_rl.rollout.flow import Group, Prompt, Sample
 from ocr_rl.rollout.sampler.base import Sampling
@@ -73,6 +75,12 @@ def whole(folder: Path, **more: str) -> Path:
     return write(folder, **(texts | more))
 
 
+@pytest.fixture
+def in_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Grading without worker processes, whose start is most of a small run."""
+    monkeypatch.setattr(module, "guarded", lambda function, jobs, **_: [(job, function(job)) for job in jobs])
+
+
 # --- the public figures -----------------------------------------------------------------------------------------------
 
 
@@ -99,7 +107,7 @@ def test_files_majorities_and_the_mean_over_files(data: Path, tmp_path: Path) ->
     assert set(score["overall"]) >= {"low", "high"} and "two.jsonl" in (tmp_path / "out/report.md").read_text()
 
 
-def test_two_candidates_are_compared_and_named(data: Path, tmp_path: Path) -> None:
+def test_two_candidates_are_compared_and_named(data: Path, tmp_path: Path, in_process: None) -> None:
     first, second = whole(tmp_path / "x/model"), whole(tmp_path / "y/model", a_pg1_repeat1="hello world, good night")
     with pytest.raises(UserError, match="two candidates are called 'model'"):
         bench(data, out=tmp_path / "out", candidates=[str(first), str(second)])
@@ -110,7 +118,7 @@ def test_two_candidates_are_compared_and_named(data: Path, tmp_path: Path) -> No
 # --- what is missing or broken ----------------------------------------------------------------------------------------
 
 
-def test_a_missing_page_is_an_error_or_fails_all_its_tests(data: Path, tmp_path: Path) -> None:
+def test_a_missing_page_is_an_error_or_fails_all_its_tests(data: Path, tmp_path: Path, in_process: None) -> None:
     folder = whole(tmp_path / "mine")
     (folder / "sub/b_pg2_repeat1.md").unlink()
     (folder / "c_pg1_repeat1.md").unlink()
@@ -137,6 +145,19 @@ def test_a_missing_page_is_an_error_or_fails_all_its_tests(data: Path, tmp_path:
 def test_wrong_arguments_are_one_sentence(data: Path, tmp_path: Path, arguments: Any, message: str) -> None:
     with pytest.raises(UserError, match=message):
         bench(data, out=tmp_path / "out", **arguments)
+
+
+def test_a_page_that_breaks_the_grader_fails_alone(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def guarded(function: Any, jobs: Any, **_: Any) -> Iterator[Any]:
+        for job in jobs:
+            yield job, Refusal("it took too long") if job.page.pdf.stem == "c" else function(job)
+
+    monkeypatch.setattr(module, "guarded", guarded)
+    bench(data, out=tmp_path / "out", candidates=[str(whole(tmp_path / "mine"))])
+    rows = read_candidates(tmp_path / "out/report.json")["mine"]
+    why = {check.id: check.why for row in rows for check in row.checks if not check.passed}
+    assert why["c1"] == "the page could not be judged: it took too long" and "sub/b.pdf_baseline" not in why
+    assert "other words" in [row.text for row in rows]  # its transcript is kept for the report
 
 
 # --- policies ---------------------------------------------------------------------------------------------------------
@@ -226,7 +247,7 @@ def test_without_retries_nothing_is_asked_twice() -> None:
 
 
 @pytest.fixture
-def policy(monkeypatch: pytest.MonkeyPatch) -> Callable[[Script], ScriptedSampler]:
+def policy(monkeypatch: pytest.MonkeyPatch, in_process: None) -> Callable[[Script], ScriptedSampler]:
     """Every policy that is opened is the scripted one."""
 
     def scripted(script: Script) -> ScriptedSampler:
@@ -338,7 +359,7 @@ def test_a_run_does_not_go_on_with_other_settings(data: Path, tmp_path: Path, po
         bench(data, out=tmp_path / "out", models=[model])
 
 
-def test_an_edited_transcript_is_judged_again(data: Path, tmp_path: Path) -> None:
+def test_an_edited_transcript_is_judged_again(data: Path, tmp_path: Path, in_process: None) -> None:
     folder = whole(tmp_path / "mine")
     for text, passed in (("hello world", True), ("goodbye", False), ("hello world", True)):
         write(folder, a_pg1_repeat1=text)

@@ -7,14 +7,17 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("torch", reason="torch is not installed")
+
+import torch
 
 from ocr_rl import config
 from ocr_rl.contract import Page
 from ocr_rl.learn.learner import Learner
-from ocr_rl.learn.model import load_model, save_model
+from ocr_rl.learn.model import save_model
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Prompter
+from ocr_rl.rollout.sampler.load import load_model
 from ocr_rl.rollout.settings import PromptSettings
 
 MakeLearner = Callable[..., Learner]

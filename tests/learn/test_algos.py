@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("torch", reason="torch is not installed")
+
 
 from ocr_rl import config
 from ocr_rl.contract import Page, Score, Transcript, UserError

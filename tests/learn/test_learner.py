@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("torch", reason="torch is not installed")
 
+import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -23,10 +24,11 @@ from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.learn.learner import Learner, _optimizers, rate_factor
 from ocr_rl.learn.losses import Loss, nll
-from ocr_rl.learn.model import base, load_model, named_weights, token_logprobs
+from ocr_rl.learn.model import base, named_weights, token_logprobs
 from ocr_rl.learn.probe import looks
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Prompter
+from ocr_rl.rollout.sampler.load import load_model
 from tests.learn.conftest import MakeLearner
 
 

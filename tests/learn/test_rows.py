@@ -7,7 +7,9 @@ from pathlib import Path
 
 import pytest
 
-torch = pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("torch", reason="torch is not installed")
+
+import torch
 
 from ocr_rl.learn.rows import collate, micro_batches, packed_length, visibility
 from ocr_rl.pages.raster import ImageRef

@@ -3,10 +3,13 @@
 import random
 
 import pytest
+from rapidfuzz import fuzz
 from rapidfuzz.distance import Levenshtein
 
 from ocr_rl.text.distance import (
+    HALF,
     character_error_rate,
+    close_enough,
     closest,
     first_and_last,
     indel_similarity,
@@ -82,3 +85,41 @@ def test_near_matches_exist_where_brute_force_finds_them(length: int) -> None:
         seen.add(exists)
         assert (first_and_last(needle, text, 1) is not None) == exists
     assert seen == {True, False}
+
+
+def test_close_enough_finds_what_a_search_of_all_windows_finds() -> None:
+    rng = random.Random(0)
+    found = 0
+    for _ in range(3_000):
+        needle = _random(rng, rng.randint(1, 50))
+        text = _random(rng, 120)
+        at = rng.randrange(len(text))
+        text = text[:at] + _edited(rng, needle, rng.randint(0, 5)) + text[at:]
+        text = text[rng.randint(0, 60) :]
+        if len(text) < len(needle):
+            continue
+        least = max(0.0, 1 - rng.randint(0, 6) / len(needle) - 1e-6)
+        similarity = fuzz.partial_ratio(needle, text) / 100
+        near = close_enough(needle, text, least)
+        assert (near.similarity if near else None) == (similarity if similarity >= least else None)
+        found += near is not None
+    assert 500 < found < 2_500
+
+
+def test_closest_is_half_alike_or_nothing() -> None:
+    text = "the quick brown fox jumps over the lazy dog " * 3
+    near = closest("brawn fax jumps", text)
+    assert text[near.start : near.end] == "brown fox jumps"
+    assert closest("0123456789", text).similarity == 0.0
+    assert closest("brown cow", text).similarity >= HALF
+
+
+def _random(rng: random.Random, length: int) -> str:
+    return "".join(rng.choices("etaoin ", k=length))
+
+
+def _edited(rng: random.Random, text: str, edits: int) -> str:
+    for _ in range(edits):
+        at = rng.randrange(len(text) + 1)
+        text = text[:at] + rng.choice(("", "x")) + text[at + rng.randint(0, 1) :]
+    return text

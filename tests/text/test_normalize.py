@@ -1,15 +1,21 @@
 """The one form for text that means the same."""
 
+import sys
 import unicodedata
 
 import pytest
 
 from ocr_rl.text.normalize import (
+    LONG,
+    SPACES,
+    collapse,
     compose,
     count_alphanumeric,
     has_alphanumeric,
     letters_and_digits,
     normalize,
+    normalize_all,
+    reaches,
     tail_repeats,
     without_surrogates,
 )
@@ -72,3 +78,28 @@ def test_letters_and_digits_of_any_script() -> None:
 )
 def test_tail_repeats(text: str, counts: list[int]) -> None:
     assert tail_repeats(text) == counts
+
+
+def test_long_texts_collapse_as_short_ones_do() -> None:
+    assert sorted(SPACES) == [c for c in map(chr, range(sys.maxunicode + 1)) if c.isspace() and c != " "]
+    piece = "".join(f"a{space}b {space}\n" for space in SPACES)
+    for text in (f"\t{piece}", piece.encode("ascii", "ignore").decode()):
+        long = text * LONG
+        assert collapse(long) == collapse(text)[:-1] + f" {collapse(text).strip()}" * (LONG - 1) + " "
+
+
+def test_repeats_at_the_end_are_counted_to_their_start() -> None:
+    assert tail_repeats("text " + "ab" * 5_000)[:2] == [1, 5_000]
+    assert tail_repeats("text" + "\n" * 5_000)[0] == 1
+    assert tail_repeats("." * 1_000) == [1_000, 500, 333, 250, 200]
+
+
+def test_many_texts_at_once_are_normalised_as_one_by_one() -> None:
+    for texts in (["a  b", " “c” ", "", "e\u0301"], ["*a*", "b * c", "d"], ["a\0b", "c"], []):
+        assert normalize_all(texts) == [normalize(text) for text in texts]
+    assert normalize_all(["a*b", "c*d"]) == ["a*b", "c*d"]  # no mark pairs with one of another text
+
+
+@pytest.mark.parametrize("text", ["", "abc", "é—", "\u303f", "\u3040", "a\U0001f600"])
+def test_reaches(text: str) -> None:
+    assert reaches(text, 0x3040) == any(c >= "\u3040" for c in text)

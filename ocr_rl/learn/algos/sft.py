@@ -13,6 +13,7 @@ from ocr_rl.contract import Page, UserError
 from ocr_rl.learn.losses import nll
 from ocr_rl.learn.step import Step
 from ocr_rl.pages.draw import draw
+from ocr_rl.pages.raster import PageError
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.text.front_matter import FrontMatter
@@ -45,10 +46,13 @@ def reference_rows(pages: Sequence[Page], prompter: Prompter, *, front_matter: b
     """One row a page, every token of the step counting the same."""
     targets = [(*prompter.encode(target_text(page, front_matter=front_matter)), prompter.eos_id) for page in pages]
     weight = 1 / sum(map(len, targets))
-    return [
-        Row(prompt=prompter.prompt(page), completion_ids=target, group_id=i, weight=weight)
-        for i, (page, target) in enumerate(zip(pages, targets, strict=True))
-    ]
+    try:
+        return [
+            Row(prompt=prompter.prompt(page), completion_ids=target, group_id=i, weight=weight)
+            for i, (page, target) in enumerate(zip(pages, targets, strict=True))
+        ]
+    except PageError as error:
+        raise UserError(f"{error}; take the page out of the dataset.") from None
 
 
 def target_text(page: Page, *, front_matter: bool) -> str:

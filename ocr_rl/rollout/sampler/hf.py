@@ -19,16 +19,16 @@ declare()
 import torch  # noqa: E402  (the shim must come before transformers' image code)
 from torch import Tensor  # noqa: E402
 from transformers import (  # noqa: E402
-    AutoModelForImageTextToText,
     GenerationConfig,
     LogitsProcessor,
     LogitsProcessorList,
 )
 
-from ocr_rl.contract import Page, UserError  # noqa: E402
+from ocr_rl.contract import Page  # noqa: E402
 from ocr_rl.rollout.flow import Group, Prompt, Sample  # noqa: E402
 from ocr_rl.rollout.prompt import Prompter  # noqa: E402
 from ocr_rl.rollout.sampler.base import Sampling, seed_for  # noqa: E402
+from ocr_rl.rollout.sampler.load import load_model  # noqa: E402
 
 
 class HfSampler:
@@ -48,13 +48,7 @@ class HfSampler:
         self._prompter = prompter
         self._max_rows = max_rows
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        try:
-            loaded: Any = AutoModelForImageTextToText.from_pretrained(
-                str(model), dtype=getattr(torch, dtype), trust_remote_code=trust_remote_code
-            )
-        except (OSError, ValueError) as error:
-            reason = str(error).strip().split("\n")[0]
-            raise UserError(f"{model}: no model could be loaded from it ({reason}).") from None
+        loaded: Any = load_model(str(model), dtype=dtype, trust_remote_code=trust_remote_code)
         self._model: Any = loaded.to(self._device).eval()
         # A checkpoint's own generation settings (repetition penalty, top_k, ...) would change the distribution.
         self._model.generation_config = GenerationConfig()

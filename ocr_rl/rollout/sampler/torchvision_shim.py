@@ -32,7 +32,6 @@ def declare() -> None:
         torch.library.define(f"torchvision::{name}", _SCHEMA)
 
 
-
 def _loads(package: Path) -> bool:
     """Whether torchvision's native library loads (it then declares its operators itself, now rather than later)."""
     import torch
