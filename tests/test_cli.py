@@ -87,6 +87,18 @@ def test_a_model_folder_without_a_processor(dataset: Path, tmp_path: Path, capsy
     assert "processor" in refused(capsys, "transcribe", pdf, "--model", str(tmp_path / "model"))
 
 
+def test_the_embedded_policy_is_found_or_said_to_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from ocr_rl.contract import UserError
+    from ocr_rl.learn import model
+
+    monkeypatch.setattr(model, "files", lambda package: tmp_path / "ocr_rl")
+    with pytest.raises(UserError, match="make nano"):
+        model.model_folder("nano")
+    (tmp_path / "data" / "nano").mkdir(parents=True)
+    (tmp_path / "data" / "nano" / "config.json").write_text("{}")
+    assert model.model_folder("nano") == str(tmp_path / "data" / "nano")
+
+
 def test_render_names_what_it_refuses_and_goes_on(
     dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -68,7 +68,7 @@ def test_the_checkpoint_is_an_ordinary_folder(trained: Path) -> None:
     folder = sorted((trained / "ckpt").iterdir())[-1] / "model"
     model = load_model(str(folder))
     start = load_model(str(json.loads((trained / "config.json").read_text())["policy"]["path"]))
-    moved = [float((a - b).abs().max()) for a, b in zip(model.parameters(), start.parameters(), strict=True)]
+    moved = [float((a - b).detach().abs().max()) for a, b in zip(model.parameters(), start.parameters(), strict=True)]
     assert max(moved) > 0
     assert json.loads((folder / "ocr_rl.json").read_text())["longest_px"] == 112
 

@@ -20,18 +20,23 @@ from torch.utils.checkpoint import checkpoint  # noqa: E402
 from transformers import PreTrainedModel  # noqa: E402
 
 from ocr_rl import config  # noqa: E402
+from ocr_rl.contract import UserError  # noqa: E402
 from ocr_rl.rollout.sampler.load import DTYPES  # noqa: E402
 
 _PROCESSOR_FILES = ("*token*.json", "*processor*.json", "chat_template*", "merges.txt", "vocab.json", "*.model")
 
 
 def model_folder(name: str) -> str:
-    """ "nano" is the embedded policy; anything else is a folder or a hub name as it is."""
+    """The folder or hub name as it is; "nano" is the embedded policy (in the wheel, or in a checkout's data/)."""
     if name != "nano":
         return name
-    folder = Path(str(files("ocr_rl"))).parent / "data" / "nano"
-    packaged = Path(str(files("ocr_rl") / "nano"))
-    return str(packaged if packaged.exists() else folder)
+    package = Path(str(files("ocr_rl")))
+    for folder in (package / "nano", package.parent / "data" / "nano"):
+        if (folder / "config.json").exists():
+            return str(folder)
+    raise UserError(
+        "The embedded policy's weights are not there: train it with `make nano` and name its folder instead."
+    )
 
 
 def trainable(model: PreTrainedModel, policy: config.Policy) -> nn.Module:

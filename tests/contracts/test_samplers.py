@@ -242,5 +242,5 @@ def test_a_closed_sampler_says_so_and_closes_twice(nano_dir: Path, prompter: Pro
 
 
 def test_a_folder_without_a_model_is_a_user_error(tmp_path: Path, prompter: Prompter) -> None:
-    with pytest.raises(UserError, match="no model"):
+    with pytest.raises(UserError, match="cannot be loaded"):
         HfSampler(tmp_path, prompter)
