@@ -66,7 +66,8 @@ class Policy(Section):
     """Text before the page image; None likewise."""
     max_tokens: Positive | None = None
     """Longest transcript when the policy is used; None likewise, 4096 otherwise."""
-    max_prompt_tokens: Positive = 4096
+    max_prompt_tokens: Positive | None = None
+    """Longest prompt, image included; None likewise, 4096 otherwise. A page that needs more is refused, never cut."""
 
     @model_validator(mode="after")
     def _one(self) -> Policy:

@@ -115,7 +115,9 @@ def parity(model: str, *, temperature: float = 0.7, max_tokens: int = 128) -> Pa
     policy = config.Policy(path=path)
     settings = policy_settings(policy, path)
     prompter = policy_prompter(policy, path, settings)
-    sampler = open_sampler(config.Sampling(max_model_len=4096 + max_tokens), path, prompter, policy)
+    sampler = open_sampler(
+        config.Sampling(max_model_len=settings.max_prompt_tokens + max_tokens), path, prompter, policy
+    )
     learner = Learner(path, prompter, settings, policy, config.Optim(), steps=1, reference=False)
     with torch.no_grad():
         for name, weight in learner.module.named_parameters():

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 from ocr_rl import config
 from ocr_rl.contract import UserError
@@ -28,7 +28,7 @@ def open_policy(model: str, *, engine: str = "vllm", longest_px: int | None = No
     settings = policy_settings(policy, model_folder(model))
     prompter = policy_prompter(policy, model_folder(model), settings)
     sampling = config.Sampling.model_validate(
-        {"engine": engine, "max_model_len": policy.max_prompt_tokens + settings.max_tokens}
+        {"engine": engine, "max_model_len": settings.max_prompt_tokens + settings.max_tokens}
     )
     sampler = open_sampler(sampling, model_folder(model), prompter, policy)
     try:
@@ -40,7 +40,7 @@ def open_policy(model: str, *, engine: str = "vllm", longest_px: int | None = No
 def policy_settings(policy: config.Policy, folder: str) -> PromptSettings:
     """The folder's own settings, with what the recipe says over them."""
     found = read_settings(folder)
-    said = {"longest_px": policy.longest_px, "instruction": policy.instruction, "max_tokens": policy.max_tokens}
+    said = {field.name: getattr(policy, field.name) for field in fields(PromptSettings)}
     return replace(found, **{name: value for name, value in said.items() if value is not None})
 
 
@@ -49,7 +49,7 @@ def policy_prompter(policy: config.Policy, folder: str, settings: PromptSettings
         folder,
         settings.longest_px,
         instruction=settings.instruction,
-        max_prompt_tokens=policy.max_prompt_tokens,
+        max_prompt_tokens=settings.max_prompt_tokens,
         trust_remote_code=policy.trust_remote_code,
     )
 

@@ -73,6 +73,16 @@ def test_the_checkpoint_is_an_ordinary_folder(trained: Path) -> None:
     assert json.loads((folder / "ocr_rl.json").read_text())["longest_px"] == 112
 
 
+def test_the_trained_policy_transcribes_a_pdf(trained: Path, tmp_path: Path) -> None:
+    """With what its folder says of image size and lengths, and a file that is no PDF named and skipped."""
+    pdf = next((trained / "pages").rglob("*.pdf"))
+    broken = tmp_path / "broken.pdf"
+    broken.write_text("no PDF")
+    model = sorted((trained / "ckpt").iterdir())[-1] / "model"
+    assert main(["transcribe", str(pdf), str(broken), "--model", str(model), "--out", str(tmp_path / "md")]) == 1
+    assert [path.name for path in (tmp_path / "md").iterdir()] == [f"{pdf.stem}.md"]
+
+
 def test_a_resumed_run_is_the_same_run(trained: Path, nano_dir: Path, tmp_path: Path) -> None:
     """Killed when step 3 was learnt but not saved, and gone on: the same pages, samples and figures."""
     out = tmp_path / "killed"

@@ -121,7 +121,7 @@ def main() -> None:
     side = SIDES[sys.argv[1]]()
     answer: dict[str, Any] = {}
     if asked["pairs"]:
-        answer["formulas"] = compared(side, asked["pairs"], asked["rounds"], asked["renderings"][sys.argv[1]])
+        answer["formulas"] = compared(side, asked["pairs"], asked["rounds"])
     answer["pages"] = {name: judged(side, pages, asked["rounds"]) for name, pages in asked["pages"].items()}
     if asked["score"] and isinstance(side, Olmocr):
         answer["score"] = side.score(*asked["score"])
@@ -161,15 +161,13 @@ def judged(side: Side, pages: Sequence[dict[str, Any]], rounds: int) -> dict[str
     return {"timed": timed, "verdicts": verdicts}
 
 
-def compared(side: Side, pairs: list[list[str]], rounds: int, renderings: int) -> dict[str, Any]:
+def compared(side: Side, pairs: list[list[str]], rounds: int) -> dict[str, Any]:
     work = [(reference, candidate) for reference, candidate in pairs]
     side.warm_up()
-    verdicts: list[bool] = []
-    first, seen = [], []
-    for _ in range(renderings):
-        start = time.perf_counter()
-        verdicts = side.first_sight(work)
-        first.append(time.perf_counter() - start)
+    start = time.perf_counter()
+    verdicts = side.first_sight(work)
+    first = [time.perf_counter() - start]
+    seen = []
     for _ in range(rounds):
         start = time.process_time()
         side.seen(work)

@@ -24,6 +24,8 @@ from transformers import (  # noqa: E402
     Qwen2VLVideoProcessor,
 )
 
+from ocr_rl.rollout.settings import PromptSettings, write_settings  # noqa: E402
+
 SPECIAL = (
     "<|endoftext|>",
     "<|im_start|>",
@@ -56,6 +58,7 @@ FORMAT = (
     "</td>",
     "**",
 )
+SETTINGS = PromptSettings(longest_px=224, instruction="", max_prompt_tokens=256, max_tokens=400)
 # Shorter than Qwen's (roles are left out), same structure: text and image of the user, then the answer.
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>"
@@ -82,6 +85,7 @@ def new_nano(folder: Path, seed: int) -> None:
         video_processor=Qwen2VLVideoProcessor(),
         chat_template=CHAT_TEMPLATE,
     ).save_pretrained(folder)
+    write_settings(folder, SETTINGS)
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:

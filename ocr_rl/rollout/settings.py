@@ -17,6 +17,7 @@ FILE = "ocr_rl.json"
 class PromptSettings:
     longest_px: int = LONGEST_PX  # of the page image
     instruction: str = INSTRUCTION  # text before the image
+    max_prompt_tokens: int = 4096  # instruction and image; a page that needs more is refused, never cut
     max_tokens: int = 4096  # of a transcript
 
 
@@ -31,8 +32,9 @@ def read_settings(model: str) -> PromptSettings:
         if unknown := set(data) - known:
             raise ValueError(f"unknown key {sorted(unknown)[0]}")
         found = PromptSettings(**data)
-        if not (isinstance(found.longest_px, int) and isinstance(found.instruction, str) and int(found.max_tokens) > 0):
-            raise ValueError("longest_px and max_tokens are whole numbers, instruction is text")
+        sizes = (found.longest_px, found.max_prompt_tokens, found.max_tokens)
+        if not (all(isinstance(size, int) and size > 0 for size in sizes) and isinstance(found.instruction, str)):
+            raise ValueError("sizes are whole numbers above 0, instruction is text")
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: is not a settings file of a policy ({error}); mend or delete it.") from None
     return found

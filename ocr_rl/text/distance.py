@@ -7,12 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from rapidfuzz import fuzz
 from rapidfuzz.distance import Indel, Levenshtein
 
 HALF = 0.5
+WORD = 64  # characters that rapidfuzz compares at once
 SHORTEST_PIECE = 4  # of a needle, in characters, that is worth looking for
 MOST_PLACES = 24  # at which a window is looked for; with more, all of the text is looked through
 MOST_HITS = 20_000  # of a piece of a needle, from either end: a text with more of them is made of nothing else
@@ -48,13 +50,21 @@ def closest(needle: str, text: str) -> Near:
     """A window of `text`, as long as the needle or cut off at an end of the text, that is most like the needle.
 
     For people, who ask where the needle may have gone: looks first around the places where a quarter of it stands as
-    it is, and everywhere if that finds nothing half alike. Less than half alike is nothing: any two texts of a
-    language are. A text shorter than the needle is its own only window: no part of the needle is searched in it.
+    it is, and everywhere for its start if that finds nothing half alike. Less than half alike is nothing: any two
+    texts of a language are. A text shorter than the needle is its own only window: no part of the needle is searched
+    in it.
     """
     if not needle or len(text) < len(needle):
         return Near(Indel.normalized_similarity(needle, text), 0, len(text))
     near = _around_pieces(needle, text, 4, len(needle) // 4)
-    return near if near and near.similarity >= HALF else _anywhere(needle, text, HALF)
+    if near and near.similarity >= HALF:
+        return near
+    near = _anywhere(needle[:WORD], text, HALF)  # of a long needle only the start, which is much faster
+    if len(needle) <= WORD or near.similarity == 0.0:
+        return near
+    start, end = near.start, min(len(text), near.start + len(needle))
+    similarity = Indel.normalized_similarity(needle, text[start:end])
+    return Near(similarity, start, end) if similarity >= HALF else Near(0.0, 0, 0)
 
 
 def close_enough(needle: str, text: str, least: float) -> Near | None:
@@ -132,8 +142,7 @@ def within(similarity: float, needle_len: int, window_len: int, max_diffs: int, 
     return edits * (allowance or needle_len) <= max_diffs * (needle_len + window_len)
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Match:
+class Match(NamedTuple):
     """text[start:end] is `distance` edits (Levenshtein) from the needle."""
 
     start: int

@@ -68,24 +68,28 @@ class VllmSampler:
             InputBatch.add_request = _add_request_on_cpu  # type: ignore[method-assign]
         set_num_threads = torch.set_num_threads
         with torch.random.fork_rng():  # the engine seeds torch's global generator
-            self._llm: Any = LLM(
-                model=str(model),
-                dtype=dtype,  # type: ignore[arg-type]
-                max_model_len=max_model_len,
-                max_num_seqs=max_num_seqs,
-                kv_cache_memory_bytes=None if kv_cache_gib is None else int(kv_cache_gib * 2**30),
-                gpu_memory_utilization=gpu_memory_utilization,
-                # The largest image to make room for; by default that of the processor, 16,384 tokens.
-                limit_mm_per_prompt={"image": {"count": 1, "width": side_px, "height": side_px}, "video": 0},
-                # vLLM's default, raw_logprobs, leaves out temperature and banned ids: not what was sampled from.
-                logprobs_mode="processed_logprobs",
-                generation_config="vllm",  # not the checkpoint's: it may hold a repetition penalty or a second EOS
-                enforce_eager=not on_gpu,
-                # Without a GPU a prompt is read whole, so that no token of a seeded request is drawn and thrown away.
-                enable_chunked_prefill=on_gpu,
-                max_num_batched_tokens=max(MAX_BATCHED_TOKENS, max_model_len),
-                trust_remote_code=trust_remote_code,
-            )
+            try:
+                self._llm: Any = LLM(
+                    model=str(model),
+                    dtype=dtype,  # type: ignore[arg-type]
+                    max_model_len=max_model_len,
+                    max_num_seqs=max_num_seqs,
+                    kv_cache_memory_bytes=None if kv_cache_gib is None else int(kv_cache_gib * 2**30),
+                    gpu_memory_utilization=gpu_memory_utilization,
+                    # The largest image to make room for; by default that of the processor, 16,384 tokens.
+                    limit_mm_per_prompt={"image": {"count": 1, "width": side_px, "height": side_px}, "video": 0},
+                    # vLLM's default, raw_logprobs, leaves out temperature and banned ids: not what was sampled from.
+                    logprobs_mode="processed_logprobs",
+                    generation_config="vllm",  # not the checkpoint's: it may hold a repetition penalty or a second EOS
+                    enforce_eager=not on_gpu,
+                    # Without a GPU a prompt is read whole: no token of a seeded request is drawn and thrown away.
+                    enable_chunked_prefill=on_gpu,
+                    max_num_batched_tokens=max(MAX_BATCHED_TOKENS, max_model_len),
+                    trust_remote_code=trust_remote_code,
+                )
+            except ValueError as error:  # pydantic's: what vLLM says of settings that do not go together
+                said = [line.strip() for line in str(error).splitlines() if line.strip()]
+                raise UserError(f"Model {model}: vLLM refuses it: {said[min(1, len(said) - 1)][:300]}") from None
         torch.set_num_threads = set_num_threads  # the CPU worker swaps it for one that does nothing
 
     def sample(self, asked: Sequence[tuple[Page, Prompt]], how: Sampling) -> Iterator[Group]:
