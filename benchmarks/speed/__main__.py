@@ -100,7 +100,7 @@ def ask(command: Sequence[str], asked: Mapping[str, Any]) -> Answer:
 
 
 def speeds(ours: Answer, peer: Answer | None) -> str:
-    """Rates as a Markdown table; every rate is that of the best round, the least disturbed one; rendering has one round."""
+    """Rates as a Markdown table; every rate is that of the best round; rendering has one round."""
     lines = ["| what | number | ours, per second | olmocr, per second | ratio |", "|---|--:|--:|--:|--:|"]
 
     def line(what: str, number: int, mine: Sequence[float], theirs: Sequence[float] | None) -> None:

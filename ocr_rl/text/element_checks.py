@@ -14,7 +14,7 @@ from rapidfuzz.distance import Levenshtein
 
 from ocr_rl.contract import Reading, Verdict
 from ocr_rl.text import distance
-from ocr_rl.text.page_check import PageCheck, needle_of, quote
+from ocr_rl.text.page_check import PASSED, PageCheck, needle_of, quote
 from ocr_rl.text.prepared import Prepared, TextTable
 from ocr_rl.text.tables import Cell, Direction, Place, Way
 
@@ -69,7 +69,7 @@ class TableRelation(PageCheck):
             for cell in look.anchors(needle):
                 failed = next((relation for relation in wanted if not look.holds(cell, *relation)), None)
                 if failed is None:
-                    return Verdict(passed=True)
+                    return PASSED
                 missing = missing or look.in_words(cell, *failed)
         if missing:
             return Verdict(passed=False, why=f"cell {quote(self.cell)} found, but {missing}")
@@ -144,7 +144,7 @@ class Math(PageCheck):
         if not formulas:
             return Verdict(passed=False, why=f"no formula on the page; looked for {quote(self.math)}")
         if self.math in formulas:
-            return Verdict(passed=True)
+            return PASSED
         from ocr_rl.text.formulas import equal
 
         ranked = process.extract(self.math, formulas, scorer=Levenshtein.normalized_similarity, limit=MOST_FORMULAS)
@@ -154,6 +154,6 @@ class Math(PageCheck):
                 break
             budget -= len(formula)
             if equal(self.math, formula, reading):
-                return Verdict(passed=True)
+                return PASSED
         closest = quote(ranked[0][0]) if ranked else "nothing"
         return Verdict(passed=False, why=f"no formula like {quote(self.math)} among {len(formulas)}; closest {closest}")

@@ -45,24 +45,20 @@ def normalize(text: str) -> str:
     """The form in which texts are compared. A leading or trailing space stays (as one space)."""
     if "<" in text:
         text = _BREAK.sub(" ", text)
-    if "**" in text:
+    marked = "*" in text or "_" in text
+    if marked and "**" in text:
         text = _DOUBLE_STAR.sub(_INSIDE, text)
-    if "__" in text:
+    if marked and "__" in text:
         text = _DOUBLE_LINE.sub(_INSIDE, text)
     if "<" in text:
         text = _TAG.sub("", text)
-    if "**" in text or "__" in text:
+    if marked and ("**" in text or "__" in text):
         text = _DOUBLE.sub(_INSIDE, text)
-    if "*" in text or "_" in text:
+    if marked:
         text = _SINGLE_MARK.sub(_INSIDE, text)
-    text = collapse(text)
-    if text.isascii():
-        return text
-    replaced = _replace_single(text)
-    if replaced.isascii():  # then the text was composed already: no single stands for a pair
-        return replaced
-    composed = compose(text)
-    return replaced if composed == text else _replace_single(composed)
+    if (replaced := text if text.isascii() else _replace_single(text)).isascii():
+        return collapse(replaced)  # nothing in it composes
+    return _replace_single(compose(collapse(text)))
 
 
 def _replace_single(text: str) -> str:

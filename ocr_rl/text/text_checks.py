@@ -18,7 +18,7 @@ from ocr_rl.text.normalize import (
     normalize,
     reaches,
 )
-from ocr_rl.text.page_check import Found, PageCheck, closest, find, needle_of, quote
+from ocr_rl.text.page_check import PASSED, Found, PageCheck, closest, find, needle_of, quote
 from ocr_rl.text.prepared import Prepared
 
 _DISALLOWED = re.compile(
@@ -49,15 +49,16 @@ class Present(PageCheck):
         text = prepared.text
         if not self.case_sensitive:
             needle, text = needle.lower(), prepared.lower
-        head = text[: self.first_n] if self.first_n else ""
-        tail = text[-self.last_n :] if self.last_n else ""
-        text = head + tail if self.first_n or self.last_n else text
+        if self.first_n or self.last_n:
+            head = text[: self.first_n] if self.first_n else ""
+            tail = text[-self.last_n :] if self.last_n else ""
+            text = head + tail
         return find(needle, text, self.max_diffs, reading, locate=locate), text
 
     def look(self, prepared: Prepared, reading: Reading) -> Verdict:
         found, text = self.search(prepared, reading, locate=True)
         if found.passed:
-            return Verdict(passed=True)
+            return PASSED
         return Verdict(passed=False, why=f"{quote(self.text)} not found; {closest(found.near, text)}")
 
 
@@ -68,7 +69,7 @@ class Absent(Present):
     def look(self, prepared: Prepared, reading: Reading) -> Verdict:
         found, text = self.search(prepared, reading, locate=False)
         if not found.passed:
-            return Verdict(passed=True)
+            return PASSED
         return Verdict(passed=False, why=f"{quote(self.text)} should not be there; {closest(found.near, text)}")
 
 
@@ -96,7 +97,7 @@ class Order(PageCheck):
             places.append(place)
         (first, _), (_, last) = places
         if first < last:
-            return Verdict(passed=True)
+            return PASSED
         before, after = quote(self.before), quote(self.after)
         why = f"{before} first stands at character {first}, not in front of {after}, last at {last}"
         return Verdict(passed=False, why=why)
@@ -126,12 +127,12 @@ class Format(PageCheck):
         if not self.case_sensitive:
             needle, pieces = needle.lower(), [piece.lower() for piece in pieces]
         if needle in pieces:
-            return Verdict(passed=True)
+            return PASSED
         best, holds = distance.Near(0.0, 0, 0), ""
         for piece in pieces:
             found = find(needle, piece, self.max_diffs, reading)
             if found.passed:
-                return Verdict(passed=True)
+                return PASSED
             if found.near.similarity > best.similarity:
                 best, holds = found.near, piece
         near = f"closest is {quote(holds)} ({best.similarity:.0%} alike)" if holds else "nothing like it"
@@ -172,7 +173,7 @@ class Baseline(PageCheck):
         suspect = self.check_disallowed_characters and reaches(text, _LOWEST_DISALLOWED)
         if suspect and (found := _DISALLOWED.search(text)):
             return Verdict(passed=False, why=f"disallowed character {found[0]!r} at character {found.start()}")
-        return Verdict(passed=True)
+        return PASSED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -220,4 +221,4 @@ class Footnote(PageCheck):
                 side = "before" if before else "after"
                 near = closest(best, holds) if holds else "nothing like it is there"
                 return Verdict(passed=False, why=f"{quote(target)} not {side} marker {self.marker!r}; {near}")
-        return Verdict(passed=True)
+        return PASSED
