@@ -11,7 +11,7 @@ import html
 import re
 from bisect import bisect_left
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from html.entities import html5
@@ -87,17 +87,11 @@ class Table:
 
     @cached_property
     def _taken_in_row(self) -> dict[int, list[int]]:
-        lines: dict[int, list[int]] = defaultdict(list)
-        for row, col in sorted(self.grid):
-            lines[row].append(col)
-        return lines
+        return _by_line((row, col) for row, col in self.grid)
 
     @cached_property
     def _taken_in_col(self) -> dict[int, list[int]]:
-        lines: dict[int, list[int]] = defaultdict(list)
-        for row, col in sorted(self.grid):
-            lines[col].append(row)
-        return lines
+        return _by_line((col, row) for row, col in self.grid)
 
     def headings(self, cell: Cell, direction: Literal["up", "left"]) -> list[Cell]:
         """All heading cells met on the way up (left) through neighbours; without one, where the way ends."""
@@ -136,6 +130,14 @@ class Table:
             )
         way = known[cell.place]
         return way.good_heading if way.any_heading else way.good_end
+
+
+def _by_line(places: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
+    """(line, place) pairs -> the places of each line in rising order."""
+    lines: dict[int, list[int]] = defaultdict(list)
+    for line, place in sorted(places):
+        lines[line].append(place)
+    return lines
 
 
 @dataclass(frozen=True, slots=True)
