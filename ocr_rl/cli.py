@@ -64,14 +64,9 @@ def _transcribe(args: argparse.Namespace) -> int:
 
 
 def _pages_synth(args: argparse.Namespace) -> None:
-    from tqdm import tqdm
+    from ocr_rl.pages.synth.make import write_dataset
 
-    from ocr_rl.pages.synth.compose import KINDS
-    from ocr_rl.pages.synth.make import make_dataset
-
-    if args.kind not in KINDS:
-        raise UserError(f"--kind {args.kind}: there is no such kind of page; known are {', '.join(KINDS)}.")
-    made = make_dataset(
+    rate = write_dataset(
         args.kind,
         n=args.n,
         seed=args.seed,
@@ -79,10 +74,6 @@ def _pages_synth(args: argparse.Namespace) -> None:
         pages_per_document=args.pages_per_document,
         workers=args.workers,
     )
-    with tqdm(total=args.n, desc="typesetting", unit="page") as bar:
-        for done in made:
-            bar.update(done - bar.n)
-        rate = bar.n / max(1e-9, bar.format_dict["elapsed"])
     print(f"{args.n} pages in {args.out}, {60 * rate:,.0f} a minute")
 
 

@@ -40,7 +40,6 @@ def transcribe(
     temperature: float = 0.0,
     retries: Sequence[float] = (),
     seed: int = 0,
-    batch: int = 64,
     label: str = "transcribing",
 ) -> Iterator[tuple[Page, Transcript | PageError]]:
     """One transcript per page, in page order: the last of its `attempts`."""
@@ -52,7 +51,6 @@ def transcribe(
         temperature=temperature,
         retries=retries,
         seed=seed,
-        batch=batch,
         label=label,
     ):
         yield page, found if isinstance(found, PageError) else found[-1].transcript

@@ -6,13 +6,10 @@ import json
 from pathlib import Path
 from random import Random
 
-from tqdm import tqdm
-
 from ocr_rl.config import PageSource
-from ocr_rl.contract import Page, UserError
+from ocr_rl.contract import Page
 from ocr_rl.pages.dataset import load_dataset
-from ocr_rl.pages.synth.compose import KINDS
-from ocr_rl.pages.synth.make import make_dataset
+from ocr_rl.pages.synth.make import write_dataset
 
 
 def open_pages(source: PageSource, root: Path) -> list[Page]:
@@ -26,15 +23,10 @@ def open_pages(source: PageSource, root: Path) -> list[Page]:
 
 def _synthetic(source: PageSource, root: Path) -> Path:
     kind = str(source.synth)
-    if kind not in KINDS:
-        raise UserError(f"pages.synth: there is no kind {kind!r} of synthetic page; known are {', '.join(KINDS)}.")
     folder = root / f"{kind}-n{source.n}-seed{source.seed}-per{source.pages_per_document}"
     if not (folder / f"{kind}.jsonl").exists():
-        made = make_dataset(
+        write_dataset(
             kind, n=source.n, seed=source.seed, out=folder, pages_per_document=source.pages_per_document, workers=2
         )
-        with tqdm(total=source.n, desc=f"typesetting {kind} pages", unit="page") as bar:
-            for done in made:
-                bar.update(done - bar.n)
         (folder / "source.json").write_text(json.dumps(source.model_dump(mode="json")), encoding="utf-8")
     return folder

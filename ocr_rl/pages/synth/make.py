@@ -13,7 +13,9 @@ from pathlib import Path
 from random import Random
 
 import numpy as np
+from tqdm import tqdm
 
+from ocr_rl.contract import UserError
 from ocr_rl.pages.guarded import Refusal, guarded
 from ocr_rl.pages.raster import render_bytes
 from ocr_rl.pages.synth import looks
@@ -68,6 +70,17 @@ def make_dataset(
             done += len(document.references)
             yield done
     aside.replace(out / f"{kind}.jsonl")
+
+
+def write_dataset(kind: str, *, n: int, seed: int, out: Path, pages_per_document: int = 1, workers: int = 1) -> float:
+    """`make_dataset` to its end behind a progress bar; returns pages per second. Raises UserError for no such kind."""
+    if kind not in KINDS:
+        raise UserError(f"There is no kind {kind!r} of synthetic page; known are {', '.join(KINDS)}.")
+    made = make_dataset(kind, n=n, seed=seed, out=out, pages_per_document=pages_per_document, workers=workers)
+    with tqdm(total=n, desc=f"typesetting {kind} pages", unit="page") as bar:
+        for done in made:
+            bar.update(done - bar.n)
+        return bar.n / max(1e-9, bar.format_dict["elapsed"])
 
 
 def _documents(kind: str, seed: int, sizes: list[int], workers: int) -> Iterator[Document]:
