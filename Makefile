@@ -4,8 +4,9 @@ STAMP := .venv/.ready
 
 .PHONY: demo test check bench nano clean
 
+# Goes on where it was cut off; for another one from the start, remove runs/demo.
 demo: $(STAMP)
-	$(PY) -m ocr_rl.cli demo --out runs/demo
+	$(PY) -m ocr_rl.cli demo --out runs/demo --resume
 
 test: $(STAMP)
 	$(PY) -m pytest
@@ -18,7 +19,7 @@ check: $(STAMP)
 bench: $(STAMP)
 	$(PY) -m benchmarks.speed
 
-# Trains the embedded policy again, from nothing (about 90 minutes on two cores).
+# Trains the embedded policy again, from nothing (about 90 minutes on two free cores).
 nano: $(STAMP)
 	$(PY) -m ocr_rl.cli train nano_sft --out runs/nano_sft --resume
 

@@ -3,7 +3,7 @@
 set -eu
 cd "$(dirname "$0")"
 PYTHON=${PYTHON:-python3}
-[ -x .venv/bin/python ] || "$PYTHON" -m venv .venv
+.venv/bin/python -m pip --version >/dev/null 2>&1 || "$PYTHON" -m venv .venv # also one that was left without pip
 
 # pip's own settings (index, find-links) come first; only where they offer no CPU build of torch, PyTorch's public index
 # is asked as well. --no-deps: the lock is complete, and vLLM's metadata would pull CUDA builds of torchaudio and others.

@@ -38,6 +38,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, default=Path("runs/gains"))
+    parser.add_argument("--controls", type=int, nargs="*", help="seeds that get the SFT control; all unless given")
     parser.add_argument("--recipe", default="nano_grpo")
     parser.add_argument("--set", action="append", default=[])
     args = parser.parse_args()
@@ -45,14 +46,16 @@ def main() -> None:
     for seed in args.seeds:
         path = args.out / f"seed{seed}.json"
         if not path.exists():
-            found = one_seed(load_recipe(args.recipe, [*args.set, f"seed={seed}"]), args.out / f"seed{seed}")
+            recipe = load_recipe(args.recipe, [*args.set, f"seed={seed}"])
+            controlled = args.controls is None or seed in args.controls
+            found = one_seed(recipe, args.out / f"seed{seed}", controlled=controlled)
             write_atomically(path, json.dumps(found, indent=1))
         results.append(json.loads(path.read_text(encoding="utf-8")))
     write_atomically(args.out / "gains.json", json.dumps({"env": environment(), "seeds": results}, indent=1))
     print(table(results))
 
 
-def one_seed(recipe: Recipe, out: Path) -> dict[str, Any]:
+def one_seed(recipe: Recipe, out: Path, *, controlled: bool) -> dict[str, Any]:
     """Train and measure; everything below `out`, gone on from where it was after a kill."""
     assert recipe.grpo is not None
     assert recipe.evaluation is not None
@@ -60,8 +63,8 @@ def one_seed(recipe: Recipe, out: Path) -> dict[str, Any]:
     trained = train(recipe, out / "grpo", go_on=(out / "grpo" / "config.json").exists())
     seconds = time.perf_counter() - started
     steps_s = sum(row["update_s"] + row["rollout_s"] + row["annotate_s"] for row in _metrics(out / "grpo"))
-    control = more_sft(recipe, out / "sft", steps_s)
     sets = {name: open_pages(source, out / "grpo" / "pages") for name, source in recipe.evaluation.sets.items()}
+    control = greedy(str(more_sft(recipe, out / "sft", steps_s)), sets, recipe) if controlled else {}
     before, after = _rows(out / "grpo", 0), _rows(out / "grpo", -1)
     start = recipe.policy.path or ""
     return {
@@ -71,7 +74,7 @@ def one_seed(recipe: Recipe, out: Path) -> dict[str, Any]:
         "greedy": {name: _comparison(before[name], after[name]) for name in sets},
         "before": extras(start, sets, before, out / "blank"),
         "after": extras(str(trained), sets, after, out / "blank"),
-        "control": {name: _comparison(before[name], rows) for name, rows in greedy(str(control), sets, recipe).items()},
+        "control": {name: _comparison(before[name], rows) for name, rows in control.items()},
     }
 
 

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from ocr_rl.contract import UserError
+
+MAX_PX = 8192  # as in ocr_rl.pages.raster
+MAX_SCAN = 4.0  # as in a recipe's page sources
+_EXTRAS = ("torch", "transformers", "peft", "safetensors", "tokenizers", "psutil", "vllm")  # what the extras bring
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -20,6 +24,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         return args.run(args) or 0
     except UserError as error:
         print(f"ocr-rl: {error}", file=sys.stderr)
+        return 2
+    except ModuleNotFoundError as error:
+        if str(error.name).split(".")[0] not in _EXTRAS:
+            raise
+        print(f"ocr-rl: {error.name} is not installed; install ocr-rl[vllm] (CUDA) or ocr-rl[cpu].", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.filename is None or error.strerror is None:  # no file of the user's
+            raise
+        print(f"ocr-rl: {error.filename}: cannot be read or written ({error.strerror}).", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("ocr-rl: interrupted; the same command goes on (train and demo: with --resume)", file=sys.stderr)
@@ -64,7 +78,7 @@ def _transcribe(args: argparse.Namespace) -> int:
 
 
 def _pages_synth(args: argparse.Namespace) -> None:
-    from ocr_rl.pages.synth.make import write_dataset
+    from ocr_rl.pages.synth.make import Looks, write_dataset
 
     rate = write_dataset(
         args.kind,
@@ -72,6 +86,7 @@ def _pages_synth(args: argparse.Namespace) -> None:
         seed=args.seed,
         out=args.out,
         pages_per_document=args.pages_per_document,
+        look=Looks(fonts=args.fonts, scan=args.scan),
         workers=args.workers,
     )
     print(f"{args.n} pages in {args.out}, {60 * rate:,.0f} a minute")
@@ -159,6 +174,32 @@ def _doctor(args: argparse.Namespace) -> int:
     return 0 if good else 1
 
 
+def _whole(low: int, high: int | None = None) -> Callable[[str], int]:
+    """The type of an argument: a whole number from `low` to `high`."""
+
+    def parse(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = low - 1
+        if number < low or (high is not None and number > high):
+            span = f"of at least {low}" if high is None else f"from {low} to {high}"
+            raise argparse.ArgumentTypeError(f"must be a whole number {span}, got {text[:80]!r}")
+        return number
+
+    return parse
+
+
+def _scan(text: str) -> float:
+    try:
+        strength = float(text)
+    except ValueError:
+        strength = -1.0
+    if not 0 <= strength <= MAX_SCAN:  # also not a number
+        raise argparse.ArgumentTypeError(f"must be a number from 0 to {MAX_SCAN:g}, got {text[:80]!r}")
+    return strength
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ocr-rl", description="Teach vision-language models to read documents.")
     verbs = parser.add_subparsers(required=True, metavar="verb")
@@ -182,16 +223,18 @@ def _parser() -> argparse.ArgumentParser:
     transcribe.add_argument("--model", default="nano", help="a folder or hub name (default: the embedded policy)")
     transcribe.add_argument("--engine", choices=("vllm", "transformers"), default="vllm")
     transcribe.add_argument("--out", type=Path, help="folder for <stem>.md files (default: print)")
-    transcribe.add_argument("--longest-px", type=int)
+    transcribe.add_argument("--longest-px", type=_whole(1, MAX_PX), help="longest side of the page image")
     transcribe.set_defaults(run=_transcribe)
 
     pages = verbs.add_parser("pages", help="make, check and draw pages").add_subparsers(required=True, metavar="what")
     synth = pages.add_parser("synth", help="typeset pages with references and unit tests")
-    synth.add_argument("--n", type=int, default=100)
+    synth.add_argument("--n", type=_whole(1), default=100)
     synth.add_argument("--seed", type=int, default=0)
     synth.add_argument("--kind", default="report")
-    synth.add_argument("--pages-per-document", type=int, default=1)
-    synth.add_argument("--workers", type=int, default=2)
+    synth.add_argument("--pages-per-document", type=_whole(1), default=1)
+    synth.add_argument("--fonts", choices=("seen", "unseen"), help="typefaces that data/nano learnt from, or did not")
+    synth.add_argument("--scan", type=_scan, help="how bad a scanner the pages went through; 0: none")
+    synth.add_argument("--workers", type=_whole(1), default=2)
     synth.add_argument("--out", type=Path, required=True)
     synth.set_defaults(run=_pages_synth)
     check = pages.add_parser("check", help="validate a dataset folder, one line per fault")
@@ -200,8 +243,8 @@ def _parser() -> argparse.ArgumentParser:
     render = pages.add_parser("render", help="pages as PNG images")
     render.add_argument("pdfs", type=Path, nargs="+")
     render.add_argument("--out", type=Path, required=True)
-    render.add_argument("--longest-px", type=int, default=1288)
-    render.add_argument("--workers", type=int, default=2)
+    render.add_argument("--longest-px", type=_whole(1, MAX_PX), default=1288)
+    render.add_argument("--workers", type=_whole(1), default=2)
     render.set_defaults(run=_pages_render)
 
     score = verbs.add_parser("score", help="score a Markdown transcript of a page")
@@ -223,7 +266,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--sampler", choices=("vllm", "transformers"), default="vllm", help="what runs the policies")
     bench.add_argument("--missing", choices=("error", "fail"), default="error", help="pages that a folder lacks")
     bench.add_argument("--cluster", choices=("page", "document"), default="page", help="what intervals draw")
-    bench.add_argument("--workers", type=int, default=2, help="processes for engines and grading")
+    bench.add_argument("--workers", type=_whole(1), default=2, help="processes for engines and grading")
     bench.add_argument("--out", type=Path, default=Path("runs/bench"), help="a rerun goes on with what lies there")
     bench.set_defaults(run=_bench)
 

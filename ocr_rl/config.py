@@ -1,7 +1,7 @@
 """Recipes: TOML files checked by pydantic. Unknown keys are errors; nothing here imports torch.
 
-A recipe has exactly one of the sections `[sft]`, `[grpo]`: that section is the algorithm. Knows nothing about how
-anything is done.
+A recipe has exactly one of the sections `[sft]`, `[grpo]`, `[dpo]`, `[best_of_n]`: that section is the algorithm.
+Knows nothing about how anything is done.
 """
 
 from __future__ import annotations
@@ -10,9 +10,9 @@ import difflib
 import tomllib
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_origin
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ocr_rl.contract import UserError
 
@@ -22,7 +22,7 @@ BelowOne = Annotated[float, Field(ge=0, lt=1)]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class PageSource(Section):
@@ -34,6 +34,10 @@ class PageSource(Section):
     n: Positive = 1000
     seed: int = 0
     pages_per_document: Positive = 64
+    fonts: Literal["seen", "unseen"] | None = None
+    """Typefaces that the embedded policy learnt from, or did not; None: the kind's own."""
+    scan: float | None = Field(default=None, ge=0, le=4)
+    """How bad a scanner the pages went through, 0 for none; None: the kind's own."""
     limit: Positive | None = None
     """Use only the first pages, after a shuffle by `seed`."""
 
@@ -127,6 +131,17 @@ class RewardChoice(Section):
     options: dict[str, Any] = {}
 
 
+def _no_twins(rewards: tuple[RewardChoice, ...]) -> tuple[RewardChoice, ...]:
+    names = [choice.name for choice in rewards]
+    for name in names:
+        if names.count(name) > 1:  # scores are kept by name: one would stand for both
+            raise ValueError(f"the reward {name!r} is named twice; name it once, with its weight")
+    return rewards
+
+
+Rewards = Annotated[tuple[RewardChoice, ...], Field(min_length=1), AfterValidator(_no_twins)]
+
+
 class Grpo(Section):
     """Shao et al. 2024 (arXiv 2402.03300) and the variants of METHODS."""
 
@@ -136,7 +151,7 @@ class Grpo(Section):
     samples_per_page: int = Field(default=8, ge=2)
     minibatches: Positive = 1
     """Optimiser updates per rollout; more than one makes the ratio differ from 1."""
-    rewards: tuple[RewardChoice, ...] = Field(min_length=1)
+    rewards: Rewards
     ratio: Literal["token", "sequence", "geometric"] = "token"
     aggregation: Literal["grpo", "dapo", "dr_grpo"] = "grpo"
     advantage: Literal["group_std", "batch_std", "none", "leave_one_out", "gdpo"] = "group_std"
@@ -151,6 +166,46 @@ class Grpo(Section):
     """How many more rollouts a step may ask for to replace groups without signal."""
     mask_unfinished: bool = False
     """Leave samples that hit max_tokens out of the loss."""
+
+
+class Rounds(Section):
+    """Samples of the policy are drawn before the first step of a round, then learnt from without sampling again."""
+
+    pages: PageSource
+    steps: Positive
+    """Optimiser updates over all rounds."""
+    rounds: Positive = 1
+    """1: offline, once. More: fresh samples of the policy as it is then; steps must divide by it."""
+    pages_per_round: Positive = 800
+    pages_per_step: Positive = 8
+    samples_per_page: int = Field(default=8, ge=2)
+    rewards: Rewards
+
+    @model_validator(mode="after")
+    def _whole(self) -> Rounds:
+        if self.steps % self.rounds:
+            raise ValueError(f"steps ({self.steps}) must divide by rounds ({self.rounds})")
+        return self
+
+
+class BestOfN(Rounds):
+    """Rejection sampling: supervised fine-tuning on the best sample of each page."""
+
+
+class Dpo(Rounds):
+    """Rafailov et al. 2023 (arXiv 2305.18290): pairs are the best and the worst sample of a page."""
+
+    beta: float = Field(default=0.1, gt=0)
+    label_smoothing: float = Field(default=0.0, ge=0, lt=0.5)
+    length_normalised: bool = False
+    nll_anchor: float = Field(default=0.0, ge=0)
+    """Times the chosen answer's negative log-likelihood per token, added to the loss."""
+    margin: Share = 0.0
+    """Pairs whose rewards differ by no more than this are ties and are dropped."""
+    flip: Share = 0.0
+    """Share of pairs whose labels are exchanged: label noise, for studies."""
+    preferences: Path | None = None
+    """A JSONL file of pairs (pdf, page, chosen, rejected) to learn from instead of sampling."""
 
 
 class Evaluation(Section):
@@ -172,20 +227,22 @@ class Recipe(Section):
     sampling: Sampling = Sampling()
     sft: Sft | None = None
     grpo: Grpo | None = None
+    dpo: Dpo | None = None
+    best_of_n: BestOfN | None = None
     evaluation: Evaluation | None = None
     save_every: Positive = 100
     keep: Positive = 2
-    """Checkpoints kept besides the best."""
+    """How many checkpoints are kept, the latest; older ones are deleted."""
 
     @model_validator(mode="after")
     def _one(self) -> Recipe:
-        if (self.sft is None) == (self.grpo is None):
-            raise ValueError("give exactly one of the sections [sft] and [grpo]")
+        if sum(section is not None for section in (self.sft, self.grpo, self.dpo, self.best_of_n)) != 1:
+            raise ValueError("give exactly one of the sections [sft], [grpo], [dpo] and [best_of_n]")
         return self
 
     @property
     def steps(self) -> int:
-        algorithm = self.sft or self.grpo
+        algorithm = self.sft or self.grpo or self.dpo or self.best_of_n
         assert algorithm is not None
         return algorithm.steps
 
@@ -211,7 +268,7 @@ def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
         raise UserError(f"Recipe {path}: there is no such file.") from None
     except OSError as error:
         raise UserError(f"Recipe {path}: cannot be read ({error.strerror}).") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also not UTF-8, or brackets nested thousands deep
         raise UserError(f"Recipe {path}: not valid TOML: {error}.") from None
     for override in overrides or []:
         _override(data, override)
@@ -222,13 +279,11 @@ def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
 
 
 def _override(data: dict[str, Any], override: str) -> None:
+    """Set one key; a page source that gets a `dir` loses what made it synthetic."""
     key, equals, text = override.partition("=")
     if not equals or not key.strip():
         raise UserError(f"--set {override!r}: write it as section.key=value.")
-    try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
-        value = text  # a bare word is a string
+    value = _value(text, override)
     *parents, last = key.strip().split(".")
     here: Any = data
     for part in parents:
@@ -237,13 +292,28 @@ def _override(data: dict[str, Any], override: str) -> None:
             raise UserError(f"--set {override!r}: {part} is a value, not a section.")
     if isinstance(here, list):
         raise UserError(f"--set {override!r}: {'.'.join(parents)} is a list; name an element, as in {parents[-1]}.0.")
+    if last == "dir" and "synth" in here:
+        for synthetic in ("synth", "n", "pages_per_document", "fonts", "scan"):
+            here.pop(synthetic, None)
     here[last] = value
 
 
+def _value(text: str, override: str) -> Any:
+    try:
+        parsed = tomllib.loads(f"value = {text}")
+    except RecursionError:
+        raise UserError(f"--set {override[:80]!r}...: the value is nested too deeply.") from None
+    except ValueError:
+        return text  # a bare word is a string
+    if len(parsed) > 1:  # a line break, and further keys behind it
+        raise UserError(f"--set {override!r}: sets more than one key; give --set once for each.")
+    return parsed["value"]
+
+
 def _element(items: list[Any], part: str, override: str) -> Any:
-    if not part.isdigit():
+    if not part.isdecimal():
         raise UserError(f"--set {override!r}: {part} is no number; name an element of the list, from 0.")
-    if int(part) >= len(items):
+    if len(part) > 9 or int(part) >= len(items):
         raise UserError(f"--set {override!r}: there is no element {part}, the list has {len(items)}.")
     return items[int(part)]
 
@@ -264,9 +334,13 @@ def _explain(error: ValidationError) -> str:
 
 def _fields_at(loc: tuple[int | str, ...]) -> list[str]:
     section: Any = Recipe
+    key = False  # whether the next part is a key of a dict of sections, such as a set's name
     for part in loc:
-        if isinstance(part, str):
-            section = _section_of(section.model_fields[part].annotation)
+        if isinstance(part, str) and not key:
+            annotation = section.model_fields[part].annotation
+            section, key = _section_of(annotation), get_origin(annotation) is dict
+        else:
+            key = False
     return list(section.model_fields)
 
 

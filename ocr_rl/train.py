@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
@@ -16,9 +18,11 @@ from ocr_rl.evaluate.grade import Graded, grade, read_rows, summary, write_rows
 from ocr_rl.evaluate.report import write_report
 from ocr_rl.evaluate.transcribe import transcribe
 from ocr_rl.learn.algos.grpo import grpo
-from ocr_rl.learn.algos.sft import reference_rows, sft
+from ocr_rl.learn.algos.rounds import best_of_n, dpo, read_preferences
+from ocr_rl.learn.algos.sft import reference_rows, require_lessons, sft
 from ocr_rl.learn.fit import Evaluate, fit, resume
 from ocr_rl.learn.learner import Learner
+from ocr_rl.learn.memory import memory_plan, require_memory
 from ocr_rl.learn.model import model_folder
 from ocr_rl.learn.probe import looks
 from ocr_rl.learn.step import Step
@@ -26,11 +30,10 @@ from ocr_rl.pages.raster import ImageRef, cached_render
 from ocr_rl.pages.source import open_pages
 from ocr_rl.plugins import load_reward
 from ocr_rl.policy import open_sampler, policy_prompter, policy_settings
-from ocr_rl.rollout.advantage import with_advantages
-from ocr_rl.rollout.flow import Group, ScoredGroup
+from ocr_rl.rollout.flow import Group
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampler
-from ocr_rl.rollout.scoring import FaultBudget, WeightedReward, require_rewards, score
+from ocr_rl.rollout.scoring import FaultBudget, GradedGroup, WeightedReward, require_rewards, score
 from ocr_rl.run import Run, environment
 
 OpenPages = Callable[[config.PageSource], list[Page]]
@@ -45,6 +48,12 @@ def train(recipe: config.Recipe, out: Path, *, go_on: bool = False) -> Path:
     start_model = _start_model(recipe, run)
     settings = policy_settings(recipe.policy, start_model)
     prompter = policy_prompter(recipe.policy, start_model, settings)
+    require_lengths(recipe, prompter)
+    plan = memory_plan(recipe, start_model)
+    print(plan.to_text())
+    require_memory(plan)
+    training_pages, rewards = _taught(recipe, pages, prompter)
+    held_out = evaluation_pages(recipe, pages)
     beta = recipe.grpo.beta if recipe.grpo else 0.0
     learner = Learner(
         start_model, prompter, settings, recipe.policy, recipe.optim, steps=recipe.steps, reference=beta > 0
@@ -53,21 +62,22 @@ def train(recipe: config.Recipe, out: Path, *, go_on: bool = False) -> Path:
     loop = partial(fit, total=recipe.steps, save_every=recipe.save_every, keep=recipe.keep)
     every = recipe.evaluation.every if recipe.evaluation else 0
     if recipe.sft is not None:
-        steps, evaluate = _sft(recipe, pages, learner, prompter, done)
+        evaluate = _probe(recipe.sft, held_out, learner, prompter)
+        steps = sft(recipe.sft, recipe.seed, done, pages, prompter)
         begin()
         return loop(steps, learner, run, evaluate_every=every, evaluate=evaluate)
     sampler = open_sampler(recipe.sampling, start_model, prompter, recipe.policy)
     try:
-        evaluate = _evaluation(recipe, pages, learner, sampler, run)
-        steps = _grpo(recipe, pages, learner, sampler, state)
+        evaluate = _evaluation(recipe, held_out, learner, sampler, run)
+        steps = _sampling_steps(recipe, training_pages, rewards, learner, sampler, run, state)
         begin()
         if evaluate and done == 0:
             evaluate(0)
         trained = loop(steps, learner, run, evaluate_every=every or recipe.steps, evaluate=evaluate)
     finally:
         sampler.close()
-    for name, source in (recipe.evaluation.sets if recipe.evaluation else {}).items():
-        report_run(run, name, pages(source), recipe, longest_px=prompter.longest_px, device=str(learner.device))
+    for name, shown in held_out.items():
+        report_run(run, name, shown, recipe, longest_px=prompter.longest_px, device=str(learner.device))
     return trained
 
 
@@ -123,53 +133,108 @@ def _start_model(recipe: config.Recipe, run: Run) -> str:
         return model_folder(recipe.policy.path)
     from ocr_rl.learn.nano import new_nano
 
-    folder = run.folder / "start"
-    if not (folder / "config.json").exists():
-        new_nano(folder, recipe.seed)
+    folder = run.folder / f"start-seed{recipe.seed}"
+    if not folder.exists():
+        aside = folder.with_name(folder.name + ".part")  # so that a half-written policy cannot look whole
+        shutil.rmtree(aside, ignore_errors=True)
+        new_nano(aside, recipe.seed)
+        os.replace(aside, folder)
     return str(folder)
 
 
-def _sft(
-    recipe: config.Recipe, pages: OpenPages, learner: Learner, prompter: Prompter, done: int
-) -> tuple[Iterator[Step], Evaluate | None]:
-    assert recipe.sft is not None
-    evaluate = None
-    if recipe.evaluation:
-        held_out = pages(recipe.evaluation.first)
-        rows = reference_rows(held_out, prompter, front_matter=recipe.sft.stages[-1].front_matter)
-        evaluate = lambda step: looks(learner, rows)
-    return sft(recipe.sft, recipe.seed, done, pages, prompter), evaluate
+def require_lengths(recipe: config.Recipe, prompter: Prompter) -> None:
+    """UserError where a page and its transcript may be longer than what the engine is opened for."""
+    if recipe.sft is not None or recipe.sampling.engine != "vllm":
+        return
+    side = prompter.longest_px  # no page has more tokens than a square one
+    prompt = len(prompter.expand(prompter.num_image_tokens(Image.new("1", (side, side)))))
+    prompt = min(prompt, prompter.max_prompt_tokens or prompt)
+    asked = {"sampling.max_tokens": recipe.sampling.max_tokens}
+    if recipe.evaluation is not None:
+        asked["evaluation.max_tokens"] = recipe.evaluation.max_tokens
+    for name, tokens in asked.items():
+        if prompt + tokens > recipe.sampling.max_model_len:
+            raise UserError(
+                f"{name} is {tokens} and a prompt has up to {prompt} tokens, more than sampling.max_model_len "
+                f"({recipe.sampling.max_model_len}) together: raise it, or lower {name} or policy.max_prompt_tokens."
+            )
 
 
-def _grpo(
-    recipe: config.Recipe, pages: OpenPages, learner: Learner, sampler: Sampler, state: Mapping[str, Any]
-) -> Iterator[Step]:
-    assert recipe.grpo is not None
-    cfg = recipe.grpo
+def _taught(recipe: config.Recipe, pages: OpenPages, prompter: Prompter) -> tuple[list[Page], list[WeightedReward]]:
+    """Pages and rewards of the algorithms that learn from their own samples; UserError where they do not fit."""
+    if recipe.sft is not None:  # its pages are opened stage by stage
+        require_lessons(recipe.sft, pages)
+        return [], []
+    cfg = recipe.grpo or recipe.dpo or recipe.best_of_n
+    assert cfg is not None
     rewards = [
         WeightedReward(name=choice.name, reward=load_reward(choice.name, choice.options), weight=choice.weight)
         for choice in cfg.rewards
     ]
     training_pages = pages(cfg.pages)
-    require_rewards(training_pages, rewards)
+    if isinstance(cfg, config.Dpo) and cfg.preferences is not None:
+        read_preferences(cfg.preferences, training_pages, prompter)  # somebody has judged already: no reward is asked
+    else:
+        require_rewards(training_pages, rewards)
+    return training_pages, rewards
+
+
+def evaluation_pages(recipe: config.Recipe, pages: OpenPages) -> dict[str, list[Page]]:
+    """Held-out pages by set; SFT is probed on the references of the first set alone."""
+    if recipe.evaluation is None:
+        return {}
+    if recipe.sft is None:
+        return {name: pages(source) for name, source in recipe.evaluation.sets.items()}
+    name, source = next(iter(recipe.evaluation.sets.items()))
+    known = [page for page in pages(source) if page.reference is not None]
+    if not known:
+        raise UserError(
+            f"evaluation.sets.{name}: no page has a reference transcript to be probed with; name pages that have one, "
+            "or leave out [evaluation]."
+        )
+    return {name: known}
+
+
+def _probe(
+    cfg: config.Sft, held_out: Mapping[str, Sequence[Page]], learner: Learner, prompter: Prompter
+) -> Evaluate | None:
+    if not held_out:
+        return None
+    rows = reference_rows(next(iter(held_out.values())), prompter, front_matter=cfg.stages[-1].front_matter)
+    return lambda step: looks(learner, rows)
+
+
+def _sampling_steps(
+    recipe: config.Recipe,
+    pages: Sequence[Page],
+    rewards: Sequence[WeightedReward],
+    learner: Learner,
+    sampler: Sampler,
+    run: Run,
+    state: Mapping[str, Any],
+) -> Iterator[Step]:
+    """The steps of the algorithms that learn from their own samples."""
     budget = FaultBudget()
 
-    def scored(groups: Sequence[Group]) -> list[ScoredGroup]:
-        return with_advantages(list(score(groups, rewards, budget)), cfg.advantage)
+    def graded(groups: Sequence[Group]) -> list[GradedGroup]:
+        return list(score(groups, rewards, budget))
 
-    return grpo(cfg, recipe.sampling, recipe.seed, state, training_pages, sampler, learner, scored)
+    if recipe.grpo is not None:
+        return grpo(recipe.grpo, recipe.sampling, recipe.seed, state, pages, sampler, learner, graded)
+    rest = (recipe.sampling, recipe.seed, pages, sampler, learner, graded, run.folder / "pairs")
+    if recipe.dpo is not None:
+        return dpo(recipe.dpo, *rest)
+    assert recipe.best_of_n is not None
+    return best_of_n(recipe.best_of_n, *rest)
 
 
 def _evaluation(
-    recipe: config.Recipe, pages: OpenPages, learner: Learner, sampler: Sampler, run: Run
+    recipe: config.Recipe, sets: Mapping[str, Sequence[Page]], learner: Learner, sampler: Sampler, run: Run
 ) -> Evaluate | None:
     """Greedy transcripts of every set, graded rows on disk; the figures are those of the first set."""
     if recipe.evaluation is None:
         return None
-    sets, max_tokens = (
-        {name: pages(source) for name, source in recipe.evaluation.sets.items()},
-        recipe.evaluation.max_tokens,
-    )
+    max_tokens = recipe.evaluation.max_tokens
 
     def evaluate(step: int) -> dict[str, float]:
         started = time.perf_counter()

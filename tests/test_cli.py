@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -144,3 +145,132 @@ def test_plugins_lists_the_rewards(capsys: pytest.CaptureFixture[str]) -> None:
 def test_doctor(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["doctor"]) == 0
     assert "engine: vllm" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("body", "said"), [("raise KeyError('boom')", "KeyError"), ("return []", "0 scores for 1 transcripts")]
+)
+def test_score_names_a_reward_that_fails(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], body: str, said: str
+) -> None:
+    (tmp_path / "bad.py").write_text(
+        "from dataclasses import dataclass\n"
+        "@dataclass(frozen=True)\n"
+        "class Boom:\n"
+        f"    def __call__(self, page, group):\n        {body}\n"
+    )
+    reference = next((dataset / "pdfs").glob("*.md"))
+    sentence = refused(capsys, "score", str(reference), "--data", str(dataset), "--reward", f"{tmp_path}/bad.py:Boom")
+    assert "bad.py:Boom failed on page" in sentence
+    assert said in sentence
+
+
+def test_score_says_that_a_reward_does_not_apply(
+    dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bare = tmp_path / "bare" / "pdfs"
+    bare.mkdir(parents=True)
+    pdf = next((dataset / "pdfs").glob("*.pdf"))
+    (bare / "x.pdf").write_bytes(pdf.read_bytes())
+    (tmp_path / "x.md").write_text("hello")
+    assert main(["score", str(tmp_path / "x.md"), "--data", str(bare.parent), "--reward", "bleu"]) == 0
+    assert capsys.readouterr().out == "bleu: does not apply  (the page has no reference)\n"
+
+
+@pytest.mark.parametrize(
+    ("argv", "said"),
+    [
+        (["transcribe", "x.pdf", "--longest-px", "0"], "from 1 to 8192, got '0'"),
+        (["transcribe", "x.pdf", "--longest-px", "99999"], "from 1 to 8192, got '99999'"),
+        (["pages", "render", "x.pdf", "--out", "png", "--longest-px", "8193"], "from 1 to 8192"),
+        (["pages", "render", "x.pdf", "--out", "png", "--workers", "0"], "of at least 1, got '0'"),
+        (["pages", "synth", "--out", "x", "--workers", "two"], "of at least 1, got 'two'"),
+        (["pages", "synth", "--out", "x", "--pages-per-document", "0"], "of at least 1, got '0'"),
+        (["pages", "synth", "--out", "x", "--n", "-5"], "of at least 1, got '-5'"),
+        (["pages", "synth", "--out", "x", "--scan", "-1"], "from 0 to 4, got '-1'"),
+        (["pages", "synth", "--out", "x", "--scan", "nan"], "from 0 to 4, got 'nan'"),
+        (["bench", "x", "--workers", "0"], "of at least 1, got '0'"),
+    ],
+)
+def test_a_number_out_of_range_is_named(argv: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        main(argv)
+    assert caught.value.code == 2
+    sentence = capsys.readouterr().err.splitlines()[-1]
+    assert f"argument {argv[-2]}: must be a" in sentence
+    assert said in sentence
+
+
+def test_the_ranges_are_those_of_the_layers_below() -> None:
+    from ocr_rl import cli
+    from ocr_rl.config import PageSource
+    from ocr_rl.pages.raster import MAX_PX
+
+    assert cli.MAX_PX == MAX_PX
+    assert PageSource(synth="nano", scan=cli.MAX_SCAN)
+    with pytest.raises(ValueError, match="less than or equal"):
+        PageSource(synth="nano", scan=cli.MAX_SCAN + 0.1)
+
+
+@pytest.mark.parametrize("verb", ["train", "synth", "bench"])
+def test_an_out_that_is_a_file_is_named(
+    verb: str, dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    (tmp_path / "answers").mkdir()
+    argv = {
+        "train": ["train", "nano_grpo"],
+        "synth": ["pages", "synth", "--n", "1", "--kind", "nano"],
+        "bench": ["bench", str(dataset), "--candidate", str(tmp_path / "answers"), "--missing", "fail"],
+    }[verb]
+    assert f"{tmp_path / 'file'}" in refused(capsys, *argv, "--out", str(tmp_path / "file"))
+    assert f"{tmp_path / 'file'}" in refused(capsys, *argv, "--out", str(tmp_path / "file" / "below"))
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+@pytest.mark.parametrize(
+    "argv", [["train", "nano_grpo"], ["demo"], ["transcribe", "x.pdf"], ["doctor", "--parity", "m"]]
+)
+def test_without_torch_the_extra_is_named(
+    argv: list[str],
+    dataset: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name in [each for each in sys.modules if each.startswith("ocr_rl.learn") or each == "torch"]:
+        monkeypatch.delitem(sys.modules, name)
+    for name in ("ocr_rl.train", "ocr_rl.policy", "ocr_rl.evaluate.serve", "ocr_rl.doctor"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    (tmp_path / "x.pdf").write_bytes(next((dataset / "pdfs").glob("*.pdf")).read_bytes())
+    monkeypatch.chdir(tmp_path)
+    said = refused(capsys, *argv)
+    assert "torch is not installed" in said
+    assert "ocr-rl[cpu]" in said
+
+
+def test_an_import_that_is_our_own_fault_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ocr_rl import plugins
+
+    def broken(group: str) -> None:
+        raise ModuleNotFoundError("No module named 'ocr_rl.nothere'", name="ocr_rl.nothere")
+
+    monkeypatch.setattr(plugins, "installed", broken)
+    with pytest.raises(ModuleNotFoundError):
+        main(["plugins"])
+
+
+def test_synth_does_not_write_into_a_dataset(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = {path: path.read_bytes() for path in dataset.rglob("*") if path.is_file()}
+    argv = ["pages", "synth", "--kind", "nano", "--n", "2", "--workers", "1", "--out"]
+    assert "already holds a dataset" in refused(capsys, *argv, str(dataset))
+    assert {path: path.read_bytes() for path in dataset.rglob("*") if path.is_file()} == before
+    (tmp_path / "own" / "pdfs").mkdir(parents=True)
+    assert main([*argv, str(tmp_path / "own")]) == 0
+    (tmp_path / "own" / "nano.jsonl").unlink()  # cut off before its last act
+    capsys.readouterr()
+    assert "already holds a dataset" in refused(capsys, *argv, str(tmp_path / "own"), "--seed", "1")
+    assert "already holds a dataset" in refused(capsys, *argv, str(tmp_path / "own"), "--pages-per-document", "2")
+    assert main([*argv, str(tmp_path / "own")]) == 0
+    assert (tmp_path / "own" / "nano.jsonl").exists()

@@ -101,6 +101,11 @@ def test_the_last_of_two_overrides_wins(recipe: Path) -> None:
         ("sampling.temperature=0", ["sampling.temperature"]),
         ("sampling.temperature=0.001", ["sampling.temperature"]),  # engines would clamp it
         ("sampling.temperature=inf", ["sampling.temperature"]),
+        ("optim.lr=inf", ["optim.lr", "finite"]),
+        ("grpo.rewards.0.weight=inf", ["grpo.rewards.0.weight", "finite"]),
+        ('grpo.rewards=[{ name = "bleu" }, { name = "cer" }, { name = "bleu" }]', ["grpo.rewards", "'bleu'", "twice"]),
+        ('evaluation.sets.new={ synth = "nano", foo = 1 }', ["evaluation.sets.new.foo", "known here are dir, synth"]),
+        ('evaluation.sets.seed={ synth = "nano", sede = 1 }', ["evaluation.sets.seed.sede", "did you mean seed?"]),
         ("policy.longest_px=9000", ["policy.longest_px", "8192"]),
         ("optim.betas=[0.9, 1.0]", ["optim.betas.1", "less than 1"]),
         ("policy.lora_rank=-1", ["policy.lora_rank"]),
@@ -129,12 +134,41 @@ def test_a_wrong_value_is_named_with_its_file_and_field(recipe: Path, override: 
         ("grpo.rewards.weight=1", "name an element"),
         ("grpo.rewards.first.weight=1", "name an element"),
         ("grpo.rewards.7.weight=1", "the list has 1"),
+        ("grpo.rewards.².weight=1", "name an element"),
+        ("grpo.rewards." + 5000 * "9" + ".weight=1", "the list has 1"),
+        ("seed=" + 5000 * "[", "nested too deeply"),
+        ("seed=" + 5000 * "9", "seed"),
+        ("seed=1\ngrpo=3", "more than one key"),
+        ("seed=1\n[optim]\nlr=3", "more than one key"),
     ],
 )
 def test_an_override_that_leads_nowhere_is_named(recipe: Path, override: str, part: str) -> None:
     message = complaint(recipe, override)
     assert part in message
-    assert override in message or str(recipe) in message
+    assert override.splitlines()[0][:60] in message or str(recipe) in message
+
+
+@pytest.mark.parametrize(("name", "section"), [("nano_grpo", "grpo"), ("nano_dpo", "dpo")])
+def test_a_folder_takes_the_place_of_synthetic_pages(name: str, section: str) -> None:
+    shipped, given = load_recipe(name), load_recipe(name, [f"{section}.pages.dir=my_pages"])
+    pages = getattr(given, section).pages
+    assert (pages.dir, pages.synth) == (Path("my_pages"), None)
+    assert pages.seed == getattr(shipped, section).pages.seed  # a `limit` still shuffles by it
+    assert given.evaluation == shipped.evaluation
+    held_out = load_recipe(name, ["evaluation.sets.new.dir=held_out"]).evaluation
+    assert held_out is not None
+    assert (held_out.first.dir, held_out.first.synth) == (Path("held_out"), None)
+
+
+def test_a_value_of_several_lines_is_one_value(recipe: Path) -> None:
+    assert load_recipe(str(recipe), ["policy.instruction=Read this.\nAll of it."]).policy.instruction == (
+        "Read this.\nAll of it."
+    )
+
+
+def test_a_recipe_nested_thousands_deep_is_named(tmp_path: Path) -> None:
+    (tmp_path / "deep.toml").write_text("seed = " + 5000 * "[")
+    assert "deep.toml: not valid TOML" in complaint(tmp_path / "deep.toml")
 
 
 def test_a_missing_field_is_named_without_the_whole_recipe_as_its_value(tmp_path: Path) -> None:
@@ -148,7 +182,7 @@ def test_a_missing_field_is_named_without_the_whole_recipe_as_its_value(tmp_path
 def test_neither_algorithm_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('[policy]\npath = "m"\n', encoding="utf-8")
-    assert "exactly one of the sections [sft] and [grpo]" in complaint(path)
+    assert "exactly one of the sections [sft], [grpo], [dpo] and [best_of_n]" in complaint(path)
 
 
 def test_what_is_no_recipe_is_named(tmp_path: Path) -> None:

@@ -135,3 +135,10 @@ def test_groups_of_a_step_are_readable_lines(run: Run) -> None:
     run.log_groups(8, [])
     assert "naïve" in (run.folder / "groups" / "000007.jsonl").read_text(encoding="utf-8")
     assert [path.name for path in (run.folder / "groups").iterdir()] == ["000007.jsonl"]
+
+
+def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("mine")
+    for folder in (tmp_path / "file", tmp_path / "file" / "run"):
+        with pytest.raises(UserError, match="no run can be kept there .*; give another --out"):
+            Run(folder)

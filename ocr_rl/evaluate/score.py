@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from ocr_rl.contract import Page, Transcript, UserError
+from ocr_rl.contract import Page, Score, Transcript, UserError
 from ocr_rl.pages.dataset import load_dataset
 from ocr_rl.plugins import REWARDS, installed, load_reward
+from ocr_rl.rollout.scoring import GraderFault, WeightedReward, grade
 from ocr_rl.text.front_matter import split_front_matter
 
 
@@ -22,9 +23,19 @@ def score_file(file: Path, data: Path, rewards: Sequence[str] | None, *, page: s
     chosen = _page(load_dataset(data), page or _named(file), data)
     transcript = Transcript(raw=raw, body=split_front_matter(raw)[1], finish="stop", num_tokens=0)
     for name in rewards or [plugin.name for plugin in installed(REWARDS)]:
-        score = load_reward(name)(chosen, [transcript])[0]
+        score = _score(name, chosen, transcript)
         value = "does not apply" if score.value is None else f"{score.value:.3f}"
         yield f"{name}: {value}" + (f"  ({score.why})" if score.why else "")
+
+
+def _score(name: str, page: Page, transcript: Transcript) -> Score:
+    asked = WeightedReward(name=name, reward=load_reward(name))
+    # `grade` refuses a page to which no reward applies; here that is an answer like any other.
+    applies = WeightedReward(name="", reward=lambda page, group: [Score(value=1.0)])
+    try:
+        return grade(page, [transcript], [asked, applies]).scores[name][0]
+    except GraderFault as fault:
+        raise UserError(f"{fault}.") from None
 
 
 def _named(file: Path) -> str:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
 from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.evaluate.transcribe import RETRY_TEMPERATURES, transcribe
-from ocr_rl.pages.raster import PageError, count_pages, document_sha
+from ocr_rl.pages.raster import PageError, count_pages, distinct_stems, document_sha
 from ocr_rl.policy import open_policy
 
 
@@ -20,47 +23,56 @@ def transcribe_files(
     out: Path | None,
     longest_px: int | None,
 ) -> list[PageError]:
-    """Write `<stem>.md` for each PDF below `out` (or print it); returns the pages that were refused.
+    """Write `<stem>.md` for each PDF below `out` (or print it) once its pages are done; returns the refused pages.
 
-    Front matter is left out; pages are separated by a blank line.
+    Front matter is left out; pages are separated by a blank line. Of several files with one stem the second is
+    written as `<stem>-2.md` and so on; a file named twice is read once. Raises UserError when `out` cannot be written.
     """
-    refused, pages = _pages(pdfs)
-    texts: dict[Path, list[str]] = {pdf: [] for pdf in pdfs}
+    stems = distinct_stems(pdfs)
+    refused, pages = _pages(stems)
     if not pages:
         return refused
+    if out is not None:
+        with _writing_into(out):  # before the policy is loaded
+            out.mkdir(parents=True, exist_ok=True)
     with open_policy(model, engine=engine, longest_px=longest_px) as policy:
         limit = policy.settings.max_tokens
-        for page, found in transcribe(
-            pages, policy.sampler, policy.prompter, max_tokens=limit, retries=RETRY_TEMPERATURES
-        ):
-            if isinstance(found, Transcript):
-                texts[page.pdf].append(found.body)
-            else:
-                refused.append(found)
-    for pdf, bodies in texts.items():
-        if bodies:
-            _hand_over(pdf, "\n\n".join(bodies) + "\n", out)
+        made = transcribe(pages, policy.sampler, policy.prompter, max_tokens=limit, retries=RETRY_TEMPERATURES)
+        for pdf, of_pdf in groupby(made, key=lambda each: each[0].pdf):
+            found = [each for _, each in of_pdf]
+            refused += [each for each in found if isinstance(each, PageError)]
+            bodies = [each.body for each in found if isinstance(each, Transcript)]
+            if bodies:
+                _hand_over(stems[pdf], "\n\n".join(bodies) + "\n", out)
     return refused
 
 
-def _pages(pdfs: Sequence[Path]) -> tuple[list[PageError], list[Page]]:
+def _pages(pdfs: Iterable[Path]) -> tuple[list[PageError], list[Page]]:
     refused: list[PageError] = []
     pages: list[Page] = []
+    copies: Counter[str] = Counter()
     for pdf, counted in count_pages(pdfs):
         if isinstance(counted, PageError):
             refused.append(counted)
         else:
             sha = document_sha(pdf)[:8]
-            pages += [Page(id=f"{sha}:p{number}", pdf=pdf, number=number) for number in range(1, counted + 1)]
+            copies[sha] += 1  # ids tell pages apart, those of copies too, as in `load_dataset`
+            document = sha if copies[sha] == 1 else f"{sha}-{copies[sha]}"
+            pages += [Page(id=f"{document}:p{number}", pdf=pdf, number=number) for number in range(1, counted + 1)]
     return refused, pages
 
 
-def _hand_over(pdf: Path, text: str, out: Path | None) -> None:
+def _hand_over(stem: str, text: str, out: Path | None) -> None:
     if out is None:
         print(text)
         return
+    with _writing_into(out):
+        (out / f"{stem}.md").write_text(text, encoding="utf-8", errors="backslashreplace")
+
+
+@contextmanager
+def _writing_into(out: Path) -> Iterator[None]:
     try:
-        out.mkdir(parents=True, exist_ok=True)
-        (out / f"{pdf.stem}.md").write_text(text, encoding="utf-8", errors="backslashreplace")
+        yield
     except OSError as error:
-        raise UserError(f"{out}: transcripts cannot be written there ({error.strerror}).") from None
+        raise UserError(f"{out}: transcripts cannot be written there ({error.strerror}); give another --out.") from None

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import Tensor
 
 from ocr_rl import config
+from ocr_rl.contract import UserError
 from ocr_rl.learn.losses import Loss
 from ocr_rl.learn.model import base, forward_hidden, named_weights, save_model, token_logprobs, trainable
 from ocr_rl.learn.rows import Batch, collate, micro_batches
@@ -58,6 +59,7 @@ class Learner:
         self.module = trainable(model, policy)
         self.module.train()
         self.autocast = policy.autocast
+        self.dtype = policy.dtype
         self.optimizers = _optimizers(self.module, optim)
         self.positions = lru_cache(maxsize=256)(self._positions)
 
@@ -83,7 +85,7 @@ class Learner:
             optimizer.zero_grad(set_to_none=True)
         self.policy += 1
         tokens = sum(len(row.completion_ids) for row in rows)
-        whole = {"loss"} | {name for name in sums if name.endswith("_max")}
+        whole = {"loss"} | {name for name in sums if name.endswith(("_max", "_mean"))}
         metrics = {name: value if name in whole else value / tokens for name, value in sums.items()}
         return metrics | {"grad_norm": norm, "lr": rate, "tokens": tokens, "update_s": time.perf_counter() - started}
 
@@ -118,22 +120,36 @@ class Learner:
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         return named_weights(self.module)
 
-    def save(self, folder: Path, *, dtype: str = "float32") -> None:
-        """The policy as an ordinary Hugging Face folder."""
-        save_model(self.module, folder, source=self.path, dtype=dtype)
+    def save(self, folder: Path, *, dtype: str | None = None) -> None:
+        """The policy as an ordinary Hugging Face folder, in the dtype that it is trained in unless told otherwise."""
+        save_model(self.module, folder, source=self.path, dtype=dtype or self.dtype)
         write_settings(folder, self.prompt_settings)
 
     def save_state(self, path: Path) -> None:
-        weights = {name: p for name, p in self.module.state_dict().items()}
-        state = {"weights": weights, "optimizers": [o.state_dict() for o in self.optimizers], "policy": self.policy}
+        state = {
+            "weights": self._learnt(),
+            "optimizers": [o.state_dict() for o in self.optimizers],
+            "policy": self.policy,
+        }
         torch.save(state, path)
 
     def load_state(self, path: Path) -> None:
         state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
-        self.module.load_state_dict(state["weights"])
+        learnt = self._learnt()
+        if lost := sorted(set(learnt) - set(state["weights"])):
+            raise UserError(
+                f"{path}: lacks {lost[0]} ({len(lost)} in all); delete this checkpoint to use an older one."
+            )
+        with torch.no_grad():
+            for name, weight in learnt.items():
+                weight.copy_(state["weights"][name])
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.policy = state["policy"]
+
+    def _learnt(self) -> dict[str, Tensor]:
+        """Weights that training moves; the others are those of the model that it starts from."""
+        return {name: p.detach() for name, p in self.module.named_parameters() if p.requires_grad}
 
     def _batches(self, rows: Sequence[Row], image: ImageOf | None = None) -> Iterator[Batch]:
         image = image or self.prompter.image
@@ -196,13 +212,18 @@ def rate_factor(step: int, steps: int, optim: config.Optim) -> float:
     return up * (optim.final + (1 - optim.final) * left)
 
 
+def muon_matrices(named: Sequence[tuple[str, Tensor]]) -> list[Tensor]:
+    """The weights that Muon is for: matrices inside the layers."""
+    return [p for name, p in named if p.ndim == 2 and "embed" not in name and "lm_head" not in name]
+
+
 def _optimizers(module: torch.nn.Module, optim: config.Optim) -> list[torch.optim.Optimizer]:
     named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     adam = {"betas": optim.betas, "weight_decay": optim.weight_decay}
     if optim.name == "adamw":
         groups = [{"params": [p for _, p in named], "peak": optim.lr}]
         return [torch.optim.AdamW(groups, lr=optim.lr, **adam)]
-    matrices = [p for name, p in named if p.ndim == 2 and "embed" not in name and "lm_head" not in name]
+    matrices = muon_matrices(named)
     chosen = {id(p) for p in matrices}
     others = [p for _, p in named if id(p) not in chosen]
     rate = optim.adam_lr or optim.lr

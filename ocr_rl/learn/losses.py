@@ -1,7 +1,8 @@
 """Losses: pure functions of flat token tensors. Normalisation is in the weights, so every loss only sums.
 
 Shapes: N tokens of a micro-batch, B its rows; `row_N` maps tokens to rows. A micro-batch holds whole rows. Each loss
-returns the scalar to differentiate and sums to log (divided by whole-step counts elsewhere).
+returns the scalar to differentiate and sums to log: over tokens (divided by the step's tokens elsewhere), the largest
+value where the name ends in `_max`, already weighted where it ends in `_mean`.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.nn.functional import logsigmoid
 
 from ocr_rl.learn.rows import Batch
 
@@ -69,6 +71,43 @@ def grpo(
     return loss
 
 
+def dpo(*, beta: float, label_smoothing: float = 0.0, length_normalised: bool = False, nll_anchor: float = 0.0) -> Loss:
+    """-log sigmoid(beta * margin) per pair (Rafailov et al. 2023, arXiv 2305.18290, eq. 7), the mean over pairs.
+
+    A pair is the two rows of one group, advantage +1 the chosen and -1 the rejected one; the margin is the difference
+    of their log-ratios to the reference, summed over tokens (`length_normalised`: the mean over tokens).
+    `label_smoothing` takes that share of the labels to be wrong (Mitchell 2023, conservative DPO). `nll_anchor` adds
+    that many times the chosen answer's negative log-likelihood per token (Pang et al. 2024, arXiv 2404.19733).
+    """
+
+    def loss(logprob_N: Tensor, batch: Batch) -> LossAndSums:
+        assert batch.ref_N is not None
+        sign_B = logprob_N.new_tensor([row.advantage for row in batch.rows])
+        weight_B = logprob_N.new_tensor([row.weight for row in batch.rows])
+        count_B = torch.bincount(batch.row_N, minlength=len(batch.rows)).clamp(min=1)
+        logp_B, ref_B = (_per_row(each, batch.row_N, len(batch.rows)) for each in (logprob_N, batch.ref_N))
+        ratio_B = (logp_B - ref_B) / count_B if length_normalised else logp_B - ref_B
+        ids = sorted({row.group_id for row in batch.rows})
+        pair_B = torch.tensor([ids.index(row.group_id) for row in batch.rows], device=logprob_N.device)
+        assert len(batch.rows) == 2 * len(ids), "the two rows of a pair belong into one micro-batch"
+        chosen_B = sign_B > 0
+        margin_P = _per_row(sign_B * ratio_B, pair_B, len(ids))
+        weight_P = _per_row(weight_B * chosen_B, pair_B, len(ids))
+        right_P, wrong_P = logsigmoid(beta * margin_P), logsigmoid(-beta * margin_P)
+        preference = -((1 - label_smoothing) * right_P + label_smoothing * wrong_P) * weight_P
+        anchor = -(logp_B / count_B * weight_B)[chosen_B].sum()
+        total = preference.sum() + nll_anchor * anchor
+        with torch.no_grad():
+            return total, {
+                "margin_mean": float((margin_P * weight_P).sum()),
+                "accuracy_mean": float(((margin_P > 0) * weight_P).sum()),
+                "chosen_mean": float((logp_B * weight_B)[chosen_B].sum()),
+                "rejected_mean": float((logp_B * weight_B)[~chosen_B].sum()),
+            }
+
+    return loss
+
+
 def kl_k3(logprob_N: Tensor, ref_N: Tensor) -> Tensor:
     """Schulman's k3 estimator of KL(pi || ref), per token: exp(d) - d - 1, d = ref - pi; unbiased, never negative."""
     d_N = ref_N - logprob_N
@@ -79,8 +118,13 @@ def _level(log_ratio_N: Tensor, row_N: Tensor, B: int, ratio: Ratio) -> Tensor:
     """Log-ratios at token, sequence (sum) or geometric-mean level, spread back over the tokens."""
     if ratio == "token":
         return log_ratio_N
-    sum_B = torch.zeros(B, dtype=log_ratio_N.dtype, device=log_ratio_N.device).index_add(0, row_N, log_ratio_N)
+    sum_B = _per_row(log_ratio_N, row_N, B)
     if ratio == "sequence":
         return sum_B[row_N]
     count_B = torch.bincount(row_N, minlength=B).clamp(min=1)
     return (sum_B / count_B)[row_N]
+
+
+def _per_row(value_N: Tensor, row_N: Tensor, B: int) -> Tensor:
+    """Sums over the tokens of each row, shape (B,)."""
+    return torch.zeros(B, dtype=value_N.dtype, device=value_N.device).index_add(0, row_N, value_N)

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import copy
 import shutil
 from collections.abc import Iterator
 from importlib.resources import files
@@ -23,6 +24,7 @@ from ocr_rl import config  # noqa: E402
 from ocr_rl.contract import UserError  # noqa: E402
 from ocr_rl.rollout.sampler.load import DTYPES  # noqa: E402
 
+CHUNK = 1024  # tokens whose logits exist at a time
 _PROCESSOR_FILES = ("*token*.json", "*processor*.json", "chat_template*", "merges.txt", "vocab.json", "*.model")
 
 
@@ -96,7 +98,7 @@ def token_logprobs(
     *,
     temperature: float = 1.0,
     banned_ids: tuple[int, ...] = (),
-    chunk: int = 1024,
+    chunk: int = CHUNK,
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities (N,) of the targets under what was really sampled from, and the entropies (N,), float32.
 
@@ -150,9 +152,12 @@ def save_model(module: nn.Module, folder: Path, *, source: str, dtype: str = "fl
     if model.config.tie_word_embeddings:
         weights.pop("lm_head.weight", None)
     was = model.config.dtype
-    model.config.dtype = DTYPES[dtype]
     model.save_pretrained(folder, state_dict=weights)
-    model.config.dtype = was
+    model.config.dtype = was  # save_pretrained leaves a string there, and on disk the dtype that the module has in memory
+    config = copy.deepcopy(model.config)
+    for part in (config, *(getattr(config, name) for name in config.sub_configs)):
+        part.dtype = DTYPES[dtype]
+    config.save_pretrained(folder)
     copy_processor(source, folder)
 
 

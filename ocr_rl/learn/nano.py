@@ -8,6 +8,7 @@ Knows nothing about training.
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from ocr_rl.rollout.sampler.torchvision_shim import declare
 
@@ -59,6 +60,29 @@ FORMAT = (
     "**",
 )
 SETTINGS = PromptSettings(longest_px=224, instruction="", max_prompt_tokens=256, max_tokens=400)
+TEXT: dict[str, Any] = dict(
+    hidden_size=256,
+    intermediate_size=688,
+    num_hidden_layers=4,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=2048,
+    rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [8, 12, 12]},
+)
+VISION: dict[str, Any] = dict(
+    depth=4,
+    hidden_size=192,
+    intermediate_size=512,
+    num_heads=3,
+    in_channels=3,
+    patch_size=14,
+    spatial_merge_size=2,
+    temporal_patch_size=2,
+    window_size=112,
+    out_hidden_size=256,
+    fullatt_block_indexes=[0, 1, 2, 3],
+    tokens_per_second=2,
+)
 # Shorter than Qwen's (roles are left out), same structure: text and image of the user, then the answer.
 CHAT_TEMPLATE = (
     "{% for m in messages %}<|im_start|>"
@@ -71,21 +95,47 @@ CHAT_TEMPLATE = (
 
 def new_nano(folder: Path, seed: int) -> None:
     """Write a random-weight policy of 5.8 M parameters (tokenizer and processor included) to `folder`."""
+    write_random(folder, seed, text=TEXT, vision=VISION, tied=True, settings=SETTINGS, max_patches=1024)
+
+
+def write_random(
+    folder: Path,
+    seed: int,
+    *,
+    text: dict[str, Any],
+    vision: dict[str, Any],
+    tied: bool,
+    settings: PromptSettings,
+    max_patches: int,
+) -> None:
+    """A Qwen2.5-VL of any sizes (the keys of transformers' configs) with random weights and this file's tokenizer."""
     tokenizer = _tokenizer()
+    ids = {token: tokenizer.get_vocab()[token] for token in SPECIAL}
+    special = {"bos_token_id": None, "eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"]}
     torch.manual_seed(seed)
-    model = Qwen2_5_VLForConditionalGeneration(_config(tokenizer))
+    model = Qwen2_5_VLForConditionalGeneration(
+        Qwen2_5_VLConfig(
+            text_config={"vocab_size": -(-len(tokenizer) // 8) * 8, "tie_word_embeddings": tied, **text, **special},
+            vision_config=vision,
+            image_token_id=ids["<|image_pad|>"],
+            video_token_id=ids["<|video_pad|>"],
+            vision_start_token_id=ids["<|vision_start|>"],
+            vision_end_token_id=ids["<|vision_end|>"],
+            tie_word_embeddings=tied,
+        )
+    )
     config = model.generation_config
     assert config is not None
     config.eos_token_id = tokenizer.convert_tokens_to_ids("<|im_end|>")
     config.pad_token_id = tokenizer.convert_tokens_to_ids("<|endoftext|>")
     model.save_pretrained(folder)
     Qwen2_5_VLProcessor(
-        image_processor=Qwen2VLImageProcessor(min_pixels=28 * 28, max_pixels=28 * 28 * 256),
+        image_processor=Qwen2VLImageProcessor(min_pixels=28 * 28, max_pixels=14 * 14 * max_patches),
         tokenizer=tokenizer,
         video_processor=Qwen2VLVideoProcessor(),
         chat_template=CHAT_TEMPLATE,
     ).save_pretrained(folder)
-    write_settings(folder, SETTINGS)
+    write_settings(folder, settings)
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:
@@ -107,43 +157,3 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     fast.video_token = "<|video_pad|>"
     fast.chat_template = CHAT_TEMPLATE
     return fast
-
-
-def _config(tokenizer: PreTrainedTokenizerFast) -> Qwen2_5_VLConfig:
-    ids = {token: tokenizer.get_vocab()[token] for token in SPECIAL}
-    vocab_size = -(-len(tokenizer) // 8) * 8
-    return Qwen2_5_VLConfig(
-        text_config=dict(
-            vocab_size=vocab_size,
-            hidden_size=256,
-            intermediate_size=688,
-            num_hidden_layers=4,
-            num_attention_heads=4,
-            num_key_value_heads=2,
-            max_position_embeddings=2048,
-            rope_parameters={"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [8, 12, 12]},
-            tie_word_embeddings=True,
-            bos_token_id=None,
-            eos_token_id=ids["<|im_end|>"],
-            pad_token_id=ids["<|endoftext|>"],
-        ),
-        vision_config=dict(
-            depth=4,
-            hidden_size=192,
-            intermediate_size=512,
-            num_heads=3,
-            in_channels=3,
-            patch_size=14,
-            spatial_merge_size=2,
-            temporal_patch_size=2,
-            window_size=112,
-            out_hidden_size=256,
-            fullatt_block_indexes=[0, 1, 2, 3],
-            tokens_per_second=2,
-        ),
-        image_token_id=ids["<|image_pad|>"],
-        video_token_id=ids["<|video_pad|>"],
-        vision_start_token_id=ids["<|vision_start|>"],
-        vision_end_token_id=ids["<|vision_end|>"],
-        tie_word_embeddings=True,
-    )

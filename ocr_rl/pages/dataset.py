@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from ocr_rl.contract import Check, Page, UserError
-from ocr_rl.pages.raster import PageError, count_pages, document_sha
+from ocr_rl.pages.raster import PageError, count_pages, document_sha, size_faults
 from ocr_rl.text.checks import load_check, prepare
 from ocr_rl.text.front_matter import split_front_matter
 
@@ -65,16 +65,21 @@ def load_with_files(folder: Path) -> tuple[list[Page], dict[str, str]]:
 def check_dataset(folder: Path) -> list[Fault]:
     """Every fault of a dataset, in the order of files and lines; none when it can be trained on.
 
-    Besides what keeps it from being loaded: a reference that fails its own page's tests, read strictly.
+    Besides what keeps it from being loaded: a page too large or too thin to be drawn, and a reference that fails its
+    own page's tests, read strictly.
     """
     contents = _read(folder)
+    numbers: dict[Path, list[int]] = {}
+    for page in _pages(contents):
+        numbers.setdefault(page.pdf, []).append(page.number)
+    sizes = [_size_fault(error) for error in size_faults(numbers.items())]
     gold = [
         fault
         for place, tests in contents.tests.items()
         if (reference := contents.references.get(place)) is not None
         for fault in _gold_faults(reference, tests)
     ]
-    return contents.faults + sorted(gold, key=lambda fault: (fault.file, fault.line or 0))
+    return contents.faults + sizes + sorted(gold, key=lambda fault: (fault.file, fault.line or 0))
 
 
 def split(pages: Sequence[Page], fractions: Mapping[str, float], seed: int) -> dict[str, list[Page]]:
@@ -323,6 +328,12 @@ def _pages(contents: _Contents) -> list[Page]:
                 )
             )
     return pages
+
+
+def _size_fault(error: PageError) -> Fault:
+    assert error.pdf is not None
+    message = error.reason if error.number is None else f"page {error.number}: {error.reason}"
+    return Fault(file=error.pdf, line=None, message=message)
 
 
 def _gold_faults(reference: str, tests: Sequence[_Test]) -> Iterator[Fault]:

@@ -92,6 +92,18 @@ def count_pages(pdfs: Iterable[Path], *, timeout_s: float = 30.0) -> Iterator[tu
         yield pdf, PageError(pdf, None, str(pages)) if isinstance(pages, Refusal) else pages
 
 
+def size_faults(pages: Iterable[tuple[Path, Sequence[int]]], *, timeout_s: float = 30.0) -> Iterator[PageError]:
+    """Those of the pages (file, 1-based numbers) that `render` would refuse unseen, above all for their size.
+
+    Found without drawing, in a worker process that may hang or crash; `timeout_s` counts one file.
+    """
+    for (pdf, _), found in guarded(_refused, pages, workers=1, timeout_s=timeout_s):
+        if isinstance(found, Refusal):
+            yield PageError(pdf, None, str(found))
+        else:
+            yield from (PageError(pdf, number, reason) for number, reason in found)
+
+
 def document_sha(pdf: Path) -> str:
     """sha256 of the file's bytes in hex; remembered for as long as the file's size and times stay."""
     stat = pdf.stat()
@@ -134,7 +146,7 @@ def render_folder(
     Of several files with one stem the second is written as `<stem>-2` and so on. Raises UserError when `out` cannot
     be written.
     """
-    stems = _distinct_stems(pdfs)
+    stems = distinct_stems(pdfs)
     written: list[Path] = []
     refused: list[PageError] = []
 
@@ -208,14 +220,21 @@ def _count(pdf: Path) -> int:
         return len(document)
 
 
+def _refused(job: tuple[Path, Sequence[int]]) -> list[tuple[int, str]]:
+    pdf, numbers = job
+    refused: list[tuple[int, str]] = []
+    with _pdfium_lock, _opened(pdf) as document:
+        for number in numbers:
+            try:
+                _size_px(_loaded(document, number), LONGEST_PX, 0)
+            except Refusal as refusal:
+                refused.append((number, str(refusal)))
+    return refused
+
+
 def _draw(source: Path | bytes, number: int, longest_px: int, rotation: int) -> Image.Image:
     with _pdfium_lock, _opened(source) as document:
-        if number > len(document):
-            raise Refusal(f"there is no such page, the document has {len(document)}")
-        try:
-            page = document[number - 1]
-        except pdfium.PdfiumError:
-            raise Refusal("the page is damaged and cannot be loaded") from None
+        page = _loaded(document, number)
         width_px, height_px = _size_px(page, longest_px, rotation)
         bitmap = pdfium.PdfBitmap.new_native(width_px, height_px, pdfium_c.FPDFBitmap_BGR)
         bitmap.fill_rect((255, 255, 255, 255), 0, 0, width_px, height_px)
@@ -225,6 +244,15 @@ def _draw(source: Path | bytes, number: int, longest_px: int, rotation: int) -> 
         if document.formenv:
             pdfium_c.FPDF_FFLDraw(document.formenv, *where)
         return bitmap.to_pil()
+
+
+def _loaded(document: pdfium.PdfDocument, number: int) -> pdfium.PdfPage:
+    if number > len(document):
+        raise Refusal(f"there is no such page, the document has {len(document)}")
+    try:
+        return document[number - 1]
+    except pdfium.PdfiumError:
+        raise Refusal("the page is damaged and cannot be loaded") from None
 
 
 @contextlib.contextmanager
@@ -319,7 +347,8 @@ def _writing_into(folder: Path) -> Iterator[None]:
         raise UserError(f"{folder}: images cannot be written there ({error.strerror or error})") from None
 
 
-def _distinct_stems(pdfs: Iterable[Path]) -> dict[Path, str]:
+def distinct_stems(pdfs: Iterable[Path]) -> dict[Path, str]:
+    """A name for each file: its stem, or `<stem>-2` and so on where that is taken. A file named twice counts once."""
     stems: dict[Path, str] = {}
     taken: set[str] = set()
     for pdf in dict.fromkeys(pdfs):

@@ -9,7 +9,7 @@ from random import Random
 from ocr_rl.config import PageSource
 from ocr_rl.contract import Page
 from ocr_rl.pages.dataset import load_dataset
-from ocr_rl.pages.synth.make import write_dataset
+from ocr_rl.pages.synth.make import Looks, write_dataset
 
 
 def open_pages(source: PageSource, root: Path) -> list[Page]:
@@ -23,10 +23,18 @@ def open_pages(source: PageSource, root: Path) -> list[Page]:
 
 def _synthetic(source: PageSource, root: Path) -> Path:
     kind = str(source.synth)
-    folder = root / f"{kind}-n{source.n}-seed{source.seed}-per{source.pages_per_document}"
+    name = f"{kind}-n{source.n}-seed{source.seed}-per{source.pages_per_document}"
+    name += f"-{source.fonts}" if source.fonts else ""
+    folder = root / (name if source.scan is None else f"{name}-scan{source.scan:g}")
     if not (folder / f"{kind}.jsonl").exists():
         write_dataset(
-            kind, n=source.n, seed=source.seed, out=folder, pages_per_document=source.pages_per_document, workers=2
+            kind,
+            n=source.n,
+            seed=source.seed,
+            out=folder,
+            pages_per_document=source.pages_per_document,
+            look=Looks(fonts=source.fonts, scan=source.scan),
+            workers=2,
         )
         (folder / "source.json").write_text(json.dumps(source.model_dump(mode="json")), encoding="utf-8")
     return folder

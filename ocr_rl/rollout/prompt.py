@@ -71,8 +71,15 @@ class Prompter:
         return np.asarray(made["pixel_values"], np.float32), np.asarray(made["image_grid_thw"], np.int64)
 
     def encode(self, text: str) -> tuple[int, ...]:
-        """A transcript as token ids, without EOS."""
-        return tuple(self.processor.tokenizer.encode(text, add_special_tokens=False))
+        """A transcript as token ids, without EOS. Text that reads like a special token is text, and stays it."""
+        ids = tuple(self.processor.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
+        if wrong := {self.eos_id, *self.banned_ids}.intersection(ids):
+            token = self.processor.tokenizer.convert_ids_to_tokens(min(wrong))
+            raise UserError(
+                f"The tokenizer makes of the text {token!r} a token that no answer may hold; declare it special in the "
+                "model's tokenizer.json, or take it out of the text."
+            )
+        return ids
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """A transcript as text, without special tokens."""

@@ -50,7 +50,7 @@ class GraderFault(Exception):
 
     def __init__(self, name: str, page_id: str, reason: str) -> None:
         super().__init__(name, page_id, reason)
-        self.name, self.page_id, self.reason = name, page_id, reason
+        self.name, self.page_id, self.reason = name, page_id, " ".join(reason.split())  # one line
 
     def __str__(self) -> str:
         return f"Reward {self.name} failed on page {self.page_id}: {self.reason}"
@@ -110,10 +110,13 @@ def grade(page: Page, transcripts: Sequence[Transcript], rewards: Sequence[Weigh
 
 
 def require_rewards(pages: Iterable[Page], rewards: Sequence[WeightedReward]) -> None:
-    """Before training: UserError for the first page to which no reward applies, GraderFault for one that breaks."""
+    """Before training: UserError for the first page to which no reward applies or on which one breaks."""
     empty = Transcript(raw="", body="", finish="stop", num_tokens=1)
     for page in pages:
-        grade(page, [empty], rewards)
+        try:
+            grade(page, [empty], rewards)
+        except GraderFault as fault:
+            raise UserError(f"{fault}; mend the reward, or take it out of the recipe.") from fault
 
 
 def _ask(asked: WeightedReward, page: Page, transcripts: Sequence[Transcript]) -> tuple[Score, ...]:

@@ -22,10 +22,9 @@ from ocr_rl.learn.step import Step
 from ocr_rl.pages.draw import draw
 from ocr_rl.pages.raster import ImageRef
 from ocr_rl.pages.synth.make import make_document
-from ocr_rl.rollout.advantage import with_advantages
-from ocr_rl.rollout.flow import Group, Prompt, Row, ScoredGroup
+from ocr_rl.rollout.flow import Group, Prompt, Row
 from ocr_rl.rollout.prompt import Prompter
-from ocr_rl.rollout.scoring import WeightedReward, score
+from ocr_rl.rollout.scoring import GradedGroup, WeightedReward, score
 from ocr_rl.run import Run
 from ocr_rl.text.front_matter import split_front_matter
 from tests.fakes import FakeSampler
@@ -165,8 +164,8 @@ def longer(page: Page, group: Sequence[Transcript]) -> list[Score]:
     return [Score(value=len(transcript.body) / 10, parts={"characters": len(transcript.body)}) for transcript in group]
 
 
-def scored(groups: Sequence[Group]) -> list[ScoredGroup]:
-    return with_advantages(list(score(groups, [WeightedReward(name="longer", reward=longer)])))
+def graded(groups: Sequence[Group]) -> list[GradedGroup]:
+    return list(score(groups, [WeightedReward(name="longer", reward=longer)]))
 
 
 SAMPLING = config.Sampling(temperature=0.7, max_tokens=8)
@@ -181,7 +180,7 @@ def run_grpo(
     cfg: config.Grpo, pages: Sequence[Page], sampler: FakeSampler, learner: Counter, state: dict | None = None
 ) -> Iterator[Step]:
     """Steps, the learner's version going up after each as `fit` does it."""
-    for step in grpo(cfg, SAMPLING, 0, state or {}, pages, sampler, learner, scored):  # type: ignore[arg-type]
+    for step in grpo(cfg, SAMPLING, 0, state or {}, pages, sampler, learner, graded):  # type: ignore[arg-type]
         learner.policy += 1
         yield step
 
@@ -235,6 +234,14 @@ def test_refills_are_bounded_and_a_small_step_is_a_step(tiny_pages, prompter, co
     assert sum(row.weight * len(row.completion_ids) for row in step.rows) == pytest.approx(1.0)
 
 
+def test_a_refill_shares_the_batch_of_its_step(tiny_pages, prompter, counter) -> None:
+    order = [page.number for page in draw(tiny_pages, 4, 0, "0")]
+    sampler = Asked(prompter, flat_on(order[1]))
+    step = next(run_grpo(settings(advantage="batch_std", refills=1), tiny_pages, sampler, counter))
+    # Rewards 0 and 0.3 twice, and the flat page's 0.4 twice: one standard deviation, 0.18619, for all of them.
+    assert [row.advantage for row in step.rows] == pytest.approx([-0.8052, 0.8052] * 2, abs=1e-3)
+
+
 def test_pages_that_teach_nothing_stop_the_run(tiny_pages, prompter, counter) -> None:
     sampler = Asked(prompter, flat_on(1, 2, 3, 4))
     with pytest.raises(UserError, match="20 rollouts in a row gave no group"):
@@ -245,8 +252,9 @@ def test_pages_that_teach_nothing_stop_the_run(tiny_pages, prompter, counter) ->
 
 def test_only_unfinished_samples_that_are_masked_stop_the_run_too(tiny_pages, prompter, counter) -> None:
     sampler = Asked(prompter, lambda page, k: "ab"[k] * (20 + k))
-    long = lambda groups: [replace(one, advantages=(1.0, -1.0)) for one in scored(groups)]
-    steps = grpo(settings(mask_unfinished=True), SAMPLING, 0, {}, tiny_pages, sampler, counter, long)  # type: ignore[arg-type]
+    first = lambda page, group: [Score(value=float(transcript.body[0] == "a")) for transcript in group]
+    judged = lambda groups: list(score(groups, [WeightedReward(name="first", reward=first)]))
+    steps = grpo(settings(mask_unfinished=True), SAMPLING, 0, {}, tiny_pages, sampler, counter, judged)  # type: ignore[arg-type]
     with pytest.raises(UserError, match="20 rollouts in a row"):
         next(steps)
 
@@ -320,7 +328,7 @@ def test_one_update_makes_the_better_sample_likelier(
     learner = make_learner(lr=2e-4)
     sampler = FakeSampler(prompter, lambda page, k: ("good", "b")[k])  # the longer one is the better one
     cfg = settings(ratio=ratio, steps=1)
-    step = next(grpo(cfg, SAMPLING, 0, {}, tiny_pages, sampler, learner, scored))
+    step = next(grpo(cfg, SAMPLING, 0, {}, tiny_pages, sampler, learner, graded))
     assert sampler.loaded == list(learner.module.state_dict())
     before = [sum(values) for values in learner.logprobs(step.rows)]
     metrics = learner.update(step.rows, step.loss)
@@ -337,7 +345,7 @@ def test_the_kl_term_holds_the_policy_back(tiny_pages, prompter, make_learner: M
     learner = make_learner(lr=1e-3, reference=True)
     sampler = FakeSampler(prompter, lambda page, k: ("good", "b")[k])
     kls = []
-    for step in grpo(settings(beta=0.1, steps=3), SAMPLING, 0, {}, tiny_pages, sampler, learner, scored):
+    for step in grpo(settings(beta=0.1, steps=3), SAMPLING, 0, {}, tiny_pages, sampler, learner, graded):
         assert all(row.ref_logprobs is not None for row in step.rows)
         kls.append(learner.update(step.rows, step.loss)["kl"])
     assert kls[0] == pytest.approx(0, abs=1e-5)
@@ -397,7 +405,7 @@ def test_what_the_best_and_the_worst_sample_said_is_kept(
 ) -> None:
     learner, run = make_learner(), Run(tmp_path)
     sampler = FakeSampler(prompter, lambda page, k: ("b", "good")[k])
-    steps = grpo(settings(steps=1, pages_per_step=1), SAMPLING, 0, {}, tiny_pages, sampler, learner, scored)
+    steps = grpo(settings(steps=1, pages_per_step=1), SAMPLING, 0, {}, tiny_pages, sampler, learner, graded)
     fit(steps, learner, run, total=1, save_every=1, keep=1)
     (line,) = (tmp_path / "groups" / "000001.jsonl").read_text().splitlines()
     shown = json.loads(line)

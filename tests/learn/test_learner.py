@@ -4,6 +4,7 @@ resuming, merging adapters."""
 from __future__ import annotations
 
 import copy
+import json
 import math
 import shutil
 from collections.abc import Sequence
@@ -349,6 +350,7 @@ def test_a_policy_saved_in_bfloat16_is_half_the_size(
     learner.save(tmp_path / "full")
     size = lambda name: (tmp_path / name / "model.safetensors").stat().st_size
     assert size("half") / size("full") == pytest.approx(0.5, abs=0.01)
+    assert json.loads((tmp_path / "half" / "config.json").read_text())["dtype"] == "bfloat16"  # what plain loaders go by
     assert load_model(str(tmp_path / "half")).dtype == torch.float32  # read as asked, whatever the file holds
     assert learner.module.config.dtype == torch.float32  # saving does not change the policy in training
     assert largest_gap(make_learner(path=tmp_path / "half").logprobs(rows), learner.logprobs(rows)) < 0.5
@@ -376,6 +378,18 @@ def test_resumed_is_uninterrupted(
         second.update(part, nll)
     assert same(weights(second), weights(whole))
     assert not same(weights(first), weights(whole))
+
+
+def test_a_checkpoint_holds_what_is_learnt_in_the_dtype_of_the_run(
+    make_learner: MakeLearner, rows: list[Row], tmp_path: Path
+) -> None:
+    learner = make_learner(policy={"lora_rank": 2, "dtype": "bfloat16"})
+    learner.save(tmp_path / "model")
+    assert {w.dtype for w in load_file(tmp_path / "model" / "model.safetensors").values()} == {torch.bfloat16}
+    learner.save_state(tmp_path / "optim.pt")
+    assert all("lora_" in name for name in torch.load(tmp_path / "optim.pt", weights_only=True)["weights"])
+    with pytest.raises(UserError, match=r"optim\.pt: lacks"):
+        make_learner().load_state(tmp_path / "optim.pt")
 
 
 # --- adapters ---------------------------------------------------------------------------------------------------------

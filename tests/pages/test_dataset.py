@@ -290,6 +290,14 @@ def test_tests_are_written_whole_or_not_at_all(tmp_path: Path) -> None:
 # --- real data --------------------------------------------------------------------------------------------------------
 
 
+def test_a_page_that_cannot_be_drawn_is_a_fault_where_it_is_used(folder: Path) -> None:
+    make_pdf(folder / "pdfs" / "huge.pdf", num_pages=2, width_pt=40_000)
+    add(folder, json.dumps(a_test("h2", "huge.pdf", 2)), name="two.jsonl")
+    assert [str(fault) for fault in check_dataset(folder)] == [
+        f"{folder / 'pdfs' / 'huge.pdf'}: page 2: the page is absurdly large (556 x 1 inches)"
+    ]
+
+
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared collection of real PDFs is not beside the checkout")
 def test_the_public_sample_loads_without_a_fault() -> None:
     assert check_dataset(SHARED) == []

@@ -359,3 +359,17 @@ def test_an_unknown_kind_is_named(tmp_path: Path) -> None:
 
 def test_typst_source_has_one_page_each() -> None:
     assert to_typst([PAGE, PAGE]).count("#page(") == 2
+
+
+def test_a_half_written_folder_of_a_recipe_is_written_again(tmp_path: Path) -> None:
+    from ocr_rl.config import PageSource
+    from ocr_rl.pages.source import open_pages
+
+    source = PageSource(synth="nano", n=3, seed=5, pages_per_document=2)
+    pages = open_pages(source, tmp_path)
+    (written,) = tmp_path.glob("*/nano.jsonl")
+    tests = written.read_text()
+    written.rename(written.with_suffix(".jsonl.part"))
+    next((written.parent / "pdfs").glob("*_00001.*")).unlink()
+    assert open_pages(source, tmp_path) == pages
+    assert written.read_text() == tests

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,20 @@ def test_text_survives_encoding(prompter: Prompter, text: str) -> None:
     ids = prompter.encode(text)
     assert prompter.decode((*ids, prompter.eos_id)) == text
     assert not set(ids) & {*prompter.banned_ids, prompter.eos_id}
+
+
+@pytest.mark.parametrize("text", ["a<|image_pad|>b", "x<|im_end|>y", "<|endoftext|>"])
+def test_text_that_reads_like_a_special_token_is_text(prompter: Prompter, text: str) -> None:
+    ids = prompter.encode(text)
+    assert not set(ids) & {*prompter.banned_ids, prompter.eos_id}
+    assert prompter.decode(ids) == text and len(ids) == len(text)
+    assert len(prompter.encode("<table>\n<tr><td>**")) == 4  # the format's own strings stay one token each
+
+
+def test_a_tokenizer_that_makes_a_banned_token_of_text_is_refused(prompter: Prompter) -> None:
+    (letter,) = prompter.encode("a")
+    with pytest.raises(UserError, match="the text 'a'"):
+        replace(prompter, banned_ids=(letter,)).encode("bab")
 
 
 def test_every_special_token_but_eos_is_banned(prompter: Prompter) -> None:

@@ -103,6 +103,11 @@ def test_a_page_to_which_no_reward_applies_is_a_user_error() -> None:
     require_rewards([PAGE], asked(speaks=Says([0.0])))
 
 
+def test_a_reward_that_breaks_before_training_is_one_sentence() -> None:
+    with pytest.raises(UserError, match=r"Reward mine failed on page 0a1b2c3d:p1: KeyError.*mend the reward"):
+        require_rewards([PAGE], asked(mine=Breaks()))
+
+
 def test_without_a_budget_a_fault_is_raised_with_one_the_group_is_dropped_and_counted() -> None:
     with pytest.raises(GraderFault):
         list(score([group_of("a")], asked(mine=Breaks())))

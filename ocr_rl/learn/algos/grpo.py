@@ -19,11 +19,12 @@ from ocr_rl.learn.losses import grpo as grpo_loss
 from ocr_rl.learn.step import Step
 from ocr_rl.pages.draw import draw
 from ocr_rl.pages.raster import PageError
-from ocr_rl.rollout.advantage import has_signal
+from ocr_rl.rollout.advantage import has_signal, with_advantages
 from ocr_rl.rollout.flow import Group, Prompt, Row, ScoredGroup
 from ocr_rl.rollout.sampler.base import Sampler, Sampling, seed_for
+from ocr_rl.rollout.scoring import GradedGroup
 
-Score = Callable[[Sequence[Group]], list[ScoredGroup]]
+Score = Callable[[Sequence[Group]], list[GradedGroup]]
 _EMPTY_ROLLOUTS = 20  # in a row without one group to learn from: something is wrong
 
 
@@ -50,6 +51,7 @@ def grpo(
         clock: dict[str, float] = {}
         with _timed(clock, "sync_s"):
             sampler.load(learner.weights(), learner.policy)
+        graded: list[GradedGroup] = []
         seen: list[ScoredGroup] = []
         live: list[ScoredGroup] = []
         for _ in range(1 + cfg.refills):
@@ -67,9 +69,9 @@ def grpo(
                 groups = rollout(sampler, asked, how)
             drawn += missing
             with _timed(clock, "score_s"):
-                scored = score(groups)
-            seen += scored
-            live += [one for one in scored if has_signal(one)]
+                graded += score(groups)
+            seen = with_advantages(graded, cfg.advantage)  # of the whole step: a refill is not a batch of its own
+            live = [one for one in seen if has_signal(one)]
         metrics = {**describe(seen), "pages_drawn": drawn, **clock}
         rows = to_rows(live, cfg, sampling.max_tokens)  # none too when every sample was cut off and masked
         empty = 0 if rows else empty + 1

@@ -27,9 +27,7 @@ def sft(cfg: config.Sft, seed: int, start: int, open_pages: OpenPages, prompter:
     for number, stage in enumerate(cfg.stages):
         last = first + stage.steps
         if start < last:
-            pages = [page for page in open_pages(stage.pages) if page.reference is not None]
-            if not pages:
-                raise UserError(f"sft.stages.{number}.pages: no page has a reference transcript to learn from.")
+            pages = _lesson_pages(number, stage, open_pages)
             for step in range(max(start, first), last):
                 started = time.perf_counter()
                 chosen = draw(pages, stage.pages_per_step, (step - first) * stage.pages_per_step, f"{seed}/{number}")
@@ -40,6 +38,20 @@ def sft(cfg: config.Sft, seed: int, start: int, open_pages: OpenPages, prompter:
                     metrics={"stage": number, "pages_s": time.perf_counter() - started},
                 )
         first = last
+
+
+def require_lessons(cfg: config.Sft, open_pages: OpenPages) -> None:
+    """Before training: UserError for a stage whose folder has nothing to learn from. Synthetic pages always have."""
+    for number, stage in enumerate(cfg.stages):
+        if stage.pages.dir is not None:
+            _lesson_pages(number, stage, open_pages)
+
+
+def _lesson_pages(number: int, stage: config.Stage, open_pages: OpenPages) -> list[Page]:
+    pages = [page for page in open_pages(stage.pages) if page.reference is not None]
+    if not pages:
+        raise UserError(f"sft.stages.{number}.pages: no page has a reference transcript to learn from.")
+    return pages
 
 
 def reference_rows(pages: Sequence[Page], prompter: Prompter, *, front_matter: bool) -> list[Row]:

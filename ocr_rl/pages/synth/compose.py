@@ -8,8 +8,10 @@ A kind is one small function. Training kinds (`chars`, `line`, `lines`, `nano`) 
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from random import Random
 from string import ascii_letters, ascii_lowercase, digits, punctuation
+from typing import Literal
 
 from ocr_rl.pages.synth import words
 from ocr_rl.pages.synth.document import Block, Heading, Paragraph, Run, Source, Style, Table
@@ -71,16 +73,11 @@ def nano(rng: Random) -> Source:
 
 
 def notice(rng: Random) -> Source:
-    """The new kind: table first, centred headings, other typefaces, label lines; scanned by `looks.scan`."""
+    """The new kind: the table before the text, centred headings, other typefaces; scanned by `looks.scan`."""
     font = rng.choice(UNSEEN_FONTS)
-    labels = [
-        _plain(f"{words.title(rng, 1, 1)}: {rng.choice((words.date, words.number, words.code, words.name))(rng)}")
-        for _ in range(rng.randint(1, 2))
-    ]
     blocks: list[Block] = [Heading(text=words.title(rng, 1, 2))]
-    if rng.random() < 0.6:
+    if rng.random() < 0.8:
         blocks.append(_table(rng, rows=rng.randint(2, 3), columns=2))
-    blocks += labels
     blocks.append(_prose(rng, 1))
     style = Style(
         width=224,
@@ -136,6 +133,13 @@ KINDS: dict[str, Callable[[Random], Source]] = {
     "notice": notice,
     "report": report,
 }
+
+
+def in_fonts(source: Source, fonts: Literal["seen", "unseen"], rng: Random) -> Source:
+    """The same page in a typeface of that list, its type as large as the page's own would be in that face."""
+    old, new = source.style.font, rng.choice({"seen": SEEN_FONTS, "unseen": UNSEEN_FONTS}[fonts])
+    size = round(source.style.size * _WIDE.get(new, 1.0) / _WIDE.get(old, 1.0), 1)
+    return replace(source, style=replace(source.style, font=new, size=size))
 
 
 def _small(rng: Random, width: float, height: float, margin: float) -> Style:

@@ -30,7 +30,7 @@ from vllm.v1.worker.gpu_input_batch import InputBatch  # noqa: E402
 from ocr_rl.contract import Page, UserError  # noqa: E402
 from ocr_rl.rollout.flow import Group, Prompt, Sample  # noqa: E402
 from ocr_rl.rollout.prompt import Prompter  # noqa: E402
-from ocr_rl.rollout.sampler.base import Sampling, seed_for  # noqa: E402
+from ocr_rl.rollout.sampler.base import CPU_CACHE_GIB, GPU_SHARE, Sampling, seed_for  # noqa: E402
 
 MAX_BATCHED_TOKENS = 8192  # of prompts and samples in one forward pass; where a prompt may be longer, its length
 
@@ -47,20 +47,20 @@ class VllmSampler:
         max_model_len: int = 2048,
         max_num_seqs: int = 256,
         kv_cache_gib: float | None = None,
-        gpu_memory_utilization: float = 0.4,
+        gpu_memory_utilization: float = GPU_SHARE,
         trust_remote_code: bool = False,
     ) -> None:
         """`max_model_len` counts prompt and sample together; `max_num_seqs` samples are written side by side.
 
         `kv_cache_gib` is the memory for keys and values; None takes what `gpu_memory_utilization` (a share of the
-        device's memory, the learner needs the rest) leaves, and 1 GiB where there is no GPU.
+        device's memory, the learner needs the rest) leaves, and CPU_CACHE_GIB where there is no GPU.
         """
         self.policy = 0
         self._prompter = prompter
         self._max_model_len = max_model_len
         on_gpu = torch.cuda.is_available()
         if kv_cache_gib is None and not on_gpu:
-            kv_cache_gib = 1.0
+            kv_cache_gib = CPU_CACHE_GIB
         side_px = prompter.longest_px
         # Known by class, vLLM need not start a process that imports everything again just to look at it.
         ModelRegistry.register_model("Qwen2_5_VLForConditionalGeneration", Qwen2_5_VLForConditionalGeneration)

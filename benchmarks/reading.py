@@ -1,0 +1,147 @@
+"""How well the embedded policy reads: held-out pages, other looks, against other engines on the same images.
+
+    python -m benchmarks.reading --model nano --engines tesseract rapidocr --out runs/reading
+
+Held-out pages are of the kind that the policy was trained on, from documents it never saw. The other sets change one
+thing each: typefaces it never saw, a scanner of three strengths, the image at another size. Engines get the same PDFs
+at the size they ask for; they write plain text, so table tests are not for them. Prints Markdown, writes reading.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ocr_rl import config
+from ocr_rl.contract import Page, Transcript
+from ocr_rl.evaluate.engines import read_pages
+from ocr_rl.evaluate.grade import Graded, grade, summary
+from ocr_rl.evaluate.tables import summary_table, to_markdown_table, type_table
+from ocr_rl.learn.algos.sft import reference_rows
+from ocr_rl.learn.learner import Learner
+from ocr_rl.learn.model import model_folder
+from ocr_rl.learn.probe import looks
+from ocr_rl.pages.guarded import Refusal
+from ocr_rl.pages.source import open_pages
+from ocr_rl.policy import open_policy, policy_prompter, policy_settings
+from ocr_rl.run import environment, write_atomically
+from ocr_rl.train import evaluate_policy
+
+HELD_OUT = config.PageSource(synth="nano", n=400, seed=3000, pages_per_document=1)
+LOOKS: dict[str, dict[str, Any]] = {
+    "typefaces never seen": {"fonts": "unseen"},
+    "scanner, strength 0.5": {"scan": 0.5},
+    "scanner, strength 1": {"scan": 1.0},
+    "scanner, strength 2": {"scan": 2.0},
+}
+OTHER_SIZES_PX = (196, 252)  # the policy's own is 224
+PAGE_TYPES: dict[str, Callable[[str], bool]] = {
+    "prose alone": lambda text: "<table>" not in text and not text.startswith("#"),
+    "with a heading": lambda text: text.startswith("#"),
+    "with a table": lambda text: "<table>" in text,
+}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--model", default="nano")
+    parser.add_argument("--engines", nargs="*", default=["tesseract", "rapidocr"])
+    parser.add_argument("--pages", type=int, default=200)
+    parser.add_argument("--out", type=Path, default=Path("runs/reading"))
+    args = parser.parse_args()
+    held_out = _pages(HELD_OUT, args.pages, args.out)
+    started = time.perf_counter()
+    rows = {args.model: read(args.model, held_out)}
+    seconds = time.perf_counter() - started
+    for engine in args.engines:
+        rows[engine] = engine_rows(engine, held_out)
+    other = {
+        name: read(args.model, _pages(HELD_OUT.model_copy(update=look), args.pages, args.out))
+        for name, look in LOOKS.items()
+    }
+    for px in OTHER_SIZES_PX:
+        other[f"image at {px} px"] = read(args.model, held_out, longest_px=px)
+    by_type = {
+        name: [row for row, page in zip(rows[args.model], held_out, strict=True) if belongs(page.reference or "")]
+        for name, belongs in PAGE_TYPES.items()
+    }
+    found = {
+        "env": environment(),
+        "pages": len(held_out),
+        "seconds": seconds,
+        "held_out": {name: _figures(graded) for name, graded in rows.items()},
+        "by_page": {name: _figures(graded) for name, graded in by_type.items()},
+        "looks": {name: _figures(graded) for name, graded in other.items()},
+        "probe": probe(args.model, held_out),
+        "blank": blank(args.model, args.out / "blank"),
+        "finished": sum(row.finish == "stop" for row in rows[args.model]) / len(held_out),
+    }
+    write_atomically(args.out / "reading.json", json.dumps(found, indent=1))
+    print(f"{len(held_out)} held-out pages, strict reading, greedy, {found['env']['date']}\n")
+    print(summary_table({name: summary(graded) for name, graded in rows.items()}))
+    print(type_table({name: summary(graded) for name, graded in rows.items()}))
+    print(summary_table({name: summary(graded) for name, graded in by_type.items()}))
+    print(summary_table({"as trained": summary(rows[args.model])} | {k: summary(v) for k, v in other.items()}))
+    print(to_markdown_table(["loss, nats a token", "value"], [[k, f"{v:.3f}"] for k, v in found["probe"].items()]))
+    print(f"blank pages with an empty transcript: {found['blank']:.0%}; transcripts that end: {found['finished']:.1%}")
+
+
+def read(model: str, pages: Sequence[Page], *, longest_px: int | None = None) -> list[Graded]:
+    with open_policy(model, longest_px=longest_px) as policy:
+        return evaluate_policy(policy.sampler, policy.prompter, pages, max_tokens=policy.settings.max_tokens)
+
+
+def engine_rows(spec: str, pages: Sequence[Page]) -> list[Graded]:
+    rows = []
+    for page, text in read_pages(spec, pages, workers=2):
+        body = "" if isinstance(text, Refusal) else text
+        rows.append(grade(page, Transcript(raw=body, body=body, finish="stop", num_tokens=0), "strict"))
+    return rows
+
+
+def probe(model: str, pages: Sequence[Page]) -> dict[str, float]:
+    """Loss on the references with the page, a blank page and another page."""
+    path = model_folder(model)
+    policy = config.Policy(path=path)
+    settings = policy_settings(policy, path)
+    prompter = policy_prompter(policy, path, settings)
+    learner = Learner(path, prompter, settings, policy, config.Optim(), steps=1, reference=False)
+    return looks(learner, reference_rows([page for page in pages if page.reference], prompter, front_matter=True))
+
+
+def blank(model: str, folder: Path, shades: Sequence[int] = (255, 250, 240, 225)) -> float:
+    """Share of blank pages, white to grey, whose transcript is empty."""
+    from ocr_rl.pages.synth.looks import image_pdf
+
+    folder.mkdir(parents=True, exist_ok=True)
+    pages = []
+    for shade in shades:
+        pdf = folder / f"{shade}.pdf"
+        pdf.write_bytes(image_pdf([Image.new("RGB", (448, 336), (shade,) * 3)], 144))
+        pages.append(Page(id=f"blank{shade}:p1", pdf=pdf, number=1, reference=""))
+    return sum(not row.text.strip() for row in read(model, pages)) / len(pages)
+
+
+def _pages(source: config.PageSource, count: int, out: Path) -> list[Page]:
+    """The first `count` pages with at least four tests: blank and nearly blank ones say little."""
+    pages = [page for page in open_pages(source, out / "pages") if len(page.checks) >= 4]
+    return pages[:count]
+
+
+def _figures(rows: Sequence[Graded]) -> Mapping[str, Any]:
+    found = summary(rows)
+    return {
+        "metrics": {name: asdict(interval) for name, interval in found.metrics.items()},
+        "by_type": {name: asdict(interval) for name, interval in found.by_type.items()},
+    }
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""What a run will need in memory, before its first step: from the model's configuration alone, no weights are read.
+
+Weights, gradients, optimiser state, the reference and the sampler's share are counted; what a micro-batch keeps for the
+backward pass is an estimate of its order of magnitude. Knows nothing about pages.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ocr_rl.rollout.sampler.torchvision_shim import declare
+
+declare()
+
+import psutil  # noqa: E402  (the shim must come before transformers' image code)
+import torch  # noqa: E402
+from torch import nn  # noqa: E402
+from transformers import AutoModelForImageTextToText  # noqa: E402
+
+from ocr_rl import config  # noqa: E402
+from ocr_rl.contract import UserError  # noqa: E402
+from ocr_rl.learn.learner import muon_matrices  # noqa: E402
+from ocr_rl.learn.model import CHUNK, trainable  # noqa: E402
+from ocr_rl.rollout.sampler.base import CPU_CACHE_GIB, GPU_SHARE  # noqa: E402
+from ocr_rl.rollout.sampler.load import DTYPES, load_config  # noqa: E402
+
+GIB = 2**30
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryPlan:
+    """Bytes by purpose; `activations` (one micro-batch) is the only estimate."""
+
+    weights: int
+    gradients: int
+    optimizer: int
+    reference: int
+    sampler: int
+    activations: int
+    available: int
+
+    @property
+    def held(self) -> int:
+        """Bytes there from the first step to the last."""
+        return self.weights + self.gradients + self.optimizer + self.reference + self.sampler
+
+    def to_text(self) -> str:
+        names = ("weights", "gradients", "optimizer", "reference", "sampler", "activations")
+        parts = ", ".join(f"{name} {getattr(self, name) / GIB:.2f}" for name in names if getattr(self, name))
+        total = (self.held + self.activations) / GIB
+        return f"memory: about {total:.1f} GiB of {self.available / GIB:.1f} GiB ({parts})"
+
+
+def memory_plan(recipe: config.Recipe, path: str) -> MemoryPlan:
+    """The plan for a recipe whose policy starts from the folder or hub name `path`, on the device it would use."""
+    dtype = DTYPES[recipe.policy.dtype]
+    settings = load_config(path, trust_remote_code=recipe.policy.trust_remote_code)
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(
+            settings, dtype=dtype, trust_remote_code=recipe.policy.trust_remote_code
+        )
+        weights = _size(model)
+        module = trainable(model, recipe.policy)
+    learnt = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    gradients = sum(p.nbytes for _, p in learnt)
+    momenta = 2 * gradients
+    if recipe.optim.name == "muon":
+        momenta -= sum(p.nbytes for p in muon_matrices(learnt))
+    frozen_copy = recipe.grpo is not None and recipe.grpo.beta > 0 and recipe.policy.lora_rank == 0
+    on_gpu = torch.cuda.is_available()
+    return MemoryPlan(
+        weights=_size(module),
+        gradients=gradients,
+        optimizer=momenta,
+        reference=weights if frozen_copy else 0,
+        sampler=_sampler(recipe, weights, on_gpu) if recipe.sft is None else 0,
+        activations=_activations(recipe, settings, 2 if recipe.policy.autocast else dtype.itemsize),
+        available=torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available,
+    )
+
+
+def require_memory(plan: MemoryPlan) -> None:
+    """Refuse a run that cannot hold what it keeps from step to step; the estimate alone refuses nothing."""
+    if plan.held > plan.available:
+        raise UserError(
+            f"The recipe needs {plan.to_text().removeprefix('memory: ')}: set policy.lora_rank, "
+            'policy.freeze_vision or policy.dtype = "bfloat16", or take a smaller model.'
+        )
+
+
+def _size(module: nn.Module) -> int:
+    return sum(p.nbytes for p in module.parameters())
+
+
+def _sampler(recipe: config.Recipe, weights: int, on_gpu: bool) -> int:
+    if recipe.sampling.engine == "transformers":
+        return weights
+    if on_gpu:
+        return int(GPU_SHARE * torch.cuda.mem_get_info()[1])
+    return weights + int(CPU_CACHE_GIB * GIB)
+
+
+def _activations(recipe: config.Recipe, settings: Any, itemsize: int) -> int:
+    """Order of magnitude: per token and layer about 8 hidden and 4 MLP vectors are kept, one with checkpointing.
+
+    Half of the micro-batch's tokens are taken to be image tokens, four patches each. Attention scores are not kept.
+    """
+    text, vision = settings.text_config, settings.vision_config
+    tokens, patches = recipe.optim.micro_tokens, 2 * recipe.optim.micro_tokens
+    whole = tokens * (8 * text.hidden_size + 4 * text.intermediate_size)
+    seen = patches * (8 * vision.hidden_size + 4 * vision.intermediate_size)
+    if recipe.policy.gradient_checkpointing:
+        kept = tokens * text.hidden_size * text.num_hidden_layers + whole
+        looked = patches * vision.hidden_size * vision.depth + seen
+    else:
+        kept, looked = whole * text.num_hidden_layers, seen * vision.depth
+    logits = 3 * 4 * min(tokens, CHUNK) * text.vocab_size
+    return itemsize * (kept + (0 if recipe.policy.freeze_vision else looked)) + logits

@@ -1,0 +1,43 @@
+"""Reward: as many tables and as many formulas as the reference has, whatever they say."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ocr_rl.contract import Page, Score, Transcript, per_transcript
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElementCount:
+    r"""0.5 for the reference's number of HTML tables, 0.5 for its number of formulas; no score without reference.
+
+    Formulas are counted between $$..$$, \(..\) and \[..\], each kind by itself; $..$ and Markdown tables are not seen.
+    olmOCR's element-count reward, but on the body without front matter, and no score where that one says 0 for want
+    of a reference. A page with neither scores every transcript with neither 1.
+    """
+
+    @per_transcript
+    def __call__(self, page: Page, transcript: Transcript) -> Score:
+        if page.reference is None:
+            return Score(value=None, why="the page has no reference")
+        said, wanted = _counts(transcript.body), _counts(page.reference)
+        parts = {name: float(said[name] == wanted[name]) for name in wanted}
+        why = ", ".join(f"{said[name]} {name} against {wanted[name]} of the reference" for name in wanted)
+        return Score(value=sum(parts.values()) / len(parts), parts=parts, why=why)
+
+
+def _counts(text: str) -> dict[str, int]:
+    formulas = _count(text, "$$", "$$") + _count(text, "\\(", "\\)") + _count(text, "\\[", "\\]")
+    return {"tables": _count(text.lower(), "<table", ">", "</table>"), "formulas": formulas}
+
+
+def _count(text: str, *marks: str) -> int:
+    """How often the marks follow one another, without overlap; linear in the text."""
+    count = at = 0
+    while True:
+        for mark in marks:
+            found = text.find(mark, at)
+            if found < 0:
+                return count
+            at = found + len(mark)
+        count += 1

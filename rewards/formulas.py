@@ -1,0 +1,39 @@
+"""Reward: the share of the reference's formulas that a transcript has."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ocr_rl.contract import Page, Score, Transcript, per_transcript
+from ocr_rl.text.checks import judge
+from ocr_rl.text.element_checks import Math
+from ocr_rl.text.formulas import extract
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Formulas:
+    r"""Share of the reference's different formulas that are found; no score for a page whose reference has none.
+
+    Found as by the math test of olmOCR-Bench in the strict reading: some formula of the transcript, between \(..\),
+    \[..\], $$..$$ or $..$, renders as this one does. Formulas that the reference lacks cost nothing.
+    dollars: look between dollars in the reference too, where two prices would make a formula.
+    """
+
+    dollars: bool = False
+
+    @per_transcript
+    def __call__(self, page: Page, transcript: Transcript) -> Score:
+        if page.reference is None:
+            return Score(value=None, why="the page has no reference")
+        formulas = dict.fromkeys(extract(page.reference, dollars=self.dollars))
+        checks = [
+            Math(pdf=str(page.pdf), page=page.number, id=f"{page.id}:{formula}", type="math", math=formula)
+            for formula in formulas
+            if formula
+        ]
+        if not checks:
+            return Score(value=None, why="the reference has no formula")
+        verdicts = judge(checks, transcript.body, "strict")
+        found = sum(verdict.passed for verdict in verdicts)
+        first = next((f"; {verdict.why}" for verdict in verdicts if not verdict.passed), "")
+        return Score(value=found / len(checks), why=f"{found} of {len(checks)} formulas found{first}")

@@ -1,0 +1,48 @@
+"""Reward: the transcript does not end in a loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ocr_rl.contract import Page, Score, Transcript, per_transcript
+
+COPIES = 4  # of a piece, back to back, are a loop
+SHORTEST = 50  # characters after the first copy; dot leaders, empty cells and lines to sign on are shorter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Repetition:
+    """1 - the share of the transcript that is a loop at its end; 1 without a loop.
+
+    A loop is an ending made of four or more copies of one piece of any length, the first perhaps cut off in front and
+    the last behind; all but the first copy count. White space at both ends does not count. Needs no reference. A loop
+    that the text leaves again, and one with a counter in it, is not seen.
+    """
+
+    @per_transcript
+    def __call__(self, page: Page, transcript: Transcript) -> Score:
+        text = transcript.body.strip()
+        repeated, piece = _loop(text)
+        if repeated < SHORTEST:
+            return Score(value=1.0)
+        why = f"{repeated} of {len(text)} characters repeat {piece[:40]!r}"
+        return Score(value=1 - repeated / len(text), why=why)
+
+
+def _loop(text: str) -> tuple[int, str]:
+    """Characters of the longest loop at the end after its first copy, and the piece; (0, "") without one.
+
+    Knuth, Morris and Pratt's prefix function of the text read backwards: an ending of n characters whose longest
+    border has b characters repeats every n - b characters. Linear in the text.
+    """
+    backwards = text[::-1]
+    border = [0] * len(text)
+    b, repeated, period = 0, 0, 0
+    for i in range(1, len(text)):
+        while b and backwards[i] != backwards[b]:
+            b = border[b - 1]
+        b += backwards[i] == backwards[b]
+        border[i] = b
+        if b > repeated and i + 1 >= COPIES * (i + 1 - b):
+            repeated, period = b, i + 1 - b
+    return repeated, text[len(text) - period :]

@@ -1,0 +1,82 @@
+"""`transcribe` from files to files: nothing is lost where names or contents are equal, and done files stay."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ocr_rl.contract import Page, UserError
+from ocr_rl.evaluate import serve
+from ocr_rl.evaluate.serve import transcribe_files
+from ocr_rl.policy import OpenPolicy
+from ocr_rl.rollout.prompt import Prompter
+from ocr_rl.rollout.settings import PromptSettings
+from tests.fakes import FakeSampler
+
+
+@pytest.fixture
+def write(monkeypatch: pytest.MonkeyPatch, prompter: Prompter) -> Callable[..., list[str]]:
+    """Transcribes with a scripted policy; returns what was refused."""
+
+    def write(pdfs: list[Path], out: Path, script: Callable[[Page, int], str] = lambda page, k: page.id) -> list[str]:
+        @contextmanager
+        def open_policy(model: str, **_: object) -> Iterator[OpenPolicy]:
+            settings = PromptSettings(max_tokens=64)
+            yield OpenPolicy(sampler=FakeSampler(prompter, script), prompter=prompter, settings=settings)
+
+        monkeypatch.setattr(serve, "open_policy", open_policy)
+        refused = transcribe_files(pdfs, model="nano", engine="transformers", out=out, longest_px=None)
+        return [str(error) for error in refused]
+
+    return write
+
+
+@pytest.fixture
+def folders(tmp_path: Path, tiny_pages: list[Page]) -> list[Path]:
+    """a/x.pdf and b/x.pdf, of one content and four pages each."""
+    made = [tmp_path / name / "x.pdf" for name in "ab"]
+    for pdf in made:
+        pdf.parent.mkdir()
+        shutil.copy(tiny_pages[0].pdf, pdf)
+    return made
+
+
+def test_copies_with_one_name_are_all_written(write, folders: list[Path], tmp_path: Path) -> None:
+    assert write([*folders, folders[0]], tmp_path / "out") == []
+    first, second = (tmp_path / "out" / name for name in ("x.md", "x-2.md"))
+    assert sorted((tmp_path / "out").iterdir()) == sorted([first, second])
+    ids = first.read_text().split()
+    assert [each.split(":")[1] for each in ids] == ["p1", "p2", "p3", "p4"]
+    assert second.read_text().split() == [each.replace(":", "-2:") for each in ids]
+
+
+def test_what_is_done_is_written_before_the_next_document_ends(
+    write, folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "transcribe", lambda pages, *_, **__: cut_off(pages))
+
+    def cut_off(pages: list[Page]) -> Iterator[object]:
+        from ocr_rl.contract import Transcript
+
+        for page in pages[:6]:
+            yield page, Transcript(raw=page.id, body=page.id, finish="stop", num_tokens=1)
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write(folders, tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["x.md"]
+
+
+def test_a_folder_that_cannot_be_written_is_named_before_the_policy_is_loaded(folders: list[Path]) -> None:
+    with pytest.raises(UserError, match=r"x\.pdf: transcripts cannot be written there"):
+        transcribe_files(folders[:1], model="no such model", engine="vllm", out=folders[1], longest_px=None)
+
+
+def test_a_file_that_cannot_be_read_is_refused_and_the_others_go_on(write, folders: list[Path], tmp_path: Path) -> None:
+    folders[0].write_text("no PDF")
+    assert "a/x.pdf: the file is not a PDF" in write(folders, tmp_path / "out")[0]
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["x-2.md"]

@@ -1,0 +1,83 @@
+"""The memory plan against what a learner really holds."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed")
+
+from torch import Tensor
+
+from ocr_rl import config
+from ocr_rl.contract import UserError
+from ocr_rl.learn.learner import Learner
+from ocr_rl.learn.losses import nll
+from ocr_rl.learn.memory import GIB, memory_plan, require_memory
+from ocr_rl.rollout.flow import Row
+from tests.learn.conftest import MakeLearner
+
+GRPO = {"pages": {"synth": "nano"}, "steps": 1, "rewards": [{"name": "eos"}]}
+
+
+def recipe(path: Path, **sections: dict) -> config.Recipe:
+    policy = {"path": str(path), **sections.pop("policy", {})}
+    return config.Recipe.model_validate({"policy": policy, "grpo": GRPO, **sections})
+
+
+def held(learner: Learner) -> tuple[int, int]:
+    """Bytes of the weights and of the optimisers' momenta (not their step counters)."""
+    weights = sum(p.nbytes for p in learner.module.parameters())
+    states = [state for one in learner.optimizers for state in one.state.values()]
+    return weights, sum(v.nbytes for state in states for v in state.values() if isinstance(v, Tensor) and v.ndim)
+
+
+@pytest.mark.parametrize(
+    ("policy", "optim"),
+    [({}, {}), ({}, {"name": "muon"}), ({"freeze_vision": True}, {}), ({"lora_rank": 2}, {})],
+)
+def test_weights_and_momenta_are_counted_exactly(
+    make_learner: MakeLearner, policy_dir: Path, rows: list[Row], policy: dict, optim: dict
+) -> None:
+    learner = make_learner(policy=policy, **optim)
+    learner.update(rows, nll)
+    plan = memory_plan(recipe(policy_dir, policy=policy, optim=optim), str(policy_dir))
+    assert (plan.weights, plan.optimizer) == held(learner)
+    assert plan.gradients == sum(p.nbytes for p in learner.module.parameters() if p.requires_grad)
+
+
+def test_the_reference_is_a_copy_only_where_no_adapter_can_be_switched_off(policy_dir: Path) -> None:
+    plain = memory_plan(recipe(policy_dir, grpo={**GRPO, "beta": 0.1}), str(policy_dir))
+    assert plain.reference == plain.weights
+    assert memory_plan(recipe(policy_dir), str(policy_dir)).reference == 0
+    adapted = recipe(policy_dir, grpo={**GRPO, "beta": 0.1}, policy={"lora_rank": 2})
+    assert memory_plan(adapted, str(policy_dir)).reference == 0
+
+
+@pytest.mark.parametrize("config_json", [None, "{", '{"model_type": "bert"}', '{"model_type": "no such"}'])
+def test_what_is_no_policy_is_one_sentence(policy_dir: Path, tmp_path: Path, config_json: str | None) -> None:
+    if config_json is not None:
+        (tmp_path / "config.json").write_text(config_json)
+    with pytest.raises(UserError, match=f"Model {tmp_path}: "):
+        memory_plan(recipe(policy_dir), str(tmp_path))
+
+
+def test_checkpointing_and_smaller_micro_batches_need_less(policy_dir: Path) -> None:
+    def activations(policy: dict, optim: dict) -> int:
+        return memory_plan(recipe(policy_dir, policy=policy, optim=optim), str(policy_dir)).activations
+
+    whole = activations({}, {})
+    assert activations({"gradient_checkpointing": True}, {}) < whole
+    assert activations({}, {"micro_tokens": 2048}) < whole / 2
+    assert activations({"freeze_vision": True}, {}) < whole
+
+
+def test_a_run_that_cannot_fit_is_refused_with_a_way_out(policy_dir: Path) -> None:
+    plan = memory_plan(recipe(policy_dir), str(policy_dir))
+    require_memory(plan)
+    require_memory(replace(plan, activations=10**15))  # an estimate refuses nothing
+    with pytest.raises(UserError, match="lora_rank"):
+        require_memory(replace(plan, available=plan.held - 1))
+    assert "sampler 1." in plan.to_text() and f"{plan.available / GIB:.1f} GiB" in plan.to_text()

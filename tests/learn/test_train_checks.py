@@ -1,0 +1,76 @@
+"""What `train` refuses before an engine starts, and what it does not ask for."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed")
+
+from ocr_rl import config, train
+from ocr_rl.contract import Page, UserError
+from ocr_rl.rollout.prompt import Prompter
+from ocr_rl.run import Run
+
+SYNTH = {"synth": "nano"}
+
+
+def recipe(**sections) -> config.Recipe:
+    return config.Recipe.model_validate({"policy": {"path": "nano"}} | sections)
+
+
+def test_no_reward_is_asked_where_somebody_has_judged(
+    tiny_pages: list[Page], prompter: Prompter, tmp_path: Path
+) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text(json.dumps({"pdf": "tiny.pdf", "page": 1, "chosen": "a", "rejected": "b"}), encoding="utf-8")
+    dpo = {"pages": SYNTH, "steps": 1, "rewards": [{"name": "pass_rate"}]}  # of tests, and the pages have none
+    with pytest.raises(UserError, match="none of the rewards"):
+        train._taught(recipe(dpo=dpo), lambda source: tiny_pages, prompter)
+    judged = recipe(dpo=dpo | {"preferences": str(path)})
+    assert train._taught(judged, lambda source: tiny_pages, prompter)[0] == tiny_pages
+
+
+def test_sft_is_probed_on_pages_with_a_reference(tiny_pages: list[Page]) -> None:
+    sft = {"stages": [{"pages": SYNTH, "steps": 1, "pages_per_step": 1}]}
+    asked = recipe(sft=sft, evaluation={"sets": {"new": SYNTH}})
+    blind = replace(tiny_pages[0], reference=None)
+    assert train.evaluation_pages(asked, lambda source: [blind, tiny_pages[1]]) == {"new": [tiny_pages[1]]}
+    with pytest.raises(UserError, match=r"evaluation\.sets\.new: no page has a reference"):
+        train.evaluation_pages(asked, lambda source: [blind])
+
+
+@pytest.mark.parametrize(("less", "evaluated", "wrong"), [(0, 24, ""), (1, 24, "sampling"), (0, 25, "evaluation")])
+def test_lengths_that_do_not_go_together(prompter: Prompter, less: int, evaluated: int, wrong: str) -> None:
+    prompt = len(prompter.token_ids) - 1 + 16  # a square of 112 px is 16 image tokens
+    asked = recipe(
+        grpo={"pages": SYNTH, "steps": 1, "rewards": [{"name": "eos"}]},
+        sampling={"max_tokens": 24, "max_model_len": prompt + 24 - less},
+        evaluation={"sets": {"new": SYNTH}, "max_tokens": evaluated},
+    )
+    if not wrong:
+        return train.require_lengths(asked, prompter)
+    with pytest.raises(UserError, match=rf"{wrong}\.max_tokens.*max_model_len"):
+        train.require_lengths(asked, prompter)
+
+
+def test_a_half_written_start_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+
+    def new_nano(folder: Path, seed: int) -> None:
+        folder.mkdir(parents=True)
+        (folder / "config.json").write_text("{}")
+        made.append(seed)
+        if len(made) == 1:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr("ocr_rl.learn.nano.new_nano", new_nano)
+    sft = {"stages": [{"pages": SYNTH, "steps": 1, "pages_per_step": 1}]}
+    start = lambda seed: train._start_model(recipe(policy={"fresh": "nano"}, sft=sft, seed=seed), Run(tmp_path))
+    with pytest.raises(KeyboardInterrupt):
+        start(3)
+    assert start(3) == start(3) != start(4)
+    assert made == [3, 3, 4]

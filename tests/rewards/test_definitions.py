@@ -1,0 +1,216 @@
+"""What the rewards say of texts small enough to work out by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from ocr_rl.contract import Page, Reward, Transcript, UserError
+from ocr_rl.plugins import load_reward
+from rewards.chrf import Chrf
+from rewards.element_count import ElementCount
+from rewards.error_rates import Cer, Wer
+from rewards.formulas import Formulas
+from rewards.length import Length
+from rewards.medoid import Medoid
+from rewards.rectangular import Rectangular
+from rewards.repetition import Repetition
+from rewards.tables import Tables
+
+
+def ask(reward: Reward, bodies: Sequence[str], reference: str | None = None) -> list[float | None]:
+    group = [Transcript(raw=body, body=body, finish="stop", num_tokens=0) for body in bodies]
+    page = Page(id="0a1b2c3d:p1", pdf=Path("a.pdf"), number=1, reference=reference)
+    return [score.value for score in reward(page, group)]
+
+
+def one(reward: Reward, body: str, reference: str | None = None) -> float:
+    (value,) = ask(reward, [body], reference)
+    assert value is not None
+    return value
+
+
+def html(*rows: Sequence[str]) -> str:
+    return "<table>" + "".join(f"<tr>{''.join(f'<td>{c}</td>' for c in row)}</tr>" for row in rows) + "</table>"
+
+
+# --- medoid ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_medoid_has_the_fewest_edits_to_all() -> None:
+    # edits: abcd-abce 1, abcd-axyz 3, abce-axyz 3; sums 4, 4, 6: the first; 3 is the largest distance
+    assert ask(Medoid(), ["abcd", "abce", "axyz"]) == [1.0, pytest.approx(2 / 3), 0.0]
+    assert ask(Medoid(), ["axyz", "abce", "abcd"]) == [0.0, 1.0, pytest.approx(2 / 3)]
+
+
+def test_siblings_without_a_difference_or_a_majority() -> None:
+    assert ask(Medoid(), ["alone"]) == [1.0]
+    assert ask(Medoid(), ["same", "same", "same"]) == [1.0, 1.0, 1.0]
+    assert ask(Medoid(), ["ab", "cd"]) == [1.0, 0.0]
+
+
+# --- element_count and rectangular ----------------------------------------------------------------------------------
+
+
+def test_tables_and_formulas_are_counted_apart() -> None:
+    reference = html("ab") + r" \(x\) and \[y\] and $$z$$"
+    assert one(ElementCount(), r"\(x\) \(y\) \(z\) <TABLE class=a>text</table>", reference) == 1.0
+    assert one(ElementCount(), r"\(x\) \(y\) $z$ <table></table>", reference) == 0.5
+    assert one(ElementCount(), r"\(x\) \(y\) \(z\) <table><table>", reference) == 0.5
+    assert one(ElementCount(), "| a | b |\n|---|---|", reference) == 0.0
+    assert ask(ElementCount(), ["a", r"\(x\)"], "no element") == [1.0, 0.5]
+
+
+def test_openings_without_an_end_are_counted_in_linear_time() -> None:
+    assert one(ElementCount(), "<table" * 100_000 + "\\(" * 100_000, html("ab") + r"\(x\)") == 0.0
+
+
+def test_the_share_of_rectangular_tables() -> None:
+    good, short = html("ab", "cd"), html("ab", "c")
+    wide = "<table><tr><td colspan=2>a</td></tr><tr><td>b</td><td>c</td></tr></table>"
+    assert one(Rectangular(), good + short + wide) == pytest.approx(2 / 3)
+    assert one(Rectangular(), "no table") == 1.0
+
+
+# --- tables ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        (html("ab", "cd"), 1.0),
+        ("| a | b |\n|---|---|\n| **c** | d |", 1.0),  # the same table in Markdown, emphasis apart
+        (html("ab", "cx"), 2 * 3 / 8),  # three of four cells
+        (html("ab"), 2 * 2 / 6),  # one row of two
+        (html("a", "c"), 2 * 2 / 6),  # one column of two
+        (html("cd", "ab"), 2 * 2 / 8),  # rows swapped: only one can be paired in order
+        (html("ba", "dc"), 2 * 2 / 8),  # columns swapped
+        (html("ab", "cd", "ef"), 2 * 4 / 10),  # a row made up
+        (html("ab", "cd") + html("ab", "cd"), 2 * 4 / 12),  # said twice
+        (html("ab", "c"), 2 * 3 / 8),  # a hole is an empty cell
+        ("a b c d", 0.0),
+    ],
+)
+def test_tables_share_cells(said: str, expected: float) -> None:
+    assert one(Tables(), said, html("ab", "cd")) == pytest.approx(expected)
+
+
+def test_cells_are_alike_by_degrees() -> None:
+    # 4.1 and 4.7: two edits (out with 1, in with 7) of six characters
+    assert one(Tables(), html(["4.7"]), html(["4.1"])) == pytest.approx(2 / 3)
+
+
+def test_tables_are_paired_by_what_they_hold() -> None:
+    first, second = html("ab", "cd"), html("pq", "rs")
+    assert one(Tables(), second + first, first + second) == 1.0
+    assert one(Tables(), second, first + second) == pytest.approx(2 * 4 / 12)
+
+
+def test_a_spanning_cell_lies_on_all_its_places() -> None:
+    reference = "<table><tr><td colspan=2>a</td></tr><tr><td>b</td><td>c</td></tr></table>"
+    assert one(Tables(), reference, reference) == 1.0
+    assert one(Tables(), html("aa", "bc"), reference) == 1.0
+    assert one(Tables(), html(["a", ""], "bc"), reference) == pytest.approx(2 * 3 / 8)
+
+
+def test_a_page_without_tables_has_no_table_score() -> None:
+    assert ask(Tables(), [html("ab"), ""], "no table") == [None, None]
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "a|b\nc|d\n\n" * 3_000,  # very many tables
+        "<table><tr><td colspan=1000>a</td></tr>" + "<tr><td>b</td></tr>" * 8_000 + "</table>",  # very large, and empty
+        "|".join("x" * 2_000) + "\n" + "|".join("y" * 2_000),
+    ],
+    ids=["many", "large", "wide"],
+)
+def test_tables_of_nonsense_share_little(said: str) -> None:
+    reference = html(*[[f"{row}.{column}" for column in range(10)] for row in range(20)])
+    assert one(Tables(), said, reference) < 0.1
+
+
+# --- formulas -------------------------------------------------------------------------------------------------------
+
+
+def test_the_share_of_formulas_found() -> None:
+    reference = r"\(x^2\), \[\frac{a}{b}\] and \(x^2\) again"
+    assert one(Formulas(), r"$x^{2}$ and $$\frac ab$$", reference) == 1.0  # other TeX, the same formulas
+    assert one(Formulas(), r"\(x^2\)", reference) == 0.5
+    assert one(Formulas(), r"\(x_2\) and \(a/b\)", reference) == 0.0
+    assert one(Formulas(), "x^2", reference) == 0.0  # a formula stands between delimiters
+
+
+def test_prices_are_no_formulas_unless_one_asks() -> None:
+    prices = "from $5 to $7 each"
+    assert ask(Formulas(), [prices], prices) == [None]
+    assert ask(Formulas(dollars=True), [prices, ""], prices) == [1.0, 0.0]
+    assert ask(Formulas(), [r"\( \)"], r"\( \)") == [None]
+
+
+# --- repetition -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        ("", 1.0),
+        ("A page. " * 3, 1.0),  # three copies are no loop
+        ("a" * 40 + "." * 50, 1.0),  # 49 that repeat: a line to sign on
+        ("a" * 40 + "." * 51, 1 - 50 / 91),
+        ("a" * 40 + "b" + "." * 59, 1 - 58 / 100),
+        ("0123456789" * 10, 1 - 90 / 100),
+        ("\n0123456789" + "0123456789" * 9 + "\n\n", 1 - 90 / 100),  # white space at both ends
+        ("x" * 50 + "0123456789" * 9 + "01234", 1 - 85 / 145),  # the last copy is cut off
+        ("long piece " * 40 + "and the text goes on", 1.0),  # left again
+        ("".join(f"{n}. item\n" for n in range(100, 200)), 1.0),  # a counter
+    ],
+)
+def test_the_share_of_a_loop_at_the_end(body: str, expected: float) -> None:
+    assert one(Repetition(), body) == pytest.approx(expected)
+
+
+def test_a_loop_of_any_length_in_linear_time() -> None:
+    paragraph = "".join(f"Sentence {n} of a paragraph. " for n in range(200))
+    body = "Title. " + paragraph * 20
+    assert one(Repetition(), body) == pytest.approx(1 - 19 * len(paragraph) / len(body.strip()), abs=1e-3)
+    assert one(Repetition(), "a" * 50_000 + "b" + "a" * 50_000) == pytest.approx(0.5, abs=1e-3)
+
+
+# --- length ---------------------------------------------------------------------------------------------------------
+
+
+def test_length_falls_over_the_last_fifth() -> None:
+    group = [
+        Transcript(raw="", body="", finish="stop", num_tokens=n) for n in (0, 16_384, 17_408, 18_432, 20_480, 30_000)
+    ]
+    scores = Length(max_tokens=20_480)(Page(id="0a1b2c3d:p1", pdf=Path("a.pdf"), number=1), group)
+    assert [score.value for score in scores] == [1.0, 1.0, 0.75, 0.5, 0.0, 0.0]
+
+
+def test_a_limit_below_one_token_is_refused() -> None:
+    with pytest.raises(UserError, match="max_tokens must be at least 1"):
+        load_reward("rewards.length:Length", {"max_tokens": 0})
+
+
+# --- chrf, cer, wer -------------------------------------------------------------------------------------------------
+
+
+def test_chrf_is_the_f_score_of_the_mean_precision_and_recall() -> None:
+    # n-grams of abcd in abc: precision 3/3, 2/2, 1/1, recall 3/4, 2/3, 1/2; no 4-gram in abc, so three orders count
+    precision, recall = 1.0, (3 / 4 + 2 / 3 + 1 / 2) / 3
+    assert one(Chrf(), "abc", "abcd") == pytest.approx(5 * precision * recall / (4 * precision + recall))
+    assert one(Chrf(), "ab cd", "abcd") == 1.0  # white space does not count
+    assert ask(Chrf(), ["", "x"], " \n") == [1.0, 0.0]
+
+
+def test_error_rates_are_turned_round_and_end_at_0() -> None:
+    assert one(Cer(), " sitting\n", "kitten") == pytest.approx(1 - 3 / 6)
+    assert one(Cer(), "kitten" * 3, "kitten") == 0.0
+    assert one(Wer(), "the  dog sat", "the cat sat\n") == pytest.approx(1 - 1 / 3)
+    assert one(Wer(), "a b c d e f g", "the cat sat") == 0.0
+    for reward in (Cer(), Wer()):
+        assert ask(reward, ["", "x"], "\n") == [1.0, 0.0]
