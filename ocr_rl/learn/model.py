@@ -153,7 +153,7 @@ def save_model(module: nn.Module, folder: Path, *, source: str, dtype: str = "fl
         weights.pop("lm_head.weight", None)
     was = model.config.dtype
     model.save_pretrained(folder, state_dict=weights)
-    model.config.dtype = was  # save_pretrained leaves a string there, and on disk the dtype that the module has in memory
+    model.config.dtype = was  # save_pretrained leaves a string there, and on disk what the module has in memory
     config = copy.deepcopy(model.config)
     for part in (config, *(getattr(config, name) for name in config.sub_configs)):
         part.dtype = DTYPES[dtype]

@@ -350,7 +350,8 @@ def test_a_policy_saved_in_bfloat16_is_half_the_size(
     learner.save(tmp_path / "full")
     size = lambda name: (tmp_path / name / "model.safetensors").stat().st_size
     assert size("half") / size("full") == pytest.approx(0.5, abs=0.01)
-    assert json.loads((tmp_path / "half" / "config.json").read_text())["dtype"] == "bfloat16"  # what plain loaders go by
+    config = json.loads((tmp_path / "half" / "config.json").read_text())
+    assert config["dtype"] == config["text_config"]["dtype"] == "bfloat16"  # what plain loaders go by
     assert load_model(str(tmp_path / "half")).dtype == torch.float32  # read as asked, whatever the file holds
     assert learner.module.config.dtype == torch.float32  # saving does not change the policy in training
     assert largest_gap(make_learner(path=tmp_path / "half").logprobs(rows), learner.logprobs(rows)) < 0.5
