@@ -16,7 +16,7 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,9 @@ from ocr_rl.text.formulas import equal
 from ocr_rl.text.front_matter import agreeing_fields, split_front_matter
 from ocr_rl.text.normalize import normalize, tail_repeats
 from ocr_rl.text.tables import Table, html_tables, markdown_tables
+from rewards.element_count import ElementCount
 from rewards.eos import Eos
+from rewards.medoid import Medoid
 from rewards.pass_rate import PassRate
 
 LISTED = 20
@@ -208,7 +210,7 @@ def _rewards(folder: Path) -> Iterator[Outcome]:
     for row in _rows(folder, "rewards"):
         compare_one = REWARDS.get(row["fn"])
         if compare_one is None:
-            yield row["fn"], "no such reward here yet", None
+            yield row["fn"], "no reward here does the same", None
         else:
             yield row["fn"], row["case_id"], compare_one(row["inputs"], row["output"], row["raises"])
 
@@ -280,6 +282,21 @@ def _rect_tables(inputs: Row, output: Any, raises: str | None) -> bool:
     return _near(shares, output)
 
 
+def _medoid(inputs: Row, output: Any, raises: str | None) -> bool:
+    group = [_transcript(_text(completion)) for completion in inputs["completions"]]
+    return _near([score.value for score in Medoid()(_page(), group)], output)
+
+
+def _element_count(inputs: Row, output: Any, raises: str | None) -> bool:
+    if raises:
+        return inputs.get("claude_original") is None  # a call without references at all; no score of any page here
+    found = []
+    for completion, reference in zip(inputs["completions"], _beside(inputs, "claude_original"), strict=True):
+        page = replace(_page(), reference=reference)
+        found.append(ElementCount()(page, [_transcript(_text(completion))])[0].value or 0.0)
+    return _near(found, output)
+
+
 def _beside(inputs: Row, name: str) -> list[str | None]:
     """The references beside the completions; None where there is none."""
     given = list(inputs.get(name) or ())
@@ -321,6 +338,8 @@ REWARDS: Mapping[str, Callable[[Row, Any, str | None], bool]] = {
     "reward_front_matter": _front_matter,
     "reward_eos": _eos,
     "reward_rect_tables": _rect_tables,
+    "medoid_reward": _medoid,
+    "reward_element_count": _element_count,
 }
 
 

@@ -63,11 +63,7 @@ def footnote_places(text: str, marker: str, reading: Reading) -> list[tuple[int,
     """
     quoted = re.escape(marker)
     places = [match.span() for match in re.finditer(rf"\[\^{quoted}\](?!:)", text)]
-    places += [
-        (start, end)
-        for start, end, inner in _tagged(text, "sup", exact=reading == "strict")
-        if inner == marker or (reading == "compatible" and inner.lower() == marker.lower())
-    ]
+    places += _superscripts(text, marker, reading)
     if marker.isascii() and marker.isdigit():
         digits = marker.translate(_SUPERSCRIPT_DIGITS)
         found = re.finditer(re.escape(digits), text)
@@ -75,6 +71,19 @@ def footnote_places(text: str, marker: str, reading: Reading) -> list[tuple[int,
             found = re.finditer(rf"(?<![⁰¹²³⁴⁵⁶⁷⁸⁹]){digits}(?![⁰¹²³⁴⁵⁶⁷⁸⁹])", text)
         places += [match.span() for match in found]
     return places
+
+
+def _superscripts(text: str, marker: str, reading: Reading) -> Iterator[tuple[int, int]]:
+    """Places of `<sup>` with nothing but the marker in it, also where an earlier `<sup>` was left open.
+
+    Found from the closing side, so that a million tags left open cost no more than reading them.
+    """
+    opening = re.compile(r"<sup(?=[\s/>])" if reading == "strict" else r"<sup", re.IGNORECASE)
+    for closed in re.finditer(rf">({re.escape(marker)})</sup>", text, re.IGNORECASE):
+        since = text.rfind(">", 0, closed.start()) + 1
+        opened = opening.search(text, since, closed.start() + 1)
+        if opened and (reading == "compatible" or closed[1] == marker):
+            yield opened.start(), closed.end()
 
 
 def without_images(text: str) -> str:

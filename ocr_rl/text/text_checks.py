@@ -208,12 +208,15 @@ class Footnote(PageCheck):
                 continue
             windows = (raw[max(0, a - self.REACH) : a] if before else raw[b : b + self.REACH] for a, b in places)
             best, holds = distance.Near(0.0, 0, 0), ""
-            needle = letters_and_digits(needle_of(target))
+            needle, allowance = letters_and_digits(needle_of(target)), len(needle_of(target))
+            anything = not needle and self.max_diffs >= allowance and reading == "compatible"
             for window in windows:
                 cleaned = letters_and_digits(normalize(window))
+                if cleaned and anything:
+                    break
                 cleaned = cleaned[-2 * len(needle) :] if before else cleaned[: 2 * len(needle)]
-                found = find(needle, cleaned, self.max_diffs, reading, allowance=len(needle_of(target)))
-                if needle and found.passed:
+                found = find(needle, cleaned, self.max_diffs, reading, allowance=allowance)
+                if needle and cleaned and found.passed:
                     break
                 if found.near.similarity > best.similarity:
                     best, holds = found.near, cleaned

@@ -75,6 +75,7 @@ TABLE = "| Name | Q1 |\n|---|---|\n| North | 12 |\n| South | 7 |"
         ),
         ({"type": "footnote", "marker": "1", "appears_before_marker": "the end"}, "[^1] it is the end", False),
         ({"type": "footnote", "marker": "1", "appears_before_marker": "--"}, "--[^1]", False),
+        ({"type": "footnote", "marker": "1"}, "left open<sup>1 and again<sup>1</sup>", True),
         ({"type": "math", "math": "x^2"}, "so \\(x^2\\) holds", True),
         ({"type": "math", "math": "x^2"}, "so x^2 holds", False),
         ({"type": "math", "math": "x^2", "ignore_dollar_delimited": True}, "so $x^2$ holds", False),
@@ -101,6 +102,7 @@ def test_clear_cases_are_the_same_in_both_readings(test: dict[str, Any], text: s
         ({"type": "format", "format": "heading", "text": "Results"}, "#\n\nResults", True, False),
         # a marker inside a longer number
         ({"type": "footnote", "marker": "1"}, "word¹²", True, False),
+        ({"type": "footnote", "marker": "1", "appears_before_marker": "--", "max_diffs": 3}, "x --[^1]", True, False),
         ({"type": "footnote", "marker": "a"}, "word<sup>A</sup>", True, False),
         # a malformed table fails every table test of the page
         (
