@@ -12,6 +12,7 @@ from tqdm import tqdm
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.step import Step
 from ocr_rl.rollout.flow import ScoredGroup
+from ocr_rl.rollout.graders import as_json
 from ocr_rl.run import Run, write_atomically
 
 Evaluate = Callable[[int], dict[str, float]]  # (steps done) -> figures
@@ -73,7 +74,7 @@ def resume(learner: Learner, run: Run) -> tuple[int, dict[str, Any]]:
 
 
 def best_and_worst(scored: ScoredGroup) -> dict[str, Any]:
-    """The best and the worst sample of a page with the rewards' reasons."""
+    """The best and the worst sample of a page with the rewards' reasons, and all samples, to be scored again."""
     order = sorted(range(len(scored.rewards)), key=lambda k: scored.rewards[k])
     shown = {
         name: {
@@ -84,7 +85,8 @@ def best_and_worst(scored: ScoredGroup) -> dict[str, Any]:
         }
         for name, k in (("best", order[-1]), ("worst", order[0]))
     }
-    return {"page": scored.group.page.id, **shown}
+    samples = [as_json(sample.transcript()) for sample in scored.group.samples]
+    return {"page": scored.group.page.id, **shown, "samples": samples}
 
 
 # What a step's line shows, in order, with its format; figures that a step does not have are left out.
