@@ -35,6 +35,7 @@ from ocr_rl.rollout.graders import Graders, weighted
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampler
 from ocr_rl.rollout.scoring import FaultBudget, GradedGroup, graded, require_rewards
+from ocr_rl.rollout.watch import falls
 from ocr_rl.run import Run, environment
 
 OpenPages = Callable[[config.PageSource], list[Page]]
@@ -110,6 +111,7 @@ def report_run(
     """report.html, report.md and report.json of an evaluation set: before against after, with the learning curves."""
     evals = sorted((run.folder / "eval").glob(f"*/{name}.jsonl"))
     env = environment()
+    worse = "; ".join(map(str, falls(run.metrics())))
     write_report(
         run.folder / "report" / name,
         title=f"Training run {run.folder.name}: {name} pages",
@@ -122,6 +124,7 @@ def report_run(
             "device": f"{device}, {env['cores']} cores",
             "date": env["date"],
             "reading": "strict",
+            **({"falling test types": worse} if worse else {}),
             "versions": ", ".join(f"{name} {version}" for name, version in env["packages"].items()),
         },
     )

@@ -13,6 +13,7 @@ from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.step import Step
 from ocr_rl.rollout.flow import ScoredGroup
 from ocr_rl.rollout.graders import as_json
+from ocr_rl.rollout.watch import falls
 from ocr_rl.run import Run, write_atomically
 
 Evaluate = Callable[[int], dict[str, float]]  # (steps done) -> figures
@@ -33,7 +34,7 @@ def fit(
 
     Steps already done are `learner.policy`'s business: a resumed learner starts where its checkpoint was.
     """
-    done, due = learner.policy, False
+    done, due, history = learner.policy, False, run.metrics()
     with tqdm(total=total, initial=done, desc="training", unit="step", smoothing=0.05) as bar:
         for step in steps:
             figures: dict[str, Any] = {**step.metrics, **learner.update(step.rows, step.loss)}
@@ -43,9 +44,10 @@ def fit(
                 figures |= evaluate(done)
             row = {"step": done, **figures}
             run.log(row)
+            history.append(row)
             run.log_groups(done, [best_and_worst(group) for group in step.groups])
             bar.update()
-            bar.write(describe(row, total))
+            bar.write("  ".join([describe(row, total), *(f"! {fall}" for fall in falls(history))]))
             due = due or done % save_every == 0 or last
             if due and step.state is not None:
                 due = False
@@ -99,6 +101,7 @@ _LINE = {
     "kl": "kl {:.4f}",
     "clip_share": "clip {:.1%}",
     "flat_groups": "flat {:.0%}",
+    "faults": "faults {:.0f}",
     "gap_max": "gap {:.1e}",
     "entropy": "entropy {:.3f}",
     "grad_norm": "grad {:.2f}",
