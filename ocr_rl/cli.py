@@ -263,8 +263,8 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("--workers", type=_whole(1), default=2)
     render.set_defaults(run=_pages_render)
 
-    score = verbs.add_parser("score", help="score a Markdown transcript of a page")
-    score.add_argument("file", type=Path)
+    score = verbs.add_parser("score", help="score a Markdown transcript of a page, or saved groups")
+    score.add_argument("file", type=Path, help="name_pg2.md, or a run's groups/*.jsonl or faults/*.jsonl")
     score.add_argument("--data", type=Path, required=True, help="dataset folder the page is in")
     score.add_argument("--page", help="PDF and page, as in invoice.pdf:2 (default: by the file's name)")
     score.add_argument("--reward", action="append", help="a plug-in or my_file.py:MyReward (default: all that apply)")
