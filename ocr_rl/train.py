@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -44,9 +45,14 @@ OpenPages = Callable[[config.PageSource], list[Page]]
 def train(recipe: config.Recipe, out: Path, *, go_on: bool = False) -> Path:
     """Train as the recipe says, below `out`; returns the folder of the trained policy."""
     run = Run(out)
-    begin = partial(run.start, recipe.model_dump(mode="json"), resume=go_on)  # once everything has been opened
     run.claim(recipe.model_dump(mode="json"), resume=go_on)
-    pages = partial(open_pages, root=out / "pages")
+    with closing(open_graders(recipe, run)) as graders:
+        return _trained(recipe, run, graders, go_on)
+
+
+def _trained(recipe: config.Recipe, run: Run, graders: Graders, go_on: bool) -> Path:
+    begin = partial(run.start, recipe.model_dump(mode="json"), resume=go_on)  # once everything has been opened
+    pages = partial(open_pages, root=run.folder / "pages")
     start_model = _start_model(recipe, run)
     settings = policy_settings(recipe.policy, start_model)
     prompter = policy_prompter(recipe.policy, start_model, settings)
@@ -54,7 +60,6 @@ def train(recipe: config.Recipe, out: Path, *, go_on: bool = False) -> Path:
     plan = memory_plan(recipe, start_model)
     print(plan.to_text())
     require_memory(plan)
-    graders = open_graders(recipe, run)
     training_pages = _taught(recipe, pages, prompter, graders)
     held_out = evaluation_pages(recipe, pages)
     beta = recipe.grpo.beta if recipe.grpo else 0.0
@@ -79,7 +84,6 @@ def train(recipe: config.Recipe, out: Path, *, go_on: bool = False) -> Path:
         trained = loop(steps, learner, run, evaluate_every=every or recipe.steps, evaluate=evaluate)
     finally:
         sampler.close()
-        graders.close()
     for name, shown in held_out.items():
         report_run(run, name, shown, recipe, longest_px=prompter.longest_px, device=str(learner.device))
     return trained

@@ -15,7 +15,8 @@ from ocr_rl.text.element_checks import TableRelation
 from ocr_rl.text.page_check import needle_of, quote
 from ocr_rl.text.text_checks import Absent, Format, Order, Present
 
-FOUND = 0.7  # alike, for a string to be found at a place
+FOUND = 0.8  # alike, for a text to be found at a place
+SHORT = 10  # characters; shorter texts must stand there as they are, or any number would do
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,8 +44,8 @@ class Outline:
 class InOrder:
     """Share of the page's order tests that the transcript does not contradict; no score for a page without any.
 
-    Contradicted: the test fails, and the most similar windows of both texts, each at least 70 % alike, stand the other
-    way round. A text that is not found contradicts nothing: reading badly is not shuffling.
+    Contradicted: the test fails, and both texts stand there the other way round, at least 80 % alike (texts of fewer
+    than 10 characters as they are). A text that is not found contradicts nothing: reading badly is not shuffling.
     """
 
     @per_transcript
@@ -85,6 +86,12 @@ def _judged(transcript: Transcript) -> Prepared:
 def _contradicts(test: Order, prepared: Prepared) -> bool:
     if test.run(prepared, "strict").passed:
         return False
-    texts = needle_of(test.before), needle_of(test.after)
-    before, after = (close_enough(one, prepared.text, FOUND) if len(one) <= prepared.length else None for one in texts)
-    return before is not None and after is not None and before.start > after.start
+    before, after = (_place(needle_of(text), prepared.text) for text in (test.before, test.after))
+    return before is not None and after is not None and before > after
+
+
+def _place(needle: str, text: str) -> int | None:
+    if len(text) < len(needle):
+        return None
+    near = close_enough(needle, text, FOUND if len(needle) >= SHORT else 1.0)
+    return None if near is None else near.start

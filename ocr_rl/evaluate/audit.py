@@ -125,7 +125,7 @@ def cases_of(
         order = Random(seed).sample(known, len(known))
         chosen = sorted(order, key=lambda page: page.id not in samples)[:n]
         return [_case(page, known, samples.get(page.id, ()), seed) for page in chosen], []
-    made = _composed(n, seed)
+    made = composed_pages("report", n, seed)
     cases = [_case(page, made, (), seed) for page in made]
     hidden = [replace(case, page=replace(case.page, reference=None)) for case in cases]
     return hidden, [
@@ -142,12 +142,12 @@ def _case(page: Page, pages: Sequence[Page], samples: Sequence[Transcript], seed
     return Case(page=page, target=target, samples=samples)
 
 
-def _composed(n: int, seed: int) -> list[Page]:
+def composed_pages(kind: str, n: int, seed: int) -> list[Page]:
     """Pages that nobody typesets: all that an audit needs of one is what it says."""
     made = []
     for index in range(n):
         rng = Random(f"audit/{seed}/{index}")
-        source, pdf = KINDS["report"](rng), f"composed_{index}.pdf"
+        source, pdf = KINDS[kind](rng), f"composed_{index}.pdf"
         checks = [load_check(test) for test in mine(source, pdf=pdf, number=1, rng=rng)]
         made.append(Page(id=f"{pdf}:p1", pdf=Path(pdf), number=1, reference=to_markdown(source), checks=checks))
     return made
