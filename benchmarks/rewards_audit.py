@@ -61,7 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def cases(kind: str, n: int, seed: int, *, shown: bool) -> list[Case]:
-    """Cases of composed pages, those of kind `report` with two formulas; unless `shown` the references are kept back."""
+    """Cases of composed pages, kind `report` with two formulas each; unless `shown`, references are kept back."""
     pages = composed_pages(kind, n, seed)
     if kind == "report":
         pages = [_with_formulas(page, Random(page.id)) for page in pages]
@@ -90,8 +90,8 @@ def document(rewards: Sequence[Judged], mixes: Sequence[Judged], pages: int, see
     return "\n".join(
         [
             "# What cheats and damage earn\n",
-            f"Written by `python -m benchmarks.rewards_audit --pages {pages} --seed {seed}`; {pages} composed pages of "
-            f"each kind, {os.cpu_count()} CPU cores, {date}. Mean values; **bold** where a cheat earns at least as much "
+            f"Written by `python -m benchmarks.rewards_audit --pages {pages} --seed {seed}`; {pages} composed pages "
+            f"of each kind, {os.cpu_count()} CPU cores, {date}. Mean values; **bold** where a cheat earns at least as much "
             "as honest transcripts (10 % of letters and digits wrong), or damage at least as much as the reference. "
             "Empty: the reward says nothing about these pages.\n",
             "## Mixes\n",
@@ -102,8 +102,8 @@ def document(rewards: Sequence[Judged], mixes: Sequence[Judged], pages: int, see
             table(rewards, "cheat"),
             table(rewards, "damage"),
             "## As damage grows\n",
-            f"Mean value at 0 and {', '.join(f'{level:.0%}' for level in LEVELS)} of the damage; **bold** where it does "
-            "not fall steadily.\n",
+            f"Mean value at 0 and {', '.join(f'{level:.0%}' for level in LEVELS)} of the damage; **bold** where it "
+            "does not fall steadily.\n",
             curves([*mixes, *rewards]),
         ]
     )
@@ -124,7 +124,7 @@ def table(judged: Sequence[Judged], kind: str) -> str:
             o = found.get(name)
             cells.append("" if o is None else f"**{o.value:.2f}**" if o.wins else f"{o.value:.2f}")
         if last:
-            cells.append("" if one.tie is None else f"{-one.tie:+.2f}")
+            cells.append("" if one.tie is None else f"{0.0 - one.tie:+.2f}")
         rows.append([one.name, *cells])
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
