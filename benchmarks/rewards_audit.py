@@ -91,8 +91,8 @@ def document(rewards: Sequence[Judged], mixes: Sequence[Judged], pages: int, see
         [
             "# What cheats and damage earn\n",
             f"Written by `python -m benchmarks.rewards_audit --pages {pages} --seed {seed}`; {pages} composed pages "
-            f"of each kind, {os.cpu_count()} CPU cores, {date}. Mean values; **bold** where a cheat earns at least as "
-            "much as honest transcripts (10 % of letters and digits wrong), or damage at least as much as the reference. "
+            f"of each kind, {os.cpu_count()} CPU cores, {date}. Mean values; **bold** where a cheat earns at least "
+            "as much as honest transcripts (10 % of letters and digits wrong), or damage as much as the reference. "
             "Empty: the reward says nothing about these pages.\n",
             "## Mixes\n",
             table(mixes, "cheat"),
