@@ -109,13 +109,13 @@ def composed_pages(seed: int = 0) -> list[PageCase]:
 
 def siblings(seed: int = 0) -> dict[str, Any]:
     """28 transcripts of one page of about 3,000 characters, 0 to 27 % misread, and 15 text, order and table tests."""
-    text, chosen = "", dict[str, tuple[Test, ...]].fromkeys(("present", "order", "table"), ())
+    text, chosen = "", {kind: list[Test]() for kind in ("present", "order", "table")}
     for page in composed_pages(seed):
         if len(text) >= LONG_PAGE and sum(map(len, chosen.values())) == 3 * OF_A_KIND:
             break
         text = f"{text}\n\n{page.text}".strip()
         for kind, tests in chosen.items():
-            chosen[kind] = (*tests, *(test for test in page.tests if test["type"] == kind))[:OF_A_KIND]
+            chosen[kind] = [*tests, *(test for test in page.tests if test["type"] == kind)][:OF_A_KIND]
     tests = [test for tests in chosen.values() for test in tests]
     return {"tests": tests, "texts": [with_wrong_characters(text, k / 100, Random(k)) for k in range(GROUP)]}
 
