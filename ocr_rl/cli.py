@@ -123,6 +123,22 @@ def _score(args: argparse.Namespace) -> None:
         print(line)
 
 
+def _rewards_audit(args: argparse.Namespace) -> int:
+    from ocr_rl.config import load_recipe
+    from ocr_rl.evaluate.audit_report import audit_recipe
+
+    recipe = load_recipe(args.recipe, args.set)
+    text, beaten = audit_recipe(recipe, args.data, args.samples, args.out, n=args.pages, seed=args.seed)
+    print(text)
+    return 1 if beaten else 0
+
+
+def _rewards_new(args: argparse.Namespace) -> None:
+    from ocr_rl.evaluate.kit import new_reward
+
+    print(new_reward(args.name, args.out))
+
+
 def _bench(args: argparse.Namespace) -> None:
     from ocr_rl.evaluate.bench import bench
 
@@ -247,12 +263,29 @@ def _parser() -> argparse.ArgumentParser:
     render.add_argument("--workers", type=_whole(1), default=2)
     render.set_defaults(run=_pages_render)
 
-    score = verbs.add_parser("score", help="score a Markdown transcript of a page")
-    score.add_argument("file", type=Path)
+    score = verbs.add_parser("score", help="score a Markdown transcript of a page, or saved groups")
+    score.add_argument("file", type=Path, help="name_pg2.md, or a run's groups/*.jsonl or faults/*.jsonl")
     score.add_argument("--data", type=Path, required=True, help="dataset folder the page is in")
     score.add_argument("--page", help="PDF and page, as in invoice.pdf:2 (default: by the file's name)")
     score.add_argument("--reward", action="append", help="a plug-in or my_file.py:MyReward (default: all that apply)")
     score.set_defaults(run=_score)
+
+    rewards = verbs.add_parser("rewards", help="write a reward, try to cheat rewards").add_subparsers(
+        required=True, metavar="what"
+    )
+    audit = rewards.add_parser("audit", help="attack a recipe's rewards; exit code 1 if a cheat beats honest reading")
+    audit.add_argument("recipe", help="a TOML file, or the name of a shipped recipe")
+    audit.add_argument("--data", type=Path, required=True, help="dataset folder; its references make the attacks")
+    audit.add_argument("--samples", type=Path, help="a run directory or groups/*.jsonl file: real transcripts")
+    audit.add_argument("--set", action="append", metavar="KEY=VALUE", help="override a setting of the recipe")
+    audit.add_argument("--pages", type=_whole(1), default=40)
+    audit.add_argument("--seed", type=int, default=0)
+    audit.add_argument("--out", type=Path, help="folder for audit.md and audit.json")
+    audit.set_defaults(run=_rewards_audit)
+    new = rewards.add_parser("new", help="write a small package with a reward and a test that passes")
+    new.add_argument("name", help="as in my_reward")
+    new.add_argument("--out", type=Path, default=Path(), help="folder to write it in (default: here)")
+    new.set_defaults(run=_rewards_new)
 
     bench = verbs.add_parser("bench", help="unit tests of folders, engines and policies, with a report")
     bench.add_argument("data", type=Path, help="an olmOCR-Bench folder: pdfs/ and *.jsonl")

@@ -129,6 +129,16 @@ class RewardChoice(Section):
     """An installed plug-in (`ocr-rl plugins`) or "my_file.py:MyReward"."""
     weight: float = Field(default=1.0, gt=0)
     options: dict[str, Any] = {}
+    gate: Annotated[float, Field(gt=0, le=1)] | None = None
+    """Least value with which the other rewards of a transcript count; below it they are all 0. A gate has no weight."""
+    by_part: bool = False
+    """With advantage "gdpo": normalise each part by itself (the test types of pass_rate)."""
+
+    @model_validator(mode="after")
+    def _gate_or_weight(self) -> RewardChoice:
+        if self.gate is not None and {"weight", "by_part"} & self.model_fields_set:
+            raise ValueError("a gate adds nothing to the reward: leave out weight and by_part, or the gate")
+        return self
 
 
 def _no_twins(rewards: tuple[RewardChoice, ...]) -> tuple[RewardChoice, ...]:
@@ -136,6 +146,8 @@ def _no_twins(rewards: tuple[RewardChoice, ...]) -> tuple[RewardChoice, ...]:
     for name in names:
         if names.count(name) > 1:  # scores are kept by name: one would stand for both
             raise ValueError(f"the reward {name!r} is named twice; name it once, with its weight")
+    if all(choice.gate is not None for choice in rewards):
+        raise ValueError("gates alone teach nothing; name a reward without a gate")
     return rewards
 
 
@@ -220,11 +232,22 @@ class Evaluation(Section):
         return next(iter(self.sets.values()))
 
 
+class Scoring(Section):
+    """How rewards are asked: in worker processes that may hang or crash without taking the run along."""
+
+    workers: Positive = 2
+    timeout_s: float = Field(default=60.0, gt=0)
+    """For one reward on one group; one that takes longer is ended, and its group dropped and counted."""
+    audit: bool = True
+    """Refuse to train with rewards that a cheat beats (`ocr-rl rewards audit`)."""
+
+
 class Recipe(Section):
     seed: int = 0
     policy: Policy
     optim: Optim = Optim()
     sampling: Sampling = Sampling()
+    scoring: Scoring = Scoring()
     sft: Sft | None = None
     grpo: Grpo | None = None
     dpo: Dpo | None = None
@@ -245,6 +268,14 @@ class Recipe(Section):
         algorithm = self.sft or self.grpo or self.dpo or self.best_of_n
         assert algorithm is not None
         return algorithm.steps
+
+    @property
+    def rewards(self) -> tuple[RewardChoice, ...]:
+        """Those that judge the policy's own samples; none for SFT and for somebody's preferences."""
+        algorithm = self.grpo or self.dpo or self.best_of_n
+        if algorithm is None or (isinstance(algorithm, Dpo) and algorithm.preferences is not None):
+            return ()
+        return algorithm.rewards
 
 
 def shipped_recipes() -> dict[str, Path]:

@@ -6,6 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from PIL import Image
 
 from ocr_rl import config
 from ocr_rl.contract import Page, Transcript, UserError
+from ocr_rl.evaluate.audit import require_honest
 from ocr_rl.evaluate.grade import Graded, grade, read_rows, summary, write_rows
 from ocr_rl.evaluate.report import write_report
 from ocr_rl.evaluate.transcribe import transcribe
@@ -28,12 +30,13 @@ from ocr_rl.learn.probe import looks
 from ocr_rl.learn.step import Step
 from ocr_rl.pages.raster import ImageRef, cached_render
 from ocr_rl.pages.source import open_pages
-from ocr_rl.plugins import load_reward
 from ocr_rl.policy import open_sampler, policy_prompter, policy_settings
 from ocr_rl.rollout.flow import Group
+from ocr_rl.rollout.graders import Graders, weighted
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampler
-from ocr_rl.rollout.scoring import FaultBudget, GradedGroup, WeightedReward, require_rewards, score
+from ocr_rl.rollout.scoring import FaultBudget, GradedGroup, graded, require_rewards
+from ocr_rl.rollout.watch import falls
 from ocr_rl.run import Run, environment
 
 OpenPages = Callable[[config.PageSource], list[Page]]
@@ -42,9 +45,14 @@ OpenPages = Callable[[config.PageSource], list[Page]]
 def train(recipe: config.Recipe, out: Path, *, go_on: bool = False) -> Path:
     """Train as the recipe says, below `out`; returns the folder of the trained policy."""
     run = Run(out)
-    begin = partial(run.start, recipe.model_dump(mode="json"), resume=go_on)  # once everything has been opened
     run.claim(recipe.model_dump(mode="json"), resume=go_on)
-    pages = partial(open_pages, root=out / "pages")
+    with closing(open_graders(recipe, run)) as graders:
+        return _trained(recipe, run, graders, go_on)
+
+
+def _trained(recipe: config.Recipe, run: Run, graders: Graders, go_on: bool) -> Path:
+    begin = partial(run.start, recipe.model_dump(mode="json"), resume=go_on)  # once everything has been opened
+    pages = partial(open_pages, root=run.folder / "pages")
     start_model = _start_model(recipe, run)
     settings = policy_settings(recipe.policy, start_model)
     prompter = policy_prompter(recipe.policy, start_model, settings)
@@ -52,7 +60,7 @@ def train(recipe: config.Recipe, out: Path, *, go_on: bool = False) -> Path:
     plan = memory_plan(recipe, start_model)
     print(plan.to_text())
     require_memory(plan)
-    training_pages, rewards = _taught(recipe, pages, prompter)
+    training_pages = _taught(recipe, pages, prompter, graders)
     held_out = evaluation_pages(recipe, pages)
     beta = recipe.grpo.beta if recipe.grpo else 0.0
     learner = Learner(
@@ -69,7 +77,7 @@ def train(recipe: config.Recipe, out: Path, *, go_on: bool = False) -> Path:
     sampler = open_sampler(recipe.sampling, start_model, prompter, recipe.policy)
     try:
         evaluate = _evaluation(recipe, held_out, learner, sampler, run)
-        steps = _sampling_steps(recipe, training_pages, rewards, learner, sampler, run, state)
+        steps = _sampling_steps(recipe, training_pages, graders, learner, sampler, run, state)
         begin()
         if evaluate and done == 0:
             evaluate(0)
@@ -107,6 +115,7 @@ def report_run(
     """report.html, report.md and report.json of an evaluation set: before against after, with the learning curves."""
     evals = sorted((run.folder / "eval").glob(f"*/{name}.jsonl"))
     env = environment()
+    worse = "; ".join(map(str, falls(run.metrics())))
     write_report(
         run.folder / "report" / name,
         title=f"Training run {run.folder.name}: {name} pages",
@@ -119,6 +128,7 @@ def report_run(
             "device": f"{device}, {env['cores']} cores",
             "date": env["date"],
             "reading": "strict",
+            **({"falling test types": worse} if worse else {}),
             "versions": ", ".join(f"{name} {version}" for name, version in env["packages"].items()),
         },
     )
@@ -160,23 +170,32 @@ def require_lengths(recipe: config.Recipe, prompter: Prompter) -> None:
             )
 
 
-def _taught(recipe: config.Recipe, pages: OpenPages, prompter: Prompter) -> tuple[list[Page], list[WeightedReward]]:
-    """Pages and rewards of the algorithms that learn from their own samples; UserError where they do not fit."""
+def open_graders(recipe: config.Recipe, run: Run) -> Graders:
+    """The recipe's rewards in worker processes (which start when something is to be graded)."""
+    return Graders(
+        choices=recipe.rewards,
+        rewards=weighted(recipe.rewards),
+        workers=recipe.scoring.workers,
+        timeout_s=recipe.scoring.timeout_s,
+        faults=run.folder / "faults",
+    )
+
+
+def _taught(recipe: config.Recipe, pages: OpenPages, prompter: Prompter, graders: Graders) -> list[Page]:
+    """Pages of the algorithms that learn from their own samples; UserError where the rewards do not fit them."""
     if recipe.sft is not None:  # its pages are opened stage by stage
         require_lessons(recipe.sft, pages)
-        return [], []
+        return []
     cfg = recipe.grpo or recipe.dpo or recipe.best_of_n
     assert cfg is not None
-    rewards = [
-        WeightedReward(name=choice.name, reward=load_reward(choice.name, choice.options), weight=choice.weight)
-        for choice in cfg.rewards
-    ]
     training_pages = pages(cfg.pages)
     if isinstance(cfg, config.Dpo) and cfg.preferences is not None:
         read_preferences(cfg.preferences, training_pages, prompter)  # somebody has judged already: no reward is asked
-    else:
-        require_rewards(training_pages, rewards)
-    return training_pages, rewards
+        return training_pages
+    require_rewards(training_pages, graders.grade)
+    if recipe.scoring.audit:
+        require_honest(training_pages, graders, recipe.seed)
+    return training_pages
 
 
 def evaluation_pages(recipe: config.Recipe, pages: OpenPages) -> dict[str, list[Page]]:
@@ -207,7 +226,7 @@ def _probe(
 def _sampling_steps(
     recipe: config.Recipe,
     pages: Sequence[Page],
-    rewards: Sequence[WeightedReward],
+    graders: Graders,
     learner: Learner,
     sampler: Sampler,
     run: Run,
@@ -216,12 +235,12 @@ def _sampling_steps(
     """The steps of the algorithms that learn from their own samples."""
     budget = FaultBudget()
 
-    def graded(groups: Sequence[Group]) -> list[GradedGroup]:
-        return list(score(groups, rewards, budget))
+    def grade_all(groups: Sequence[Group]) -> list[GradedGroup]:
+        return list(graded(groups, graders.grade, budget))
 
     if recipe.grpo is not None:
-        return grpo(recipe.grpo, recipe.sampling, recipe.seed, state, pages, sampler, learner, graded)
-    rest = (recipe.sampling, recipe.seed, pages, sampler, learner, graded, run.folder / "pairs")
+        return grpo(recipe.grpo, recipe.sampling, recipe.seed, state, pages, sampler, learner, grade_all)
+    rest = (recipe.sampling, recipe.seed, pages, sampler, learner, grade_all, run.folder / "pairs")
     if recipe.dpo is not None:
         return dpo(recipe.dpo, *rest)
     assert recipe.best_of_n is not None

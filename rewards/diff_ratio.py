@@ -1,8 +1,9 @@
-"""Reward: how much of the reference a transcript shares, character by character."""
+"""Reward: how much of the reference a transcript shares, character by character or word by word."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from ocr_rl.contract import Page, Score, Transcript, per_transcript
 from ocr_rl.text.distance import indel_similarity
@@ -13,15 +14,17 @@ class DiffRatio:
     """1 - (insertions + deletions) / (both lengths) against the reference; no score for a page without reference.
 
     rapidfuzz's normalised Indel similarity, the ratio that olmOCR's edit-distance reward uses, but on the body without
-    front matter; white space at both ends does not count.
+    front matter; white space at both ends does not count. unit: "word" takes words between white space instead, so that
+    a word is right or wrong as a whole.
     """
+
+    unit: Literal["character", "word"] = "character"
 
     @per_transcript
     def __call__(self, page: Page, transcript: Transcript) -> Score:
         if page.reference is None:
             return Score(value=None, why="the page has no reference")
         said, reference = transcript.body.strip(), page.reference.strip()
-        return Score(
-            value=indel_similarity(said, reference),
-            why=f"{len(said)} characters against {len(reference)} of the reference",
-        )
+        a, b = (said, reference) if self.unit == "character" else (said.split(), reference.split())
+        why = f"{len(a)} {self.unit}s against {len(b)} of the reference"
+        return Score(value=indel_similarity(a, b), why=why)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Literal
 
 from ocr_rl.contract import Page, Reading, Score, Transcript, per_transcript
-from ocr_rl.text.checks import judge
+from ocr_rl.text.checks import TYPES, judge
+from ocr_rl.text.suggest import did_you_mean
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,22 +17,42 @@ class PassRate:
     """Share of the page's unit tests that pass; no score for a page without tests.
 
     reading: "strict" closes the holes of the public benchmark, "compatible" has them.
-    by: "micro" counts every test alike, "macro" every test type.
+    by: "micro" counts every test alike, "macro" every test type; "weighted" counts types by `weights` (a type that is
+    not named: 1).
+    floors: least share a type should reach. Of the types below theirs the one that lacks most scales the value:
+    share / floor. So a type cannot be given up for the others.
     """
 
     reading: Reading = "strict"
-    by: Literal["micro", "macro"] = "micro"
+    by: Literal["micro", "macro", "weighted"] = "micro"
+    weights: Mapping[str, float] = field(default_factory=dict)
+    floors: Mapping[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        for option, low in (("weights", 0.0), ("floors", 1e-6)):
+            for name, value in getattr(self, option).items():
+                if name not in TYPES:
+                    raise ValueError(f"{option} names no test type {name!r}{did_you_mean(name, TYPES)}")
+                if not low <= value < float("inf") or (option == "floors" and value > 1):
+                    raise ValueError(f"{option} of {name!r} is out of range, got {value}")
+        if bool(self.weights) != (self.by == "weighted"):
+            raise ValueError('weights go with by = "weighted", and by = "weighted" needs weights')
 
     @per_transcript
     def __call__(self, page: Page, transcript: Transcript) -> Score:
-        if not page.checks:
-            return Score(value=None, why="the page has no tests")
-        verdicts = judge(page.checks, transcript.body, self.reading)
         by_type: dict[str, list[bool]] = defaultdict(list)
+        weights = {check.type: self.weights.get(check.type, 1.0) for check in page.checks}
+        if not any(weights.values()):
+            return Score(value=None, why="the page has no tests" + (" that count" if page.checks else ""))
+        verdicts = judge(page.checks, transcript.body, self.reading)
         for check, verdict in zip(page.checks, verdicts, strict=True):
             by_type[check.type].append(verdict.passed)
         parts = {name: _share(passed) for name, passed in by_type.items()}
-        value = _share([v.passed for v in verdicts]) if self.by == "micro" else sum(parts.values()) / len(parts)
+        if self.by == "micro":
+            value = _share([verdict.passed for verdict in verdicts])
+        else:
+            value = sum(weights[name] * share for name, share in parts.items()) / sum(weights.values())
+        value *= min([1.0, *(parts[name] / floor for name, floor in self.floors.items() if name in parts)])
         failed = [f"{c.id} ({c.type}): {v.why}" for c, v in zip(page.checks, verdicts, strict=True) if not v.passed]
         more = f" | and {len(failed) - 3} more" if len(failed) > 3 else ""
         why = f"{len(verdicts) - len(failed)} of {len(verdicts)} tests pass"

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from ocr_rl.cli import main
+from ocr_rl.pages.dataset import load_dataset
 from ocr_rl.pages.synth.make import make_dataset
 
 
@@ -274,3 +275,18 @@ def test_synth_does_not_write_into_a_dataset(dataset: Path, tmp_path: Path, caps
     assert "already holds a dataset" in refused(capsys, *argv, str(tmp_path / "own"), "--pages-per-document", "2")
     assert main([*argv, str(tmp_path / "own")]) == 0
     assert (tmp_path / "own" / "nano.jsonl").exists()
+
+
+def test_score_reads_saved_groups(dataset: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page = next(page for page in load_dataset(dataset) if page.reference)
+    samples = [{"text": text, "finish": "stop", "tokens": 3} for text in (page.reference, "x")]
+    groups = tmp_path / "000001.jsonl"
+    groups.write_text(json.dumps({"page": page.id, "best": {}, "worst": {}, "samples": samples}) + "\n")
+    argv = ["score", str(groups), "--data", str(dataset), "--reward", "cer", "--reward", "medoid"]
+    assert main(argv) == 0
+    head, *lines = capsys.readouterr().out.splitlines()
+    assert head == f"{page.id} ({page.pdf.name}, page {page.number}), 2 samples"
+    assert [line.split("  (")[0] for line in lines[:2]] == ["  0  cer: 1.000", "  0  medoid: 1.000"]
+    assert lines[2].startswith("  1  cer: 0.0")
+    groups.write_text(json.dumps({"page": "ffffffff:p9", "samples": samples}) + "\n")
+    assert "has no page ffffffff:p9" in refused(capsys, *argv)

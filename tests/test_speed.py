@@ -9,7 +9,7 @@ import pytest
 from benchmarks.coverage import coverage
 from benchmarks.speed import cases
 from benchmarks.speed.__main__ import collect, comparison, main, overall, speeds
-from benchmarks.speed.worker import Ours, compared, judged
+from benchmarks.speed.worker import Ours, compared, graded, judged
 from ocr_rl.contract import UserError
 
 
@@ -79,12 +79,14 @@ def test_both_sides_in_one_table_and_every_difference_named() -> None:
     ours, peer = (
         {
             "pages": {"set": {"timed": {"tables": {"tests": 10, "seconds": seconds}}, "verdicts": [[True, passed]]}},
+            "group": {"transcripts": 28, "tests": 15, "mean": 0.5, "seconds": seconds},
             "formulas": {"formulas": 4, "pairs": 2, "first": seconds, "seen": seconds, "verdicts": [True, passed]},
         }
         for seconds, passed in (([0.2, 9.0, 0.1], True), ([1.0], False))
     )
     table = speeds(ours, peer)
     assert "| tables, set: tests | 10 | 100 | 10.00 | 10.0x |" in table
+    assert "28 transcripts of a page with 15 tests: groups | 1 | 10.00 | 1.00 | 10.0x |" in table
     assert "| 100 |  |  |" in speeds(ours, None)
     verdicts, formulas = comparison(pages, ours, peer)
     assert verdicts.splitlines() == [
@@ -92,6 +94,15 @@ def test_both_sides_in_one_table_and_every_difference_named() -> None:
         "- t2: ours True, olmocr False",
     ]
     assert formulas == "Pairs of formulas: 1 of 2 verdicts equal"
+
+
+def test_a_group_of_28_transcripts_is_graded_by_the_reward_itself() -> None:
+    group = cases.siblings()
+    assert [test["type"] for test in group["tests"]] == ["present"] * 5 + ["order"] * 5 + ["table"] * 5
+    assert 2_800 <= len(group["texts"][0]) <= 6_000
+    found = graded(Ours(), group, rounds=1)
+    assert (found["transcripts"], found["tests"]) == (28, 15)
+    assert 0.2 < found["mean"] < 0.9  # the first is true, the last is hardly legible
 
 
 def test_wrong_input_exits_2_with_a_sentence(bench: Path, capsys: pytest.CaptureFixture[str]) -> None:

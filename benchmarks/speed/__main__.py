@@ -24,6 +24,7 @@ from typing import Any
 
 from benchmarks.speed import cases
 from benchmarks.speed.cases import PageCase
+from benchmarks.speed.pool import workers_line
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate.stats import Interval, Tally, benchmark_score
 from ocr_rl.run import write_atomically
@@ -50,6 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             "pairs": pairs,
             "rounds": args.rounds,
             "browser": args.browser,
+            "group": cases.siblings(),
             "score": [str(args.bench), args.candidate] if args.bench else None,
         }
         ours = ask([sys.executable, "-m", "benchmarks.speed.worker", "ours"], asked)
@@ -58,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    text = "\n\n".join([device(), speeds(ours, peer), *comparison(pages, ours, peer)])
+    text = "\n\n".join([device(), speeds(ours, peer), workers_line(), *comparison(pages, ours, peer)])
     print(text)
     if args.out:
         write_atomically(args.out / "speed.md", text + "\n")
@@ -113,6 +115,9 @@ def speeds(ours: Answer, peer: Answer | None) -> str:
             if timed["tests"] and timed["seconds"]:
                 theirs = peer["pages"][name]["timed"][kind]["seconds"] if peer else None
                 line(f"{kind}, {name}: tests", timed["tests"], timed["seconds"], theirs)
+    group, other = ours["group"], peer["group"] if peer else None
+    what = f"reward of a group: {group['transcripts']} transcripts of a page with {group['tests']} tests: groups"
+    line(what, 1, group["seconds"], other and other["seconds"])
     mine, theirs = ours["formulas"], peer["formulas"] if peer else None
     line("formulas, rendered and compared: formulas", mine["formulas"], mine["first"], theirs and theirs["first"])
     line("formulas, all rendered before: pairs", mine["pairs"], mine["seen"], theirs and theirs["seen"])

@@ -17,6 +17,7 @@ from typing import Any
 from rapidfuzz import fuzz, process
 
 from ocr_rl.contract import UserError
+from ocr_rl.evaluate.attacks import with_wrong_characters
 from ocr_rl.evaluate.stats import BASELINE_FILE
 from ocr_rl.pages.synth.compose import report
 from ocr_rl.pages.synth.document import to_markdown
@@ -27,6 +28,9 @@ Test = Mapping[str, Any]
 Pair = tuple[str, str]  # reference, candidate: TeX without delimiters
 
 FULL_PAGE = 800  # characters at least
+GROUP = 28  # transcripts of a page, as olmOCR-2 was trained with
+OF_A_KIND = 5  # tests of it
+LONG_PAGE = 2_800  # characters at least of the page that they are of
 COMPOSED_PAGES = 40
 
 WELL_KNOWN = (
@@ -101,6 +105,19 @@ def composed_pages(seed: int = 0) -> list[PageCase]:
         PageCase(text=to_markdown(source), tests=mine(source, pdf=f"composed_{i}.pdf", number=1, rng=rng))
         for i, source in enumerate(sources)
     ]
+
+
+def siblings(seed: int = 0) -> dict[str, Any]:
+    """28 transcripts of one page of about 3,000 characters, 0 to 27 % misread, and 15 text, order and table tests."""
+    text, chosen = "", {kind: list[Test]() for kind in ("present", "order", "table")}
+    for page in composed_pages(seed):
+        if len(text) >= LONG_PAGE and sum(map(len, chosen.values())) == 3 * OF_A_KIND:
+            break
+        text = f"{text}\n\n{page.text}".strip()
+        for kind, tests in chosen.items():
+            chosen[kind] = [*tests, *(test for test in page.tests if test["type"] == kind)][:OF_A_KIND]
+    tests = [test for tests in chosen.values() for test in tests]
+    return {"tests": tests, "texts": [with_wrong_characters(text, k / 100, Random(k)) for k in range(GROUP)]}
 
 
 def formulas_of(pages: Iterable[PageCase]) -> Iterator[Pair]:

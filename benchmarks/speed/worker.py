@@ -19,6 +19,7 @@ from functools import partialmethod
 from importlib import import_module
 from io import StringIO
 from itertools import compress
+from pathlib import Path
 from typing import Any, Protocol
 
 KINDS = {"tables": ("table",), "formula tests": ("math",)}  # every other type is text
@@ -29,6 +30,10 @@ SHORTEST_ROUND_S = 0.2  # a small set is judged again and again
 class Side(Protocol):
     def load(self, test: dict[str, Any]) -> Any: ...
     def judge(self, tests: Sequence[Any], text: str) -> list[bool]: ...
+    def grade(self, tests: Sequence[Any], texts: Sequence[str]) -> list[float]:
+        """The share of tests that each of a page's transcripts passes."""
+        ...
+
     def warm_up(self) -> None:
         """Start the engine that renders formulas."""
         ...
@@ -52,6 +57,12 @@ class Ours:
 
     def judge(self, tests: Sequence[Any], text: str) -> list[bool]:
         return [verdict.passed for verdict in self.checks.judge(tests, text)]
+
+    def grade(self, tests: Sequence[Any], texts: Sequence[str]) -> list[float]:
+        contract, reward = import_module("ocr_rl.contract"), import_module("rewards.pass_rate").PassRate()
+        page = contract.Page(id="a:p1", pdf=Path("a.pdf"), number=1, checks=tests)
+        group = [contract.Transcript(raw=text, body=text, finish="stop", num_tokens=1) for text in texts]
+        return [score.value for score in reward(page, group)]
 
     def warm_up(self) -> None:
         self.formulas.prepare(WARM_UP)
@@ -78,6 +89,9 @@ class Olmocr:
 
     def judge(self, tests: Sequence[Any], text: str) -> list[bool]:
         return [self._passes(test, text) for test in tests]
+
+    def grade(self, tests: Sequence[Any], texts: Sequence[str]) -> list[float]:
+        return [sum(self.judge(tests, text)) / len(tests) for text in texts]
 
     def _passes(self, test: Any, text: str) -> bool:
         try:
@@ -123,6 +137,8 @@ def main() -> None:
     if asked["pairs"]:
         answer["formulas"] = compared(side, asked["pairs"], asked["rounds"])
     answer["pages"] = {name: judged(side, pages, asked["rounds"]) for name, pages in asked["pages"].items()}
+    if asked["group"]:
+        answer["group"] = graded(side, asked["group"], asked["rounds"])
     if asked["score"] and isinstance(side, Olmocr):
         answer["score"] = side.score(*asked["score"])
     json.dump(answer, stdout)
@@ -159,6 +175,18 @@ def judged(side: Side, pages: Sequence[dict[str, Any]], rounds: int) -> dict[str
                 verdicts[number][place] = value
         timed[kind] = {"tests": sum(map(sum, chosen)), "seconds": seconds}
     return {"timed": timed, "verdicts": verdicts}
+
+
+def graded(side: Side, group: dict[str, Any], rounds: int) -> dict[str, Any]:
+    """The reward of a group of transcripts, as training asks for it: seconds of CPU of every round."""
+    tests = [side.load(test) for test in group["tests"]]
+    values = side.grade(tests, group["texts"])  # which also warms up
+    seconds = []
+    for _ in range(rounds):
+        start = time.process_time()
+        side.grade(tests, group["texts"])
+        seconds.append(time.process_time() - start)
+    return {"transcripts": len(values), "tests": len(tests), "mean": sum(values) / len(values), "seconds": seconds}
 
 
 def compared(side: Side, pairs: list[list[str]], rounds: int) -> dict[str, Any]:

@@ -208,8 +208,7 @@ def _graded(jobs: Mapping[Key, _Job], path: Path, workers: int, label: str) -> d
     """A row per job; those in the JSONL file `path` that judge the same text are used again, new ones go there."""
     known = {_key(row): row for row in (from_json(fields, where=str(path)) for fields in journal.resume(path))}
     todo = [job for key, job in jobs.items() if key not in known]
-    # No bound on address space: V8, which draws formulas, reserves far more of it than it uses.
-    found = guarded(_grade, todo, workers=workers, timeout_s=_GRADE_TIMEOUT_S, memory_bytes=None)
+    found = guarded(_grade, todo, workers=workers, timeout_s=_GRADE_TIMEOUT_S)
     for job, result in tqdm(found, total=len(todo), desc=label, unit="page", leave=False):
         if isinstance(result, Refusal):
             row = _failed(job.page, job.repeat, f"the page could not be judged: {result}", job.transcript)

@@ -1,4 +1,4 @@
-"""`ocr-rl score`: what the rewards say of one Markdown transcript of one page, and why. Needs no torch."""
+"""`ocr-rl score`: what the rewards say of a Markdown transcript, or of groups that a run saved, and why. No torch."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ocr_rl.contract import Page, Score, Transcript, UserError
+from ocr_rl.evaluate.groups import read_groups
 from ocr_rl.pages.dataset import load_dataset
 from ocr_rl.plugins import REWARDS, installed, load_reward
 from ocr_rl.rollout.scoring import GraderFault, WeightedReward, grade
@@ -13,7 +14,13 @@ from ocr_rl.text.front_matter import split_front_matter
 
 
 def score_file(file: Path, data: Path, rewards: Sequence[str] | None, *, page: str | None) -> Iterator[str]:
-    """One line a reward. `page` is "name.pdf:2"; by default the page that the file's name says (`name_pg2.md`)."""
+    """One line a reward. `page` is "name.pdf:2"; by default the page that the file's name says (`name_pg2.md`).
+
+    Of a JSONL file (a run's groups/*.jsonl or faults/*.jsonl), for every page: one line a sample and reward.
+    """
+    if file.suffix == ".jsonl":
+        yield from _score_groups(file, data, rewards)
+        return
     try:
         raw = file.read_text(encoding="utf-8")
     except OSError as error:
@@ -23,17 +30,33 @@ def score_file(file: Path, data: Path, rewards: Sequence[str] | None, *, page: s
     chosen = _page(load_dataset(data), page or _named(file), data)
     transcript = Transcript(raw=raw, body=split_front_matter(raw)[1], finish="stop", num_tokens=0)
     for name in rewards or [plugin.name for plugin in installed(REWARDS)]:
-        score = _score(name, chosen, transcript)
-        value = "does not apply" if score.value is None else f"{score.value:.3f}"
-        yield f"{name}: {value}" + (f"  ({score.why})" if score.why else "")
+        (score,) = _score(name, chosen, [transcript])
+        yield _line(name, score)
 
 
-def _score(name: str, page: Page, transcript: Transcript) -> Score:
+def _score_groups(file: Path, data: Path, rewards: Sequence[str] | None) -> Iterator[str]:
+    pages = {page.id: page for page in load_dataset(data)}
+    names = rewards or [plugin.name for plugin in installed(REWARDS)]
+    for page_id, group in read_groups(file).items():
+        if page_id not in pages:
+            raise UserError(f"{file}: {data} has no page {page_id}; give the dataset that the run was trained on.")
+        scores = {name: _score(name, pages[page_id], group) for name in names}
+        yield f"{page_id} ({pages[page_id].pdf.name}, page {pages[page_id].number}), {len(group)} samples"
+        for k in range(len(group)):
+            yield from (f"  {k}  {_line(name, scores[name][k])}" for name in names)
+
+
+def _line(name: str, score: Score) -> str:
+    value = "does not apply" if score.value is None else f"{score.value:.3f}"
+    return f"{name}: {value}" + (f"  ({score.why})" if score.why else "")
+
+
+def _score(name: str, page: Page, group: Sequence[Transcript]) -> Sequence[Score]:
     asked = WeightedReward(name=name, reward=load_reward(name))
     # `grade` refuses a page to which no reward applies; here that is an answer like any other.
-    applies = WeightedReward(name="", reward=lambda page, group: [Score(value=1.0)])
+    applies = WeightedReward(name="", reward=lambda page, group: [Score(value=1.0)] * len(group))
     try:
-        return grade(page, [transcript], [asked, applies]).scores[name][0]
+        return grade(page, group, [asked, applies]).scores[name]
     except GraderFault as fault:
         raise UserError(f"{fault}.") from None
 

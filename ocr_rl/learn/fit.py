@@ -12,6 +12,8 @@ from tqdm import tqdm
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.step import Step
 from ocr_rl.rollout.flow import ScoredGroup
+from ocr_rl.rollout.graders import as_json
+from ocr_rl.rollout.watch import falls
 from ocr_rl.run import Run, write_atomically
 
 Evaluate = Callable[[int], dict[str, float]]  # (steps done) -> figures
@@ -32,7 +34,7 @@ def fit(
 
     Steps already done are `learner.policy`'s business: a resumed learner starts where its checkpoint was.
     """
-    done, due = learner.policy, False
+    done, due, history = learner.policy, False, run.metrics()
     with tqdm(total=total, initial=done, desc="training", unit="step", smoothing=0.05) as bar:
         for step in steps:
             figures: dict[str, Any] = {**step.metrics, **learner.update(step.rows, step.loss)}
@@ -42,9 +44,10 @@ def fit(
                 figures |= evaluate(done)
             row = {"step": done, **figures}
             run.log(row)
+            history.append(row)
             run.log_groups(done, [best_and_worst(group) for group in step.groups])
             bar.update()
-            bar.write(describe(row, total))
+            bar.write("  ".join([describe(row, total), *(f"! {fall}" for fall in falls(history))]))
             due = due or done % save_every == 0 or last
             if due and step.state is not None:
                 due = False
@@ -73,7 +76,7 @@ def resume(learner: Learner, run: Run) -> tuple[int, dict[str, Any]]:
 
 
 def best_and_worst(scored: ScoredGroup) -> dict[str, Any]:
-    """The best and the worst sample of a page with the rewards' reasons."""
+    """The best and the worst sample of a page with the rewards' reasons, and all samples, to be scored again."""
     order = sorted(range(len(scored.rewards)), key=lambda k: scored.rewards[k])
     shown = {
         name: {
@@ -84,7 +87,8 @@ def best_and_worst(scored: ScoredGroup) -> dict[str, Any]:
         }
         for name, k in (("best", order[-1]), ("worst", order[0]))
     }
-    return {"page": scored.group.page.id, **shown}
+    samples = [as_json(sample.transcript()) for sample in scored.group.samples]
+    return {"page": scored.group.page.id, **shown, "samples": samples}
 
 
 # What a step's line shows, in order, with its format; figures that a step does not have are left out.
@@ -97,6 +101,7 @@ _LINE = {
     "kl": "kl {:.4f}",
     "clip_share": "clip {:.1%}",
     "flat_groups": "flat {:.0%}",
+    "faults": "faults {:.0f}",
     "gap_max": "gap {:.1e}",
     "entropy": "entropy {:.3f}",
     "grad_norm": "grad {:.2f}",

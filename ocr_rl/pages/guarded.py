@@ -14,12 +14,12 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, TypeVar
 
-MEMORY_BYTES = 2**31  # address space of one worker
+MEMORY_BYTES = 2**31  # private writable memory of one worker (RLIMIT_DATA)
 START_S = 120.0
 
 # A fresh interpreter rather than multiprocessing's spawn: that would run the caller's main module again in every
@@ -52,44 +52,76 @@ class _Worker:
     deadline_s: float = 0.0
 
 
+class Pool:
+    """Workers for one function, kept from call to call; `close` ends them, as does leaving a `with` block.
+
+    The function must be importable by name; jobs and results must pickle. `timeout_s` is for one job, the start of a
+    worker not counted. Workers start when they are needed and are used again until they have to be killed.
+    `memory_bytes` bounds the memory that a worker may write to; address space that is only reserved (V8 does) does not
+    count.
+    """
+
+    def __init__(
+        self,
+        function: Callable[[Any], Any],
+        *,
+        workers: int,
+        timeout_s: float,
+        memory_bytes: int = MEMORY_BYTES,
+    ) -> None:
+        if workers < 1 or timeout_s <= 0:
+            raise ValueError(f"workers and timeout_s must be positive, got {workers} and {timeout_s}")
+        self._function, self._workers, self._timeout_s, self._memory_bytes = function, workers, timeout_s, memory_bytes
+        self._pool: list[_Worker] = []
+
+    def run(self, jobs: Iterable[Any]) -> Generator[tuple[Any, Any], None, None]:
+        """(job, result or Refusal) in the order of the jobs, at most 2 * workers of them read ahead."""
+        source, order, pool = iter(jobs), deque[_Slot](), self._pool
+        try:
+            while True:
+                while len(order) < 2 * self._workers and sum(each.slot is not None for each in pool) < self._workers:
+                    try:
+                        order.append(_Slot(next(source)))
+                    except StopIteration:
+                        break
+                    worker = next((each for each in pool if each.slot is None), None)
+                    if worker is None:
+                        worker = _start(self._function, self._timeout_s, self._memory_bytes)
+                        pool.append(worker)
+                    _hand(order[-1], worker, self._timeout_s)
+                if not order:
+                    return
+                _collect(pool, self._timeout_s)
+                while order and order[0].done:
+                    done = order.popleft()
+                    yield done.job, done.result
+        finally:
+            for worker in [each for each in pool if each.slot is not None]:  # given up half-way
+                pool.remove(worker)
+                _stop(worker)
+
+    def close(self) -> None:
+        while self._pool:
+            _stop(self._pool.pop())
+
+    def __enter__(self) -> Pool:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 def guarded(
     function: Callable[[Job], Result],
     jobs: Iterable[Job],
     *,
     workers: int,
     timeout_s: float,
-    memory_bytes: int | None = MEMORY_BYTES,
+    memory_bytes: int = MEMORY_BYTES,
 ) -> Iterator[tuple[Job, Result | Refusal]]:
-    """(job, function(job)) in the order of the jobs, at most 2 * workers of them read ahead.
-
-    The function must be importable by name; jobs and results must pickle. `timeout_s` is for one job, the start of a
-    worker not counted. Workers are used again until they have to be killed. `memory_bytes` bounds the address space of
-    a worker; None for jobs that reserve far more than they use (V8 does) and are bounded by themselves.
-    """
-    if workers < 1 or timeout_s <= 0:
-        raise ValueError(f"workers and timeout_s must be positive, got {workers} and {timeout_s}")
-    source, order, pool = iter(jobs), deque[_Slot](), list[_Worker]()
-    try:
-        while True:
-            while len(order) < 2 * workers and sum(worker.slot is not None for worker in pool) < workers:
-                try:
-                    order.append(_Slot(next(source)))
-                except StopIteration:
-                    break
-                worker = next((each for each in pool if each.slot is None), None)
-                if worker is None:
-                    worker = _start(function, timeout_s, memory_bytes)
-                    pool.append(worker)
-                _hand(order[-1], worker, timeout_s)
-            if not order:
-                return
-            _collect(pool, timeout_s)
-            while order and order[0].done:
-                done = order.popleft()
-                yield done.job, done.result
-    finally:
-        for worker in pool:
-            _stop(worker)
+    """(job, function(job)) in the order of the jobs, from a `Pool` that lives as long as the jobs do."""
+    with Pool(function, workers=workers, timeout_s=timeout_s, memory_bytes=memory_bytes) as pool:
+        yield from pool.run(jobs)
 
 
 def _hand(slot: _Slot, worker: _Worker, timeout_s: float) -> None:
@@ -129,7 +161,7 @@ def _end(worker: _Worker, pool: list[_Worker], reason: str) -> Refusal:
     return Refusal(reason)
 
 
-def _start(function: Callable[[Any], Any], timeout_s: float, memory_bytes: int | None) -> _Worker:
+def _start(function: Callable[[Any], Any], timeout_s: float, memory_bytes: int) -> _Worker:
     ours, theirs = Pipe()
     process = subprocess.Popen(
         [sys.executable, "-c", _BOOT.format(__name__), json.dumps(sys.path), str(theirs.fileno())],
@@ -154,8 +186,7 @@ def serve(fd: int) -> None:
     conn = Connection(fd)
     with contextlib.suppress(EOFError, OSError):  # the parent has gone
         function, timeout_s, memory_bytes = conn.recv()
-        if memory_bytes is not None:
-            _limit_memory(memory_bytes)
+        _limit_memory(memory_bytes)
         conn.send(None)
         while True:
             job = conn.recv()
@@ -165,14 +196,13 @@ def serve(fd: int) -> None:
             conn.send(result)
 
 
-def _attempt(function: Callable[[Any], Any], job: Any, memory_bytes: int | None) -> Any:
+def _attempt(function: Callable[[Any], Any], job: Any, memory_bytes: int) -> Any:
     try:
         return function(job)
     except Refusal as refusal:
         return refusal
     except MemoryError:
-        limit = "the memory there is" if memory_bytes is None else f"{memory_bytes / 2**30:.0f} GiB of memory"
-        return Refusal(f"it needs more than {limit}")
+        return Refusal(f"it needs more than {memory_bytes / 2**30:.0f} GiB of memory")
     except Exception as error:  # noqa: BLE001 the boundary: whatever went wrong is this job's fault alone
         return Refusal(f"{type(error).__name__}: {error}")
 
@@ -181,5 +211,6 @@ def _limit_memory(limit_bytes: int) -> None:
     with contextlib.suppress(ImportError, OSError, ValueError):  # not every system has such limits
         import resource
 
-        resource.setrlimit(resource.RLIMIT_AS, (limit_bytes, limit_bytes))
+        # not RLIMIT_AS: V8 reserves far more address space than it uses
+        resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

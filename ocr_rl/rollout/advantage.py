@@ -61,9 +61,48 @@ def _total(scale: Callable[[Batch], Advantages]) -> Callable[[Sequence[Grades]],
     return lambda batch: scale([grades.rewards for grades in batch])
 
 
+def columns(grades: Grades) -> tuple[dict[str, list[float]], dict[str, float]]:
+    """What GDPO normalises: (values per transcript, weight) by reward, or by "reward/part" where parts count alone.
+
+    A transcript that a gate holds back has 0 everywhere. Parts share their reward's weight alike; a part that some
+    sibling lacks stays out.
+    """
+    values: dict[str, list[float]] = {}
+    weights: dict[str, float] = {}
+    for name, weight in grades.weights.items():
+        scores = grades.scores[name]
+        shared = [part for part in scores[0].parts if all(part in one.parts for one in scores)]
+        if name in grades.by_part and shared:
+            found = {f"{name}/{part}": [one.parts[part] for one in scores] for part in shared}
+        else:
+            found = {name: [one.value or 0.0 for one in scores]}
+        for key, column in found.items():
+            values[key] = [value if passes else 0.0 for value, passes in zip(column, grades.passes, strict=True)]
+            weights[key] = weight / len(found)
+    return values, weights
+
+
+def shares(batch: Sequence[Grades], how: str) -> dict[str, float]:
+    """What share of the batch's advantages each reward (or part) makes: sums to 1, or is empty without any spread.
+
+    A reward's piece of a transcript's advantage is the weighted, centred value that it adds to it, scaled as `how`
+    scales (for all but "gdpo" the scale is the same for all rewards of a transcript); shares are those of the sums of
+    absolute pieces. What gates take away counts with the rewards that they take it from.
+    """
+    total: dict[str, float] = {}
+    for grades in batch:
+        values, weights = columns(grades)
+        spread = 1.0 if how == "gdpo" else _std(grades.rewards) + EPS
+        for name, column in values.items():
+            scaled = group_std([column])[0] if how == "gdpo" else centred([column])[0]
+            total[name] = total.get(name, 0.0) + weights[name] * math.fsum(map(abs, scaled)) / spread
+    whole = math.fsum(total.values())
+    return {name: one / whole for name, one in total.items()} if whole > FLAT else {}
+
+
 def _per_reward(batch: Sequence[Grades]) -> Advantages:
-    values = [{name: [one.value or 0.0 for one in grades.scores[name]] for name in grades.weights} for grades in batch]
-    return gdpo(values, [grades.weights for grades in batch])
+    found = [columns(grades) for grades in batch]
+    return gdpo([values for values, _ in found], [weights for _, weights in found])
 
 
 ADVANTAGES: Mapping[str, Callable[[Sequence[Grades]], Advantages]] = {

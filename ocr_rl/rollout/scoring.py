@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from ocr_rl.contract import Page, Reward, Score, Transcript, UserError
@@ -17,11 +17,17 @@ from ocr_rl.rollout.flow import Group
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightedReward:
-    """One reward of a recipe. Weight 0: shown in reports, not trained on."""
+    """One reward of a recipe. Weight 0: shown in reports, not trained on.
+
+    `gate`: the least value with which a transcript's other rewards count; below it the transcript's total is 0.
+    `by_part`: per-reward normalisation (GDPO) takes each of its parts for itself, as the test types of `pass_rate`.
+    """
 
     name: str
     reward: Reward
     weight: float = 1.0
+    gate: float | None = None
+    by_part: bool = False
 
     def __post_init__(self) -> None:
         if not (math.isfinite(self.weight) and self.weight >= 0):
@@ -34,7 +40,9 @@ class Grades:
 
     scores: Mapping[str, tuple[Score, ...]]  # by reward name, one per transcript, values in [0, 1] or None
     weights: Mapping[str, float]  # of the rewards that apply to the page; they sum to 1
-    rewards: tuple[float, ...]  # weighted mean over those, one per transcript
+    passes: tuple[bool, ...]  # every gate that applies, one per transcript
+    rewards: tuple[float, ...]  # weighted mean over the rewards that apply, 0 where a gate is not passed
+    by_part: frozenset[str] = frozenset()  # rewards whose parts are normalised each for itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,6 +64,10 @@ class GraderFault(Exception):
         return f"Reward {self.name} failed on page {self.page_id}: {self.reason}"
 
 
+AskAll = Callable[[Sequence[tuple[Page, Sequence[Transcript]]]], Iterable[Grades | GraderFault]]
+FLOAT = 1e-9  # a gate's value may miss its least by rounding
+
+
 class FaultBudget:
     """How many grader faults training puts up with: fewer than 5, or at most 1 % of the last 1,000 groups."""
 
@@ -75,62 +87,81 @@ class FaultBudget:
 
 
 def score(
-    groups: Iterable[Group], rewards: Sequence[WeightedReward], budget: FaultBudget | None = None
+    groups: Sequence[Group], rewards: Sequence[WeightedReward], budget: FaultBudget | None = None
 ) -> Iterator[GradedGroup]:
+    """Grade group after group in this process; faults as in `graded`."""
+    return graded(groups, lambda asked: (grade_or_fault(page, group, rewards) for page, group in asked), budget)
+
+
+def graded(groups: Sequence[Group], ask_all: AskAll, budget: FaultBudget | None = None) -> Iterator[GradedGroup]:
     """Grade group after group. A grader fault drops its group and is counted in `budget`; without one it is raised."""
-    for group in groups:
-        try:
-            graded = grade(group.page, [sample.transcript() for sample in group.samples], rewards)
-        except GraderFault as fault:
-            if budget is None:
-                raise
-            budget.note(fault)
-            continue
+    asked = [(group.page, [sample.transcript() for sample in group.samples]) for group in groups]
+    for group, found in zip(groups, ask_all(asked), strict=True):
+        fault = found if isinstance(found, GraderFault) else None
         if budget is not None:
-            budget.note(None)
-        yield GradedGroup(group=group, grades=graded)
+            budget.note(fault)
+        elif fault is not None:
+            raise fault
+        if isinstance(found, Grades):
+            yield GradedGroup(group=group, grades=found)
+
+
+def grade_or_fault(page: Page, group: Sequence[Transcript], rewards: Sequence[WeightedReward]) -> Grades | GraderFault:
+    try:
+        return grade(page, group, rewards)
+    except GraderFault as fault:
+        return fault
 
 
 def grade(page: Page, transcripts: Sequence[Transcript], rewards: Sequence[WeightedReward]) -> Grades:
     """Ask every reward about sibling transcripts. Raises GraderFault, and UserError where no reward applies."""
-    scores = {each.name: _ask(each, page, transcripts) for each in rewards}
+    return combine(page, {each.name: ask(each.name, each.reward, page, transcripts) for each in rewards}, rewards)
+
+
+def combine(page: Page, scores: Mapping[str, tuple[Score, ...]], rewards: Sequence[WeightedReward]) -> Grades:
+    """One total a transcript from the scores of all rewards. UserError where none with a weight applies."""
     applies = {each.name: each.weight for each in rewards if scores[each.name][0].value is not None and each.weight > 0}
     if not applies:
         raise UserError(f"Page {page.id}: none of the rewards with a weight applies to it; give it what they need.")
     total = sum(applies.values())
     weights = {name: weight / total for name, weight in applies.items()}
+    gates = [(each.gate, scores[each.name]) for each in rewards if each.gate is not None]
+    siblings = range(len(next(iter(scores.values()))))
+    passes = tuple(
+        all(gated[k].value is None or _value(gated[k]) >= least - FLOAT for least, gated in gates) for k in siblings
+    )
+    rewarded = (math.fsum(weight * _value(scores[name][k]) for name, weight in weights.items()) for k in siblings)
     return Grades(
         scores=scores,
         weights=weights,
-        rewards=tuple(
-            math.fsum(weight * _value(scores[name][k]) for name, weight in weights.items())
-            for k in range(len(transcripts))
-        ),
+        passes=passes,
+        rewards=tuple(reward if passed else 0.0 for reward, passed in zip(rewarded, passes, strict=True)),
+        by_part=frozenset(each.name for each in rewards if each.by_part),
     )
 
 
-def require_rewards(pages: Iterable[Page], rewards: Sequence[WeightedReward]) -> None:
+def require_rewards(pages: Sequence[Page], ask_all: AskAll) -> None:
     """Before training: UserError for the first page to which no reward applies or on which one breaks."""
     empty = Transcript(raw="", body="", finish="stop", num_tokens=1)
-    for page in pages:
-        try:
-            grade(page, [empty], rewards)
-        except GraderFault as fault:
-            raise UserError(f"{fault}; mend the reward, or take it out of the recipe.") from fault
+    for found in ask_all([(page, [empty]) for page in pages]):
+        if isinstance(found, GraderFault):
+            raise UserError(f"{found}; mend the reward, or take it out of the recipe.") from found
 
 
-def _ask(asked: WeightedReward, page: Page, transcripts: Sequence[Transcript]) -> tuple[Score, ...]:
+def ask(name: str, reward: Reward, page: Page, transcripts: Sequence[Transcript]) -> tuple[Score, ...]:
+    """One reward's answers, checked and clamped to [0, 1]. Raises GraderFault."""
     try:
-        scores = tuple(asked.reward(page, transcripts))
+        scores = tuple(reward(page, transcripts))
+        values = [score.value for score in scores]
+        strange = any(value is not None and math.isnan(value) for value in values)
     except Exception as error:  # the boundary to other people's code
-        raise GraderFault(asked.name, page.id, f"{type(error).__name__}: {error}") from error
+        raise GraderFault(name, page.id, f"{type(error).__name__}: {error}") from error
     if len(scores) != len(transcripts):
-        raise GraderFault(asked.name, page.id, f"{len(scores)} scores for {len(transcripts)} transcripts")
-    values = [score.value for score in scores]
+        raise GraderFault(name, page.id, f"{len(scores)} scores for {len(transcripts)} transcripts")
     if any(value is None for value in values) != all(value is None for value in values):
-        raise GraderFault(asked.name, page.id, "None for some siblings and a value for others: None is about the page")
-    if any(value is not None and math.isnan(value) for value in values):
-        raise GraderFault(asked.name, page.id, "a value that is not a number")
+        raise GraderFault(name, page.id, "None for some siblings and a value for others: None is about the page")
+    if strange:
+        raise GraderFault(name, page.id, "a value that is not a number")
     return tuple(one if one.value is None else replace(one, value=min(1.0, max(0.0, one.value))) for one in scores)
 
 

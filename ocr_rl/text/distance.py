@@ -29,8 +29,8 @@ class Near:
     end: int
 
 
-def indel_similarity(a: str, b: str) -> float:
-    """1 - (insertions + deletions) / (len a + len b); 1.0 for two empty texts."""
+def indel_similarity(a: Sequence[str], b: Sequence[str]) -> float:
+    """1 - (insertions + deletions) / (len a + len b), of texts or lists of words; 1.0 for two empty ones."""
     return Indel.normalized_similarity(a, b)
 
 

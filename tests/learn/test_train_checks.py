@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,10 +29,28 @@ def test_no_reward_is_asked_where_somebody_has_judged(
     path = tmp_path / "pairs.jsonl"
     path.write_text(json.dumps({"pdf": "tiny.pdf", "page": 1, "chosen": "a", "rejected": "b"}), encoding="utf-8")
     dpo = {"pages": SYNTH, "steps": 1, "rewards": [{"name": "pass_rate"}]}  # of tests, and the pages have none
-    with pytest.raises(UserError, match="none of the rewards"):
-        train._taught(recipe(dpo=dpo), lambda source: tiny_pages, prompter)
-    judged = recipe(dpo=dpo | {"preferences": str(path)})
-    assert train._taught(judged, lambda source: tiny_pages, prompter)[0] == tiny_pages
+    asked, judged = recipe(dpo=dpo), recipe(dpo=dpo | {"preferences": str(path)})
+    with (
+        closing(train.open_graders(asked, Run(tmp_path))) as graders,
+        pytest.raises(UserError, match="none of the rewards"),
+    ):
+        train._taught(asked, lambda source: tiny_pages, prompter, graders)
+    with closing(train.open_graders(judged, Run(tmp_path))) as graders:
+        assert graders.rewards == []
+        assert train._taught(judged, lambda source: tiny_pages, prompter, graders) == tiny_pages
+
+
+def test_training_refuses_a_mix_that_a_cheat_beats_unless_told_otherwise(
+    tiny_pages: list[Page], prompter: Prompter, tmp_path: Path
+) -> None:
+    """`eos` pays for ending, whatever was said: an empty transcript earns as much as an honest one."""
+    grpo = {"pages": SYNTH, "steps": 1, "rewards": [{"name": "eos"}]}
+    asked = recipe(grpo=grpo)
+    with closing(train.open_graders(asked, Run(tmp_path))) as graders:
+        with pytest.raises(UserError, match=r"rewards: '.*' earns 1.00 where honest .* 1.00 .*scoring\.audit=false"):
+            train._taught(asked, lambda source: tiny_pages, prompter, graders)
+        told = recipe(grpo=grpo, scoring={"audit": False})
+        assert train._taught(told, lambda source: tiny_pages, prompter, graders) == tiny_pages
 
 
 def test_sft_is_probed_on_pages_with_a_reference(tiny_pages: list[Page]) -> None:

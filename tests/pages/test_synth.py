@@ -220,7 +220,7 @@ def mined(source: Source, seed: int = 0) -> list[dict]:
 
 def test_a_page_is_mined_in_order_with_ids_of_its_own() -> None:
     tests = mined(PAGE)
-    assert [test["id"] for test in tests][-1] == "a_p4_baseline1"
+    assert [test["id"] for test in tests][-1] == "a_p4_baseline2"
     assert {(test["pdf"], test["page"]) for test in tests} == {("a.pdf", 4)}
     assert [test["text"] for test in tests if test["type"] == "absent"] == ["Town of Hill"]  # "17" is too short
     assert {test["cell"] for test in tests if test["type"] == "table"} == {"7 & 8", "41"}

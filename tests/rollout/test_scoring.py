@@ -10,9 +10,17 @@ import pytest
 
 from ocr_rl.contract import Page, Score, Transcript, UserError
 from ocr_rl.pages.raster import ImageRef
-from ocr_rl.rollout.advantage import has_signal, with_advantages
+from ocr_rl.rollout.advantage import has_signal, shares, with_advantages
 from ocr_rl.rollout.flow import Group, Prompt, Sample
-from ocr_rl.rollout.scoring import FaultBudget, GraderFault, WeightedReward, grade, require_rewards, score
+from ocr_rl.rollout.scoring import (
+    FaultBudget,
+    GraderFault,
+    WeightedReward,
+    grade,
+    grade_or_fault,
+    require_rewards,
+    score,
+)
 
 PAGE = Page(id="0a1b2c3d:p1", pdf=Path("a.pdf"), number=1, reference="ab")
 
@@ -96,16 +104,67 @@ def test_a_broken_reward_is_a_grader_fault_with_its_name_and_page(reward, reason
     assert reason in str(caught.value)
 
 
+def here(rewards: Sequence[WeightedReward]) -> Callable:
+    return lambda asked: [grade_or_fault(page, group, rewards) for page, group in asked]
+
+
 def test_a_page_to_which_no_reward_applies_is_a_user_error() -> None:
     silent = asked(silent=Says([None])) + asked(0.0, shown=Says([1.0]))
     with pytest.raises(UserError, match="0a1b2c3d:p1"):
-        require_rewards([PAGE], silent)
-    require_rewards([PAGE], asked(speaks=Says([0.0])))
+        require_rewards([PAGE], here(silent))
+    require_rewards([PAGE], here(asked(speaks=Says([0.0]))))
+
+
+def gate(least: float, values: Sequence[float | None]) -> WeightedReward:
+    return WeightedReward(name="gate", reward=Says(values), weight=0.0, gate=least)
+
+
+def test_below_a_gate_nothing_counts() -> None:
+    grades = grade(PAGE, transcripts("a", "b", "c"), [*asked(good=Says([1.0, 0.8, 0.6])), gate(0.5, [0.49, 0.5, 1.0])])
+    assert grades.passes == (False, True, True)
+    assert grades.rewards == (0.0, 0.8, 0.6)
+    assert grades.weights == {"good": 1.0}
+
+
+def test_a_gate_that_does_not_apply_is_open() -> None:
+    grades = grade(PAGE, transcripts("a"), [*asked(good=Says([0.7])), gate(0.5, [None])])
+    assert grades.rewards == (0.7,)
+
+
+def test_gdpo_sees_what_a_gate_took_away() -> None:
+    groups = list(score([group_of("aaa", "aaaa", "aa")], [*asked(length=Length()), gate(0.5, [1.0, 0.0, 1.0])]))
+    (scored,) = with_advantages(groups, "gdpo")
+    assert scored.advantages[0] > scored.advantages[2] > 0 > scored.advantages[1]
+
+
+@dataclass(frozen=True)
+class Types:
+    """Parts 0/1 for two test types, and a value that is their mean over ten tests of one and one of the other."""
+
+    def __call__(self, page: Page, group: Sequence[Transcript]) -> Sequence[Score]:
+        pairs = [(float(each.raw[0]), float(each.raw[1])) for each in group]
+        return [Score(value=(10 * a + b) / 11, parts={"present": a, "table": b}) for a, b in pairs]
+
+
+def test_gdpo_over_parts_gives_a_rare_type_the_same_say() -> None:
+    rewards = [WeightedReward(name="tests", reward=Types(), by_part=True)]
+    graded = list(score([group_of("10", "01")], rewards))
+    assert with_advantages(graded, "gdpo")[0].advantages == pytest.approx((0.0, 0.0))  # one type each: a draw
+    assert with_advantages(graded, "group_std")[0].advantages[0] > 0.5  # by number of tests the first is far better
+    assert shares([graded[0].grades], "gdpo") == pytest.approx({"tests/present": 0.5, "tests/table": 0.5})
+
+
+def test_shares_of_the_advantage_by_reward() -> None:
+    wide_and_narrow = [*asked(1.0, wide=Says([0.0, 1.0])), *asked(1.0, narrow=Says([0.4, 0.6]))]
+    grades = grade(PAGE, transcripts("a", "b"), wide_and_narrow)
+    assert shares([grades], "group_std") == pytest.approx({"wide": 5 / 6, "narrow": 1 / 6}, abs=1e-3)
+    assert shares([grades], "gdpo") == pytest.approx({"wide": 0.5, "narrow": 0.5}, abs=1e-3)
+    assert shares([grade(PAGE, transcripts("a", "b"), asked(flat=Says([0.5, 0.5])))], "group_std") == {}
 
 
 def test_a_reward_that_breaks_before_training_is_one_sentence() -> None:
     with pytest.raises(UserError, match=r"Reward mine failed on page 0a1b2c3d:p1: KeyError.*mend the reward"):
-        require_rewards([PAGE], asked(mine=Breaks()))
+        require_rewards([PAGE], here(asked(mine=Breaks())))
 
 
 def test_without_a_budget_a_fault_is_raised_with_one_the_group_is_dropped_and_counted() -> None:

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from statistics import stdev
 from typing import Any
 
 from ocr_rl import config
@@ -19,7 +20,7 @@ from ocr_rl.learn.losses import grpo as grpo_loss
 from ocr_rl.learn.step import Step
 from ocr_rl.pages.draw import draw
 from ocr_rl.pages.raster import PageError
-from ocr_rl.rollout.advantage import has_signal, with_advantages
+from ocr_rl.rollout.advantage import has_signal, shares, with_advantages
 from ocr_rl.rollout.flow import Group, Prompt, Row, ScoredGroup
 from ocr_rl.rollout.sampler.base import Sampler, Sampling, seed_for
 from ocr_rl.rollout.scoring import GradedGroup
@@ -52,6 +53,7 @@ def grpo(
         with _timed(clock, "sync_s"):
             sampler.load(learner.weights(), learner.policy)
         graded: list[GradedGroup] = []
+        sampled = 0
         seen: list[ScoredGroup] = []
         live: list[ScoredGroup] = []
         for _ in range(1 + cfg.refills):
@@ -70,9 +72,13 @@ def grpo(
             drawn += missing
             with _timed(clock, "score_s"):
                 graded += score(groups)
+            sampled += len(groups)
             seen = with_advantages(graded, cfg.advantage)  # of the whole step: a refill is not a batch of its own
             live = [one for one in seen if has_signal(one)]
-        metrics = {**describe(seen), "pages_drawn": drawn, **clock}
+        faults = {"faults": sampled - len(graded)} if sampled > len(graded) else {}
+        metrics = {**describe(seen), **faults, "pages_drawn": drawn, **clock}
+        if learner.policy == 0 and seen:
+            print(describe_shares(graded, cfg.advantage))
         rows = to_rows(live, cfg, sampling.max_tokens)  # none too when every sample was cut off and masked
         empty = 0 if rows else empty + 1
         if empty == _EMPTY_ROLLOUTS:
@@ -169,8 +175,18 @@ def reweighted(part: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
     return [replace(row, weight=row.weight * whole / own) for row in part]
 
 
+def describe_shares(graded: Sequence[GradedGroup], how: str) -> str:
+    """How much of the first groups' advantages each reward makes, as one line."""
+    found = shares([one.grades for one in graded], how)
+    said = ", ".join(f"{name} {share:.0%}" for name, share in sorted(found.items(), key=lambda item: -item[1]))
+    return f"share of the advantage on the first {len(graded)} groups: {said or 'none, all samples are alike'}"
+
+
 def describe(groups: Sequence[ScoredGroup]) -> dict[str, float]:
-    """What the rollout was like, over all its groups, those without signal too."""
+    """What the rollout was like, over all its groups, those without signal too.
+
+    A reward's value is the mean of its samples, `<name>/spread` the mean of its standard deviations within groups.
+    """
     samples = [sample for one in groups for sample in one.group.samples]
     figures = {
         "reward": _mean([reward for one in groups for reward in one.rewards]),
@@ -181,6 +197,9 @@ def describe(groups: Sequence[ScoredGroup]) -> dict[str, float]:
     parts: dict[str, list[float]] = {}
     for one in groups:
         for name, scores in one.scores.items():
+            values = [score.value for score in scores if score.value is not None]
+            if len(values) > 1:
+                parts.setdefault(f"{name}/spread", []).append(stdev(values))
             for score in scores:
                 if score.value is not None:
                     parts.setdefault(name, []).append(score.value)

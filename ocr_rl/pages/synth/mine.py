@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from random import Random
 
-from ocr_rl.pages.synth.document import Heading, Paragraph, Source, Table, to_markdown
+from ocr_rl.pages.synth.document import Block, Heading, Paragraph, Source, Table, to_markdown
+from ocr_rl.text.normalize import count_alphanumeric
 
 Test = dict[str, object]
 
 
 def mine(source: Source, *, pdf: str, number: int, rng: Random) -> list[Test]:
-    """Present, absent, order, table and baseline tests of one page, in that order. Ids are `<stem>_p<N>_<type><k>`."""
+    """Present, absent, order, table and baseline tests of one page. Ids are `<stem>_p<N>_<type><k>`."""
     text = _plain_text(source)
     found = [
         *_present(source, text, rng),
@@ -22,6 +23,8 @@ def mine(source: Source, *, pdf: str, number: int, rng: Random) -> list[Test]:
         *_order(source, text, rng),
         *_table(source, rng),
         *_baseline(source),
+        *_flow(source, text),  # after all that draws from `rng`, so that a page's other tests do not depend on it
+        *_budget(source),
     ]
     stem = pdf.removesuffix(".pdf")
     counts: dict[str, int] = {}
@@ -75,6 +78,29 @@ def _order(source: Source, text: str, rng: Random) -> list[Test]:
     return [{"type": "order", "before": before, "after": after, "max_diffs": min(len(before), len(after)) // 20}]
 
 
+def _flow(source: Source, text: str) -> list[Test]:
+    """Each block stands before the next one: the last text of a block that is on the page once, the first of the next.
+
+    Tables too, by a cell. Without these a page's blocks could be written in any order.
+    """
+    ends = [end for block in source.blocks if (end := _ends(block, text))]
+    return [
+        {"type": "order", "before": last, "after": first, "max_diffs": min(len(last), len(first)) // 20}
+        for (_, last), (first, _) in zip(ends, ends[1:], strict=False)
+    ]
+
+
+def _ends(block: Block, text: str) -> tuple[str, str] | None:
+    """A block's first and last words (or cells) that stand on the page once."""
+    if isinstance(block, Table):
+        pieces = [cell for row in block.rows for cell in row]
+    else:
+        tokens = block.text.split(" ")
+        pieces = [" ".join(tokens[at : at + 3]) for at in range(0, len(tokens), 3)]
+    once = [piece for piece in pieces if len(piece) >= 3 and text.count(piece) == 1]
+    return (once[0], once[-1]) if once else None
+
+
 def _table(source: Source, rng: Random) -> list[Test]:
     """One neighbour or heading a test."""
     tests: list[Test] = []
@@ -85,6 +111,12 @@ def _table(source: Source, rng: Random) -> list[Test]:
             relation, value = rng.choice((("left", table.rows[r][c - 1]), ("top_heading", table.rows[0][c])))
             tests.append({"type": "table", "cell": table.rows[r][c], relation: value})
     return tests
+
+
+def _budget(source: Source) -> list[Test]:
+    """At most a quarter more letters and digits, and 10, than the page has; a blank page's test says so already."""
+    said = count_alphanumeric(to_markdown(source))
+    return [{"type": "baseline", "max_length": said + said // 4 + 10}] if said else []
 
 
 def _baseline(source: Source) -> list[Test]:

@@ -1,0 +1,56 @@
+"""How much a second worker helps: a recipe's rewards over groups, with one worker and with two, in turn.
+
+Seconds of the clock, since that is what workers are for: other programs on the machine count.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.speed import cases
+from ocr_rl.config import load_recipe
+from ocr_rl.contract import Page, Transcript
+from ocr_rl.rollout.graders import Asked, Graders, weighted
+from ocr_rl.text.checks import load_check
+
+RECIPE = "qwen2_5_vl_7b_grpo"
+GROUPS, ROUNDS = 14, 3
+
+
+def workers_line() -> str:
+    asked = [_group(seed) for seed in range(GROUPS)]
+    pools = {workers: _graders(workers) for workers in (1, 2)}
+    seconds: dict[int, list[float]] = {workers: [] for workers in pools}
+    try:
+        for graders in pools.values():
+            list(graders.grade(asked[:4]))  # starts the workers
+        for _ in range(ROUNDS):
+            for workers, graders in pools.items():
+                seconds[workers].append(_timed(graders, asked))
+    finally:
+        for graders in pools.values():
+            graders.close()
+    one, two = min(seconds[1]), min(seconds[2])
+    return (
+        f"The rewards of {RECIPE} over {GROUPS} groups of {cases.GROUP} transcripts: {one:.2f} s with one worker, "
+        f"{two:.2f} s with two, ratio {one / two:.2f}"
+    )
+
+
+def _timed(graders: Graders, asked: Sequence[Asked]) -> float:
+    start = time.perf_counter()
+    list(graders.grade(asked))
+    return time.perf_counter() - start
+
+
+def _graders(workers: int) -> Graders:
+    choices = load_recipe(RECIPE).rewards
+    return Graders(choices=choices, rewards=weighted(choices), workers=workers, timeout_s=60)
+
+
+def _group(seed: int) -> Asked:
+    found = cases.siblings(1000 * seed)
+    page = Page(id=f"{seed:08x}:p1", pdf=Path("a.pdf"), number=1, checks=[load_check(test) for test in found["tests"]])
+    return page, [Transcript(raw=text, body=text, finish="stop", num_tokens=len(text)) for text in found["texts"]]

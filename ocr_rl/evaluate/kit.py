@@ -1,0 +1,134 @@
+"""`ocr-rl rewards new`: a small package with one reward, its entry point and a test that passes.
+
+Knows nothing about what the reward is to look at.
+"""
+
+from __future__ import annotations
+
+import keyword
+import re
+from importlib.metadata import entry_points
+from pathlib import Path
+
+from ocr_rl.contract import UserError
+from ocr_rl.plugins import REWARDS
+
+_PYPROJECT = """\
+[build-system]
+requires = ["hatchling>=1.27"]
+build-backend = "hatchling.build"
+
+[project]
+name = "{package}"
+version = "0.1.0"
+requires-python = ">=3.11"
+dependencies = ["ocr-rl"]
+
+# Under this name recipes find the reward once the package is installed.
+[project.entry-points."ocr_rl.rewards"]
+{name} = "{name}:{cls}"
+
+[tool.hatch.build.targets.wheel]
+only-include = ["{name}.py"]
+"""
+
+_MODULE = '''\
+"""Reward: the transcript holds a word."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ocr_rl.contract import Page, Score, Transcript, per_transcript
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class {cls}:
+    """1 if the transcript says `word`, else 0; no score for a page whose reference does not say it either."""
+
+    word: str = "the"
+
+    SEES: ClassVar[frozenset[str]] = frozenset({{"empty"}})  # damage that must cost something in ocr-rl's contract test
+
+    @per_transcript
+    def __call__(self, page: Page, transcript: Transcript) -> Score:
+        if page.reference is not None and self.word not in page.reference.lower():
+            return Score(value=None, why=f"{{self.word!r}} does not stand on the page")
+        found = self.word in transcript.body.lower()
+        return Score(value=float(found), why=f"{{self.word!r}} is {{'there' if found else 'missing'}}")
+'''
+
+_TEST = '''\
+"""What every reward must keep, and what this one is for."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+from ocr_rl.contract import Page, Transcript
+from {name} import {cls}
+
+PAGE = Page(id="0a1b2c3d:p1", pdf=Path("a.pdf"), number=1, reference="Pay the total: 7.50")
+
+
+def transcript(body: str) -> Transcript:
+    return Transcript(raw=body, body=body, finish="stop", num_tokens=len(body))
+
+
+def test_the_true_transcript_is_at_the_maximum_and_less_is_less() -> None:
+    true, poor = {cls}()(PAGE, [transcript("Pay the total: 7.50"), transcript("7.50")])
+    assert true.value == 1.0
+    assert poor.value == 0.0
+
+
+def test_order_determinism_and_pickling() -> None:
+    group = [transcript("the total"), transcript(""), transcript("\\0" * 100)]
+    scores = list({cls}()(PAGE, group))
+    assert list({cls}()(PAGE, group[::-1])) == scores[::-1]
+    assert list(pickle.loads(pickle.dumps({cls}()))(PAGE, group)) == scores
+
+
+def test_none_is_for_the_page() -> None:
+    other = Page(id="0a1b2c3d:p2", pdf=Path("a.pdf"), number=2, reference="A letter")
+    assert [score.value for score in {cls}()(other, [transcript("the"), transcript("")])] == [None, None]
+'''
+
+_README = """\
+# {package}
+
+A reward for [ocr-rl](https://pypi.org/project/ocr-rl/).
+
+    pip install -e .
+    python -m pytest
+    ocr-rl plugins                                              # lists {name}
+    ocr-rl score transcript.md --data my_pages --reward {name}  # without installing: --reward {name}.py:{cls}
+
+In a recipe: `rewards = [{{ name = "pass_rate" }}, {{ name = "{name}", weight = 0.2, options = {{ word = "sum" }} }}]`.
+`ocr-rl rewards audit` tries to cheat it before you train with it.
+"""
+
+
+def new_reward(name: str, folder: Path) -> str:
+    """Write the package below `folder`; returns what to do next. UserError for a name or a place that is taken."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name) or keyword.iskeyword(name):
+        raise UserError(f"rewards new: {name!r} is no module name; use small letters, digits and _, as in my_reward.")
+    if name in entry_points(group=REWARDS).names:
+        raise UserError(f"rewards new: a reward {name!r} is installed already; choose another name.")
+    package = name.replace("_", "-")
+    root = folder / package
+    if root.exists():
+        raise UserError(f"{root}: exists already; choose another name, or another folder with --out.")
+    words = {"name": name, "package": package, "cls": "".join(part.capitalize() for part in name.split("_"))}
+    files = {
+        "pyproject.toml": _PYPROJECT,
+        f"{name}.py": _MODULE,
+        f"tests/test_{name}.py": _TEST,
+        "README.md": _README,
+    }
+    for path, text in files.items():
+        target = root / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_text(text.format(**words), encoding="utf-8")
+    return f"{root} holds a reward and its tests: cd {root}, pip install -e ., python -m pytest"

@@ -1,0 +1,124 @@
+"""The rewards of a recipe in worker processes: a reward that hangs, crashes or eats memory is a counted fault.
+
+One job is one reward on one group, so the reward that failed is known by name, and slow rewards share the workers. What
+a fault happened on is kept for replay. Knows nothing about what a fault means for training (`scoring.FaultBudget`).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from ocr_rl.config import RewardChoice
+from ocr_rl.contract import Page, Reward, Score, Transcript
+from ocr_rl.pages.guarded import Pool, Refusal
+from ocr_rl.plugins import load_reward
+from ocr_rl.rollout.scoring import GraderFault, Grades, WeightedReward, ask, combine
+from ocr_rl.text.front_matter import split_front_matter
+
+Asked = tuple[Page, Sequence[Transcript]]
+
+
+def weighted(choices: Iterable[RewardChoice]) -> list[WeightedReward]:
+    """A recipe's rewards, loaded; what is run is user code. UserError where one cannot be made."""
+    return [
+        WeightedReward(
+            name=choice.name,
+            reward=load_reward(choice.name, choice.options),
+            weight=choice.weight if choice.gate is None else 0.0,
+            gate=choice.gate,
+            by_part=choice.by_part,
+        )
+        for choice in choices
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    name: str
+    options: str  # JSON: workers find plug-ins by name, for a plug-in in a file is no module that pickle could import
+    page: Page
+    group: Sequence[Transcript]
+
+
+def _work(job: _Job) -> tuple[Score, ...] | GraderFault:
+    try:
+        return ask(job.name, _loaded(job.name, job.options), job.page, job.group)
+    except GraderFault as fault:
+        return fault
+
+
+@cache
+def _loaded(name: str, options: str) -> Reward:
+    return load_reward(name, json.loads(options))
+
+
+@dataclass(slots=True)
+class Graders:
+    """`workers` processes that ask a recipe's rewards, each at most `timeout_s` for one group; `close` ends them.
+
+    faults: a folder for `<n>.jsonl`, one line as in a run's groups: the page, its transcripts, reward and reason.
+    """
+
+    choices: Sequence[RewardChoice]
+    rewards: Sequence[WeightedReward]  # of the choices, in their order
+    workers: int
+    timeout_s: float
+    faults: Path | None = None
+    _pool: Pool = field(init=False)
+
+    def __post_init__(self) -> None:
+        self._pool = Pool(_work, workers=self.workers, timeout_s=self.timeout_s)
+
+    def grade(self, asked: Sequence[Asked]) -> Iterator[Grades | GraderFault]:
+        """Grades of each page's transcripts in order, or the first fault. UserError where no reward applies."""
+        jobs = (
+            _Job(choice.name, json.dumps(choice.options), page, group)
+            for page, group in asked
+            for choice in self.choices
+        )
+        with closing(self._pool.run(jobs)) as results:  # given up half-way, its jobs are ended
+            for page, group in asked:
+                answers = {choice.name: _answer(choice.name, page, next(results)[1]) for choice in self.choices}
+                scores = {name: answer for name, answer in answers.items() if not isinstance(answer, GraderFault)}
+                fault = next((answer for answer in answers.values() if isinstance(answer, GraderFault)), None)
+                if fault is not None:
+                    self._keep(fault, page, group)
+                yield fault or combine(page, scores, self.rewards)
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def _keep(self, fault: GraderFault, page: Page, group: Sequence[Transcript]) -> None:
+        if self.faults is None:
+            return
+        self.faults.mkdir(parents=True, exist_ok=True)
+        options = {choice.name: choice.options for choice in self.choices}[fault.name]
+        row = {
+            "page": page.id,
+            "fault": {"reward": fault.name, "options": options, "reason": fault.reason},
+            "samples": [as_json(transcript) for transcript in group],
+        }
+        number = len(list(self.faults.glob("*.jsonl"))) + 1
+        text = json.dumps(row) + "\n"  # ASCII: a lone surrogate in a transcript must not stop the run
+        (self.faults / f"{number:06d}.jsonl").write_text(text, encoding="utf-8")
+
+
+def _answer(name: str, page: Page, result: Any) -> tuple[Score, ...] | GraderFault:
+    return GraderFault(name, page.id, str(result)) if isinstance(result, Refusal) else result
+
+
+def as_json(transcript: Transcript) -> dict[str, Any]:
+    return {"text": transcript.raw, "finish": transcript.finish, "tokens": transcript.num_tokens}
+
+
+def from_json(row: Mapping[str, Any]) -> Transcript:
+    """What `as_json` wrote. KeyError, TypeError or ValueError for anything else."""
+    return Transcript(
+        raw=row["text"], body=split_front_matter(row["text"])[1], finish=row["finish"], num_tokens=row["tokens"]
+    )

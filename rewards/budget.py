@@ -1,0 +1,39 @@
+"""Reward: the transcript says no more than its page holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ocr_rl.contract import Page, Score, Transcript, per_transcript
+from ocr_rl.text.normalize import count_alphanumeric
+from ocr_rl.text.text_checks import Baseline
+
+LEAST = 10  # letters and digits that a transcript may always have in addition
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Budget:
+    """1 up to the page's budget of letters and digits, beyond it budget / those said.
+
+    The budget is the smallest `max_length` of the page's baseline tests or, without one, `slack` times what the
+    reference holds and 10 more. No score for a page that has neither. A short transcript is within every budget: weigh
+    it beside a reward that reads the page.
+    """
+
+    slack: float = 1.25
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.slack < float("inf"):
+            raise ValueError(f"slack must be at least 1, got {self.slack}")
+
+    @per_transcript
+    def __call__(self, page: Page, transcript: Transcript) -> Score:
+        limits = [c.max_length for c in page.checks if isinstance(c, Baseline) and c.max_length is not None]
+        if limits:
+            most = max(0, min(limits))
+        elif page.reference is not None:
+            most = round(self.slack * count_alphanumeric(page.reference)) + LEAST
+        else:
+            return Score(value=None, why="the page has neither a reference nor a baseline test with max_length")
+        said = count_alphanumeric(transcript.body)
+        return Score(value=min(1.0, most / max(1, said)), why=f"{said} letters and digits, at most {most}")

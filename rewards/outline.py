@@ -1,0 +1,97 @@
+"""Rewards without a reference: are the strings of the page's tests there at all, and in the order the tests say?
+
+Roughly, where `pass_rate` is exact: made to be gates, which ask whether a transcript is one of this page.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from ocr_rl.contract import Check, Page, Score, Transcript, per_transcript
+from ocr_rl.text.checks import LONGEST, Prepared, prepare
+from ocr_rl.text.distance import HALF, close_enough, closest
+from ocr_rl.text.element_checks import TableRelation
+from ocr_rl.text.page_check import needle_of, quote
+from ocr_rl.text.text_checks import Absent, Format, Order, Present
+
+FOUND = 0.8  # alike, for a text to be found at a place
+SHORT = 10  # characters; shorter texts must stand there as they are, or any number would do
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Outline:
+    """How much of what the page's tests look for stands in the transcript, roughly and wherever; every string alike.
+
+    Strings are those of present, order, format and table tests (searched text, cell and its neighbours), each once. A
+    string counts 2 x similarity - 1 of its most similar window, so nothing if that is half alike. No score for a page
+    without such strings.
+    """
+
+    @per_transcript
+    def __call__(self, page: Page, transcript: Transcript) -> Score:
+        wanted = [one for one in dict.fromkeys(needle for c in page.checks for needle in _strings(c)) if one]
+        if not wanted:
+            return Score(value=None, why="no test of the page looks for a text")
+        text = _judged(transcript).text
+        alike = [max(0.0, (closest(one, text).similarity - HALF) / (1 - HALF)) for one in wanted]
+        worst = min(range(len(wanted)), key=alike.__getitem__)
+        why = f"{len(wanted)} strings; {quote(wanted[worst])} stands there to {alike[worst]:.0%}"
+        return Score(value=sum(alike) / len(alike), why=why)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InOrder:
+    """Share of the page's order tests that the transcript does not contradict; no score for a page without any.
+
+    Contradicted: the test fails, and both texts stand there the other way round, at least 80 % alike (texts of fewer
+    than 10 characters as they are). A text that is not found contradicts nothing: reading badly is not shuffling.
+    """
+
+    @per_transcript
+    def __call__(self, page: Page, transcript: Transcript) -> Score:
+        tests = [check for check in page.checks if isinstance(check, Order)]
+        if not tests:
+            return Score(value=None, why="the page has no order test")
+        prepared = _judged(transcript)
+        wrong = [test for test in tests if _contradicts(test, prepared)]
+        why = f"{quote(wrong[0].before)} stands behind {quote(wrong[0].after)}" if wrong else ""
+        return Score(value=1 - len(wrong) / len(tests), why=why)
+
+
+def _strings(check: Check) -> Sequence[str]:
+    match check:
+        case Absent():
+            return ()
+        case Present(text=text) | Format(text=text):
+            return (needle_of(text),)
+        case Order(before=before, after=after):
+            return (needle_of(before), needle_of(after))
+        case TableRelation():
+            return tuple(_cells(check))
+    return ()
+
+
+def _cells(check: TableRelation) -> Iterator[str]:
+    for text in (check.cell, *(getattr(check, name) for name in check.RELATIONS)):
+        if text:
+            yield needle_of(text)
+
+
+def _judged(transcript: Transcript) -> Prepared:
+    """What is too large to judge holds nothing."""
+    return prepare(transcript.body if len(transcript.body) <= LONGEST else "")
+
+
+def _contradicts(test: Order, prepared: Prepared) -> bool:
+    if test.run(prepared, "strict").passed:
+        return False
+    before, after = (_place(needle_of(text), prepared.text) for text in (test.before, test.after))
+    return before is not None and after is not None and before > after
+
+
+def _place(needle: str, text: str) -> int | None:
+    if len(text) < len(needle):
+        return None
+    near = close_enough(needle, text, FOUND if len(needle) >= SHORT else 1.0)
+    return None if near is None else near.start

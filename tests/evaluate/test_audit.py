@@ -1,0 +1,217 @@
+"""The audit finds what is known to be wrong with simple rewards, and its attacks are what they say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from random import Random
+
+import pytest
+from rapidfuzz.distance import Levenshtein
+
+from ocr_rl.cli import main
+from ocr_rl.contract import Page, Score, Transcript, UserError
+from ocr_rl.evaluate import attacks
+from ocr_rl.evaluate.attacks import ATTACKS, CURVES, LEVELS, Target
+from ocr_rl.evaluate.audit import Judged, audit, cases_of
+from ocr_rl.evaluate.audit_report import to_json, to_markdown
+from ocr_rl.pages.synth.make import make_dataset
+from ocr_rl.rollout.scoring import WeightedReward, grade_or_fault
+from ocr_rl.text.checks import load_check
+
+TABLE = "<table>\n<tr><th>Quay</th><th>Depth</th></tr>\n<tr><td>Nörd</td><td>7.5</td></tr>\n</table>"
+PROSE = [f"{word} the water rises twice a day and the boats of the harbour rise with it." for word in ("First", "Then")]
+REFERENCE = "\n\n".join(["# Tides 2024", *PROSE, TABLE])
+TARGET = Target(reference=REFERENCE, other="Another page.", edges=["Almanac", "Page 7"], seed="0")
+MADE = {attack.name: attack.make(TARGET) for attack in ATTACKS}
+
+
+def text(name: str) -> str:
+    made = MADE[name]
+    assert made is not None
+    return made
+
+
+def test_every_attack_applies_to_a_page_that_has_everything_and_changes_it() -> None:
+    assert all(made is not None and made != REFERENCE for made in MADE.values())
+    assert {attack.name: attack.make(TARGET) for attack in ATTACKS} == MADE  # by the seed alone
+
+
+def test_cheats_are_what_they_say() -> None:
+    assert text("empty") == ""
+    assert text("first line only") == "# Tides 2024"
+    assert text("page twice").count("Nörd") == 2
+    assert sorted(text("paragraphs shuffled").split("\n\n")) == sorted(REFERENCE.split("\n\n"))
+    assert text("columns interleaved").index("Then") < text("columns interleaved").index("boats")
+    assert "the boats of the harbour" in text("all likely strings, sorted").splitlines()
+    assert text("table five times").count("<table>") == 5
+    assert text("another page") == "Another page."
+    assert text("reference + junk").startswith(REFERENCE)
+    assert text("endless loop").endswith("</table> </table>")
+
+
+def test_damage_is_what_it_says() -> None:
+    assert text("all cells equal").count("Quay") == 4
+    assert text("header and footer kept").startswith("Almanac") and text("header and footer kept").endswith("Page 7")
+    assert "NÖRD" in text("upper-cased") and "<td>" in text("upper-cased")
+    assert text("diacritics dropped") == REFERENCE.replace("ö", "o")
+    assert text("digits changed") == REFERENCE.replace("2024", "3135").replace("7.5", "8.6")
+    assert Levenshtein.distance(text("one wrong digit in a table"), REFERENCE) == 1
+    assert text("invisible characters").replace("\u200b", "") == REFERENCE
+
+
+def test_honest_is_a_tenth_wrong_and_leaves_markup_alone() -> None:
+    said = attacks.with_wrong_characters(REFERENCE, 0.1, Random(0))
+    letters = sum(char.isalnum() for char in REFERENCE.replace("table", "").replace("tr", "").replace("td", ""))
+    assert 0.07 * letters < Levenshtein.distance(said, REFERENCE) < 0.11 * letters
+    assert said.count("<td>") == 2
+
+
+@pytest.mark.parametrize("kind", CURVES)
+def test_more_damage_is_further_from_the_reference(kind: str) -> None:
+    """Within a kind a higher level damages a superset; the first level may touch nothing on a small page."""
+    distances = [Levenshtein.distance(CURVES[kind](REFERENCE, share, Random(0)), REFERENCE) for share in (0, *LEVELS)]
+    assert distances[0] == 0 or kind in ("lines lost", "junk added")
+    assert distances[-1] > distances[0]
+    assert distances == sorted(distances)
+
+
+def test_a_caption_stands_on_either_side_of_its_table() -> None:
+    found = attacks.caption_moved(REFERENCE)
+    assert found is not None
+    assert found[0].index("Table 1") < found[0].index("<table>") < found[1].index("Table 1")
+    assert attacks.caption_moved("no table") is None
+
+
+# ---- the audit of rewards that are easy to see through
+
+
+@dataclass(frozen=True)
+class Longer:
+    def __call__(self, page: Page, group: Sequence[Transcript]) -> Sequence[Score]:
+        return [Score(value=min(1.0, len(one.body) / 5000)) for one in group]
+
+
+@dataclass(frozen=True)
+class True_:
+    """1 - edits / characters of the longer text: cannot be cheated, sees everything."""
+
+    def __call__(self, page: Page, group: Sequence[Transcript]) -> Sequence[Score]:
+        return [Score(value=Levenshtein.normalized_similarity(page.reference or "", one.body)) for one in group]
+
+
+CHECKS = [load_check({"pdf": "a.pdf", "page": 1, "id": "x", "type": "absent", "text": "Almanac"})]
+OTHERS = [
+    REFERENCE,
+    REFERENCE.translate(str.maketrans("abcdeghiklmnoprstuwy", "nopqrsuvyxzabdceghjk")).replace("<", "(").upper(),
+    f"# Ölpreise 1973\n\nEin Fass kostet 9 Mark, mehr als je zuvor in diesem Land.\n\nWarum?\n\n{TABLE}",
+]
+PAGES = [
+    Page(id=f"a:p{n}", pdf=Path("a.pdf"), number=n, reference=text, checks=CHECKS) for n, text in enumerate(OTHERS, 1)
+]
+
+
+def judged(*rewards: WeightedReward, pages: Sequence[Page] = PAGES, samples: dict | None = None) -> list[Judged]:
+    cases, notes = cases_of(pages, samples or {}, n=3, seed=0)
+    asked = lambda every: [grade_or_fault(page, group, rewards) for page, group in every]
+    found = audit(cases, rewards, asked, notes)
+    assert json.loads(json.dumps(to_json(found)))["pages"] == len(cases)
+    assert "# Audit" in to_markdown(found, {})
+    return list(found.judged)
+
+
+def named(outcomes: Sequence) -> set[str]:
+    return {one.attack for one in outcomes}
+
+
+def test_a_reward_for_length_is_beaten_by_what_is_long_and_by_nothing_else() -> None:
+    mix = judged(WeightedReward(name="longer", reward=Longer()))[-1]
+    assert {"page twice", "reference + junk", "endless loop", "equation spam"} <= named(mix.beaten_by())
+    assert not {"empty", "first line only"} & named(mix.beaten_by())
+    assert {"digits changed", "upper-cased"} <= named(mix.blind_to())
+    assert not next(curve for curve in mix.curves if curve.kind == "characters wrong").falls
+
+
+def test_a_reward_that_reads_is_beaten_by_nothing_and_blind_to_nothing() -> None:
+    mix = judged(WeightedReward(name="true", reward=True_()))[-1]
+    assert named(mix.beaten_by()) == named(mix.blind_to()) == set()
+    assert mix.reference == 1.0 > mix.honest
+    assert all(curve.falls for curve in mix.curves)
+    assert mix.tie is not None and mix.tie > 0.1  # it takes a caption on the other side for an error
+
+
+def test_a_gate_changes_the_mix_and_not_the_reward_itself() -> None:
+    gate = WeightedReward(name="true", reward=True_(), weight=0.0, gate=0.8)
+    longer, true, mix = judged(WeightedReward(name="longer", reward=Longer()), gate)
+    assert "page twice" in named(longer.beaten_by()) - named(mix.beaten_by())
+    assert true.honest_held == 0.0 and true.samples_held is None and longer.honest_held is None
+
+
+def test_real_samples_are_a_bar_of_their_own_and_give_spread_and_agreement() -> None:
+    half = REFERENCE[: len(REFERENCE) // 2]
+    said = [Transcript(raw=t, body=t, finish="stop", num_tokens=9) for t in (half, half[:100], "x")]
+    rewards = [WeightedReward(name="true", reward=True_()), WeightedReward(name="longer", reward=Longer())]
+    cases, notes = cases_of(PAGES, {"a:p2": said}, n=1, seed=0)
+    assert [case.page.id for case in cases] == ["a:p2"]  # pages with samples come first
+    found = audit(cases, rewards, lambda every: [grade_or_fault(p, g, rewards) for p, g in every], notes)
+    assert found.mix.spread is not None and found.mix.spread > 0
+    assert found.correlation["true", "longer"] == pytest.approx(1.0)
+    assert {one.kind for one in found.mix.outcomes} == {"cheat", "cheat (samples)", "damage"}
+    assert "reference + junk" in {one.attack for one in found.mix.beaten_by() if one.kind == "cheat (samples)"}
+
+
+def test_without_references_composed_pages_stand_in_and_keep_theirs_to_themselves() -> None:
+    cases, notes = cases_of([replace(page, reference=None) for page in PAGES], {}, n=2, seed=0)
+    assert len(cases) == 2 and "no page has a reference" in notes[0]
+    assert all(case.page.reference is None and case.page.checks and case.target.reference for case in cases)
+
+
+def test_a_reward_that_fails_under_attack_is_one_sentence() -> None:
+    @dataclass(frozen=True)
+    class Breaks:
+        def __call__(self, page: Page, group: Sequence[Transcript]) -> Sequence[Score]:
+            raise ValueError("no")
+
+    with pytest.raises(UserError, match="Reward breaks failed on page .*: ValueError: no; mend the reward"):
+        judged(WeightedReward(name="breaks", reward=Breaks()))
+
+
+# ---- the shipped mixes, from the command line
+
+
+@pytest.fixture(scope="module")
+def notices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "notice"
+    assert list(make_dataset("notice", n=32, seed=5, out=folder, pages_per_document=32))
+    return folder
+
+
+def test_no_cheat_beats_the_shipped_mix(notices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rewards", "audit", "nano_grpo", "--data", str(notices), "--out", str(tmp_path)]) == 0
+    assert "No cheat beats honest transcripts" in capsys.readouterr().out
+    assert json.loads((tmp_path / "audit.json").read_text())["beaten_by"] == []
+
+
+def test_pass_rate_alone_is_beaten_and_the_winning_attack_printed(
+    notices: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = 'grpo.rewards=[{name="pass_rate"}]'
+    assert main(["rewards", "audit", "nano_grpo", "--data", str(notices), "--set", alone]) == 1
+    said = capsys.readouterr().out
+    assert "## Beaten by: page twice" in said
+    assert "## Beaten by: paragraphs shuffled" in said
+
+
+def test_samples_of_another_dataset_are_refused(
+    notices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    groups = tmp_path / "groups.jsonl"
+    groups.write_text('{"page": "ffffffff:p1", "samples": [{"text": "a", "finish": "stop", "tokens": 1}]}\n')
+    argv = ["rewards", "audit", "nano_grpo", "--data", str(notices), "--samples", str(groups)]
+    assert main(argv) == 2
+    assert "none of its groups is of a page of" in capsys.readouterr().err
+    groups.write_text('{"page": "ffffffff:p1"}\n')
+    assert main(argv) == 2
+    assert f"{groups}:1:" in capsys.readouterr().err

@@ -1,0 +1,62 @@
+"""`ocr-rl rewards new` writes a package whose own tests pass, and which keeps the contract once it is installed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from ocr_rl.cli import main
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="module")
+def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("kit")
+    assert main(["rewards", "new", "my_reward", "--out", str(folder)]) == 0
+    return folder / "my-reward"
+
+
+def run_tests(folder: Path, *more: str, path: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *more]
+    env = {**os.environ, "PYTHONPATH": path, "CI": ""}
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+
+
+def test_its_own_tests_pass(package: Path) -> None:
+    done = run_tests(package, path=".")
+    assert done.returncode == 0, done.stdout
+    assert "3 passed" in done.stdout
+
+
+def test_installed_it_is_found_and_keeps_the_contract(package: Path, tmp_path: Path) -> None:
+    """Laid out as an installer would: the module, and beside it the metadata that its pyproject.toml stands for."""
+    said = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    shutil.copy(package / "my_reward.py", tmp_path)
+    info = tmp_path / "my_reward-0.1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {said['name']}\nVersion: {said['version']}\n")
+    entries = "".join(f"{name} = {at}\n" for name, at in said["entry-points"]["ocr_rl.rewards"].items())
+    (info / "entry_points.txt").write_text(f"[ocr_rl.rewards]\n{entries}")
+    done = run_tests(ROOT, "tests/contracts/test_rewards.py", "-k", "my_reward or none_is", "-rA", path=str(tmp_path))
+    assert done.returncode == 0, done.stdout
+    for test in ("test_gold_is_at_the_maximum[my_reward]", "sees_scores_lower[my_reward-empty]", "test_none_is_for"):
+        assert test in done.stdout
+
+
+@pytest.mark.parametrize("name", ["My", "1st", "class", "../x", "a-b", "pass_rate"])
+def test_a_name_that_cannot_be_is_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rewards", "new", name, "--out", str(tmp_path)]) == 2
+    assert repr(name) in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_nothing_is_written_over(package: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rewards", "new", "my_reward", "--out", str(package.parent)]) == 2
+    assert "exists already" in capsys.readouterr().err

@@ -1,0 +1,106 @@
+"""Hostile plug-ins in their workers, through the scoring that training uses: counted, named, kept, never a silent 0."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ocr_rl.config import RewardChoice
+from ocr_rl.contract import Page, UserError
+from ocr_rl.pages.raster import ImageRef
+from ocr_rl.rollout.flow import Group, Prompt, Sample
+from ocr_rl.rollout.graders import Graders, from_json, weighted
+from ocr_rl.rollout.scoring import FaultBudget, graded, require_rewards
+
+HOSTILE = Path(__file__).with_name("hostile.py")
+FAULTS = {
+    "Hangs": "it took longer than 2 s",
+    "EatsMemory": "MemoryError",
+    "Exits": "it crashed its process",
+    "Raises": "KeyError: 'no such table'",
+    "NotANumber": "a value that is not a number",
+    "TooFew": "1 scores for 2 transcripts",
+}
+
+
+def page(n: int) -> Page:
+    return Page(id=f"0a1b2c3d:p{n}", pdf=Path("a.pdf"), number=n)
+
+
+def group(n: int, *texts: str) -> Group:
+    prompt = Prompt(page_id=page(n).id, image=ImageRef(pdf=Path("a.pdf"), number=n), token_ids=(1,), expanded_ids=(1,))
+    samples = tuple(Sample(token_ids=(3,), logprobs=(-1.0,), text=t, finish="stop", policy=0) for t in texts)
+    return Group(page=page(n), prompt=prompt, samples=samples, temperature=1.0, banned_ids=())
+
+
+def choices(*names: str) -> list[RewardChoice]:
+    return [RewardChoice(name=f"{HOSTILE}:{name}") for name in names]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[list[Graders]]:
+    made: list[Graders] = []
+    yield made
+    for one in made:
+        one.close()
+
+
+def graders(opened: list[Graders], folder: Path, *names: str) -> Graders:
+    asked = choices(*names)
+    opened.append(Graders(choices=asked, rewards=weighted(asked), workers=2, timeout_s=2, faults=folder / "faults"))
+    return opened[-1]
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_hostile_reward_costs_its_group_alone_and_is_counted_named_and_kept(
+    name: str, tmp_path: Path, opened: list[Graders]
+) -> None:
+    """A step of four groups: one is dropped, three are graded; the next step is graded whole by the same workers."""
+    made = graders(opened, tmp_path, "Fair", name)
+    budget = FaultBudget()
+    step = [group(1, "a", "aa"), group(2, "poison", "a"), group(3, "aaaa", "a"), group(4, "aaa", "")]
+    assert [one.group.page.number for one in graded(step, made.grade, budget)] == [1, 3, 4]
+    assert budget.total == 1
+    again = list(graded([group(5, "aaaaa", "a"), group(6, "a", "a")], made.grade, budget))
+    assert [one.grades.rewards for one in again] == [(0.5, 0.1), (0.1, 0.1)]
+    assert budget.total == 1
+    (kept,) = (tmp_path / "faults").iterdir()
+    row = json.loads(kept.read_text())
+    assert row["page"] == "0a1b2c3d:p2"
+    assert row["fault"]["reward"] == f"{HOSTILE}:{name}"
+    assert FAULTS[name] in row["fault"]["reason"]
+    assert [from_json(sample).body for sample in row["samples"]] == ["poison", "a"]
+
+
+def test_a_reward_that_always_fails_stops_the_run(tmp_path: Path, opened: list[Graders]) -> None:
+    made, budget = graders(opened, tmp_path, "Raises"), FaultBudget()
+    step = [group(n, "poison", "a") for n in range(1, 9)]
+    with pytest.raises(UserError, match="5 of the last 5 groups could not be graded; .*hostile.py:Raises failed"):
+        list(graded(step, made.grade, budget))
+    assert len(list(graded([group(9, "a", "aa")], made.grade))) == 1  # the workers have outlived it
+
+
+def test_before_training_a_reward_that_hangs_is_one_sentence(tmp_path: Path, opened: list[Graders]) -> None:
+    hangs = tmp_path / "hangs.py"
+    hangs.write_text(HOSTILE.read_text().replace("return any(WORD in one.body for one in group)", "return True"))
+    asked = [RewardChoice(name=f"{hangs}:Hangs")]
+    opened.append(Graders(choices=asked, rewards=weighted(asked), workers=1, timeout_s=1))
+    with pytest.raises(UserError, match="Hangs failed on page 0a1b2c3d:p1: it took longer than 1 s; mend the reward"):
+        require_rewards([page(1), page(2)], opened[-1].grade)
+
+
+def test_rewards_run_outside_this_process(tmp_path: Path, opened: list[Graders]) -> None:
+    where = tmp_path / "where.py"
+    where.write_text(
+        "import os\nfrom dataclasses import dataclass\nfrom ocr_rl.contract import Score\n\n\n@dataclass(frozen=True)\n"
+        "class Where:\n    def __call__(self, page, group):\n"
+        "        return [Score(value=0.5, why=str(os.getpid())) for _ in group]\n"
+    )
+    asked = [RewardChoice(name=f"{where}:Where")]
+    opened.append(Graders(choices=asked, rewards=weighted(asked), workers=1, timeout_s=5))
+    (one,) = graded([group(1, "a")], opened[-1].grade)
+    assert one.grades.scores[asked[0].name][0].why not in ("", str(os.getpid()))
