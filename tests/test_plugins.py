@@ -102,7 +102,12 @@ def test_installed_plug_ins_are_described() -> None:
     found = {info.name: info for info in installed(REWARDS)}
     if "pass_rate" not in found:
         pytest.skip("the package is not installed, so its entry points cannot be found")
-    assert found["pass_rate"].options == {"reading": "'strict'", "by": "'micro'"}
+    assert found["pass_rate"].options == {
+        "reading": "'strict'",
+        "by": "'micro'",
+        "weights": "{}",
+        "floors": "{}",
+    }
     assert found["pass_rate"].help.startswith("Share of the page's unit tests")
     assert found["pass_rate"].version
     assert installed("ocr_rl.no_such_group") == []

@@ -9,6 +9,7 @@ import pytest
 
 from ocr_rl.contract import Page, Reward, Transcript, UserError
 from ocr_rl.plugins import load_reward
+from ocr_rl.text.checks import load_check
 from rewards.chrf import Chrf
 from rewards.element_count import ElementCount
 from rewards.error_rates import Cer, Wer
@@ -214,3 +215,83 @@ def test_error_rates_are_turned_round_and_end_at_0() -> None:
     assert one(Wer(), "a b c d e f g", "the cat sat") == 0.0
     for reward in (Cer(), Wer()):
         assert ask(reward, ["", "x"], "\n") == [1.0, 0.0]
+
+
+def page_with_tests() -> Page:
+    lines = [("present", "alpha"), ("present", "beta"), ("present", "gamma"), ("order", "")]
+    checks = [
+        load_check(
+            {"pdf": "a.pdf", "page": 1, "id": f"t{k}", "type": kind}
+            | ({"text": text} if text else {"before": "alpha", "after": "omega"})
+        )
+        for k, (kind, text) in enumerate(lines)
+    ]
+    return Page(id="a:p1", pdf=Path("a.pdf"), number=1, checks=checks)
+
+
+@pytest.mark.parametrize(
+    ("options", "value"),
+    [
+        ({}, 2 / 4),  # two of three present tests, no order test
+        ({"by": "macro"}, (2 / 3 + 0) / 2),
+        ({"by": "weighted", "weights": {"present": 3.0}}, (3 * 2 / 3 + 0) / 4),
+        ({"by": "weighted", "weights": {"order": 0.0}}, 2 / 3),
+        ({"by": "macro", "floors": {"present": 0.8}}, (2 / 3) / 2 * (2 / 3) / 0.8),
+        ({"floors": {"order": 0.5, "table": 0.5}}, 0.0),  # a type that the page has not is no fault of the transcript
+    ],
+)
+def test_pass_rate_by_type_weights_and_floors(options: dict, value: float) -> None:
+    said = Transcript(raw="alpha beta", body="alpha beta", finish="stop", num_tokens=1)
+    assert load_reward("pass_rate", options)(page_with_tests(), [said])[0].value == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("options", "wrong"),
+    [
+        ({"floors": {"tables": 0.5}}, "did you mean 'table'"),
+        ({"floors": {"table": 1.5}}, "out of range"),
+        ({"by": "weighted"}, "needs weights"),
+        ({"weights": {"table": 2.0}}, "go with by"),
+    ],
+)
+def test_pass_rate_refuses_options_that_mean_nothing(options: dict, wrong: str) -> None:
+    with pytest.raises(UserError, match=wrong):
+        load_reward("pass_rate", options)
+
+
+def test_diff_ratio_in_words() -> None:
+    page = Page(id="a:p1", pdf=Path("a.pdf"), number=1, reference="one two three")
+    said = Transcript(raw="one too three", body="one too three", finish="stop", num_tokens=1)
+    assert load_reward("diff_ratio", {"unit": "word"})(page, [said])[0].value == pytest.approx(1 - 2 / 6)
+
+
+def said(body: str) -> list[Transcript]:
+    return [Transcript(raw=body, body=body, finish="stop", num_tokens=1)]
+
+
+def test_outline_is_rough_and_in_order_wants_contradiction() -> None:
+    page = page_with_tests()
+    outline, in_order = load_reward("outline"), load_reward("in_order")
+    assert outline(page, said("omega gamma beta alpha"))[0].value == 1.0
+    assert outline(page, said("zzz"))[0].value == 0.0
+    assert in_order(page, said("omega gamma beta alpha"))[0].value == 0.0
+    assert in_order(page, said("omega gamma beta"))[0].value == 1.0  # reading badly is not shuffling
+
+
+def test_budget_of_a_test_and_of_a_reference() -> None:
+    limit = load_check({"pdf": "a.pdf", "page": 1, "id": "b", "type": "baseline", "max_length": 4})
+    page = Page(id="a:p1", pdf=Path("a.pdf"), number=1, reference="x" * 40, checks=[limit])
+    assert load_reward("budget")(page, said("abcd ..."))[0].value == 1.0
+    assert load_reward("budget")(page, said("abcdefgh"))[0].value == 0.5
+    known = Page(id="a:p1", pdf=Path("a.pdf"), number=1, reference="x" * 40)
+    assert load_reward("budget")(known, said("x" * 60))[0].value == 1.0  # 1.25 times 40, and 10
+    assert load_reward("budget")(known, said("x" * 120))[0].value == 0.5
+
+
+def test_distinct_counts_what_came_before() -> None:
+    once = "The quick brown fox jumps over the lazy dog by the river."
+    page = Page(id="a:p1", pdf=Path("a.pdf"), number=1)
+    assert load_reward("distinct")(page, said(once))[0].value == 1.0
+    assert load_reward("distinct")(page, said(f"{once} {once.upper()} And on."))[0].value == pytest.approx(
+        0.53, abs=0.01
+    )

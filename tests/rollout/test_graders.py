@@ -49,9 +49,11 @@ def opened(tmp_path: Path) -> Iterator[list[Graders]]:
         one.close()
 
 
-def graders(opened: list[Graders], folder: Path, *names: str) -> Graders:
+def graders(opened: list[Graders], folder: Path, *names: str, patience_s: float = 60) -> Graders:
     asked = choices(*names)
-    opened.append(Graders(choices=asked, rewards=weighted(asked), workers=2, timeout_s=2, faults=folder / "faults"))
+    opened.append(
+        Graders(choices=asked, rewards=weighted(asked), workers=2, timeout_s=patience_s, faults=folder / "faults")
+    )
     return opened[-1]
 
 
@@ -60,7 +62,7 @@ def test_a_hostile_reward_costs_its_group_alone_and_is_counted_named_and_kept(
     name: str, tmp_path: Path, opened: list[Graders]
 ) -> None:
     """A step of four groups: one is dropped, three are graded; the next step is graded whole by the same workers."""
-    made = graders(opened, tmp_path, "Fair", name)
+    made = graders(opened, tmp_path, "Fair", name, patience_s=2 if name == "Hangs" else 60)
     budget = FaultBudget()
     step = [group(1, "a", "aa"), group(2, "poison", "a"), group(3, "aaaa", "a"), group(4, "aaa", "")]
     assert [one.group.page.number for one in graded(step, made.grade, budget)] == [1, 3, 4]
