@@ -1,7 +1,7 @@
 """Documents that the embedded policy was trained and is evaluated on: they must not change by a byte.
 
-The hashes are of the PDF, the references and the tests of a document. A change of Typst or of a typeface changes the PDFs,
-and then the policy's figures are no longer comparable: that is what this file is there to say.
+The hashes are of the PDF, the references and the tests of a document. A change of Typst or of a typeface changes the
+PDFs, and then the policy's figures are no longer comparable: that is what this file is there to say.
 """
 
 from __future__ import annotations
