@@ -107,6 +107,32 @@ def _pages_check(args: argparse.Namespace) -> int:
     return 0
 
 
+def _pages_mine(args: argparse.Namespace) -> None:
+    from ocr_rl.pages.mined import import_folder, mine_folder
+
+    harvest = (import_folder if args.take_over else mine_folder)(args.dir, args.out, args.seed)
+    for line in harvest.left_out:
+        print(f"left out: {line}", file=sys.stderr)
+    print(
+        f"{harvest.pages} pages, {harvest.tests} tests in {args.out}; left out {len(harvest.left_out)} (left_out.txt)"
+    )
+
+
+def _pages_show(args: argparse.Namespace) -> int:
+    from random import Random
+
+    from ocr_rl.pages.contact import contact_sheet
+    from ocr_rl.pages.dataset import load_dataset
+
+    pages = load_dataset(args.dir)
+    chosen = Random(args.seed).sample(pages, min(args.n, len(pages)))
+    refused = contact_sheet(chosen, args.out, args.cell_px)
+    for error in refused:
+        print(f"refused: {error}", file=sys.stderr)
+    print(f"{len(chosen) - len(refused)} of {len(pages)} pages on {args.out}")
+    return 1 if refused else 0
+
+
 def _pages_render(args: argparse.Namespace) -> int:
     from ocr_rl.pages.raster import render_folder
 
@@ -242,6 +268,19 @@ def _parser() -> argparse.ArgumentParser:
     check = pages.add_parser("check", help="validate a dataset folder, one line per fault")
     check.add_argument("dir", type=Path)
     check.set_defaults(run=_pages_check)
+    for name, told in (("mine", "from text layers and transcripts"), ("import", "from olmOCR's public layouts")):
+        mine = pages.add_parser(name, help=f"people's own PDFs as pages with tests, {told}")
+        mine.add_argument("dir", type=Path)
+        mine.add_argument("--out", type=Path, required=True)
+        mine.add_argument("--seed", type=int, default=0)
+        mine.set_defaults(run=_pages_mine, take_over=name == "import")
+    show = pages.add_parser("show", help="a contact sheet of some pages of a dataset")
+    show.add_argument("dir", type=Path)
+    show.add_argument("--n", type=_whole(1, 96), default=24)
+    show.add_argument("--seed", type=int, default=0)
+    show.add_argument("--cell-px", type=_whole(64, 1024), default=420, help="side of the square of a page")
+    show.add_argument("--out", type=Path, default=Path("pages.png"))
+    show.set_defaults(run=_pages_show)
     render = pages.add_parser("render", help="pages as PNG images")
     render.add_argument("pdfs", type=Path, nargs="+")
     render.add_argument("--out", type=Path, required=True)

@@ -14,6 +14,7 @@ from typing import Any
 
 from rapidfuzz import fuzz
 
+from ocr_rl.pages.snippets import stands_once
 from ocr_rl.pages.synth.sheets import formula
 from ocr_rl.pages.synth.sheets.printers import to_markdown
 from ocr_rl.pages.synth.sheets.tree import (
@@ -31,7 +32,6 @@ from ocr_rl.pages.synth.sheets.tree import (
 )
 from ocr_rl.text.normalize import normalize
 
-NEARLY = 84.0  # per cent alike: two such places are one to a reader in a hurry
 _UNSPACED = ("ja", "th")
 _WORDS = ("lantern", "sixty", "beyond", "quarter", "velvet", "ninth", "copper", "gravel", "willow", "hundred", "zigzag")
 
@@ -78,12 +78,7 @@ class _Page:
 
     def once(self, piece: str) -> bool:
         """Whether it stands once on the page, nothing like it anywhere else, and not in a running header."""
-        low = normalize(piece).lower()
-        at = self.lower.find(low)
-        if len(low) < 4 or at < 0 or low in self.edges or self.text.count(normalize(piece)) != 1:
-            return False
-        rest = f"{self.lower[:at]} \n {self.lower[at + len(low) :]}"
-        return fuzz.partial_ratio(low, rest, score_cutoff=NEARLY) == 0 or (len(low) < 12 and low not in rest)
+        return normalize(piece).lower() not in self.edges and stands_once(piece, self.text, self.lower)
 
     def texts(self) -> list[Text]:
         """Running text: no table cells, and nothing that floats."""
