@@ -118,6 +118,19 @@ def _pages_mine(args: argparse.Namespace) -> None:
     )
 
 
+def _pages_overlap(args: argparse.Namespace) -> int:
+    from ocr_rl.pages.dataset import load_dataset
+    from ocr_rl.pages.hygiene import overlaps
+
+    pages, others = load_dataset(args.dir), load_dataset(args.other)
+    found = overlaps(pages, others)
+    for overlap in found:
+        print(overlap)
+    shared = len({overlap.page.id for overlap in found})
+    print(f"{shared} of {len(pages)} pages of {args.dir} stand in {args.other} too")
+    return 1 if found else 0
+
+
 def _pages_show(args: argparse.Namespace) -> int:
     from random import Random
 
@@ -274,6 +287,10 @@ def _parser() -> argparse.ArgumentParser:
         mine.add_argument("--out", type=Path, required=True)
         mine.add_argument("--seed", type=int, default=0)
         mine.set_defaults(run=_pages_mine, take_over=name == "import")
+    overlap = pages.add_parser("overlap", help="documents and text that a training set shares with a benchmark")
+    overlap.add_argument("dir", type=Path)
+    overlap.add_argument("other", type=Path)
+    overlap.set_defaults(run=_pages_overlap)
     show = pages.add_parser("show", help="a contact sheet of some pages of a dataset")
     show.add_argument("dir", type=Path)
     show.add_argument("--n", type=_whole(1, 96), default=24)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Literal
@@ -19,6 +19,7 @@ from tqdm import tqdm
 
 from ocr_rl.contract import UserError
 from ocr_rl.pages.guarded import Refusal, guarded
+from ocr_rl.pages.hygiene import write_manifest
 from ocr_rl.pages.raster import render_bytes
 from ocr_rl.pages.synth import looks, wear
 from ocr_rl.pages.synth.compose import KINDS, in_fonts
@@ -171,6 +172,8 @@ def write_dataset(
     with tqdm(total=n, desc=f"typesetting {kind} pages", unit="page") as bar:
         for done in made:
             bar.update(done - bar.n)
+        made_by = {"kind": kind, "n": n, "seed": seed, "pages_per_document": pages_per_document, "look": asdict(look)}
+        write_manifest(out, {**made_by, "front_matter": front_matter})
         return bar.n / max(1e-9, bar.format_dict["elapsed"])
 
 
