@@ -121,7 +121,7 @@ def main() -> int:
     lost = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        (good := folder / "good.pdf").write_bytes(_good())
+        (good := folder / "good.pdf").write_bytes(good_pdf())
         for trap, data in traps().items():
             (path := folder / f"{trap}.pdf").write_bytes(data)
             pages, reasons, longest, after = drawn(path, good, 2)
@@ -147,7 +147,7 @@ def main() -> int:
     return 1 if lost or counts["over the limit"] else 0
 
 
-def _good() -> bytes:
+def good_pdf() -> bytes:
     text = b"BT /F 24 Tf 72 700 Td (a good page) Tj ET"
     font = b"/Resources<</Font<</F<</Type/Font/Subtype/Type1/BaseFont/Helvetica>>>>>>/Contents 4 0 R"
     return _pdf(_CATALOGUE, _ONE_PAGE, b"<</Type/Page/Parent 2 0 R/MediaBox[0 0 612 792]%s>>" % font, _stream(text))

@@ -30,9 +30,13 @@ def filled(sheet: Sheet, blocks: Iterator[Block]) -> tuple[Block, ...]:
             taken.append(block)
         elif (misses := misses + 1) > 3 or full < 3 * look.size:
             break
-    while taken and isinstance(taken[-1], Heading):
+    while taken and (isinstance(taken[-1], Heading) or _is_byline(taken[-1])):
         taken.pop()
     return tuple(taken)
+
+
+def _is_byline(block: Block) -> bool:
+    return isinstance(block, Para) and [run.style for run in block.runs if isinstance(run, Text)] == ["italic"]
 
 
 def height_pt(block: Block, look: Look) -> float:

@@ -5,6 +5,7 @@ A `Pen` holds what the blocks of one page share. Knows nothing about kinds of do
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from random import Random
 
@@ -125,7 +126,7 @@ def grid(pen: Pen, rows: int, columns: int, *, size: float = 0.9) -> Grid:
     rng = pen.rng
     groups = rng.random() < 0.4 and columns >= 5
     grouped_rows = rng.random() < 0.25 and rows >= 4
-    heads = _heads(pen, columns, groups)
+    heads = _heads(pen, columns, groups, grouped_rows)
     draw = rng.choice((_count, _money, _share, _decimal))
     body: list[tuple[Cell, ...]] = []
     left = 2 if grouped_rows else 1
@@ -155,7 +156,7 @@ def grid(pen: Pen, rows: int, columns: int, *, size: float = 0.9) -> Grid:
     )
 
 
-def _heads(pen: Pen, columns: int, groups: bool) -> list[tuple[Cell, ...]]:
+def _heads(pen: Pen, columns: int, groups: bool, named: bool) -> list[tuple[Cell, ...]]:
     rng = pen.rng
     first = pen.words(rng.choice(("{thing}", "{kind} {thing}", "{quantity}", "Item", "Year")))
     start = rng.randint(1960, 2010)
@@ -165,6 +166,8 @@ def _heads(pen: Pen, columns: int, groups: bool) -> list[tuple[Cell, ...]]:
     else:
         names = list(dict.fromkeys(_column(pen) for _ in range(columns * 4)))[: columns - 1]
         names += [f"No. {k}" for k in range(columns - 1 - len(names))]
+    if named:  # the second column holds names too
+        names[0] = pen.words(rng.choice(("{thing}", "Part", "Place")))
     if not groups:
         return [tuple(_cell(name, head=True) for name in (first, *names))]
     split = rng.randint(2, columns - 3) if columns > 4 else columns - 2
@@ -227,17 +230,29 @@ def address(pen: Pen) -> tuple[tuple[Text, ...], ...]:
     return tuple((Text(text=line),) for line in lines)
 
 
-FIELDS = (
-    "Name", "Date of birth", "Address", "Telephone", "Policy number", "Account holder", "Reference", "Occupation",
-    "Place", "Marital status", "Employer", "Next of kin", "Date", "Signature", "Amount due", "Case number",
-    "Received by", "Unit",
-)  # fmt: skip
+_FIELDS: dict[str, Callable[[Random], str]] = {
+    "Name": words.name,
+    "Date of birth": words.date,
+    "Place of birth": prose.place,
+    "Telephone": lambda rng: f"{rng.randint(200, 989)}-{rng.randint(100, 999)}-{rng.randint(0, 9999):04}",
+    "Policy number": words.code,
+    "Account holder": words.name,
+    "Reference": words.code,
+    "Occupation": lambda rng: rng.choice(("clerk", "nurse", "teacher", "engineer", "farmer", "retired", "student")),
+    "Marital status": lambda rng: rng.choice(("single", "married", "widowed", "divorced")),
+    "Employer": lambda rng: f"{rng.choice(words.LAST_NAMES)} & {rng.choice(words.LAST_NAMES)}",
+    "Next of kin": words.name,
+    "Date": words.date,
+    "Amount due": lambda rng: f"${rng.randint(3, 9000):,}.{rng.randint(0, 99):02}",
+    "Case number": words.code,
+    "Received by": words.name,
+    "Branch": prose.place,
+}
 
 
 def form(pen: Pen, n: int) -> Lines:
-    draws = (words.name, words.date, words.code, prose.place, words.number)
-    labels = pen.rng.sample(FIELDS, min(n, len(FIELDS)))
-    rows = tuple((Text(text=f"{label}:", style="bold"), Text(text=pen.rng.choice(draws)(pen.rng))) for label in labels)
+    labels = pen.rng.sample(list(_FIELDS), min(n, len(_FIELDS)))
+    rows = tuple((Text(text=f"{label}:", style="bold"), Text(text=_FIELDS[label](pen.rng))) for label in labels)
     return Lines(rows=rows, fill=pen.rng.choice(("", "rule")))
 
 

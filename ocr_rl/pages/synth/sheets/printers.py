@@ -231,11 +231,11 @@ def _table(grid: Grid, look: Look) -> str:
     cells = ", ".join(_set_cell(cell) for row in grid.rows for cell in row)
     stroke = _STROKES[grid.look].replace("HEAD", str(heads)).replace("LAST", str(len(grid.rows) - 1))
     fill = f", fill: (x, y) => if y >= {heads} and calc.odd(y) {{ luma(232) }}" if grid.look == "striped" else ""
-    size = look.size * grid.size
+    size, side = look.size * grid.size, "center" if grid.look == "ruled" else "right"
     return (
         f"#text(size: {size:.2f}pt)[#set par(justify: false, leading: 0.45em, first-line-indent: 0pt)\n"
         f"#table(columns: {grid.columns}, inset: (x: {size * 0.45:.2f}pt, y: {size * 0.3:.2f}pt), "
-        f"stroke: {stroke}{fill}, align: (x, y) => (if x == 0 {{ left }} else {{ center }}) + horizon, {cells})]"
+        f"stroke: {stroke}{fill}, align: (x, y) => (if x == 0 {{ left }} else {{ {side} }}) + horizon, {cells})]"
     )
 
 

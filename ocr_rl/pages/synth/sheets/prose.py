@@ -200,6 +200,8 @@ def place(rng: Random) -> str:
 def _plural(thing: str) -> str:
     if thing.endswith("s"):
         return thing
+    if thing.endswith(("ch", "sh", "x")):
+        return f"{thing}es"
     return thing[:-1] + "ies" if thing.endswith("y") and thing[-2] not in "aeiou" else f"{thing}s"
 
 
