@@ -117,6 +117,13 @@ def test_a_footnote_is_printed_at_its_mark_and_at_the_end() -> None:
     assert to_markdown(sheet) == "The levy rose.[^4] Nobody knew.\n\n[^4]: So the clerk."
 
 
+def test_a_square_metre_is_no_footnote_marker() -> None:
+    mark = Mark(number=2, note=(Text(text="So the clerk."),))
+    levy, field = (Text(text="The levy rose for the third time."), Text(text="The field has 54.8 m² of clay."))
+    assert "footnote" in types_of(page(Para(runs=(levy, mark))))
+    assert "footnote" not in types_of(page(Para(runs=(levy, mark, field))))
+
+
 def test_math_has_its_delimiters_and_its_number() -> None:
     drawn = formula.Node("frac", (formula.Leaf("x", "x"), formula.Leaf("2", "2")))
     assert to_markdown(page(Math(formula=drawn, number="3"))) == r"\[ \frac{x}{2} \tag{3} \]"

@@ -33,6 +33,7 @@ from ocr_rl.pages.synth.sheets.tree import (
 from ocr_rl.text.normalize import normalize
 
 _UNSPACED = ("ja", "th")
+_POWERS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _WORDS = ("lantern", "sixty", "beyond", "quarter", "velvet", "ninth", "copper", "gravel", "willow", "hundred", "zigzag")
 
 
@@ -72,7 +73,8 @@ class _Page:
 
     def __init__(self, sheet: Sheet, rng: Random) -> None:
         self.sheet, self.rng = sheet, rng
-        self.text = normalize(to_markdown(sheet)) if sheet.body else ""
+        self.raw = to_markdown(sheet)
+        self.text = normalize(self.raw) if sheet.body else ""
         self.lower = self.text.lower()
         self.edges = " ".join((*sheet.header, *sheet.footer)).lower()
 
@@ -228,7 +230,8 @@ class _Page:
                 if not isinstance(mark, Mark) or not isinstance(before, Text):
                     continue
                 piece = " ".join(before.text.split(" ")[-5:])
-                if len(piece) < 12 or not self.once(piece):
+                power = str(mark.number).translate(_POWERS)  # 54.8 m² reads as a marker 2, too
+                if len(piece) < 12 or not self.once(piece) or power in self.raw:
                     continue
                 test = {"type": "footnote", "marker": str(mark.number), "appears_before_marker": piece}
                 moved = replace(host, runs=(mark, *host.runs[:k], *host.runs[k + 1 :]))
