@@ -13,10 +13,10 @@ from typing import Any
 
 from ocr_rl.pages.synth import words
 from ocr_rl.pages.synth.compose import SEEN_FONTS
-from ocr_rl.pages.synth.sheets import formula, parts, prose
+from ocr_rl.pages.synth.sheets import parts, prose
 from ocr_rl.pages.synth.sheets.fill import filled
 from ocr_rl.pages.synth.sheets.parts import Pen
-from ocr_rl.pages.synth.sheets.tree import Block, Heading, Lines, Look, Math, Para, Sheet, Text
+from ocr_rl.pages.synth.sheets.tree import Block, Heading, Lines, Look, Para, Sheet, Text
 
 FONTS = (*SEEN_FONTS[:4], *SEEN_FONTS[5:], "Lato")
 _SERIFS = ("Libertinus Serif", "New Computer Modern", "Source Serif Pro", "STIXGeneral", "DejaVu Serif")
@@ -30,7 +30,7 @@ def paper(rng: Random, pages: int) -> tuple[Sheet, ...]:
     look = replace(look, justify=True, indent=rng.random() < 0.6)
 
     def page(k: int) -> tuple[list[Block], Iterator[Block]]:
-        return (_masthead(pen) if k == 0 else []), _sections(pen, look, numbered=True)
+        return (parts.masthead(pen) if k == 0 else []), parts.sections(pen, look, numbered=True)
 
     return _document(pen, look, pages, page)
 
@@ -91,7 +91,9 @@ def report(rng: Random, pages: int) -> tuple[Sheet, ...]:
     look = _look(rng, columns=rng.choice((1, 1, 2)))
 
     def page(k: int) -> tuple[list[Block], Iterator[Block]]:
-        return [parts.heading(pen, 1)] if k == 0 else [], _sections(pen, look, numbered=rng.random() < 0.5, lists=True)
+        return [parts.heading(pen, 1)] if k == 0 else [], parts.sections(
+            pen, look, numbered=rng.random() < 0.5, lists=True
+        )
 
     return _document(pen, look, pages, page)
 
@@ -128,7 +130,7 @@ def exercises(rng: Random, pages: int) -> tuple[Sheet, ...]:
                 kind = rng.choice(("Theorem", "Lemma", "Exercise", "Remark", "Definition"))
                 lead = Text(text=f"{kind} {pen.next('theorem')}.{rng.randint(1, 9)}.", style="bold")
                 yield Para(runs=(lead, *parts.runs(pen, rng.randint(1, 2))))
-                yield _display(pen, look)
+                yield parts.fitting_display(pen, look)
                 yield parts.paragraph(pen, rng.randint(1, 3))
 
         return [], blocks()
@@ -370,41 +372,3 @@ def _document(
             replace(sheet, blocks=filled(sheet, blocks), header=header, footer=footer if has_footer else ("", "", ""))
         )
     return tuple(sheets)
-
-
-def _masthead(pen: Pen) -> list[Block]:
-    rng = pen.rng
-    names = ", ".join(words.name(rng) for _ in range(rng.randint(1, 4)))
-    return [
-        Heading(text=Text(text=prose.title(rng, pen.subject)), level=1),
-        Para(runs=(Text(text=names),), align=rng.choice(("", "center"))),
-        Para(
-            runs=(Text(text="Abstract.", style="bold"), *parts.runs(replace(pen, math=0.0), rng.randint(2, 4))),
-            size=0.92,
-        ),
-    ]
-
-
-def _sections(pen: Pen, look: Look, *, numbered: bool, lists: bool = False) -> Iterator[Block]:
-    rng = pen.rng
-    if rng.random() < 0.35:
-        yield parts.chart(pen)
-    while True:
-        yield parts.heading(pen, rng.choice((2, 2, 3, 3, 4)), numbered=numbered)
-        for _ in range(rng.randint(1, 3)):
-            yield parts.paragraph(pen, rng.randint(2, 6))
-            draw = rng.random()
-            if draw < pen.math:
-                yield _display(pen, look)
-            elif draw < pen.math + 0.14:
-                yield parts.grid(pen, rng.randint(3, 8), rng.randint(3, 6 - look.columns), size=0.85)
-            elif lists and draw < pen.math + 0.34:
-                yield parts.items(pen, rng.randint(3, 5), nested=rng.random() < 0.4)
-
-
-def _display(pen: Pen, look: Look) -> Math:
-    """A displayed formula that is not wider than a column."""
-    while True:
-        drawn = parts.display(pen)
-        if len(formula.to_typst(drawn.formula)) < (130 if look.columns == 1 else 60):
-            return drawn

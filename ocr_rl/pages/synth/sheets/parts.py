@@ -5,8 +5,8 @@ A `Pen` holds what the blocks of one page share. Knows nothing about kinds of do
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
 from random import Random
 
 from ocr_rl.pages.synth import words
@@ -21,6 +21,7 @@ from ocr_rl.pages.synth.sheets.tree import (
     Item,
     Items,
     Lines,
+    Look,
     Mark,
     Math,
     Para,
@@ -283,3 +284,44 @@ def reference(pen: Pen, number: int | None) -> Block:
             Text(text=f"{rng.randint(1, 80)}({rng.randint(1, 12)}), {first}–{first + rng.randint(4, 40)}."),
         )
     )
+
+
+# --- runs of blocks ---------------------------------------------------------------------------------------------------
+
+
+def masthead(pen: Pen) -> list[Block]:
+    rng = pen.rng
+    names = ", ".join(words.name(rng) for _ in range(rng.randint(1, 4)))
+    return [
+        Heading(text=Text(text=prose.title(rng, pen.subject)), level=1),
+        Para(runs=(Text(text=names),), align=rng.choice(("", "center"))),
+        Para(
+            runs=(Text(text="Abstract.", style="bold"), *runs(replace(pen, math=0.0), rng.randint(2, 4))),
+            size=0.92,
+        ),
+    ]
+
+
+def sections(pen: Pen, look: Look, *, numbered: bool, lists: bool = False) -> Iterator[Block]:
+    rng = pen.rng
+    if rng.random() < 0.35:
+        yield chart(pen)
+    while True:
+        yield heading(pen, rng.choice((2, 2, 3, 3, 4)), numbered=numbered)
+        for _ in range(rng.randint(1, 3)):
+            yield paragraph(pen, rng.randint(2, 6))
+            draw = rng.random()
+            if draw < pen.math:
+                yield fitting_display(pen, look)
+            elif draw < pen.math + 0.14:
+                yield grid(pen, rng.randint(3, 8), rng.randint(3, 6 - look.columns), size=0.85)
+            elif lists and draw < pen.math + 0.34:
+                yield items(pen, rng.randint(3, 5), nested=rng.random() < 0.4)
+
+
+def fitting_display(pen: Pen, look: Look) -> Math:
+    """A displayed formula that is not wider than a column."""
+    while True:
+        drawn = display(pen)
+        if len(formula.to_typst(drawn.formula)) < (130 if look.columns == 1 else 60):
+            return drawn
