@@ -87,6 +87,7 @@ def _pages_synth(args: argparse.Namespace) -> None:
         out=args.out,
         pages_per_document=args.pages_per_document,
         look=Looks(fonts=args.fonts, scan=args.scan),
+        front_matter=args.front_matter,
         workers=args.workers,
     )
     print(f"{args.n} pages in {args.out}, {60 * rate:,.0f} a minute")
@@ -104,6 +105,45 @@ def _pages_check(args: argparse.Namespace) -> int:
     pages = load_dataset(args.dir)
     print(f"{len(pages)} pages, {sum(len(page.checks) for page in pages)} tests, no fault")
     return 0
+
+
+def _pages_mine(args: argparse.Namespace) -> None:
+    from ocr_rl.pages.mined import import_folder, mine_folder
+
+    harvest = (import_folder if args.take_over else mine_folder)(args.dir, args.out, args.seed)
+    for line in harvest.left_out:
+        print(f"left out: {line}", file=sys.stderr)
+    print(
+        f"{harvest.pages} pages, {harvest.tests} tests in {args.out}; left out {len(harvest.left_out)} (left_out.txt)"
+    )
+
+
+def _pages_overlap(args: argparse.Namespace) -> int:
+    from ocr_rl.pages.dataset import load_dataset
+    from ocr_rl.pages.hygiene import overlaps
+
+    pages, others = load_dataset(args.dir), load_dataset(args.other)
+    found = overlaps(pages, others)
+    for overlap in found:
+        print(overlap)
+    shared = len({overlap.page.id for overlap in found})
+    print(f"{shared} of {len(pages)} pages of {args.dir} stand in {args.other} too")
+    return 1 if found else 0
+
+
+def _pages_show(args: argparse.Namespace) -> int:
+    from random import Random
+
+    from ocr_rl.pages.contact import contact_sheet
+    from ocr_rl.pages.dataset import load_dataset
+
+    pages = load_dataset(args.dir)
+    chosen = Random(args.seed).sample(pages, min(args.n, len(pages)))
+    refused = contact_sheet(chosen, args.out, args.cell_px)
+    for error in refused:
+        print(f"refused: {error}", file=sys.stderr)
+    print(f"{len(chosen) - len(refused)} of {len(pages)} pages on {args.out}")
+    return 1 if refused else 0
 
 
 def _pages_render(args: argparse.Namespace) -> int:
@@ -250,12 +290,30 @@ def _parser() -> argparse.ArgumentParser:
     synth.add_argument("--pages-per-document", type=_whole(1), default=1)
     synth.add_argument("--fonts", choices=("seen", "unseen"), help="typefaces that data/nano learnt from, or did not")
     synth.add_argument("--scan", type=_scan, help="how bad a scanner the pages went through; 0: none")
+    synth.add_argument("--front-matter", action="store_true", help="references begin with olmOCR's YAML block")
     synth.add_argument("--workers", type=_whole(1), default=2)
     synth.add_argument("--out", type=Path, required=True)
     synth.set_defaults(run=_pages_synth)
     check = pages.add_parser("check", help="validate a dataset folder, one line per fault")
     check.add_argument("dir", type=Path)
     check.set_defaults(run=_pages_check)
+    for name, told in (("mine", "from text layers and transcripts"), ("import", "from olmOCR's public layouts")):
+        mine = pages.add_parser(name, help=f"people's own PDFs as pages with tests, {told}")
+        mine.add_argument("dir", type=Path)
+        mine.add_argument("--out", type=Path, required=True)
+        mine.add_argument("--seed", type=int, default=0)
+        mine.set_defaults(run=_pages_mine, take_over=name == "import")
+    overlap = pages.add_parser("overlap", help="documents and text that a training set shares with a benchmark")
+    overlap.add_argument("dir", type=Path)
+    overlap.add_argument("other", type=Path)
+    overlap.set_defaults(run=_pages_overlap)
+    show = pages.add_parser("show", help="a contact sheet of some pages of a dataset")
+    show.add_argument("dir", type=Path)
+    show.add_argument("--n", type=_whole(1, 96), default=24)
+    show.add_argument("--seed", type=int, default=0)
+    show.add_argument("--cell-px", type=_whole(64, 1024), default=420, help="side of the square of a page")
+    show.add_argument("--out", type=Path, default=Path("pages.png"))
+    show.set_defaults(run=_pages_show)
     render = pages.add_parser("render", help="pages as PNG images")
     render.add_argument("pdfs", type=Path, nargs="+")
     render.add_argument("--out", type=Path, required=True)

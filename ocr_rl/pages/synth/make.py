@@ -7,26 +7,34 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Literal
 
 import numpy as np
+from PIL import Image
 from tqdm import tqdm
 
 from ocr_rl.contract import UserError
 from ocr_rl.pages.guarded import Refusal, guarded
+from ocr_rl.pages.hygiene import write_manifest
 from ocr_rl.pages.raster import render_bytes
-from ocr_rl.pages.synth import looks
+from ocr_rl.pages.synth import looks, wear
 from ocr_rl.pages.synth.compose import KINDS, in_fonts
 from ocr_rl.pages.synth.document import Source, to_markdown
 from ocr_rl.pages.synth.mine import mine
+from ocr_rl.pages.synth.sheets.make import SHEET_KINDS
+from ocr_rl.pages.synth.sheets.make import make as make_sheets
+from ocr_rl.pages.synth.sheets.printers import to_front_matter
+from ocr_rl.pages.synth.sheets.printers import to_markdown as sheet_to_markdown
 from ocr_rl.pages.synth.typeset import fits, typeset
+from ocr_rl.text.front_matter import FrontMatter
 
 SCANNED = {"notice": 0.5}  # kinds whose PDFs hold only a scanned image, and how bad the scan is
 _DOCUMENT_TIMEOUT_S = 300.0
+ALL_KINDS = (*KINDS, *SHEET_KINDS)
 _SCAN_DPI = 144  # two pixels a point: scanned at twice the resolution that small pages are read at
 
 
@@ -38,6 +46,7 @@ class Document:
     pdf: bytes
     references: tuple[str, ...]
     tests: tuple[dict[str, object], ...]
+    front_matter: tuple[FrontMatter, ...]  # what olmOCR's models say of each page first
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +63,8 @@ AS_THE_KIND = Looks()
 def make_document(kind: str, seed: int, index: int, pages: int, look: Looks = AS_THE_KIND) -> Document:
     """Document `index` of a dataset; depends on its arguments alone."""
     rng = Random(_key(kind, seed, index))
+    if kind in SHEET_KINDS:
+        return _sheets_document(kind, seed, index, pages, look)
     sources = [KINDS[kind](rng) for _ in range(pages)]
     if look.fonts is not None:
         sources = [in_fonts(source, look.fonts, rng) for source in sources]
@@ -64,7 +75,33 @@ def make_document(kind: str, seed: int, index: int, pages: int, look: Looks = AS
         pdf = _scanned(pdf, sources, np.random.default_rng(_key(kind, seed, index)), strength)
     name = _pdf_name(kind, seed, index)
     tests = [test for i, source in enumerate(sources) for test in mine(source, pdf=name, number=i + 1, rng=rng)]
-    return Document(name=name, pdf=pdf, references=tuple(map(to_markdown, sources)), tests=tuple(tests))
+    plain = FrontMatter(
+        primary_language="en", is_rotation_valid=True, rotation_correction=0, is_table=False, is_diagram=False
+    )
+    return Document(
+        name=name,
+        pdf=pdf,
+        references=tuple(map(to_markdown, sources)),
+        tests=tuple(tests),
+        front_matter=tuple(plain if source.blocks else replace(plain, primary_language=None) for source in sources),
+    )
+
+
+def _sheets_document(kind: str, seed: int, index: int, pages: int, look: Looks) -> Document:
+    name = _pdf_name(kind, seed, index)
+    made = make_sheets(kind, Random(_key(kind, seed, index)), pages, name)
+    pdf = made.pdf
+    if look.scan:
+        rng = np.random.default_rng(_key(kind, seed, index))
+        sizes = [(sheet.look.width, sheet.look.height) for sheet in made.sheets]
+        pdf = _imaged(pdf, sizes, lambda image: wear.worn(image, rng, look.scan or 0.0))
+    return Document(
+        name=name,
+        pdf=pdf,
+        references=tuple(map(sheet_to_markdown, made.sheets)),
+        tests=tuple(mined.test for mined in made.tests),
+        front_matter=tuple(map(to_front_matter, made.sheets)),
+    )
 
 
 def make_dataset(
@@ -75,11 +112,13 @@ def make_dataset(
     out: Path,
     pages_per_document: int = 1,
     look: Looks = AS_THE_KIND,
+    front_matter: bool = False,
     workers: int = 1,
 ) -> Iterator[int]:
     """Write `n` pages below `out`; yields the number of pages written so far.
 
-    The JSONL is written last and under a temporary name first, so a dataset that has it is whole.
+    With `front_matter` references begin with olmOCR's YAML block. The JSONL is written last and under a temporary
+    name first, so a dataset that has it is whole.
     """
     (out / "pdfs").mkdir(parents=True, exist_ok=True)
     sizes = _sizes(n, pages_per_document)
@@ -87,7 +126,7 @@ def make_dataset(
     aside = out / f"{kind}.jsonl.part"
     with aside.open("w", encoding="utf-8") as lines:
         for document in _documents([(kind, seed, index, pages, look) for index, pages in enumerate(sizes)], workers):
-            _write(document, out)
+            _write(document, out, front_matter)
             lines.writelines(json.dumps(test, ensure_ascii=False) + "\n" for test in document.tests)
             done += len(document.references)
             yield done
@@ -102,14 +141,17 @@ def write_dataset(
     out: Path,
     pages_per_document: int = 1,
     look: Looks = AS_THE_KIND,
+    front_matter: bool = False,
     workers: int = 1,
 ) -> float:
     """`make_dataset` to its end behind a progress bar; returns pages per second.
 
     Raises UserError for no such kind, and for a folder that cannot be written or holds what this call would not write.
     """
-    if kind not in KINDS:
-        raise UserError(f"There is no kind {kind!r} of synthetic page; known are {', '.join(KINDS)}.")
+    if kind not in ALL_KINDS:
+        raise UserError(f"There is no kind {kind!r} of synthetic page; known are {', '.join(ALL_KINDS)}.")
+    if look.fonts is not None and kind in SHEET_KINDS:
+        raise UserError(f"fonts: pages of kind {kind!r} choose their own typefaces; leave the setting out.")
     own = {name for k, pages in enumerate(_sizes(n, pages_per_document)) for name in _names(kind, seed, k, pages)}
     if any(out.glob("*.jsonl")) or any(path.name not in own for path in (out / "pdfs").glob("*")):
         raise UserError(f"{out}: already holds a dataset; give an empty or a new folder with --out.")
@@ -118,11 +160,20 @@ def write_dataset(
     except OSError as error:
         raise UserError(f"{out}: pages cannot be written there ({error.strerror}); give another --out.") from None
     made = make_dataset(
-        kind, n=n, seed=seed, out=out, pages_per_document=pages_per_document, look=look, workers=workers
+        kind,
+        n=n,
+        seed=seed,
+        out=out,
+        pages_per_document=pages_per_document,
+        look=look,
+        front_matter=front_matter,
+        workers=workers,
     )
     with tqdm(total=n, desc=f"typesetting {kind} pages", unit="page") as bar:
         for done in made:
             bar.update(done - bar.n)
+        made_by = {"kind": kind, "n": n, "seed": seed, "pages_per_document": pages_per_document, "look": asdict(look)}
+        write_manifest(out, {**made_by, "front_matter": front_matter})
         return bar.n / max(1e-9, bar.format_dict["elapsed"])
 
 
@@ -140,10 +191,12 @@ def _document(job: _Job) -> Document:
     return make_document(*job)
 
 
-def _write(document: Document, out: Path) -> None:
+def _write(document: Document, out: Path, front_matter: bool) -> None:
     (out / "pdfs" / document.name).write_bytes(document.pdf)
-    for name, reference in zip(_references(document.name, len(document.references)), document.references, strict=True):
-        (out / "pdfs" / name).write_text(reference, encoding="utf-8")
+    names = _references(document.name, len(document.references))
+    for name, reference, front in zip(names, document.references, document.front_matter, strict=True):
+        text = front.to_text() + reference if front_matter else reference
+        (out / "pdfs" / name).write_text(text, encoding="utf-8")
 
 
 def _sizes(n: int, pages_per_document: int) -> list[int]:
@@ -175,10 +228,14 @@ def _fitting(source: Source) -> Source:
 
 
 def _scanned(pdf: bytes, sources: list[Source], rng: np.random.Generator, strength: float) -> bytes:
-    images = []
-    for number, source in enumerate(sources, 1):
-        longest_px = round(max(source.style.width, source.style.height) * _SCAN_DPI / 72)
-        images.append(looks.scan(render_bytes(pdf, number, longest_px), rng, strength))
+    sizes = [(source.style.width, source.style.height) for source in sources]
+    return _imaged(pdf, sizes, lambda image: looks.scan(image, rng, strength))
+
+
+def _imaged(pdf: bytes, sizes_pt: list[tuple[float, float]], scan: Callable[[Image.Image], Image.Image]) -> bytes:
+    """The same pages as pictures of themselves, each scanned."""
+    longest_px = [round(max(size) * _SCAN_DPI / 72) for size in sizes_pt]
+    images = [scan(render_bytes(pdf, number, px)) for number, px in enumerate(longest_px, 1)]
     return looks.image_pdf(images, _SCAN_DPI)
 
 

@@ -16,7 +16,17 @@ import typst
 
 from ocr_rl.pages.synth.document import Source, to_typst
 
-FONT_PACKAGES = ("font_source_sans_pro", "font_source_serif_pro", "font_caladea", "font_hanken_grotesk", "font_manrope")
+# Where each package keeps its typefaces.
+FONT_PACKAGES = {
+    "font_source_sans_pro": "files",
+    "font_source_serif_pro": "files",
+    "font_caladea": "files",
+    "font_hanken_grotesk": "files",
+    "font_manrope": "files",
+    "font_lato": "files",
+    "fontpkg_noto_sans_thai": "files",
+    "pylopdf_fonts_cjk": "",
+}
 
 
 def typeset(sources: Sequence[Source]) -> bytes:
@@ -24,12 +34,18 @@ def typeset(sources: Sequence[Source]) -> bytes:
 
     Raises OverflowError when a source does not fit on its page.
     """
-    pdf = _compiler().compile(to_typst(sources).encode())
+    pdf, count = compiled(to_typst(sources))
+    if count != len(sources):
+        raise OverflowError(f"{len(sources)} pages came out as {count}")
+    return pdf
+
+
+def compiled(markup: str) -> tuple[bytes, int]:
+    """The PDF of a Typst document, and how many pages it has."""
+    pdf = _compiler().compile(markup.encode())
     assert isinstance(pdf, bytes)
     with pdfium.PdfDocument(pdf) as document:
-        if len(document) != len(sources):
-            raise OverflowError(f"{len(sources)} pages came out as {len(document)}")
-    return pdf
+        return pdf, len(document)
 
 
 def fits(source: Source) -> bool:
@@ -48,7 +64,7 @@ def _compiler() -> typst.Compiler:
 
 def font_folders() -> list[str]:
     folders = [_package_folder("matplotlib") / "mpl-data" / "fonts" / "ttf"]
-    folders += [_package_folder(name) / "files" for name in FONT_PACKAGES]
+    folders += [_package_folder(name) / below for name, below in FONT_PACKAGES.items()]
     return [str(folder) for folder in folders]
 
 

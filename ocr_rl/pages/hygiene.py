@@ -1,0 +1,126 @@
+"""Do two sets of pages share documents or text? And a manifest that says what a folder holds and what made it.
+
+Text overlap is counted in shingles of eight words (Broder 1997), of which one in four is kept by its hash, so that
+large sets compare in seconds. Knows nothing about tests.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from ocr_rl.contract import Page
+from ocr_rl.pages.raster import document_sha
+from ocr_rl.pages.text_layer import read_layers
+from ocr_rl.text.normalize import normalize
+
+SHINGLE = 8  # words
+_KEEP = 4  # one shingle in so many
+_COMMON = 50  # a shingle that stands on more pages than this says nothing (a licence, a form's small print)
+_MAKERS = ("ocr-rl", "typst", "pypdfium2", "faker", "numpy", "pillow", "matplotlib")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Overlap:
+    """A page of one set that stands in another, too."""
+
+    page: Page
+    other: Page
+    share: float  # of the shorter one's shingles; 1 for copies of a document
+
+    def __str__(self) -> str:
+        what = (
+            "the same file" if self.share >= 1.0 and _same(self.page, self.other) else f"{self.share:.0%} of the text"
+        )
+        return f"{self.page.pdf}, page {self.page.number} = {self.other.pdf}, page {self.other.number} ({what})"
+
+
+def overlaps(pages: Sequence[Page], others: Sequence[Page], least: float = 0.5) -> list[Overlap]:
+    """Pages that stand in both sets: copies of a file, or at least this share of the shorter one's text.
+
+    Text is the reference, else the PDF's text layer; scans without either are compared by their file alone.
+    """
+    by_file = defaultdict(list)
+    for other in others:
+        by_file[document_sha(other.pdf), other.number].append(other)
+    found = {
+        (page.id, other.id): Overlap(page=page, other=other, share=1.0)
+        for page in pages
+        for other in by_file[document_sha(page.pdf), page.number]
+    }
+    marks, other_marks = _shingles(pages), _shingles(others)
+    where: dict[int, list[int]] = defaultdict(list)
+    for k, kept in enumerate(other_marks):
+        for mark in kept:
+            where[mark].append(k)
+    for page, kept in zip(pages, marks, strict=True):
+        shared = Counter(k for mark in kept if len(where.get(mark, ())) <= _COMMON for k in where.get(mark, ()))
+        for k, count in shared.items():
+            share = count / min(len(kept), len(other_marks[k]))
+            if count >= 3 and share >= least:
+                found.setdefault((page.id, others[k].id), Overlap(page=page, other=others[k], share=share))
+    return sorted(found.values(), key=lambda overlap: (-overlap.share, overlap.page.id, overlap.other.id))
+
+
+def split_leaks(parts: Mapping[str, Sequence[Page]]) -> dict[tuple[str, str], list[Overlap]]:
+    """Near-duplicates between the parts of a split, by the names of the two parts; empty where there is none."""
+    names = list(parts)
+    pairs = [(a, b) for k, a in enumerate(names) for b in names[k + 1 :]]
+    return {(a, b): found for a, b in pairs if (found := overlaps(parts[a], parts[b]))}
+
+
+def write_manifest(folder: Path, made_by: Mapping[str, Any]) -> Path:
+    """`manifest.json`: how the folder was made, with which versions, and the sha256 of every file in it."""
+    files = sorted(path for path in folder.rglob("*") if path.is_file() and path.name != "manifest.json")
+    manifest = {
+        "made_by": dict(made_by),
+        "versions": {name: _version(name) for name in _MAKERS},
+        "files": {path.relative_to(folder).as_posix(): _sha(path) for path in files},
+    }
+    path = folder / "manifest.json"
+    path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def _shingles(pages: Sequence[Page]) -> list[set[int]]:
+    return [_marks(text) for text in _texts(pages)]
+
+
+def _texts(pages: Sequence[Page]) -> Iterator[str]:
+    bare = dict.fromkeys(page.pdf for page in pages if page.reference is None)
+    said: dict[tuple[Path, int], str] = {}
+    for pdf, layers in read_layers(bare, workers=1):
+        for layer in layers if not isinstance(layers, str) else ():
+            said[pdf, layer.number] = "\n".join(line.text for line in layer.lines if not line.running)
+    for page in pages:
+        yield page.reference if page.reference is not None else said.get((page.pdf, page.number), "")
+
+
+def _marks(text: str) -> set[int]:
+    words = re.findall(r"\w+", normalize(text).lower())
+    runs = (" ".join(words[k : k + SHINGLE]) for k in range(len(words) - SHINGLE + 1))
+    hashes = (int.from_bytes(hashlib.blake2b(run.encode(), digest_size=8).digest(), "big") for run in runs)
+    return {value for value in hashes if value % _KEEP == 0}
+
+
+def _same(page: Page, other: Page) -> bool:
+    return document_sha(page.pdf) == document_sha(other.pdf)
+
+
+def _sha(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "not installed"

@@ -1,0 +1,77 @@
+"""Shared documents and shared text are found, other pages are not; a manifest says what made a folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ocr_rl.cli import main
+from ocr_rl.contract import Page
+from ocr_rl.pages.dataset import load_dataset, split
+from ocr_rl.pages.hygiene import overlaps, split_leaks
+from ocr_rl.pages.synth.make import write_dataset
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory) -> Path:
+    out = tmp_path_factory.mktemp("made") / "book"
+    write_dataset("book", n=12, seed=1, out=out, pages_per_document=3)
+    return out
+
+
+def test_other_pages_do_not_overlap(made: Path, tmp_path: Path) -> None:
+    write_dataset("book", n=12, seed=2, out=tmp_path / "other", pages_per_document=3)
+    assert overlaps(load_dataset(made), load_dataset(tmp_path / "other")) == []
+    assert split_leaks(split(load_dataset(made), {"train": 0.5, "test": 0.5}, seed=0)) == {}
+
+
+def test_a_copy_of_a_file_is_found_under_another_name(made: Path, tmp_path: Path) -> None:
+    pages = load_dataset(made)
+    copy = tmp_path / "x.pdf"
+    shutil.copyfile(pages[0].pdf, copy)
+    other = Page(id="x:p1", pdf=copy, number=pages[0].number)
+    (found,) = overlaps(pages, [other])
+    assert (found.page, found.share) == (pages[0], 1.0)
+    assert "the same file" in str(found)
+
+
+def test_the_same_text_in_another_file_is_found(made: Path, tmp_path: Path) -> None:
+    pages = load_dataset(made)
+    other = tmp_path / "x.pdf"
+    other.write_bytes(b"another file")
+    text = pages[4].reference or ""
+    half = replace(pages[4], id="x:p1", pdf=other, reference=text[: int(0.7 * len(text))] + " and so on")
+    (found,) = overlaps(pages, [half])
+    assert found.page == pages[4]
+    assert found.share > 0.9  # of the shorter one
+    assert split_leaks({"train": pages, "test": [half]}).keys() == {("train", "test")}
+
+
+def test_a_page_without_reference_is_known_by_its_text_layer(made: Path, tmp_path: Path) -> None:
+    pages = load_dataset(made)
+    padded = tmp_path / "padded.pdf"
+    padded.write_bytes(pages[0].pdf.read_bytes() + b"\n% another hash\n")
+    bare = Page(id="x:p1", pdf=padded, number=1)
+    found = overlaps(pages, [bare])
+    assert [each.page.id for each in found] == [next(page.id for page in pages if page.number == 1)]
+
+
+def test_the_verb_says_what_two_folders_share(made: Path, tmp_path: Path, capsys) -> None:
+    write_dataset("book", n=3, seed=2, out=tmp_path / "other", pages_per_document=3)
+    assert main(["pages", "overlap", str(made), str(tmp_path / "other")]) == 0
+    assert main(["pages", "overlap", str(made), str(made)]) == 1
+    assert "12 of 12 pages" in capsys.readouterr().out
+
+
+def test_a_manifest_names_seed_versions_and_hashes(made: Path) -> None:
+    manifest = json.loads((made / "manifest.json").read_text(encoding="utf-8"))
+    assert (manifest["made_by"]["kind"], manifest["made_by"]["seed"], manifest["made_by"]["n"]) == ("book", 1, 12)
+    assert set(manifest["versions"]) >= {"typst", "pypdfium2", "ocr-rl"}
+    for name, digest in manifest["files"].items():
+        assert hashlib.sha256((made / name).read_bytes()).hexdigest() == digest
+    assert len(manifest["files"]) == 1 + 4 + 12  # tests, PDFs, references

@@ -1,0 +1,146 @@
+"""People's own PDFs: what can be trusted becomes tests, what cannot is named."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ocr_rl.contract import UserError
+from ocr_rl.pages.dataset import check_dataset, load_dataset
+from ocr_rl.pages.mined import import_folder, mine_folder
+from ocr_rl.pages.synth.make import Looks, make_document, write_dataset
+from ocr_rl.pages.text_layer import Layer, Line, in_reading_order, layers, with_running
+
+
+def line(text: str, left: float, bottom: float, right: float = 0.0) -> Line:
+    return Line(text=text, left=left, bottom=bottom, right=right or left + 100, top=bottom + 8)
+
+
+def said(lines) -> list[str]:
+    return [each.text for each in lines]
+
+
+def test_columns_are_read_down_and_a_title_first() -> None:
+    lines = [line("title", 50, 700, 500)]
+    for k in range(4):
+        lines += [line(f"left {k}", 50, 600 - 12 * k, 240), line(f"right {k}", 300, 603 - 12 * k, 500)]
+    lines.append(line("foot", 50, 100, 500))
+    expected = ["title", *[f"left {k}" for k in range(4)], *[f"right {k}" for k in range(4)], "foot"]
+    assert said(in_reading_order(lines, 612)) == expected
+    assert said(in_reading_order(lines[::-1], 612)) == expected
+
+
+def test_what_runs_along_the_edge_of_three_pages_is_running() -> None:
+    pages = [
+        Layer(number=k, height=800, lines=(line(f"Annual report {k}", 50, 770), line("Annual report", 50, 400)))
+        for k in (1, 2, 3)
+    ]
+    assert [[each.running for each in page.lines] for page in with_running(pages)] == [[True, False]] * 3
+    assert not any(each.running for page in with_running(pages[:2]) for each in page.lines)
+
+
+def test_own_pdfs_become_pages_whose_truth_we_know(tmp_path: Path) -> None:
+    write_dataset("book", n=6, seed=2, out=tmp_path / "made", pages_per_document=6)
+    truth = {page.number: page.reference for page in load_dataset(tmp_path / "made")}
+    own = tmp_path / "own"
+    own.mkdir()
+    (own / "book.pdf").write_bytes(next((tmp_path / "made/pdfs").glob("*.pdf")).read_bytes())
+    harvest = mine_folder(own, tmp_path / "out", 0)
+    assert harvest.pages == 6
+    assert check_dataset(tmp_path / "out") == []
+    from ocr_rl.text.checks import judge
+
+    pages = load_dataset(tmp_path / "out")
+    verdicts = [verdict for page in pages for verdict in judge(page.checks, truth[page.number] or "", "strict")]
+    # Footnotes stand at the end of a reference and inside a page's text; ligatures are one letter in some layers.
+    assert sum(verdict.passed for verdict in verdicts) >= 0.95 * len(verdicts)
+    assert {check.type for page in pages for check in page.checks} >= {"present", "order", "baseline"}
+
+
+def test_a_scan_is_left_out_with_the_reason(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    document = make_document("letter", 1, 0, 1, Looks(scan=1.0))
+    (own / "scan.pdf").write_bytes(document.pdf)
+    (own / "torn.pdf").write_bytes(document.pdf[:300])
+    harvest = mine_folder(own, tmp_path / "out", 0)
+    assert harvest.tests == 0
+    reasons = {reason.split(": ")[0].rsplit("/", 1)[-1]: reason for reason in harvest.left_out}
+    assert "most of the page is a picture" in reasons["scan.pdf, page 1"]
+    assert "cannot be opened" in reasons["torn.pdf"]
+    assert (tmp_path / "out/left_out.txt").read_text().splitlines() == list(harvest.left_out)
+
+
+def test_a_transcript_beside_a_pdf_is_its_reference(tmp_path: Path) -> None:
+    own = tmp_path / "own"
+    own.mkdir()
+    for k, kind in enumerate(("paper", "ledger", "office")):
+        document = make_document(kind, 4, k, 1)
+        (own / f"{kind}.pdf").write_bytes(document.pdf)
+        (own / f"{kind}.md").write_text(document.front_matter[0].to_text() + document.references[0], encoding="utf-8")
+    (own / "alone.pdf").write_bytes(make_document("letter", 4, 9, 1).pdf)
+    harvest = import_folder(own, tmp_path / "out", 0)
+    assert harvest.pages == 3
+    assert [reason.rsplit(": ")[-1] for reason in harvest.left_out] == ["there is no alone.md beside it"]
+    assert check_dataset(tmp_path / "out") == []
+    pages = load_dataset(tmp_path / "out")
+    assert all(page.reference and not page.reference.startswith("---") for page in pages)
+    types = {check.type for page in pages for check in page.checks}
+    assert types >= {"present", "order", "table", "math", "format", "baseline"}
+
+
+def test_a_bench_folder_is_taken_over_less_what_is_wrong(tmp_path: Path) -> None:
+    write_dataset("form", n=2, seed=3, out=tmp_path / "bench")
+    file = tmp_path / "bench/form.jsonl"
+    tests = file.read_text(encoding="utf-8").splitlines()
+    wrong = {**json.loads(tests[0]), "id": "wrong", "type": "present", "text": "nobody wrote this sentence"}
+    keep = {key: wrong[key] for key in ("pdf", "page", "id", "type", "text")}
+    file.write_text("\n".join([*tests, json.dumps(keep), "not json"]), encoding="utf-8")
+    harvest = import_folder(tmp_path / "bench", tmp_path / "out", 0)
+    assert harvest.tests == len(tests)
+    assert [reason.split(": ", 1)[1] for reason in harvest.left_out][0] == "the page's own transcript fails it"
+    assert len(harvest.left_out) == 2
+    assert check_dataset(tmp_path / "out") == []
+
+
+@pytest.mark.parametrize("verb", ["mine", "import"])
+def test_a_folder_without_pdfs_is_one_sentence(tmp_path: Path, verb: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "ocr_rl.cli", "pages", verb, str(tmp_path), "--out", str(tmp_path / "out")],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1 and "there is no PDF in this folder" in done.stderr
+
+
+def test_a_folder_that_holds_something_is_not_written_into(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/a.pdf").write_bytes(make_document("title", 1, 0, 1).pdf)
+    with pytest.raises(UserError, match="is not empty"):
+        mine_folder(tmp_path / "own", tmp_path / "own", 0)
+
+
+def test_a_turned_page_is_not_read(tmp_path: Path) -> None:
+    import pypdfium2 as pdfium
+
+    with pdfium.PdfDocument(make_document("letter", 1, 0, 1).pdf) as document:
+        document[0].set_rotation(90)
+        document.save(tmp_path / "turned.pdf")
+    assert [page.reason for page in layers(tmp_path / "turned.pdf")] == ["the page is turned"]
+
+
+def test_a_contact_sheet_shows_the_pages(tmp_path: Path) -> None:
+    from PIL import Image
+
+    from ocr_rl.cli import main
+
+    write_dataset("letter", n=7, seed=1, out=tmp_path / "made")
+    out = tmp_path / "sheet.png"
+    assert main(["pages", "show", str(tmp_path / "made"), "--cell-px", "100", "--out", str(out)]) == 0
+    with Image.open(out) as image:
+        assert image.size == (6 * 110 + 10, 2 * 110 + 10)  # seven pages: six in the first row, one in the second
