@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ocr_rl.config import Recipe
-from ocr_rl.contract import UserError
+from ocr_rl.contract import Transcript, UserError
 from ocr_rl.evaluate.attacks import LEVELS, WRONG
 from ocr_rl.evaluate.audit import Audit, Judged, Outcome, audit, cases_of
 from ocr_rl.evaluate.groups import read_groups
@@ -29,7 +29,9 @@ def audit_recipe(
     """
     if not recipe.rewards:
         raise UserError("rewards audit: the recipe has no rewards; give one with [grpo], [dpo] or [best_of_n].")
-    groups = read_groups(samples) if samples is not None else {}
+    groups: dict[str, list[Transcript]] = {}
+    for group in read_groups(samples) if samples is not None else ():
+        groups.setdefault(group.page_id, []).extend(group.samples)
     cases, notes = cases_of(load_dataset(data), groups, n=n, seed=seed)
     if samples is not None and not any(case.samples for case in cases):
         raise UserError(f"{samples}: none of its groups is of a page of {data} with a reference; give their dataset.")

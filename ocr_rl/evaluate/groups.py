@@ -1,40 +1,54 @@
-"""Groups that a run has written (`runs/<name>/groups/*.jsonl`, `faults/*.jsonl`) as transcripts by page."""
+"""Groups that a run has written (`runs/<name>/groups/*.jsonl`, `faults/*.jsonl`), read back."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ocr_rl.contract import Transcript, UserError
 from ocr_rl.rollout.graders import from_json
 
 
-def read_groups(path: Path) -> dict[str, list[Transcript]]:
-    """Every sample by page id, in the order of the files: of one JSONL file, or of all groups of a run directory.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SavedGroup:
+    """Siblings of one page; `fault` is the reward that failed on them, with its options."""
+
+    page_id: str
+    samples: Sequence[Transcript]
+    fault: tuple[str, Mapping[str, Any]] | None = None
+
+
+def read_groups(path: Path) -> list[SavedGroup]:
+    """Every group in the order of the files: of one JSONL file, or of all groups of a run directory.
 
     UserError names the file and the line that is none of a group.
     """
     files = sorted((path / "groups").glob("*.jsonl")) if path.is_dir() else [path]
     if not files:
         raise UserError(f"{path}: has no groups; give a run directory or one of its groups/*.jsonl files.")
-    found: dict[str, list[Transcript]] = {}
-    for file in files:
-        for page, samples in _rows(file):
-            found.setdefault(page, []).extend(samples)
+    found = [group for file in files for group in _rows(file)]
+    if not found:
+        raise UserError(f"{path}: holds no group; give a file of a run.")
     return found
 
 
-def _rows(file: Path) -> list[tuple[str, list[Transcript]]]:
+def _rows(file: Path) -> list[SavedGroup]:
     rows = []
     try:
-        lines = file.read_text(encoding="utf-8").splitlines()
+        lines = file.read_text(encoding="utf-8").split("\n")  # no other character ends a line of JSONL
     except UnicodeDecodeError:
         raise UserError(f"{file}: is not UTF-8 text; give a JSONL file of groups.") from None
     for number, line in enumerate(lines, 1):
+        if not line.strip():
+            continue
         try:
             row: Mapping = json.loads(line)
-            rows.append((str(row["page"]), [from_json(sample) for sample in row["samples"]]))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            fault = (str(row["fault"]["reward"]), dict(row["fault"]["options"])) if "fault" in row else None
+            samples = tuple(from_json(sample) for sample in row["samples"])
+            rows.append(SavedGroup(page_id=str(row["page"]), samples=samples, fault=fault))
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{file}:{number}: is no group of samples ({error}); give a file of a run.") from None
     return rows

@@ -8,8 +8,10 @@ from __future__ import annotations
 import keyword
 import re
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 
+from ocr_rl import contract
 from ocr_rl.contract import UserError
 from ocr_rl.plugins import REWARDS
 
@@ -53,9 +55,9 @@ class {cls}:
 
     @per_transcript
     def __call__(self, page: Page, transcript: Transcript) -> Score:
-        if page.reference is not None and self.word not in page.reference.lower():
+        if page.reference is not None and self.word.lower() not in page.reference.lower():
             return Score(value=None, why=f"{{self.word!r}} does not stand on the page")
-        found = self.word in transcript.body.lower()
+        found = self.word.lower() in transcript.body.lower()
         return Score(value=float(found), why=f"{{self.word!r}} is {{'there' if found else 'missing'}}")
 '''
 
@@ -112,15 +114,18 @@ In a recipe: `rewards = [{{ name = "pass_rate" }}, {{ name = "{name}", weight = 
 
 def new_reward(name: str, folder: Path) -> str:
     """Write the package below `folder`; returns what to do next. UserError for a name or a place that is taken."""
-    if not re.fullmatch(r"[a-z][a-z0-9_]{0,63}", name) or keyword.iskeyword(name):
+    cls = "".join(part.capitalize() for part in name.split("_"))
+    if len(name) > 64 or not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(name):
         raise UserError(f"rewards new: {name!r} is no module name; use small letters, digits and _, as in my_reward.")
+    if keyword.iskeyword(cls) or hasattr(contract, cls) or find_spec(name) is not None:
+        raise UserError(f"rewards new: {name!r} has another meaning already; choose another name, as in my_{name}.")
     if name in entry_points(group=REWARDS).names:
         raise UserError(f"rewards new: a reward {name!r} is installed already; choose another name.")
     package = name.replace("_", "-")
     root = folder / package
     if root.exists():
         raise UserError(f"{root}: exists already; choose another name, or another folder with --out.")
-    words = {"name": name, "package": package, "cls": "".join(part.capitalize() for part in name.split("_"))}
+    words = {"name": name, "package": package, "cls": cls}
     files = {
         "pyproject.toml": _PYPROJECT,
         f"{name}.py": _MODULE,

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+from ocr_rl.config import RewardChoice
 from ocr_rl.contract import Page, Score, Transcript, UserError
 from ocr_rl.evaluate.groups import read_groups
 from ocr_rl.pages.dataset import load_dataset
 from ocr_rl.plugins import REWARDS, installed, load_reward
+from ocr_rl.rollout.graders import Graders, weighted
 from ocr_rl.rollout.scoring import GraderFault, WeightedReward, grade
 from ocr_rl.text.front_matter import split_front_matter
+
+_AGAIN_S = 60.0  # for a fault that is asked again, as in a recipe
 
 
 def score_file(file: Path, data: Path, rewards: Sequence[str] | None, *, page: str | None) -> Iterator[str]:
@@ -36,13 +43,20 @@ def score_file(file: Path, data: Path, rewards: Sequence[str] | None, *, page: s
 
 def _score_groups(file: Path, data: Path, rewards: Sequence[str] | None) -> Iterator[str]:
     pages = {page.id: page for page in load_dataset(data)}
-    names = rewards or [plugin.name for plugin in installed(REWARDS)]
-    for page_id, group in read_groups(file).items():
-        if page_id not in pages:
-            raise UserError(f"{file}: {data} has no page {page_id}; give the dataset that the run was trained on.")
-        scores = {name: _score(name, pages[page_id], group) for name in names}
-        yield f"{page_id} ({pages[page_id].pdf.name}, page {pages[page_id].number}), {len(group)} samples"
-        for k in range(len(group)):
+    asked = list(rewards or [plugin.name for plugin in installed(REWARDS)])
+    for group in read_groups(file):
+        page = pages.get(group.page_id)
+        if page is None:
+            raise UserError(
+                f"{file}: {data} has no page {group.page_id}; give the dataset that the run was trained on."
+            )
+        yield f"{page.id} ({page.pdf.name}, page {page.number}), {len(group.samples)} samples"
+        if group.fault is not None:
+            names, scores = [group.fault[0]], _again(*group.fault, page, group.samples)
+        else:
+            names = asked
+            scores = {name: _score(name, page, group.samples) for name in names}
+        for k in range(len(group.samples)):
             yield from (f"  {k}  {_line(name, scores[name][k])}" for name in names)
 
 
@@ -61,15 +75,36 @@ def _score(name: str, page: Page, group: Sequence[Transcript]) -> Sequence[Score
         raise UserError(f"{fault}.") from None
 
 
+def _again(
+    name: str, options: Mapping[str, Any], page: Page, group: Sequence[Transcript]
+) -> Mapping[str, Sequence[Score]]:
+    """Of a saved fault: the same reward with the same options, in a worker that may hang or crash as it did then."""
+    choice = RewardChoice(name=name, options=dict(options))
+    graders = Graders([choice], weighted([choice]), workers=1, timeout_s=_AGAIN_S)
+    with closing(graders):
+        (found,) = graders.grade([(page, group)])
+    if isinstance(found, GraderFault):
+        raise UserError(f"{found}.")
+    return found.scores
+
+
 def _named(file: Path) -> str:
     """`invoice_pg2_repeat1.md` and `invoice_pg2.md` are page 2 of invoice.pdf, `invoice.md` is page 1."""
-    stem, _, number = file.stem.split("_repeat")[0].rpartition("_pg")
+    stem, _, number = re.sub(r"_repeat\d+$", "", file.stem).rpartition("_pg")
     return f"{stem}.pdf:{number}" if stem and number.isdigit() else f"{file.stem}.pdf:1"
 
 
 def _page(pages: Sequence[Page], wanted: str, data: Path) -> Page:
     name, _, number = wanted.rpartition(":")
-    for page in pages:
-        if str(page.number) == number and page.pdf.name == Path(name).name:
-            return page
-    raise UserError(f"{data}: has no page {wanted!r}; name one with --page, as in --page {pages[0].pdf.name}:1.")
+    found = [
+        page
+        for page in pages
+        if str(page.number) == number
+        and name in (page.pdf.relative_to(data / "pdfs").as_posix(), page.pdf.name if "/" not in name else None)
+    ]
+    if not found:
+        raise UserError(f"{data}: has no page {wanted!r}; name one with --page, as in --page {pages[0].pdf.name}:1.")
+    exact = [page for page in found if page.pdf.relative_to(data / "pdfs").as_posix() == name]
+    if len(found) > 1 and len(exact) != 1:
+        raise UserError(f"{data}: has {len(found)} pages {wanted!r}; name the path below pdfs/ with --page.")
+    return (exact or found)[0]

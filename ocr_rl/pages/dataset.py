@@ -22,7 +22,7 @@ from typing import Any
 from ocr_rl.contract import Check, Page, UserError
 from ocr_rl.pages.raster import PageError, count_pages, document_sha, size_faults
 from ocr_rl.text.checks import load_check, prepare
-from ocr_rl.text.front_matter import split_front_matter
+from ocr_rl.text.front_matter import FrontMatter, split_front_matter
 
 MAX_LINE_BYTES = 2**20
 MAX_REFERENCE_BYTES = 2**22
@@ -77,7 +77,7 @@ def check_dataset(folder: Path) -> list[Fault]:
         fault
         for place, tests in contents.tests.items()
         if (reference := contents.references.get(place)) is not None
-        for fault in _gold_faults(reference, tests)
+        for fault in _gold_faults(reference[1], tests)
     ]
     return contents.faults + sizes + sorted(gold, key=lambda fault: (fault.file, fault.line or 0))
 
@@ -131,7 +131,7 @@ class _Contents:
     pdfs: Mapping[str, Path]  # by path relative to pdfs/, in order
     num_pages: Mapping[str, int]
     tests: Mapping[tuple[str, int], Sequence[_Test]]
-    references: Mapping[tuple[str, int], str]
+    references: Mapping[tuple[str, int], tuple[FrontMatter | None, str]]
     faults: list[Fault]
 
 
@@ -185,10 +185,10 @@ def _is_ours(path: Path, folder: Path, faults: list[Fault]) -> bool:
 
 def _references(
     files: Mapping[str, Path], num_pages: Mapping[str, int], faults: list[Fault]
-) -> dict[tuple[str, int], str]:
-    """Reference texts by (PDF, page), front matter taken off; a Markdown file that belongs to no PDF is left alone."""
+) -> dict[tuple[str, int], tuple[FrontMatter | None, str]]:
+    """Front matter and text of references by (PDF, page); a Markdown file that belongs to no PDF is left alone."""
     by_stem = {name[:-4]: name for name in num_pages}
-    references: dict[tuple[str, int], str] = {}
+    references: dict[tuple[str, int], tuple[FrontMatter | None, str]] = {}
     for name, path in files.items():
         if path.suffix.lower() != ".md":
             continue
@@ -206,7 +206,7 @@ def _references(
                 continue
             if (pdf, number) in references:
                 raise _FaultError("this page has another reference already")
-            references[pdf, number] = split_front_matter(_text(path))[1]
+            references[pdf, number] = split_front_matter(_text(path))
         except _FaultError as error:
             faults.append(Fault(file=path, line=None, message=str(error)))
     return references
@@ -225,7 +225,7 @@ def _text(path: Path) -> str:
 
 def _decoded(data: bytes) -> str:
     try:
-        return data.decode("utf-8-sig")
+        return data.decode("utf-8-sig").replace("\r\n", "\n")
     except UnicodeDecodeError as error:
         raise _FaultError(f"the text is not UTF-8 (byte {error.start + 1})") from None
 
@@ -317,14 +317,15 @@ def _pages(contents: _Contents) -> list[Page]:
         document = digits if copies[digits] == 1 else f"{digits}-{copies[digits]}"
         for number in numbers.get(name, [1]):
             tests = contents.tests.get((name, number), ())
+            truth, reference = contents.references.get((name, number), (None, None))
             pages.append(
                 Page(
                     id=f"{document}:p{number}",
                     pdf=path,
                     number=number,
-                    reference=contents.references.get((name, number)),
+                    reference=reference,
                     checks=tuple(test.check for test in tests),
-                    tags=frozenset(test.file.stem for test in tests),
+                    tags=frozenset(test.file.stem for test in tests) | (truth.tags if truth else frozenset()),
                 )
             )
     return pages

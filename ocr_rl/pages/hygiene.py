@@ -23,6 +23,7 @@ from ocr_rl.text.normalize import normalize
 
 SHINGLE = 8  # words
 _KEEP = 4  # one shingle in so many
+_TAG = re.compile(r"<[^<>]*>")
 _COMMON = 50  # a shingle that stands on more pages than this says nothing (a licence, a form's small print)
 _MAKERS = ("ocr-rl", "typst", "pypdfium2", "faker", "numpy", "pillow", "matplotlib")
 
@@ -55,7 +56,14 @@ def overlaps(pages: Sequence[Page], others: Sequence[Page], least: float = 0.5) 
         for page in pages
         for other in by_file[document_sha(page.pdf), page.number]
     }
-    marks, other_marks = _shingles(pages), _shingles(others)
+    words, other_words = ([_words(text) for text in _texts(part)] for part in (pages, others))
+    by_text: dict[tuple[str, ...], list[Page]] = defaultdict(list)
+    for other, said in zip(others, other_words, strict=True):
+        by_text[said].append(other)
+    for page, said in zip(pages, words, strict=True):
+        for other in by_text[said] if len(said) >= SHINGLE else ():
+            found.setdefault((page.id, other.id), Overlap(page=page, other=other, share=1.0))
+    marks, other_marks = ([_marks(said) for said in part] for part in (words, other_words))
     where: dict[int, list[int]] = defaultdict(list)
     for k, kept in enumerate(other_marks):
         for mark in kept:
@@ -89,10 +97,6 @@ def write_manifest(folder: Path, made_by: Mapping[str, Any]) -> Path:
     return path
 
 
-def _shingles(pages: Sequence[Page]) -> list[set[int]]:
-    return [_marks(text) for text in _texts(pages)]
-
-
 def _texts(pages: Sequence[Page]) -> Iterator[str]:
     bare = dict.fromkeys(page.pdf for page in pages if page.reference is None)
     said: dict[tuple[Path, int], str] = {}
@@ -103,8 +107,12 @@ def _texts(pages: Sequence[Page]) -> Iterator[str]:
         yield page.reference if page.reference is not None else said.get((page.pdf, page.number), "")
 
 
-def _marks(text: str) -> set[int]:
-    words = re.findall(r"\w+", normalize(text).lower())
+def _words(text: str) -> tuple[str, ...]:
+    """Without tags: a table's text layer has none."""
+    return tuple(re.findall(r"\w+", normalize(_TAG.sub(" ", text)).lower()))
+
+
+def _marks(words: Sequence[str]) -> set[int]:
     runs = (" ".join(words[k : k + SHINGLE]) for k in range(len(words) - SHINGLE + 1))
     hashes = (int.from_bytes(hashlib.blake2b(run.encode(), digest_size=8).digest(), "big") for run in runs)
     return {value for value in hashes if value % _KEEP == 0}

@@ -13,7 +13,7 @@ import json
 import re
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -69,7 +69,7 @@ def mine_folder(folder: Path, out: Path, seed: int) -> Harvest:
             kept += made
         tests += _copied(pdf, names[pdf], out, kept)
     tests += _pairs(references, names, out, seed, left_out)
-    return _written(out, "mined", tests, left_out)
+    return _written(out, {"mined": tests}, left_out)
 
 
 def import_folder(folder: Path, out: Path, seed: int) -> Harvest:
@@ -86,7 +86,7 @@ def import_folder(folder: Path, out: Path, seed: int) -> Harvest:
     references = {pdf: found for pdf in pdfs if (found := _transcripts(pdf))}
     left_out = [f"{pdf}: there is no {pdf.stem}.md beside it" for pdf in pdfs if pdf not in references]
     names = {pdf: f"{stem}.pdf" for pdf, stem in distinct_stems(references).items()}
-    return _written(out, "imported", _pairs(references, names, out, seed, left_out), left_out)
+    return _written(out, {"imported": _pairs(references, names, out, seed, left_out)}, left_out)
 
 
 # --- tests from a text layer ------------------------------------------------------------------------------------------
@@ -114,7 +114,8 @@ def layer_tests(layer: Layer, pdf: str, rng: Random) -> list[Test]:
         {"type": "absent", "text": edge} for edge in edges if len(edge) >= 6 and normalize(edge).lower() not in rest
     ]
     if pieces:
-        found.append({"type": "baseline"})
+        said = sum(map(str.isalnum, text))  # running headers too: a transcript that has them is not cut off
+        found += [{"type": "baseline"}, {"type": "baseline", "max_length": said + said // 4 + 10}]
     return _named(found, pdf, layer.number) if pieces else []
 
 
@@ -251,6 +252,8 @@ def _pairs(
             left_out.append(str(pages))
             continue
         kept: list[Test] = []
+        silent = sorted(set(range(1, pages + 1)) - set(references[pdf]))
+        left_out += [f"{pdf}, page {number}: has no transcript" for number in silent]
         for number, path in references[pdf].items():
             said = _said(path)
             if said is None or number > pages or (pages > 1 and path.stem == pdf.stem):
@@ -260,11 +263,13 @@ def _pairs(
             made = markdown_tests(said, names[pdf], number, Random(f"{seed}/{names[pdf]}/{number}"))
             stem = names[pdf].removesuffix(".pdf")
             name = f"{stem}.md" if pages == 1 else f"{stem}_pg{number}.md"
-            if made:
-                shutil.copyfile(path, out / "pdfs" / name)
-            else:
+            if not made:
                 left_out.append(f"{pdf}, page {number}: nothing in its transcript can be tested")
-            kept += made
+            elif (out / "pdfs" / name).exists():  # of x_pg1.pdf and of page 1 of x.pdf
+                left_out.append(f"{pdf}, page {number}: the name {name} is taken by another PDF's; rename one of them")
+            else:
+                shutil.copyfile(path, out / "pdfs" / name)
+                kept += made
         tests += _copied(pdf, names[pdf], out, kept)
     return tests
 
@@ -272,7 +277,8 @@ def _pairs(
 def _said(path: Path) -> str | None:
     data = path.read_bytes()
     try:
-        return split_front_matter(data.decode("utf-8-sig"))[1] if len(data) <= MAX_REFERENCE_BYTES else None
+        text = data.decode("utf-8-sig").replace("\r\n", "\n")
+        return split_front_matter(text)[1] if len(data) <= MAX_REFERENCE_BYTES else None
     except UnicodeDecodeError:
         return None
 
@@ -286,21 +292,27 @@ def _copied(pdf: Path, name: str, out: Path, tests: list[Test]) -> list[Test]:
 def _bench(folder: Path, out: Path) -> Harvest:
     """A folder of tests as it is, less what cannot be used."""
     _empty(out)
-    tests: list[Test] = []
+    kept: dict[str, list[Test]] = {}  # by file: the files are the benchmark's categories
     left_out: list[str] = []
     pages = {path: pages for path, pages in count_pages(_pdfs(folder / "pdfs"))}
     good = {path.relative_to(folder / "pdfs").as_posix(): n for path, n in pages.items() if isinstance(n, int)}
     left_out += [str(error) for error in pages.values() if isinstance(error, PageError)]
     used: set[str] = set()
     for file in sorted(folder.glob("*.jsonl")):
-        for k, line in enumerate(file.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        for k, line in enumerate(file.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
             if not line.strip():
                 continue
             try:
                 test = json.loads(line)
                 check = load_check(test)
-                if check.pdf not in good or not 1 <= check.page <= good[check.pdf] or check.id in used:
+                if (
+                    check.pdf not in good
+                    or check.page is True
+                    or not 1 <= check.page <= good[check.pdf]
+                    or check.id in used
+                ):
                     raise ValueError("its page is not there, or its id is taken")
+                json.dumps(test, ensure_ascii=False).encode()  # half a character (a lone surrogate) cannot be written
                 said = _said(beside) if (beside := (folder / "pdfs" / check.pdf).with_suffix(".md")).is_file() else None
                 if said is not None and good[check.pdf] == 1 and not check.run(prepare(said), "strict").passed:
                     raise ValueError("the page's own transcript fails it")
@@ -308,15 +320,15 @@ def _bench(folder: Path, out: Path) -> Harvest:
                 left_out.append(f"{file}:{k}: {error}")
                 continue
             used.add(check.id)
-            tests.append(test)
-    for name in sorted({test["pdf"] for test in tests}):
+            kept.setdefault(file.stem, []).append(test)
+    for name in sorted({test["pdf"] for tests in kept.values() for test in tests}):
         target = out / "pdfs" / name
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(folder / "pdfs" / name, target)
         beside = (folder / "pdfs" / name).with_suffix(".md")
-        if beside.is_file() and good[name] == 1:
+        if beside.is_file() and good[name] == 1 and _said(beside) is not None:
             shutil.copyfile(beside, target.with_suffix(".md"))
-    return _written(out, "imported", tests, left_out)
+    return _written(out, kept, left_out)
 
 
 def _named(found: Sequence[Test], pdf: str, number: int) -> list[Test]:
@@ -329,8 +341,10 @@ def _named(found: Sequence[Test], pdf: str, number: int) -> list[Test]:
     return named
 
 
-def _written(out: Path, name: str, tests: list[Test], left_out: list[str]) -> Harvest:
-    write_tests(out / f"{name}.jsonl", tests)
+def _written(out: Path, files: Mapping[str, list[Test]], left_out: list[str]) -> Harvest:
+    for name, kept in files.items():
+        write_tests(out / f"{name}.jsonl", kept)
+    tests = [test for kept in files.values() for test in kept]
     (out / "left_out.txt").write_text("".join(f"{line}\n" for line in left_out), encoding="utf-8")
     pages = len({(test["pdf"], test["page"]) for test in tests})
     return Harvest(pages=pages, tests=len(tests), left_out=tuple(left_out))

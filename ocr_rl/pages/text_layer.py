@@ -62,8 +62,10 @@ def layers(pdf: Path) -> list[Layer]:
     except pdfium.PdfiumError as error:
         raise Refusal(f"the file cannot be opened ({error})") from None
     with document:
-        found = [_layer(document, number) for number in range(1, min(len(document), MAX_PAGES) + 1)]
-    return with_running(found)
+        count = len(document)
+        found = [_layer(document, number) for number in range(1, min(count, MAX_PAGES) + 1)]
+    rest = Layer(number=MAX_PAGES + 1, reason=f"this and {count - MAX_PAGES - 1} more pages are past page {MAX_PAGES}")
+    return [*with_running(found), *([rest] if count > MAX_PAGES else [])]
 
 
 def _layer(document: pdfium.PdfDocument, number: int) -> Layer:

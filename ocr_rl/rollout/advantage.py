@@ -92,7 +92,7 @@ def shares(batch: Sequence[Grades], how: str) -> dict[str, float]:
     total: dict[str, float] = {}
     for grades in batch:
         values, weights = columns(grades)
-        spread = 1.0 if how == "gdpo" else _std(grades.rewards) + EPS
+        spread = _std(grades.rewards) + EPS if how == "group_std" else 1.0
         for name, column in values.items():
             scaled = group_std([column])[0] if how == "gdpo" else centred([column])[0]
             total[name] = total.get(name, 0.0) + weights[name] * math.fsum(map(abs, scaled)) / spread

@@ -153,7 +153,7 @@ def ask(name: str, reward: Reward, page: Page, transcripts: Sequence[Transcript]
     try:
         scores = tuple(reward(page, transcripts))
         values = [score.value for score in scores]
-        strange = any(value is not None and math.isnan(value) for value in values)
+        strange = any(value is not None and not math.isfinite(value) for value in values)
     except Exception as error:  # the boundary to other people's code
         raise GraderFault(name, page.id, f"{type(error).__name__}: {error}") from error
     if len(scores) != len(transcripts):
@@ -161,7 +161,7 @@ def ask(name: str, reward: Reward, page: Page, transcripts: Sequence[Transcript]
     if any(value is None for value in values) != all(value is None for value in values):
         raise GraderFault(name, page.id, "None for some siblings and a value for others: None is about the page")
     if strange:
-        raise GraderFault(name, page.id, "a value that is not a number")
+        raise GraderFault(name, page.id, "a value that is not a number, or infinite")
     return tuple(one if one.value is None else replace(one, value=min(1.0, max(0.0, one.value))) for one in scores)
 
 

@@ -38,8 +38,16 @@ class FrontMatter:
 
     def to_text(self) -> str:
         """The block as policies are taught to write it, with the closing line and its newline."""
-        rows = "".join(f"{name}: {'null' if value is None else value}\n" for name, value in asdict(self).items())
+        rows = "".join(f"{name}: {value}\n" for name, value in self._said())
         return f"---\n{rows}---\n"
+
+    @property
+    def tags(self) -> frozenset[str]:
+        """As tags of a page that say what is true of it, `is_table=True`."""
+        return frozenset(f"{name}={value}" for name, value in self._said())
+
+    def _said(self) -> list[tuple[str, str]]:
+        return [(name, "null" if value is None else str(value)) for name, value in asdict(self).items()]
 
 
 FIELDS = tuple(field.name for field in fields(FrontMatter))

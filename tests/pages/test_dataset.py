@@ -10,9 +10,10 @@ from typing import Any
 import pypdfium2 as pdfium
 import pytest
 
-from ocr_rl.contract import Page, UserError
+from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.pages import dataset
 from ocr_rl.pages.dataset import check_dataset, load_dataset, split, write_tests
+from rewards.front_matter import FrontMatterReward
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "olmocr_bench" / "sample_data"
 
@@ -79,6 +80,19 @@ def test_pages_with_tests_or_a_reference_and_page_1_of_the_others(folder: Path) 
     assert pages[0].id == f"{digits['a.pdf']}:p1"
     assert pages[3].id == f"{digits['sub/long.pdf']}:p3"
     assert [page.id for page in load_dataset(folder)] == [page.id for page in pages]
+
+
+def test_front_matter_of_a_reference_tells_what_is_true_of_the_page(folder: Path) -> None:
+    block = "---\r\nprimary_language: en\r\nis_rotation_valid: False\r\nrotation_correction: 90\r\n"
+    block += "is_table: False\r\nis_diagram: False\r\n---\r\n"
+    (folder / "pdfs" / "a.md").write_bytes(block.encode() + b"hello world")
+    (page,) = [page for page in load_dataset(folder) if "rotation_correction=90" in page.tags]
+    assert page.reference == "hello world"
+    said = lambda turn: Transcript(
+        raw=block.replace("\r", "").replace("90", turn), body="", finish="stop", num_tokens=1
+    )
+    right, wrong = FrontMatterReward()(page, [said("90"), said("0")])
+    assert (right.value, wrong.value) == (1.0, 0.9)
 
 
 def test_copies_of_a_document_keep_ids_of_their_own(folder: Path) -> None:

@@ -75,3 +75,20 @@ def test_a_manifest_names_seed_versions_and_hashes(made: Path) -> None:
     for name, digest in manifest["files"].items():
         assert hashlib.sha256((made / name).read_bytes()).hexdigest() == digest
     assert len(manifest["files"]) == 1 + 4 + 12  # tests, PDFs, references
+
+
+def test_many_pages_with_one_text_and_a_table_against_its_text_layer(made: Path) -> None:
+    page = load_dataset(made)[0]
+    words = " ".join(f"word{k}" for k in range(18))
+    copies = [replace(page, id=f"c{k}", pdf=page.pdf.with_name("none.pdf"), reference=words) for k in range(60)]
+    one = replace(page, id="one", reference=words)
+    other_file = [replace(copy, number=99) for copy in copies]
+    shutil.copyfile(page.pdf, page.pdf.with_name("none.pdf"))
+    try:
+        assert len(overlaps([one], other_file)) == 60
+        cells = [f"cell {k} says {k * k}" for k in range(200)]
+        table = replace(one, reference="<table>" + "".join(f"<tr><td>{cell}</td></tr>" for cell in cells) + "</table>")
+        plain = replace(other_file[0], reference="\n".join(cells))
+        assert len(overlaps([table], [plain])) == 1
+    finally:
+        page.pdf.with_name("none.pdf").unlink()

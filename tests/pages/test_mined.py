@@ -144,3 +144,34 @@ def test_a_contact_sheet_shows_the_pages(tmp_path: Path) -> None:
     assert main(["pages", "show", str(tmp_path / "made"), "--cell-px", "100", "--out", str(out)]) == 0
     with Image.open(out) as image:
         assert image.size == (6 * 110 + 10, 2 * 110 + 10)  # seven pages: six in the first row, one in the second
+
+
+def test_two_pdfs_that_want_one_name_for_their_transcript(tmp_path: Path) -> None:
+    for folder, name, pages in (("a", "x_pg1", 1), ("b", "x", 2)):
+        (tmp_path / "own" / folder).mkdir(parents=True)
+        pdf = make_document("book", 3, 0, pages, Looks())
+        (tmp_path / "own" / folder / f"{name}.pdf").write_bytes(pdf.pdf)
+        (tmp_path / "own" / folder / "x_pg1.md").write_text(pdf.references[0], encoding="utf-8")
+    harvest = mine_folder(tmp_path / "own", tmp_path / "out", 0)
+    assert [why for why in harvest.left_out if "is taken by another PDF" in why]
+    assert [why for why in harvest.left_out if "page 2: has no transcript" in why]
+
+
+def test_a_bench_folder_keeps_its_files(tmp_path: Path) -> None:
+    bench = tmp_path / "bench"
+    (bench / "pdfs").mkdir(parents=True)
+    (bench / "pdfs" / "a.pdf").write_bytes(make_document("book", 3, 0, 1, Looks()).pdf)
+    for name, text in (("one", "alpha beta"), ("two", "line\u2028separator"), ("half", "\ud800")):
+        test = {"pdf": "a.pdf", "page": 1, "id": name, "type": "present", "text": text}
+        (bench / f"{name}.jsonl").write_text(json.dumps(test, ensure_ascii=name == "half") + "\n", encoding="utf-8")
+    harvest = import_folder(bench, tmp_path / "out", 0)
+    assert sorted(path.name for path in (tmp_path / "out").glob("*.jsonl")) == ["one.jsonl", "two.jsonl"]
+    assert len(harvest.left_out) == 1
+
+
+def test_mined_pages_bound_how_much_a_transcript_may_say(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "a.pdf").write_bytes(make_document("book", 3, 0, 1, Looks()).pdf)
+    mine_folder(tmp_path / "own", tmp_path / "out", 0)
+    (page,) = load_dataset(tmp_path / "out")
+    assert any(getattr(check, "max_length", None) for check in page.checks)

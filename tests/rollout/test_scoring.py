@@ -95,6 +95,7 @@ def test_order_is_kept() -> None:
         (Says([0.5]), "1 scores for 2 transcripts"),
         (Says([0.5, None]), "None for some siblings"),
         (Says([0.5, float("nan")]), "not a number"),
+        (Says([0.5, float("inf")]), "infinite"),
     ],
 )
 def test_a_broken_reward_is_a_grader_fault_with_its_name_and_page(reward, reason: str) -> None:
