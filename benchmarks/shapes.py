@@ -108,6 +108,7 @@ def update(shape: str, out: Path, dtype: str) -> dict[str, Any]:
             "policy": {"path": str(start), "dtype": dtype, "lora_rank": LORA_RANK[shape]},
             "optim": {"lr": 1e-5, "micro_tokens": 4096},
             "sampling": {"max_tokens": MAX_TOKENS, "max_model_len": 2700},
+            "scoring": {"audit": False},  # one update of random weights: nothing that cheats could spoil
             "grpo": {
                 "pages": {"synth": "report", "n": 4, "seed": 1},
                 "steps": 1,
