@@ -96,15 +96,12 @@ def _named(file: Path) -> str:
 
 def _page(pages: Sequence[Page], wanted: str, data: Path) -> Page:
     name, _, number = wanted.rpartition(":")
-    found = [
-        page
-        for page in pages
-        if str(page.number) == number
-        and name in (page.pdf.relative_to(data / "pdfs").as_posix(), page.pdf.name if "/" not in name else None)
-    ]
+    numbered = [page for page in pages if str(page.number) == number]
+    # A path below pdfs/ says which file; a bare name does where only one file has it.
+    exact = [page for page in numbered if page.pdf.relative_to(data / "pdfs").as_posix() == name]
+    found = exact or [page for page in numbered if page.pdf.name == name]
     if not found:
         raise UserError(f"{data}: has no page {wanted!r}; name one with --page, as in --page {pages[0].pdf.name}:1.")
-    exact = [page for page in found if page.pdf.relative_to(data / "pdfs").as_posix() == name]
-    if len(found) > 1 and len(exact) != 1:
+    if len(found) > 1:
         raise UserError(f"{data}: has {len(found)} pages {wanted!r}; name the path below pdfs/ with --page.")
-    return (exact or found)[0]
+    return found[0]

@@ -26,7 +26,7 @@ from ocr_rl.text.front_matter import FrontMatter, split_front_matter
 
 MAX_LINE_BYTES = 2**20
 MAX_REFERENCE_BYTES = 2**22
-_NUMBERED = re.compile(r"(?P<stem>.+)_pg(?P<number>[1-9][0-9]{0,5})")
+NUMBERED = re.compile(r"(?P<stem>.+)_pg(?P<number>[1-9][0-9]{0,5})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,7 +192,7 @@ def _references(
     for name, path in files.items():
         if path.suffix.lower() != ".md":
             continue
-        stem, numbered = name[:-3], _NUMBERED.fullmatch(name[:-3])
+        stem, numbered = name[:-3], NUMBERED.fullmatch(name[:-3])
         try:
             if stem in by_stem:  # also for a PDF whose own name ends like a page number's
                 pdf, number = by_stem[stem], 1

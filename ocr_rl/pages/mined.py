@@ -20,7 +20,7 @@ from random import Random
 from typing import Any
 
 from ocr_rl.contract import UserError
-from ocr_rl.pages.dataset import MAX_REFERENCE_BYTES, write_tests
+from ocr_rl.pages.dataset import MAX_REFERENCE_BYTES, NUMBERED, write_tests
 from ocr_rl.pages.raster import PageError, count_pages, distinct_stems
 from ocr_rl.pages.snippets import stands_once
 from ocr_rl.pages.text_layer import Layer, Line, read_layers
@@ -31,7 +31,6 @@ from ocr_rl.text.normalize import normalize
 from ocr_rl.text.tables import html_tables
 
 Test = dict[str, Any]
-_NUMBERED = re.compile(r"(?P<stem>.+)_pg(?P<number>[1-9][0-9]{0,5})")
 _LONE_ACCENT = re.compile("[¨´`ˆ˜¸¯˘˙˚˝ˇ]")  # TeX's old typefaces print an accented letter in two parts
 _PER_TYPE = {"present": 5, "order": 3, "absent": 4, "table": 6, "math": 4, "format": 4, "footnote": 3, "baseline": 1}
 
@@ -233,7 +232,7 @@ def _transcripts(pdf: Path) -> dict[int, Path]:
     if whole.is_file():
         return {1: whole}
     numbered = (
-        (_NUMBERED.fullmatch(path.stem), path) for path in sorted(pdf.parent.glob(f"{_escaped(pdf.stem)}_pg*.md"))
+        (NUMBERED.fullmatch(path.stem), path) for path in sorted(pdf.parent.glob(f"{_escaped(pdf.stem)}_pg*.md"))
     )
     return {int(match["number"]): path for match, path in numbered if match and match["stem"] == pdf.stem}
 
