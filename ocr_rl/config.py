@@ -131,6 +131,8 @@ class RewardChoice(Section):
     options: dict[str, Any] = {}
     gate: Annotated[float, Field(gt=0, le=1)] | None = None
     """Least value with which the other rewards of a transcript count; below it they are all 0. A gate has no weight."""
+    holds: tuple[str, ...] = ()
+    """Of a gate: the rewards that it holds back, where not all of them ("formulas count only if the page parses")."""
     by_part: bool = False
     """With advantage "gdpo": normalise each part by itself (the test types of pass_rate)."""
 
@@ -138,6 +140,8 @@ class RewardChoice(Section):
     def _gate_or_weight(self) -> RewardChoice:
         if self.gate is not None and {"weight", "by_part"} & self.model_fields_set:
             raise ValueError("a gate adds nothing to the reward: leave out weight and by_part, or the gate")
+        if self.holds and self.gate is None:
+            raise ValueError("only a gate holds others back: add gate, or leave out holds")
         return self
 
 
@@ -146,7 +150,11 @@ def _no_twins(rewards: tuple[RewardChoice, ...]) -> tuple[RewardChoice, ...]:
     for name in names:
         if names.count(name) > 1:  # scores are kept by name: one would stand for both
             raise ValueError(f"the reward {name!r} is named twice; name it once, with its weight")
-    if all(choice.gate is not None for choice in rewards):
+    counted = [choice.name for choice in rewards if choice.gate is None]
+    for name in (name for choice in rewards for name in choice.holds):
+        if name not in counted:
+            raise ValueError(f"holds names {name!r}, which is no reward with a weight in this recipe")
+    if not counted:
         raise ValueError("gates alone teach nothing; name a reward without a gate")
     return rewards
 

@@ -7,26 +7,24 @@ result is shown (`audit_report`). A token is taken to be three characters, for r
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import combinations
+from itertools import chain, combinations
 from pathlib import Path
 from random import Random
 from statistics import fmean, stdev
 
 import numpy as np
 
-from ocr_rl.contract import Finish, Page, Transcript, UserError
+from ocr_rl.contract import Check, Finish, Page, Transcript, UserError
 from ocr_rl.evaluate import attacks
 from ocr_rl.evaluate.attacks import ATTACKS, CURVES, LEVELS, OTHER_FRONT, WRONG, Attack, Target
-from ocr_rl.pages.synth.compose import KINDS
-from ocr_rl.pages.synth.document import to_markdown
-from ocr_rl.pages.synth.mine import mine
+from ocr_rl.pages.synth.make import Looks, make_document
 from ocr_rl.rollout.graders import Graders
 from ocr_rl.rollout.scoring import AskAll, GraderFault, Grades, WeightedReward
 from ocr_rl.text.checks import load_check
 from ocr_rl.text.front_matter import FIELDS, FrontMatter
-from ocr_rl.text.text_checks import Absent
+from ocr_rl.text.text_checks import Absent, Baseline
 
 MIX = "the mix"  # of the rewards, as the recipe weighs and gates them
 DRAWS = 4  # honest transcripts of a page
@@ -118,19 +116,32 @@ def cases_of(
 ) -> tuple[list[Case], list[str]]:
     """At most n pages that have a reference, those with real samples first; composed ones where none has a reference.
 
-    The composed pages keep their reference from the rewards, as the data do. Second: what people should know of it.
+    The composed pages keep their reference from the rewards, as the data do, and each has the sorts of tests that some
+    page of the data has. Second: what people should know of it.
     """
     known = [page for page in pages if page.reference and page.reference.strip()]
     if known:
         order = Random(seed).sample(known, len(known))
         chosen = sorted(order, key=lambda page: page.id not in samples)[:n]
         return [_case(page, known, samples.get(page.id, ()), seed) for page in chosen], []
-    made = composed_pages("report", n, seed)
+    found = [{_sort(check) for check in page.checks} for page in pages]
+    sorts = Random(seed).choices([each for each in found if each] or [_REPORT], k=n)
+    made = composed_pages("report" if _REPORT.issuperset(chain(*sorts)) else "mixed", n, seed, sorts)
     cases = [_case(page, made, (), seed) for page in made]
     hidden = [replace(case, page=replace(case.page, reference=None)) for case in cases]
     return hidden, [
-        "no page has a reference: tried on composed pages with tests, their references kept from the rewards"
+        "no page has a reference: tried on composed pages with such sorts of tests as the data's pages have, their "
+        "references kept from the rewards"
     ]
+
+
+def _sort(check: Check) -> str:
+    """A baseline test that says how much may stand there is another thing than one that does not."""
+    bounded = isinstance(check, Baseline) and check.max_length is not None
+    return "budget" if bounded else check.type
+
+
+_REPORT = frozenset({"present", "absent", "order", "table", "baseline", "budget"})  # sorts of tests of `report` pages
 
 
 def _case(page: Page, pages: Sequence[Page], samples: Sequence[Transcript], seed: int) -> Case:
@@ -142,14 +153,22 @@ def _case(page: Page, pages: Sequence[Page], samples: Sequence[Transcript], seed
     return Case(page=page, target=target, samples=samples)
 
 
-def composed_pages(kind: str, n: int, seed: int) -> list[Page]:
-    """Pages that nobody typesets: all that an audit needs of one is what it says."""
-    made = []
-    for index in range(n):
-        rng = Random(f"audit/{seed}/{index}")
-        source, pdf = KINDS[kind](rng), f"composed_{index}.pdf"
-        checks = [load_check(test) for test in mine(source, pdf=pdf, number=1, rng=rng)]
-        made.append(Page(id=f"{pdf}:p1", pdf=Path(pdf), number=1, reference=to_markdown(source), checks=checks))
+def composed_pages(kind: str, n: int, seed: int, sorts: Sequence[Container[str]] | None = None) -> list[Page]:
+    """At most n synthetic pages with text on them; with `sorts`, page k has only tests of the k-th of them, and one.
+
+    Their PDFs are thrown away: all that an audit needs of a page is what it says.
+    """
+    made: list[Page] = []
+    for index in range(8 * n):
+        document = make_document(kind, seed, index, 1, Looks(scan=0.0))
+        checks = [load_check(test) for test in document.tests]
+        kept = [check for check in checks if sorts is None or _sort(check) in sorts[len(made)]]
+        (reference,), (front,) = document.references, document.front_matter
+        if reference.strip() and (kept or sorts is None):
+            page_id, pdf = f"composed_{index}:p1", Path(document.name)
+            made.append(Page(id=page_id, pdf=pdf, number=1, reference=reference, checks=kept, tags=front.tags))
+        if len(made) == n:
+            break
     return made
 
 
@@ -159,13 +178,22 @@ def audit(cases: Sequence[Case], rewards: Sequence[WeightedReward], ask_all: Ask
         raise UserError("rewards audit: there is no page to try anything on; give pages that have a reference.")
     tried = _try_all(cases, ask_all)
     names = [each.name for each in rewards]
+    gates = [note for each in rewards if each.gate is not None and (note := _partly(each.name, tried))]
     return Audit(
         judged=[*(_judged(each.name, tried, each.gate) for each in rewards), _judged(MIX, tried, None)],
         correlation={pair: found for pair in combinations(names, 2) if (found := _agreement(*pair, tried)) is not None},
         pages=len(cases),
         samples=sum(len(case.samples) for case in cases),
-        notes=notes,
+        notes=[*notes, *gates],
     )
+
+
+def _partly(gate: str, tried: Sequence[_Tried]) -> str:
+    """Of a gate that does not apply everywhere: on how many pages, and why not on the others."""
+    silent = [one.silent[gate] for one in tried if gate in one.silent]
+    if not silent:
+        return ""
+    return f"the gate {gate} applies to {len(tried) - len(silent)} of {len(tried)} pages ({silent[0]})"
 
 
 SHORT = 16  # pages of the audit before training
@@ -173,14 +201,15 @@ SHORT = 16  # pages of the audit before training
 
 def require_honest(pages: Sequence[Page], graders: Graders, seed: int) -> None:
     """Before training: UserError where a cheat beats honest transcripts in what the recipe would pay for."""
-    cases, notes = cases_of(pages, {}, n=SHORT, seed=seed)
-    found = audit(cases, graders.rewards, graders.grade, notes).mix
-    if beaten := found.beaten_by():
+    cases, _ = cases_of(pages, {}, n=SHORT, seed=seed)
+    found = audit(cases, graders.rewards, graders.grade, [])
+    if beaten := found.mix.beaten_by():
         worst = max(beaten, key=lambda one: one.value - one.fair)
         raise UserError(
             f"rewards: {worst.attack!r} earns {worst.value:.2f} where honest transcripts earn {worst.fair:.2f} (and "
-            f"{len(beaten) - 1} more cheats do as well); harden the mix (`ocr-rl rewards audit` shows how it fails, "
-            "docs/rewards.md what helps), or train all the same with scoring.audit=false."
+            f"{len(beaten) - 1} more cheats do as well){''.join(f'; {note}' for note in found.notes)}; harden the mix "
+            "(`ocr-rl rewards audit` shows how it fails, docs/rewards.md what helps), or train all the same with "
+            "scoring.audit=false."
         )
 
 
@@ -195,6 +224,7 @@ class _Tried:
     places: Mapping[tuple[str, str], Sequence[int]]  # (sort, name) -> which transcripts
     texts: Sequence[str]
     values: Mapping[str, Sequence[float]]
+    silent: Mapping[str, str] = field(default_factory=dict)  # rewards that do not apply, and why
     ties: Mapping[str, Sequence[float]] = field(default_factory=dict)  # caption where the reference has it, elsewhere
 
     def of(self, name: str, sort: str, what: str = "") -> list[float]:
@@ -211,15 +241,27 @@ def _try_all(cases: Sequence[Case], ask_all: AskAll) -> list[_Tried]:
         places: dict[tuple[str, str], list[int]] = {}
         for k, (label, _) in enumerate(labels):
             places.setdefault(label, []).append(k)
-        values = _values(next(answers))
-        tried.append(_Tried(page_id=page.id, places=places, texts=[one.body for one in group], values=values))
-    ties = {page_id: _values(next(answers)) for page_id in floats}
+        grades = _graded(next(answers))
+        tried.append(
+            _Tried(
+                page_id=page.id,
+                places=places,
+                texts=[one.body for one in group],
+                values=_values(grades),
+                silent={name: s[0].why for name, s in grades.scores.items() if s[0].value is None},
+            )
+        )
+    ties = {page_id: _values(_graded(next(answers))) for page_id in floats}
     return [replace(one, ties=ties.get(one.page_id, {})) for one in tried]
 
 
-def _values(grades: Grades | GraderFault) -> dict[str, list[float]]:
+def _graded(grades: Grades | GraderFault) -> Grades:
     if isinstance(grades, GraderFault):
         raise UserError(f"{grades}; mend the reward, or take it out of the recipe.")
+    return grades
+
+
+def _values(grades: Grades) -> dict[str, list[float]]:
     values = {MIX: list(grades.rewards)}
     for name, scores in grades.scores.items():
         if scores[0].value is not None:

@@ -22,7 +22,7 @@ from typing import Any
 from ocr_rl.contract import UserError
 from ocr_rl.pages.dataset import MAX_REFERENCE_BYTES, NUMBERED, write_tests
 from ocr_rl.pages.raster import PageError, count_pages, distinct_stems
-from ocr_rl.pages.snippets import stands_once
+from ocr_rl.pages.snippets import budget, stands_once
 from ocr_rl.pages.text_layer import Layer, Line, read_layers
 from ocr_rl.text import formulas, markdown
 from ocr_rl.text.checks import load_check, prepare
@@ -113,8 +113,8 @@ def layer_tests(layer: Layer, pdf: str, rng: Random) -> list[Test]:
         {"type": "absent", "text": edge} for edge in edges if len(edge) >= 6 and normalize(edge).lower() not in rest
     ]
     if pieces:
-        said = sum(map(str.isalnum, text))  # running headers too: a transcript that has them is not cut off
-        found += [{"type": "baseline"}, {"type": "baseline", "max_length": said + said // 4 + 10}]
+        # Running headers count too: a transcript that has them is not cut off.
+        found += [{"type": "baseline"}, {"type": "baseline", "max_length": budget(text)}]
     return _named(found, pdf, layer.number) if pieces else []
 
 

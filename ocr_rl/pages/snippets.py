@@ -1,10 +1,13 @@
-"""Does a piece of text stand once on a page, and nothing like it? Knows nothing about where pages come from."""
+"""What every miner asks: does a piece stand once on a page, and how much may a transcript of it say?
+
+Knows nothing about where pages come from.
+"""
 
 from __future__ import annotations
 
 from rapidfuzz import fuzz
 
-from ocr_rl.text.normalize import normalize
+from ocr_rl.text.normalize import count_alphanumeric, normalize
 
 NEARLY = 84.0  # per cent alike: two such places are one to a reader in a hurry
 
@@ -18,3 +21,9 @@ def stands_once(piece: str, text: str, lower: str) -> bool:
         return False
     rest = f"{lower[:at]} \n {lower[at + len(low) :]}"
     return fuzz.partial_ratio(low, rest, score_cutoff=NEARLY) == 0 or (len(low) < 12 and low not in rest)
+
+
+def budget(text: str) -> int:
+    """Letters and digits that a transcript of a page with this text may have: a quarter more, and 10."""
+    said = count_alphanumeric(text)
+    return said + said // 4 + 10

@@ -32,6 +32,7 @@ def weighted(choices: Iterable[RewardChoice]) -> list[WeightedReward]:
             reward=load_reward(choice.name, choice.options),
             weight=choice.weight if choice.gate is None else 0.0,
             gate=choice.gate,
+            holds=choice.holds,
             by_part=choice.by_part,
         )
         for choice in choices

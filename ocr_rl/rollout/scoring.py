@@ -19,7 +19,8 @@ from ocr_rl.rollout.flow import Group
 class WeightedReward:
     """One reward of a recipe. Weight 0: shown in reports, not trained on.
 
-    `gate`: the least value with which a transcript's other rewards count; below it the transcript's total is 0.
+    `gate`: the least value with which a transcript's other rewards count; below it the transcript's total is 0, or,
+    where `holds` names rewards, the value of each of those.
     `by_part`: per-reward normalisation (GDPO) takes each of its parts for itself, as the test types of `pass_rate`.
     """
 
@@ -27,6 +28,7 @@ class WeightedReward:
     reward: Reward
     weight: float = 1.0
     gate: float | None = None
+    holds: tuple[str, ...] = ()
     by_part: bool = False
 
     def __post_init__(self) -> None:
@@ -40,7 +42,7 @@ class Grades:
 
     scores: Mapping[str, tuple[Score, ...]]  # by reward name, one per transcript, values in [0, 1] or None
     weights: Mapping[str, float]  # of the rewards that apply to the page; they sum to 1
-    passes: tuple[bool, ...]  # every gate that applies, one per transcript
+    passes: tuple[bool, ...]  # every gate that holds all rewards and applies, one per transcript
     rewards: tuple[float, ...]  # weighted mean over the rewards that apply, 0 where a gate is not passed
     by_part: frozenset[str] = frozenset()  # rewards whose parts are normalised each for itself
 
@@ -125,11 +127,17 @@ def combine(page: Page, scores: Mapping[str, tuple[Score, ...]], rewards: Sequen
         raise UserError(f"Page {page.id}: none of the rewards with a weight applies to it; give it what they need.")
     total = sum(applies.values())
     weights = {name: weight / total for name, weight in applies.items()}
-    gates = [(each.gate, scores[each.name]) for each in rewards if each.gate is not None]
     siblings = range(len(next(iter(scores.values()))))
-    passes = tuple(
-        all(gated[k].value is None or _value(gated[k]) >= least - FLOAT for least, gated in gates) for k in siblings
-    )
+    gates = [each for each in rewards if each.gate is not None]
+    passes = tuple(all(_opens(gate, scores, k) for gate in gates if not gate.holds) for k in siblings)
+    for gate in (gate for gate in gates if gate.holds):
+        shut = [not _opens(gate, scores, k) for k in siblings]
+        scores = {
+            name: tuple(_held(one, gate) if held else one for one, held in zip(given, shut, strict=True))
+            if name in gate.holds
+            else given
+            for name, given in scores.items()
+        }
     rewarded = (math.fsum(weight * _value(scores[name][k]) for name, weight in weights.items()) for k in siblings)
     return Grades(
         scores=scores,
@@ -138,6 +146,19 @@ def combine(page: Page, scores: Mapping[str, tuple[Score, ...]], rewards: Sequen
         rewards=tuple(reward if passed else 0.0 for reward, passed in zip(rewarded, passes, strict=True)),
         by_part=frozenset(each.name for each in rewards if each.by_part),
     )
+
+
+def _opens(gate: WeightedReward, scores: Mapping[str, tuple[Score, ...]], k: int) -> bool:
+    """Where a gate does not apply to the page it is open."""
+    assert gate.gate is not None
+    value = scores[gate.name][k].value
+    return value is None or value >= gate.gate - FLOAT
+
+
+def _held(score: Score, gate: WeightedReward) -> Score:
+    if score.value is None:
+        return score
+    return Score(value=0.0, parts=dict.fromkeys(score.parts, 0.0), why=f"held back by {gate.name}")
 
 
 def require_rewards(pages: Sequence[Page], ask_all: AskAll) -> None:

@@ -12,12 +12,14 @@ import pytest
 from rapidfuzz.distance import Levenshtein
 
 from ocr_rl.cli import main
-from ocr_rl.contract import Page, Score, Transcript, UserError
+from ocr_rl.config import RewardChoice
+from ocr_rl.contract import Check, Page, Score, Transcript, UserError
 from ocr_rl.evaluate import attacks
 from ocr_rl.evaluate.attacks import ATTACKS, CURVES, LEVELS, Target
 from ocr_rl.evaluate.audit import Judged, audit, cases_of
 from ocr_rl.evaluate.audit_report import to_json, to_markdown
 from ocr_rl.pages.synth.make import make_dataset
+from ocr_rl.rollout.graders import weighted
 from ocr_rl.rollout.scoring import WeightedReward, grade_or_fault
 from ocr_rl.text.checks import load_check
 
@@ -166,6 +168,31 @@ def test_without_references_composed_pages_stand_in_and_keep_theirs_to_themselve
     cases, notes = cases_of([replace(page, reference=None) for page in PAGES], {}, n=2, seed=0)
     assert len(cases) == 2 and "no page has a reference" in notes[0]
     assert all(case.page.reference is None and case.page.checks and case.target.reference for case in cases)
+
+
+def check(kind: str, **said: str) -> Check:
+    return load_check({"pdf": "a.pdf", "page": 1, "id": kind, "type": kind, **said})
+
+
+def test_composed_pages_have_no_test_of_a_sort_that_the_data_lack() -> None:
+    """A budget that real pages lack would let a mix that relies on it pass."""
+    data = [replace(page, reference=None, checks=[check("present", text="Some words here")]) for page in PAGES]
+    cases, _ = cases_of(data, {}, n=3, seed=0)
+    assert {check.type for case in cases for check in case.page.checks} == {"present"}
+    formulas = [replace(page, checks=[check("math", math="x^2 + y^2")]) for page in data]
+    cases, _ = cases_of(formulas, {}, n=2, seed=0)
+    assert {check.type for case in cases for check in case.page.checks} == {"math"}
+
+
+def test_a_gate_that_is_silent_on_some_pages_is_named_with_the_reason() -> None:
+    (gate,) = weighted([RewardChoice(name="budget", gate=1.0)])
+    cases, notes = cases_of([replace(page, checks=()) for page in PAGES], {}, n=2, seed=0)
+    silent = [replace(case, page=replace(case.page, reference=None)) for case in cases]
+    rewards = [gate, WeightedReward(name="longer", reward=Longer())]
+    found = audit(silent, rewards, lambda every: [grade_or_fault(p, g, rewards) for p, g in every], notes)
+    assert found.notes == [
+        "the gate budget applies to 0 of 2 pages (the page has neither a reference nor a baseline test with max_length)"
+    ]
 
 
 def test_a_reward_that_fails_under_attack_is_one_sentence() -> None:

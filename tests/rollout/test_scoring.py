@@ -132,6 +132,16 @@ def test_a_gate_that_does_not_apply_is_open() -> None:
     assert grades.rewards == (0.7,)
 
 
+def test_a_gate_may_hold_back_one_reward_alone() -> None:
+    page_parses = WeightedReward(name="gate", reward=Says([0.4, 1.0]), weight=0.0, gate=0.5, holds=("formulas",))
+    asked_for = asked(formulas=Says([0.8, 0.8]), text=Says([0.6, 0.6]))
+    grades = grade(PAGE, transcripts("a", "b"), [*asked_for, page_parses])
+    assert grades.passes == (True, True)
+    assert [one.value for one in grades.scores["formulas"]] == [0.0, 0.8]
+    assert grades.scores["formulas"][0].why == "held back by gate"
+    assert grades.rewards == pytest.approx((0.3, 0.7))
+
+
 def test_gdpo_sees_what_a_gate_took_away() -> None:
     groups = list(score([group_of("aaa", "aaaa", "aa")], [*asked(length=Length()), gate(0.5, [1.0, 0.0, 1.0])]))
     (scored,) = with_advantages(groups, "gdpo")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from random import Random
 
+from ocr_rl.pages.snippets import budget
 from ocr_rl.pages.synth.document import Block, Heading, Paragraph, Source, Table, to_markdown
 from ocr_rl.text.normalize import count_alphanumeric
 
@@ -115,8 +116,8 @@ def _table(source: Source, rng: Random) -> list[Test]:
 
 def _budget(source: Source) -> list[Test]:
     """At most a quarter more letters and digits, and 10, than the page has; a blank page's test says so already."""
-    said = count_alphanumeric(to_markdown(source))
-    return [{"type": "baseline", "max_length": said + said // 4 + 10}] if said else []
+    text = to_markdown(source)
+    return [{"type": "baseline", "max_length": budget(text)}] if count_alphanumeric(text) else []
 
 
 def _baseline(source: Source) -> list[Test]:

@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from itertools import accumulate
 from random import Random
 from typing import Any
 
 from rapidfuzz import fuzz
 
-from ocr_rl.pages.snippets import stands_once
+from ocr_rl.pages.snippets import budget, stands_once
 from ocr_rl.pages.synth.sheets import formula
 from ocr_rl.pages.synth.sheets.printers import to_markdown
 from ocr_rl.pages.synth.sheets.tree import (
@@ -57,6 +58,7 @@ def mine(sheet: Sheet, *, pdf: str, number: int, rng: Random) -> list[Mined]:
         *page.format(),
         *page.footnote(),
         *page.baseline(),
+        *page.budget(),
     ]
     counts: Counter[str] = Counter()
     tests = []
@@ -135,13 +137,22 @@ class _Page:
             yield Mined(test={"type": "absent", "text": edge}, wrong=lambda kept=kept: kept)
 
     def order(self) -> Iterator[Mined]:
-        """Two places, and the page with them exchanged: sentences of running text, far apart or next to each other."""
+        """Two places, and the page with them exchanged: sentences of running text, far apart or next to each other.
+
+        Two pairs lie close around the middle of the text: of columns read across, the second would come first.
+        """
         texts = [text for text in self.texts() if not any(text is t for m in self._notes() for t in m.note)]
+        if len(texts) < 2:
+            return
+        ends = list(accumulate(len(text.text) for text in texts))
+        middle = next(k for k, end in enumerate(ends) if end >= ends[-1] / 2)  # the text that it falls into
+        pairs = [(middle - 1 - k, middle + 1 + k) for k in range(2)]
         for _ in range(2):
-            if len(texts) < 2:
-                return
             first = self.rng.randrange(len(texts) - 1)
-            second = self.rng.randint(first + 1, min(len(texts) - 1, first + self.rng.choice((1, 1, 4, 99))))
+            pairs.append((first, self.rng.randint(first + 1, min(len(texts) - 1, first + self.rng.choice((1, 4, 99))))))
+        for first, second in pairs:
+            if not 0 <= first < second < len(texts):
+                continue
             before, after = self.snippet(texts[first]), self.snippet(texts[second])
             if before is None or after is None:
                 continue
@@ -248,6 +259,14 @@ class _Page:
         if self.sheet.look.language == "ja":
             test["check_disallowed_characters"] = False
         yield Mined(test=test, wrong=lambda: empty)
+
+    def budget(self) -> Iterator[Mined]:
+        """At most a quarter more letters and digits, and 10, than the page has; wrong: with as much text again."""
+        if self.sheet.body:
+            test = {"type": "baseline", "max_length": budget(self.raw)}
+            more = Para(runs=(Text(text=" ".join(["more"] * (budget(self.raw) // 4))),))
+            longer = replace(self.sheet, blocks=(*self.sheet.blocks, more))
+            yield Mined(test=test, wrong=lambda: longer)
 
     def _mined(self, test: dict[str, Any], new: dict[int, Any]) -> Mined:
         return Mined(test=test, wrong=lambda: with_parts(self.sheet, new))
