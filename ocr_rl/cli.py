@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Sequence
+from itertools import combinations
 from pathlib import Path
 
 from ocr_rl.contract import UserError
@@ -122,13 +123,15 @@ def _pages_overlap(args: argparse.Namespace) -> int:
     from ocr_rl.pages.dataset import load_dataset
     from ocr_rl.pages.hygiene import overlaps
 
-    pages, others = load_dataset(args.dir), load_dataset(args.other)
-    found = overlaps(pages, others)
-    for overlap in found:
-        print(overlap)
-    shared = len({overlap.page.id for overlap in found})
-    print(f"{shared} of {len(pages)} pages of {args.dir} stand in {args.other} too")
-    return 1 if found else 0
+    sets = [(folder, load_dataset(folder)) for folder in (args.dir, *args.others)]
+    leaks = False
+    for (name, pages), (other, others) in combinations(sets, 2):
+        found = overlaps(pages, others)
+        for overlap in found:
+            print(overlap)
+        print(f"{len({overlap.page.id for overlap in found})} of {len(pages)} pages of {name} stand in {other} too")
+        leaks = leaks or bool(found)
+    return 1 if leaks else 0
 
 
 def _pages_show(args: argparse.Namespace) -> int:
@@ -303,9 +306,9 @@ def _parser() -> argparse.ArgumentParser:
         mine.add_argument("--out", type=Path, required=True)
         mine.add_argument("--seed", type=int, default=0)
         mine.set_defaults(run=_pages_mine, take_over=name == "import")
-    overlap = pages.add_parser("overlap", help="documents and text that a training set shares with a benchmark")
+    overlap = pages.add_parser("overlap", help="documents and text that page sets share: training, test, benchmark")
     overlap.add_argument("dir", type=Path)
-    overlap.add_argument("other", type=Path)
+    overlap.add_argument("others", type=Path, nargs="+")
     overlap.set_defaults(run=_pages_overlap)
     show = pages.add_parser("show", help="a contact sheet of some pages of a dataset")
     show.add_argument("dir", type=Path)

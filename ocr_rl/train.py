@@ -28,7 +28,8 @@ from ocr_rl.learn.memory import memory_plan, require_memory
 from ocr_rl.learn.model import model_folder
 from ocr_rl.learn.probe import looks
 from ocr_rl.learn.step import Step
-from ocr_rl.pages.raster import ImageRef, cached_render
+from ocr_rl.pages.images import page_image
+from ocr_rl.pages.raster import ImageRef
 from ocr_rl.pages.source import open_pages
 from ocr_rl.policy import open_sampler, policy_prompter, policy_settings
 from ocr_rl.rollout.flow import Group
@@ -135,7 +136,7 @@ def report_run(
 
 
 def _page_image(page: Page, longest_px: int) -> Image.Image:
-    return cached_render(ImageRef(pdf=page.pdf, number=page.number, longest_px=longest_px))
+    return page_image(ImageRef(pdf=page.pdf, number=page.number, longest_px=longest_px))
 
 
 def _start_model(recipe: config.Recipe, run: Run) -> str:

@@ -1,7 +1,7 @@
 """Do two sets of pages share documents or text? And a manifest that says what a folder holds and what made it.
 
-Text overlap is counted in shingles of eight words (Broder 1997), of which one in four is kept by its hash, so that
-large sets compare in seconds. Knows nothing about tests.
+Text overlap is counted in shingles of eight words (Broder 1997); of large sets some are kept, by their hash, so that
+they compare in seconds. Knows nothing about tests.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ocr_rl.pages.text_layer import read_layers
 from ocr_rl.text.normalize import normalize
 
 SHINGLE = 8  # words
-_KEEP = 4  # one shingle in so many
+_KEPT = 4_000_000  # shingles of two sets together, about
 _TAG = re.compile(r"<[^<>]*>")
 _COMMON = 50  # a shingle that stands on more pages than this says nothing (a licence, a form's small print)
 _MAKERS = ("ocr-rl", "typst", "pypdfium2", "faker", "numpy", "pillow", "matplotlib")
@@ -63,7 +63,8 @@ def overlaps(pages: Sequence[Page], others: Sequence[Page], least: float = 0.5) 
     for page, said in zip(pages, words, strict=True):
         for other in by_text[said] if len(said) >= SHINGLE else ():
             found.setdefault((page.id, other.id), Overlap(page=page, other=other, share=1.0))
-    marks, other_marks = ([_marks(said) for said in part] for part in (words, other_words))
+    one_in = 1 + sum(map(len, words + other_words)) // _KEPT
+    marks, other_marks = ([_marks(said, one_in) for said in part] for part in (words, other_words))
     where: dict[int, list[int]] = defaultdict(list)
     for k, kept in enumerate(other_marks):
         for mark in kept:
@@ -75,13 +76,6 @@ def overlaps(pages: Sequence[Page], others: Sequence[Page], least: float = 0.5) 
             if count >= 3 and share >= least:
                 found.setdefault((page.id, others[k].id), Overlap(page=page, other=others[k], share=share))
     return sorted(found.values(), key=lambda overlap: (-overlap.share, overlap.page.id, overlap.other.id))
-
-
-def split_leaks(parts: Mapping[str, Sequence[Page]]) -> dict[tuple[str, str], list[Overlap]]:
-    """Near-duplicates between the parts of a split, by the names of the two parts; empty where there is none."""
-    names = list(parts)
-    pairs = [(a, b) for k, a in enumerate(names) for b in names[k + 1 :]]
-    return {(a, b): found for a, b in pairs if (found := overlaps(parts[a], parts[b]))}
 
 
 def write_manifest(folder: Path, made_by: Mapping[str, Any]) -> Path:
@@ -112,10 +106,10 @@ def _words(text: str) -> tuple[str, ...]:
     return tuple(re.findall(r"\w+", normalize(_TAG.sub(" ", text)).lower()))
 
 
-def _marks(words: Sequence[str]) -> set[int]:
+def _marks(words: Sequence[str], one_in: int) -> set[int]:
     runs = (" ".join(words[k : k + SHINGLE]) for k in range(len(words) - SHINGLE + 1))
     hashes = (int.from_bytes(hashlib.blake2b(run.encode(), digest_size=8).digest(), "big") for run in runs)
-    return {value for value in hashes if value % _KEEP == 0}
+    return {value for value in hashes if value % one_in == 0}
 
 
 def _same(page: Page, other: Page) -> bool:

@@ -12,7 +12,6 @@ import hashlib
 import math
 import os
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -32,7 +31,6 @@ MAX_PX = 8192
 MAX_SIDE_PT = 14_400.0  # 200 inches: the largest page that PDF readers promise to show (ISO 32000-1, annex C)
 MAX_ASPECT = 100.0  # a strip thinner than this is no page, and Qwen2-VL's processor refuses 200
 MAX_FILE_BYTES = 2**31
-CACHE_BYTES = 128 * 2**20
 
 _T = TypeVar("_T")
 
@@ -110,19 +108,6 @@ def document_sha(pdf: Path) -> str:
     return _sha_of(pdf.resolve(), stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
 
-def cached_render(ref: ImageRef) -> Image.Image:
-    """`render`, remembering the last images (by the file's content, not its name) up to CACHE_BYTES in all."""
-    try:
-        key = (document_sha(ref.pdf), ref.number, ref.longest_px, ref.rotation)
-    except OSError:
-        return render(ref)  # raises the PageError that fits
-    image = _cache.get(key)
-    if image is None:
-        image = render(ref)
-        _cache.put(key, image)
-    return image
-
-
 def render_all(
     refs: Iterable[ImageRef], *, workers: int = 1, timeout_s: float = 30.0
 ) -> Iterator[tuple[ImageRef, Image.Image | PageError]]:
@@ -131,7 +116,7 @@ def render_all(
     Such a page comes back as a PageError and the rest goes on. Workers are reused from page to page and started
     afresh only after a kill. `timeout_s` counts the drawing of one page.
     """
-    for ref, result in guarded(_draw_ref, refs, workers=workers, timeout_s=timeout_s):
+    for ref, result in guarded(drawn, refs, workers=workers, timeout_s=timeout_s):
         if isinstance(result, Refusal):
             yield ref, PageError(ref.pdf, ref.number, str(result))
         else:
@@ -176,33 +161,6 @@ def render_folder(
 _pdfium_lock = threading.RLock()  # PDFium is not thread-safe, not even across documents
 
 
-class _ImageCache:
-    """The images used last, up to CACHE_BYTES; hands out copies. The count runs along, so that a put stays cheap."""
-
-    def __init__(self) -> None:
-        self._images: OrderedDict[tuple[str, int, int, int], Image.Image] = OrderedDict()
-        self._bytes = 0
-        self._lock = threading.Lock()
-
-    def get(self, key: tuple[str, int, int, int]) -> Image.Image | None:
-        with self._lock:
-            if key not in self._images:
-                return None
-            self._images.move_to_end(key)
-            return self._images[key].copy()
-
-    def put(self, key: tuple[str, int, int, int], image: Image.Image) -> None:
-        with self._lock:
-            if key not in self._images:
-                self._images[key] = image.copy()
-                self._bytes += _num_bytes(image)
-            while self._bytes > CACHE_BYTES:
-                self._bytes -= _num_bytes(self._images.popitem(last=False)[1])
-
-
-_cache = _ImageCache()
-
-
 def _named(pdf: Path | None, number: int | None, work: Callable[[], _T]) -> _T:
     try:
         return work()
@@ -210,7 +168,8 @@ def _named(pdf: Path | None, number: int | None, work: Callable[[], _T]) -> _T:
         raise PageError(pdf, number, str(refusal)) from None
 
 
-def _draw_ref(ref: ImageRef) -> tuple[tuple[int, int], bytes]:
+def drawn(ref: ImageRef) -> tuple[tuple[int, int], bytes]:
+    """`render` as it crosses a pipe: size and RGB bytes. Raises Refusal."""
     image = _draw(ref.pdf, ref.number, ref.longest_px, ref.rotation)
     return image.size, image.tobytes()  # plain bytes cross the pipe three times as fast as a pickled image
 
@@ -333,10 +292,6 @@ def _size_px(page: pdfium.PdfPage, longest_px: int, rotation: int) -> tuple[int,
 def _sha_of(pdf: Path, _inode: int, _size: int, _mtime_ns: int) -> str:
     with pdf.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _num_bytes(image: Image.Image) -> int:
-    return 3 * image.width * image.height
 
 
 @contextlib.contextmanager

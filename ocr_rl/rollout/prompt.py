@@ -6,7 +6,7 @@ weights, samplers or rewards, and holds no tensors: pixels leave as numpy arrays
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,8 @@ import numpy as np
 from PIL import Image
 
 from ocr_rl.contract import Page, UserError
-from ocr_rl.pages.raster import LONGEST_PX, ImageRef, PageError, cached_render
+from ocr_rl.pages.images import page_image, prefetch
+from ocr_rl.pages.raster import LONGEST_PX, ImageRef, PageError
 from ocr_rl.rollout.flow import Prompt
 from ocr_rl.rollout.sampler import torchvision_shim
 
@@ -40,8 +41,8 @@ class Prompter:
 
     def prompt(self, page: Page, rotation: int = 0) -> Prompt:
         """Ask for one page. Raises PageError when it cannot be drawn or is too long; nothing is ever cut off."""
-        ref = ImageRef(pdf=page.pdf, number=page.number, longest_px=self.longest_px, rotation=rotation)
-        expanded_ids = self.expand(self.num_image_tokens(cached_render(ref)))
+        ref = self._ref(page, rotation)
+        expanded_ids = self.expand(self.num_image_tokens(page_image(ref)))
         if self.max_prompt_tokens is not None and len(expanded_ids) > self.max_prompt_tokens:
             raise PageError(
                 page.pdf,
@@ -51,9 +52,16 @@ class Prompter:
             )
         return Prompt(page_id=page.id, image=ref, token_ids=self.token_ids, expanded_ids=expanded_ids)
 
+    def prefetch(self, pages: Iterable[Page]) -> None:
+        """Begin to draw pages that will be asked for soon, while others are read or learnt from."""
+        prefetch(map(self._ref, pages))
+
+    def _ref(self, page: Page, rotation: int = 0) -> ImageRef:
+        return ImageRef(pdf=page.pdf, number=page.number, longest_px=self.longest_px, rotation=rotation)
+
     def image(self, prompt: Prompt) -> Image.Image:
         """The page's image, RGB, before the processor's own resizing. Raises PageError."""
-        return cached_render(prompt.image)
+        return page_image(prompt.image)
 
     def num_image_tokens(self, image: Image.Image) -> int:
         """Number of placeholders that stand for an image: its patches after resizing, over merge_size squared."""

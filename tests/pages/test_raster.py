@@ -11,7 +11,6 @@ from ocr_rl.pages import raster
 from ocr_rl.pages.raster import (
     ImageRef,
     PageError,
-    cached_render,
     count_pages,
     num_pages,
     render,
@@ -231,40 +230,6 @@ def test_render_folder_writes_pages_and_names_the_refused(pdfs: dict[str, Path],
 def test_render_folder_says_where_it_cannot_write(pdfs: dict[str, Path]) -> None:
     with pytest.raises(UserError, match="text.pdf: images cannot be written there"):
         render_folder([pdfs["last"]], pdfs["text"])
-
-
-# --- the cache --------------------------------------------------------------------------------------------------------
-
-
-def test_the_cache_goes_by_content_and_is_bounded(
-    pdfs: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    drawn: list[ImageRef] = []
-
-    def counting(ref: ImageRef) -> Image.Image:
-        drawn.append(ref)
-        return render(ref)
-
-    monkeypatch.setattr(raster, "render", counting)
-    monkeypatch.setattr(raster, "_cache", type(raster._cache)())
-    monkeypatch.setattr(raster, "CACHE_BYTES", 2 * 3 * 60 * 30)  # two images
-    copy = tmp_path / "copy.pdf"
-    copy.write_bytes(pdfs["last"].read_bytes())
-    ref, same = (ImageRef(pdf=pdf, number=1, longest_px=60) for pdf in (pdfs["last"], copy))
-    first = cached_render(ref)
-    first.putpixel((0, 0), (1, 2, 3))  # the caller's copy, not the cache's
-    assert cached_render(same).tobytes() == render(ref).tobytes()
-    assert drawn == [ref]
-    turned = ImageRef(pdf=copy, number=1, longest_px=60, rotation=180)
-    other = ImageRef(pdf=pdfs["good"], number=1, longest_px=60)
-    for each in (turned, ref, other, ref, turned):  # `turned` is the one used least when `other` comes
-        cached_render(each)
-    assert drawn == [ref, turned, other, turned]
-    copy.write_bytes(pdfs["good"].read_bytes())
-    with pytest.raises(PageError, match="no size"):
-        cached_render(ImageRef(pdf=copy, number=2, longest_px=60))
-    with pytest.raises(PageError, match="no such file"):
-        cached_render(ImageRef(pdf=tmp_path / "none.pdf", number=1))
 
 
 # --- real pages -------------------------------------------------------------------------------------------------------

@@ -68,6 +68,7 @@ def grpo(
             )
             with _timed(clock, "rollout_s"):
                 asked = ask(learner, draw(pages, missing, drawn, str(seed)))
+                learner.prompter.prefetch(draw(pages, cfg.pages_per_step, drawn + missing, str(seed)))
                 groups = rollout(sampler, asked, how)
             drawn += missing
             with _timed(clock, "score_s"):

@@ -27,11 +27,12 @@ def sft(cfg: config.Sft, seed: int, start: int, open_pages: OpenPages, prompter:
     for number, stage in enumerate(cfg.stages):
         last = first + stage.steps
         if start < last:
-            pages = _lesson_pages(number, stage, open_pages)
+            pages, key = _lesson_pages(number, stage, open_pages), f"{seed}/{number}"
             for step in range(max(start, first), last):
                 started = time.perf_counter()
-                chosen = draw(pages, stage.pages_per_step, (step - first) * stage.pages_per_step, f"{seed}/{number}")
+                chosen = draw(pages, stage.pages_per_step, (step - first) * stage.pages_per_step, key)
                 rows = reference_rows(chosen, prompter, front_matter=stage.front_matter)
+                prompter.prefetch(draw(pages, stage.pages_per_step, (step + 1 - first) * stage.pages_per_step, key))
                 yield Step(
                     rows=rows,
                     loss=nll,
