@@ -2,8 +2,8 @@
 
     python -m benchmarks.rewards_audit [--pages 40] [--seed 0] [--out docs/rewards_audit.md]
 
-Pages are composed, not typeset: `report` pages with references and unit tests for single rewards, and the kinds that a
-mix is for. The same attacks as `ocr-rl rewards audit`.
+Synthetic pages: `mixed` ones (all kinds of full pages) with references and unit tests for single rewards, and the kinds
+that a mix is for. The same attacks as `ocr-rl rewards audit`.
 """
 
 from __future__ import annotations
@@ -16,9 +16,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from random import Random
 
-from benchmarks.speed.cases import WELL_KNOWN
 from ocr_rl.config import RewardChoice, load_recipe
 from ocr_rl.contract import Page
 from ocr_rl.evaluate.attacks import ATTACKS, LEVELS
@@ -32,10 +30,10 @@ BIG = load_recipe("qwen2_5_vl_7b_grpo").rewards
 WITH_REFERENCE = (*TESTS_ONLY, RewardChoice(name="cer"))
 MIXES: Mapping[str, tuple[str, Sequence[RewardChoice], bool]] = {  # kind of page, rewards, are references shown?
     "tests only, small pages (`nano_grpo`)": ("notice", TESTS_ONLY, False),
-    "tests only, ordinary pages": ("report", TESTS_ONLY, False),
-    "`qwen2_5_vl_7b_grpo`, tests only": ("report", BIG, False),
-    "`qwen2_5_vl_7b_grpo`, with references": ("report", BIG, True),
-    "tests and `cer`, with references": ("report", WITH_REFERENCE, True),
+    "tests only, ordinary pages": ("mixed", TESTS_ONLY, False),
+    "`qwen2_5_vl_7b_grpo`, tests only": ("mixed", BIG, False),
+    "`qwen2_5_vl_7b_grpo`, with references": ("mixed", BIG, True),
+    "tests and `cer`, with references": ("mixed", WITH_REFERENCE, True),
     "`pass_rate` alone, small pages": ("notice", [RewardChoice(name="pass_rate")], False),
 }
 
@@ -47,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, help="a Markdown file (default: print)")
     args = parser.parse_args(arguments)
     singles = [RewardChoice(name=info.name) for info in installed(REWARDS) if info.package == "ocr-rl"]
-    rewards = tried(singles, cases("report", args.pages, args.seed, shown=True))[:-1]
+    rewards = tried(singles, cases("mixed", args.pages, args.seed, shown=True))[:-1]
     mixes = [
         replace(tried(choices, cases(kind, args.pages, args.seed, shown=shown))[-1], name=name)
         for name, (kind, choices, shown) in MIXES.items()
@@ -61,18 +59,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def cases(kind: str, n: int, seed: int, *, shown: bool) -> list[Case]:
-    """Cases of composed pages, kind `report` with two formulas each; unless `shown`, references are kept back."""
+    """Cases of composed pages; unless `shown`, references are kept back."""
     pages = composed_pages(kind, n, seed)
-    if kind == "report":
-        pages = [_with_formulas(page, Random(page.id)) for page in pages]
     made, _ = cases_of(pages, {}, n=n, seed=seed)
     return made if shown else [replace(case, page=_hidden(case.page)) for case in made]
-
-
-def _with_formulas(page: Page, rng: Random) -> Page:
-    one, other = rng.sample(WELL_KNOWN, 2)
-    head, _, rest = (page.reference or "").partition("\n\n")
-    return replace(page, reference=f"{head}\n\n\\[ {one} \\]\n\n{rest}\n\n\\[ {other} \\]")
 
 
 def _hidden(page: Page) -> Page:
@@ -98,7 +88,7 @@ def document(rewards: Sequence[Judged], mixes: Sequence[Judged], pages: int, see
             table(mixes, "cheat"),
             table(mixes, "damage"),
             "## Single rewards\n",
-            "On `report` pages, with references and unit tests, default options.\n",
+            "On `mixed` pages, with references and unit tests, default options.\n",
             table(rewards, "cheat"),
             table(rewards, "damage"),
             "## As damage grows\n",

@@ -1,6 +1,6 @@
 """Broken and malicious PDFs against the rasteriser: no crash of ours, no page over its limits, no good page lost.
 
-    python -m benchmarks.traps FOLDER          # 300 mutated copies of the PDFs below FOLDER, and hand-made traps
+    python -m benchmarks.traps FOLDER     # every PDF below FOLDER, 300 mutated copies of them, and hand-made traps
 
 Every mutated file must come back as pages or as a reason; after each trap a good page must still be drawn.
 """
@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import argparse
 import re
+import resource
 import tempfile
 import time
 import zlib
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from random import Random
 
@@ -110,6 +112,24 @@ def drawn(pdf: Path, good: Path, most: int) -> tuple[int, list[str], float, bool
     return pages, reasons, longest, after
 
 
+def originals_drawn(pdfs: Sequence[Path]) -> str:
+    """Every page of every file as it is: how many, what was refused, the slowest, and the most memory of a worker."""
+    refs, reasons = [], []
+    for pdf, count in count_pages(pdfs, timeout_s=TIMEOUT_S):
+        if isinstance(count, PageError):
+            reasons.append(str(count))
+        else:
+            refs += [ImageRef(pdf=pdf, number=k) for k in range(1, count + 1)]
+    slowest, start = (0.0, ""), time.monotonic()
+    for ref, image in render_all(refs, timeout_s=TIMEOUT_S):
+        slowest, start = max(slowest, (time.monotonic() - start, ref.pdf.name)), time.monotonic()
+        if isinstance(image, PageError):
+            reasons.append(str(image))
+    memory = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
+    said = f"{len(pdfs)} files, {len(refs)} pages, refused {len(reasons)}; slowest {slowest[0]:.2f} s ({slowest[1]})"
+    return "\n".join([f"{said}, largest worker {memory:.0f} MiB", *reasons])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
@@ -119,6 +139,7 @@ def main() -> int:
     originals = sorted(args.folder.rglob("*.pdf"))
     rng = Random(args.seed)
     lost = 0
+    print(originals_drawn(originals))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (good := folder / "good.pdf").write_bytes(good_pdf())

@@ -6,6 +6,7 @@ Wrong input from outside is one sentence on stderr and exit code 2, never a trac
 from __future__ import annotations
 
 import argparse
+import re
 import sys
 from collections.abc import Callable, Sequence
 from itertools import combinations
@@ -132,6 +133,23 @@ def _pages_overlap(args: argparse.Namespace) -> int:
         print(f"{len({overlap.page.id for overlap in found})} of {len(pages)} pages of {name} stand in {other} too")
         leaks = leaks or bool(found)
     return 1 if leaks else 0
+
+
+def _pages_split(args: argparse.Namespace) -> None:
+    from ocr_rl.pages.split import write_split
+
+    for name, pages in write_split(args.dir, dict(args.part), args.seed, args.out).items():
+        print(f"{pages} pages in {args.out / name}")
+
+
+def _part(text: str) -> tuple[str, float]:
+    name, _, share = text.partition("=")
+    if not re.fullmatch(r"[\w-]+", name):
+        raise argparse.ArgumentTypeError("say NAME=SHARE, as in train=0.9")
+    try:
+        return name, float(share)
+    except ValueError:
+        raise argparse.ArgumentTypeError("say NAME=SHARE, as in train=0.9") from None
 
 
 def _pages_show(args: argparse.Namespace) -> int:
@@ -306,6 +324,12 @@ def _parser() -> argparse.ArgumentParser:
         mine.add_argument("--out", type=Path, required=True)
         mine.add_argument("--seed", type=int, default=0)
         mine.set_defaults(run=_pages_mine, take_over=name == "import")
+    split = pages.add_parser("split", help="a dataset for each part, dealt out by document")
+    split.add_argument("dir", type=Path)
+    split.add_argument("--part", type=_part, action="append", required=True, metavar="NAME=SHARE")
+    split.add_argument("--seed", type=int, default=0)
+    split.add_argument("--out", type=Path, required=True)
+    split.set_defaults(run=_pages_split)
     overlap = pages.add_parser("overlap", help="documents and text that page sets share: training, test, benchmark")
     overlap.add_argument("dir", type=Path)
     overlap.add_argument("others", type=Path, nargs="+")

@@ -8,14 +8,12 @@ knows nothing about images, prompts or models; what a test means is known to `oc
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -80,24 +78,6 @@ def check_dataset(folder: Path) -> list[Fault]:
         for fault in _gold_faults(reference[1], tests)
     ]
     return contents.faults + sizes + sorted(gold, key=lambda fault: (fault.file, fault.line or 0))
-
-
-def split(pages: Sequence[Page], fractions: Mapping[str, float], seed: int) -> dict[str, list[Page]]:
-    """Deal pages out by a hash of their document: pages of one document, and copies of it, stay together.
-
-    A document's part depends on nothing but its content, the seed and the fractions, so adding documents moves none;
-    in return the parts are only about as large as the fractions say. Raises ValueError unless these sum to 1.
-    """
-    if any(fraction < 0 for fraction in fractions.values()) or abs(sum(fractions.values()) - 1) > 1e-9:
-        raise ValueError(f"fractions must not be negative and must sum to 1, got {dict(fractions)}")
-    parts: dict[str, list[Page]] = {name: [] for name in fractions}
-    ends = list(accumulate(fractions.values()))
-    for page in pages:
-        document = re.split("[-:]", page.id)[0]
-        digest = hashlib.sha256(f"{seed}:{document}".encode()).digest()
-        place = ends[-1] * int.from_bytes(digest[:6], "big") / 2**48  # the parts lie side by side in [0, sum)
-        parts[next(name for name, end in zip(fractions, ends, strict=True) if place < end)].append(page)
-    return parts
 
 
 def write_tests(path: Path, tests: Iterable[Mapping[str, Any]]) -> None:

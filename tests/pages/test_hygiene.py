@@ -12,8 +12,9 @@ import pytest
 
 from ocr_rl.cli import main
 from ocr_rl.contract import Page
-from ocr_rl.pages.dataset import load_dataset, split
+from ocr_rl.pages.dataset import load_dataset
 from ocr_rl.pages.hygiene import overlaps
+from ocr_rl.pages.split import split
 from ocr_rl.pages.synth.make import write_dataset
 
 
@@ -29,6 +30,29 @@ def test_other_pages_do_not_overlap(made: Path, tmp_path: Path) -> None:
     assert overlaps(load_dataset(made), load_dataset(tmp_path / "other")) == []
     parts = split(load_dataset(made), {"train": 0.5, "test": 0.5}, seed=0)
     assert parts["train"] and parts["test"] and overlaps(parts["train"], parts["test"]) == []
+
+
+def test_a_split_is_written_as_datasets_without_overlap(
+    made: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = ["--part", "train=0.5", "--part", "test=0.5", "--out", str(tmp_path / "parts")]
+    assert main(["pages", "split", str(made), *parts]) == 0
+    train, test = (load_dataset(tmp_path / "parts" / name) for name in ("train", "test"))
+    whole = load_dataset(made)
+    assert {page.id for page in (*train, *test)} == {page.id for page in whole}
+    by_id = {page.id: page for page in whole}
+    for page in (*train, *test):
+        same = by_id[page.id]
+        assert (page.reference, [check.id for check in page.checks]) == (
+            same.reference,
+            [check.id for check in same.checks],
+        )
+    assert overlaps(train, test) == []
+    capsys.readouterr()
+    assert main(["pages", "split", str(made), *parts]) == 2  # nothing is written over
+    assert "is there already" in capsys.readouterr().err
+    assert main(["pages", "split", str(made), "--part", "train=0.5", "--out", str(tmp_path / "x")]) == 2
+    assert "must sum to 1" in capsys.readouterr().err
 
 
 def test_a_copy_of_a_file_is_found_under_another_name(made: Path, tmp_path: Path) -> None:

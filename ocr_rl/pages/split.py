@@ -1,0 +1,78 @@
+"""Training and test sets from one dataset, dealt out by document, never by page."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from collections.abc import Mapping, Sequence
+from itertools import accumulate
+from pathlib import Path
+
+from ocr_rl.contract import Page, UserError
+from ocr_rl.pages.dataset import NUMBERED, load_dataset, write_tests
+from ocr_rl.pages.hygiene import write_manifest
+
+
+def split(pages: Sequence[Page], fractions: Mapping[str, float], seed: int) -> dict[str, list[Page]]:
+    """Deal pages out by a hash of their document: pages of one document, and copies of it, stay together.
+
+    A document's part depends on nothing but its content, the seed and the fractions, so adding documents moves none;
+    in return the parts are only about as large as the fractions say. Raises ValueError unless these sum to 1.
+    """
+    if any(fraction < 0 for fraction in fractions.values()) or abs(sum(fractions.values()) - 1) > 1e-9:
+        raise ValueError(f"fractions must not be negative and must sum to 1, got {dict(fractions)}")
+    parts: dict[str, list[Page]] = {name: [] for name in fractions}
+    ends = list(accumulate(fractions.values()))
+    for page in pages:
+        document = re.split("[-:]", page.id)[0]
+        digest = hashlib.sha256(f"{seed}:{document}".encode()).digest()
+        place = ends[-1] * int.from_bytes(digest[:6], "big") / 2**48  # the parts lie side by side in [0, sum)
+        parts[next(name for name, end in zip(fractions, ends, strict=True) if place < end)].append(page)
+    return parts
+
+
+def write_split(folder: Path, fractions: Mapping[str, float], seed: int, out: Path) -> dict[str, int]:
+    """A dataset folder for each part below `out`, with copies of its PDFs, references and tests; pages of each.
+
+    Raises UserError for a faulty dataset, for fractions that do not sum to 1, and where a part's folder is not new.
+    """
+    try:
+        parts = split(load_dataset(folder), fractions, seed)
+    except ValueError as error:
+        raise UserError(f"split: {error}; as in --part train=0.9 --part test=0.1.") from None
+    part_of = {page.pdf: name for name, pages in parts.items() for page in pages}
+    for name in parts:
+        if (out / name).exists():
+            raise UserError(f"{out / name}: is there already; give a new folder with --out.")
+    for name in parts:
+        mine = [pdf for pdf, part in part_of.items() if part == name]
+        _copy(folder, mine, out / name)
+        write_manifest(out / name, {"split": folder.name, "part": name, "fractions": dict(fractions), "seed": seed})
+    return {name: len(pages) for name, pages in parts.items()}
+
+
+def _copy(folder: Path, pdfs: Sequence[Path], out: Path) -> None:
+    """The dataset as it would be with these PDFs alone."""
+    (out / "pdfs").mkdir(parents=True)
+    for pdf in pdfs:
+        for path in (pdf, *_references(pdf)):
+            target = out / path.relative_to(folder)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, target)
+    kept = set(pdfs)
+    for path in sorted(folder.glob("*.jsonl")):
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        if tests := [test for test in lines if folder / "pdfs" / test["pdf"] in kept]:
+            write_tests(out / path.name, tests)
+
+
+def _references(pdf: Path) -> list[Path]:
+    """`<stem>.md` and `<stem>_pg<N>.md` beside it."""
+
+    def its_own(stem: str) -> bool:
+        numbered = NUMBERED.fullmatch(stem)
+        return stem == pdf.stem or (numbered is not None and numbered["stem"] == pdf.stem)
+
+    return sorted(path for path in pdf.parent.glob("*.md") if its_own(path.stem))
