@@ -41,10 +41,12 @@ def pages_of(folder: Path, n: int, seed: int) -> tuple[list[ImageRef], set[Image
     return drawable, born & set(drawable)
 
 
-def poppler(ref: ImageRef, out: Path, *, png: bool) -> Path:
+def poppler(ref: ImageRef, out: Path, *, png: bool, notes: bool = True) -> Path:
     size = ["-cropbox", "-scale-to", str(LONGEST_PX), "-f", str(ref.number), "-l", str(ref.number), "-singlefile"]
     subprocess.run(
-        ["pdftoppm", *size, *(["-png"] if png else []), str(ref.pdf), str(out)], capture_output=True, check=False
+        ["pdftoppm", *size, *["-png"] * png, *["-hide-annotations"] * (not notes), str(ref.pdf), str(out)],
+        capture_output=True,
+        check=False,
     )
     return out.with_name(out.name + (".png" if png else ".ppm"))
 
@@ -70,21 +72,28 @@ def _windows(pixels: np.ndarray) -> np.ndarray:
 
 
 def likeness(refs: Sequence[ImageRef], folder: Path) -> tuple[list[float], int]:
-    """Similarity of each page's two images after shrinking, and how many pages differ in size by more than a pixel."""
+    """Similarity of each page's two images after shrinking, and how many pages differ in size by more than a pixel.
+
+    The better of poppler with annotations and without: it draws boxes around links, which PDFium and readers do not.
+    """
     values, other_size = [], 0
     for ref in refs:
         ours = render(ref)
-        path = poppler(ref, folder / "page", png=False)
-        if not path.exists():
-            continue
-        with Image.open(path) as image:
-            theirs = image.convert("RGB")
-        path.unlink()
-        if max(abs(ours.width - theirs.width), abs(ours.height - theirs.height)) > 1:
-            other_size += 1
-            continue
-        size = (ours.width // 4, ours.height // 4)
-        values.append(similarity(ours.resize(size, Image.Resampling.BOX), theirs.resize(size, Image.Resampling.BOX)))
+        found = []
+        for notes in (True, False):
+            path = poppler(ref, folder / "page", png=False, notes=notes)
+            if not path.exists():
+                continue
+            with Image.open(path) as image:
+                theirs = image.convert("RGB")
+            path.unlink()
+            size = (ours.width // 4, ours.height // 4)
+            if max(abs(ours.width - theirs.width), abs(ours.height - theirs.height)) <= 1:
+                shrunk = (each.resize(size, Image.Resampling.BOX) for each in (ours, theirs))
+                found.append(similarity(*shrunk))
+            else:
+                other_size += notes
+        values += [max(found)] if found else []
     return values, other_size
 
 
