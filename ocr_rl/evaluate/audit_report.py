@@ -29,9 +29,9 @@ def audit_recipe(
     """
     if not recipe.rewards:
         raise UserError("rewards audit: the recipe has no rewards; give one with [grpo], [dpo] or [best_of_n].")
-    groups: dict[str, list[Transcript]] = {}
+    groups: dict[str, Sequence[Transcript]] = {}
     for group in read_groups(samples) if samples is not None else ():
-        groups.setdefault(group.page_id, []).extend(group.samples)
+        groups[group.page_id] = group.samples  # the latest of a page: siblings are of one policy
     cases, notes = cases_of(load_dataset(data), groups, n=n, seed=seed)
     if samples is not None and not any(case.samples for case in cases):
         raise UserError(f"{samples}: none of its groups is of a page of {data} with a reference; give their dataset.")

@@ -63,7 +63,7 @@ def _copy(folder: Path, pdfs: Sequence[Path], out: Path) -> None:
             shutil.copyfile(path, target)
     kept = set(pdfs)
     for path in sorted(folder.glob("*.jsonl")):
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
+        lines = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
         if tests := [test for test in lines if folder / "pdfs" / test["pdf"] in kept]:
             write_tests(out / path.name, tests)
 
