@@ -59,6 +59,30 @@ def _show_reports(out: Path) -> None:
         print(f"with pages side by side: {report.with_suffix('.html')}\n")
 
 
+def _report(args: argparse.Namespace) -> None:
+    from ocr_rl.evaluate.again import report_runs
+
+    for report in report_runs(args.runs, args.out):
+        print(report.read_text(encoding="utf-8"))
+        print(f"with pages side by side: {report.with_suffix('.html')}\n")
+
+
+def _sample(args: argparse.Namespace) -> None:
+    from ocr_rl.evaluate.again import sample_pages
+
+    pages = sample_pages(
+        args.data,
+        args.out,
+        model=args.model,
+        engine=args.engine,
+        pages=args.pages,
+        n=args.n,
+        temperature=args.temperature,
+        seed=args.seed,
+    )
+    print(f"{args.n} samples of each of {pages} pages in {args.out}")
+
+
 def _demo(args: argparse.Namespace) -> None:
     from ocr_rl.config import load_recipe
     from ocr_rl.train import train
@@ -76,7 +100,9 @@ def _transcribe(args: argparse.Namespace) -> int:
     )
     for error in refused:
         print(f"refused: {error}", file=sys.stderr)
-    return 1 if refused else 0
+    # Of many files the good ones are read; files of which none can be opened are wrong input.
+    unread = {error.pdf for error in refused if error.number is None}
+    return 2 if unread >= set(args.pdfs) else 1 if refused else 0
 
 
 def _pages_synth(args: argparse.Namespace) -> None:
@@ -147,9 +173,12 @@ def _part(text: str) -> tuple[str, float]:
     if not re.fullmatch(r"[\w-]+", name):
         raise argparse.ArgumentTypeError("say NAME=SHARE, as in train=0.9")
     try:
-        return name, float(share)
+        found = float(share)
     except ValueError:
         raise argparse.ArgumentTypeError("say NAME=SHARE, as in train=0.9") from None
+    if not 0 < found < 1:
+        raise argparse.ArgumentTypeError("a share lies between 0 and 1")
+    return name, found
 
 
 def _pages_show(args: argparse.Namespace) -> int:
@@ -281,7 +310,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ocr-rl", description="Teach vision-language models to read documents.")
     verbs = parser.add_subparsers(required=True, metavar="verb")
 
-    train = verbs.add_parser("train", help="train as a recipe says (SFT or GRPO)")
+    train = verbs.add_parser("train", help="train as a recipe says (SFT, GRPO, DPO or best-of-N)")
     train.add_argument("recipe", help="a TOML file, or the name of a shipped recipe")
     train.add_argument("--set", action="append", metavar="KEY=VALUE", help="override a setting, e.g. optim.lr=1e-6")
     train.add_argument("--out", type=Path, help="run directory (default runs/<recipe>)")
@@ -295,6 +324,20 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     demo.set_defaults(run=_demo)
 
+    report = verbs.add_parser("report", help="one report over finished runs, from their evaluations")
+    report.add_argument("runs", type=Path, nargs="+")
+    report.add_argument("--out", type=Path, required=True, help="folder for report.html, .md and .json of each set")
+    report.set_defaults(run=_report)
+    sample = verbs.add_parser("sample", help="a policy's samples of some pages, for score and rewards audit")
+    sample.add_argument("data", type=Path)
+    sample.add_argument("--model", default="nano", help="a folder or hub name (default: the embedded policy)")
+    sample.add_argument("--engine", choices=("vllm", "transformers"), default="vllm")
+    sample.add_argument("--pages", type=_whole(1, 100_000), default=8)
+    sample.add_argument("--n", type=_whole(1, 1024), default=8, help="samples of each page")
+    sample.add_argument("--temperature", type=float, default=1.0)
+    sample.add_argument("--seed", type=int, default=0)
+    sample.add_argument("--out", type=Path, required=True, help="a JSONL file")
+    sample.set_defaults(run=_sample)
     transcribe = verbs.add_parser("transcribe", help="PDFs to Markdown")
     transcribe.add_argument("pdfs", type=Path, nargs="+")
     transcribe.add_argument("--model", default="nano", help="a folder or hub name (default: the embedded policy)")

@@ -140,8 +140,8 @@ class RewardChoice(Section):
     def _gate_or_weight(self) -> RewardChoice:
         if self.gate is not None and {"weight", "by_part"} & self.model_fields_set:
             raise ValueError("a gate adds nothing to the reward: leave out weight and by_part, or the gate")
-        if self.holds and self.gate is None:
-            raise ValueError("only a gate holds others back: add gate, or leave out holds")
+        if "holds" in self.model_fields_set and not (self.holds and self.gate is not None):
+            raise ValueError("holds is for a gate and names rewards: add gate and a name, or leave out holds")
         return self
 
 

@@ -7,7 +7,8 @@ result is shown (`audit_report`). A token is taken to be three characters, for r
 from __future__ import annotations
 
 import math
-from collections.abc import Container, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import chain, combinations
 from pathlib import Path
@@ -124,9 +125,9 @@ def cases_of(
         order = Random(seed).sample(known, len(known))
         chosen = sorted(order, key=lambda page: page.id not in samples)[:n]
         return [_case(page, known, samples.get(page.id, ()), seed) for page in chosen], []
-    found = [{_sort(check) for check in page.checks} for page in pages]
-    sorts = Random(seed).choices([each for each in found if each] or [_REPORT], k=n)
-    made = composed_pages("report" if _REPORT.issuperset(chain(*sorts)) else "mixed", n, seed, sorts)
+    found = [Counter(map(_sort, page.checks)) for page in pages]
+    models = Random(seed).choices([each for each in found if each] or [_REPORT], k=n)
+    made = composed_pages("report" if _REPORT.keys() >= set(chain(*models)) else "mixed", n, seed, models)
     cases = [_case(page, made, (), seed) for page in made]
     hidden = [replace(case, page=replace(case.page, reference=None)) for case in cases]
     return hidden, [
@@ -141,7 +142,9 @@ def _sort(check: Check) -> str:
     return "budget" if bounded else check.type
 
 
-_REPORT = frozenset({"present", "absent", "order", "table", "baseline", "budget"})  # sorts of tests of `report` pages
+_REPORT: Mapping[str, int] = dict.fromkeys(
+    ("present", "absent", "order", "table", "baseline", "budget"), 99
+)  # sorts of tests of `report` pages
 
 
 def _case(page: Page, pages: Sequence[Page], samples: Sequence[Transcript], seed: int) -> Case:
@@ -153,8 +156,8 @@ def _case(page: Page, pages: Sequence[Page], samples: Sequence[Transcript], seed
     return Case(page=page, target=target, samples=samples)
 
 
-def composed_pages(kind: str, n: int, seed: int, sorts: Sequence[Container[str]] | None = None) -> list[Page]:
-    """At most n synthetic pages with text on them; with `sorts`, page k has only tests of the k-th of them, and one.
+def composed_pages(kind: str, n: int, seed: int, models: Sequence[Mapping[str, int]] | None = None) -> list[Page]:
+    """At most n synthetic pages with text on them; with `models`, page k has no more tests of a sort than they say.
 
     Their PDFs are thrown away: all that an audit needs of a page is what it says.
     """
@@ -162,9 +165,9 @@ def composed_pages(kind: str, n: int, seed: int, sorts: Sequence[Container[str]]
     for index in range(8 * n):
         document = make_document(kind, seed, index, 1, Looks(scan=0.0))
         checks = [load_check(test) for test in document.tests]
-        kept = [check for check in checks if sorts is None or _sort(check) in sorts[len(made)]]
+        kept = checks if models is None else _at_most(checks, models[len(made)], Random(f"{seed}/{index}"))
         (reference,), (front,) = document.references, document.front_matter
-        if reference.strip() and (kept or sorts is None):
+        if reference.strip() and (kept or models is None):
             page_id, pdf = f"composed_{index}:p1", Path(document.name)
             made.append(Page(id=page_id, pdf=pdf, number=1, reference=reference, checks=kept, tags=front.tags))
         if len(made) == n:
@@ -196,18 +199,38 @@ def _partly(gate: str, tried: Sequence[_Tried]) -> str:
     return f"the gate {gate} applies to {len(tried) - len(silent)} of {len(tried)} pages ({silent[0]})"
 
 
+def _at_most(checks: Sequence[Check], most: Mapping[str, int], rng: Random) -> list[Check]:
+    """Of each sort as many as `most` says, drawn at random."""
+    kept: Counter[str] = Counter()
+    chosen = []
+    for check in rng.sample(checks, len(checks)):
+        kept[_sort(check)] += 1
+        if kept[_sort(check)] <= most.get(_sort(check), 0):
+            chosen.append(check)
+    return chosen
+
+
 SHORT = 16  # pages of the audit before training
 
 
 def require_honest(pages: Sequence[Page], graders: Graders, seed: int) -> None:
     """Before training: UserError where a cheat beats honest transcripts in what the recipe would pay for."""
+    known = [page for page in pages if page.reference and page.reference.strip()]
+    bare = [page for page in pages if not (page.reference and page.reference.strip())]
+    for part in filter(None, (known, bare)):  # what holds with references may not hold without
+        _require_honest(part, graders, seed)
+
+
+def _require_honest(pages: Sequence[Page], graders: Graders, seed: int) -> None:
     cases, _ = cases_of(pages, {}, n=SHORT, seed=seed)
     found = audit(cases, graders.rewards, graders.grade, [])
+    for note in found.notes:
+        print(f"audit of the rewards: {note}")
     if beaten := found.mix.beaten_by():
         worst = max(beaten, key=lambda one: one.value - one.fair)
         raise UserError(
-            f"rewards: {worst.attack!r} earns {worst.value:.2f} where honest transcripts earn {worst.fair:.2f} (and "
-            f"{len(beaten) - 1} more cheats do as well){''.join(f'; {note}' for note in found.notes)}; harden the mix "
+            f"rewards: {worst.attack!r} earns {worst.value:.2f} where honest transcripts earn {worst.fair:.2f} ("
+            f"{len(beaten)} cheats do as well as these){''.join(f'; {note}' for note in found.notes)}; harden the mix "
             "(`ocr-rl rewards audit` shows how it fails, docs/rewards.md what helps), or train all the same with "
             "scoring.audit=false."
         )

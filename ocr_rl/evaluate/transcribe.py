@@ -79,7 +79,6 @@ def attempts(
             chunk = pages[start : start + batch]
             made: dict[int, list[Attempt]] = {i: [] for i in range(len(chunk))}
             asked, refused = _prompts(chunk, prompter)
-            prompter.prefetch(pages[start + batch : start + 2 * batch])
             place = {page.id: i for i, page in enumerate(chunk)}
             for attempt, at in enumerate((temperature, *retries)):
                 how = Sampling(temperature=at, max_tokens=max_tokens, seed=seed + attempt)

@@ -9,8 +9,9 @@ import contextlib
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from itertools import islice
+from queue import SimpleQueue
 from typing import TypeAlias
 
 from PIL import Image
@@ -40,13 +41,14 @@ class Images:
     def __init__(self, cache_bytes: int = CACHE_BYTES, timeout_s: float = TIMEOUT_S) -> None:
         self._limit = cache_bytes
         self._pool = Pool(drawn, workers=1, timeout_s=timeout_s)
-        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix="pages")  # the pool's only user
+        self._asked: SimpleQueue[tuple[ImageRef, Future[Image.Image]]] = SimpleQueue()
+        self._thread: threading.Thread | None = None  # the pool's only user
         self._made: OrderedDict[_Key, Future[Image.Image]] = OrderedDict()  # or in the making
         self._bytes = 0
         self._lock = threading.RLock()  # a future that is done at once calls back in this thread
 
     def get(self, ref: ImageRef) -> Image.Image:
-        """A copy of the image. Raises PageError, again and again for the same page without drawing it again."""
+        """A copy of the image. Raises PageError."""
         try:
             return self._future(ref).result().copy()
         except Refusal as refusal:
@@ -68,30 +70,45 @@ class Images:
         with self._lock:
             future = self._made.get(key)
             if future is None:
-                future = self._made[key] = self._thread.submit(self._draw, ref)
-                future.add_done_callback(self._made_one)
+                future = self._made[key] = Future()
+                future.add_done_callback(lambda done: self._made_one(key, done))
+                self._asked.put((ref, future))
+                self._start()
             self._made.move_to_end(key)
             return future
 
-    def _draw(self, ref: ImageRef) -> Image.Image:
-        _, found = next(iter(self._pool.run([ref])))
-        if isinstance(found, Refusal):
-            raise found
-        return Image.frombytes("RGB", *found)
+    def _start(self) -> None:
+        if self._thread is None:  # a daemon: the program's end does not wait for pages that nobody asks for any more
+            self._thread = threading.Thread(target=self._draw_all, name="pages", daemon=True)
+            self._thread.start()
 
-    def _made_one(self, future: Future[Image.Image]) -> None:
-        """Count it, and forget the images used longest ago that there is no room for."""
+    def _draw_all(self) -> None:
+        while True:
+            ref, future = self._asked.get()
+            try:
+                _, found = next(iter(self._pool.run([ref])))
+                if isinstance(found, Refusal):
+                    raise found
+                future.set_result(Image.frombytes("RGB", *found))
+            except Exception as error:  # noqa: BLE001 whoever asks for the page gets it
+                future.set_exception(error)
+
+    def _made_one(self, key: _Key, future: Future[Image.Image]) -> None:
+        """Count it, and forget the images used longest ago that there is no room for; a failure may not last."""
         with self._lock:
-            self._bytes += _num_bytes(future)
-            for key in list(islice(self._made, len(self._made) - 1)):
+            if future.exception() is not None:
+                del self._made[key]
+                return
+            self._bytes += _num_bytes(future.result())
+            for old in list(islice(self._made, len(self._made) - 1)):
                 if self._bytes <= self._limit:
                     break
-                if self._made[key].done():
-                    self._bytes -= _num_bytes(self._made.pop(key))
+                if self._made[old].done():
+                    self._bytes -= _num_bytes(self._made.pop(old).result())
 
 
-def _num_bytes(future: Future[Image.Image]) -> int:
-    return 1000 if future.exception() else 3 * future.result().width * future.result().height
+def _num_bytes(image: Image.Image) -> int:
+    return 3 * image.width * image.height
 
 
 _images = Images()

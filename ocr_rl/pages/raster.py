@@ -53,7 +53,7 @@ class ImageRef:
             raise ValueError(f"rotation must be 0, 90, 180 or 270, got {self.rotation}")
 
 
-class PageError(Exception):
+class PageError(UserError):
     """A page that cannot be drawn. `number` is None where the whole file is at fault, `pdf` for a PDF in memory."""
 
     def __init__(self, pdf: Path | None, number: int | None, reason: str) -> None:

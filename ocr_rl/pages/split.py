@@ -42,6 +42,8 @@ def write_split(folder: Path, fractions: Mapping[str, float], seed: int, out: Pa
         parts = split(load_dataset(folder), fractions, seed)
     except ValueError as error:
         raise UserError(f"split: {error}; as in --part train=0.9 --part test=0.1.") from None
+    if empty := [name for name, pages in parts.items() if not pages]:
+        raise UserError(f"split: no document falls into {empty[0]!r}; give it a larger share, or another --seed.")
     part_of = {page.pdf: name for name, pages in parts.items() for page in pages}
     for name in parts:
         if (out / name).exists():

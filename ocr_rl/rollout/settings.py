@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from ocr_rl.contract import UserError
-from ocr_rl.pages.raster import LONGEST_PX
+from ocr_rl.pages.raster import LONGEST_PX, MAX_PX
 from ocr_rl.rollout.prompt import INSTRUCTION
 
 FILE = "ocr_rl.json"
@@ -35,6 +35,8 @@ def read_settings(model: str) -> PromptSettings:
         sizes = (found.longest_px, found.max_prompt_tokens, found.max_tokens)
         if not (all(isinstance(size, int) and size > 0 for size in sizes) and isinstance(found.instruction, str)):
             raise ValueError("sizes are whole numbers above 0, instruction is text")
+        if found.longest_px > MAX_PX:
+            raise ValueError(f"longest_px is at most {MAX_PX}")
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: is not a settings file of a policy ({error}); mend or delete it.") from None
     return found

@@ -168,9 +168,6 @@ class FakePrompter:
 
     banned_ids = ()
 
-    def prefetch(self, pages: Sequence[Page]) -> None:
-        pass
-
     def prompt(self, page: Page, rotation: int = 0) -> Prompt:
         if page.pdf.stem == "odd":
             raise PageError(page.pdf, page.number, "it is odd")

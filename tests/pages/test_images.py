@@ -80,14 +80,14 @@ def test_prefetched_pages_wait_for_whoever_asks(pdf: Path, images: Images, log: 
     assert lines(log) == ["2 0"]
 
 
-def test_a_page_that_crashes_or_hangs_costs_itself_alone_and_only_once(pdf: Path, images: Images, log: Path) -> None:
-    for _ in range(2):
+def test_a_page_that_crashes_or_hangs_costs_itself_alone(pdf: Path, images: Images, log: Path) -> None:
+    for _ in range(2):  # a failure is not remembered: it may have been the machine's
         with pytest.raises(PageError, match="page 1: it crashed its process"):
             images.get(ref(pdf, 1, 90))
-        with pytest.raises(PageError, match="page 1: it took longer than 5 s"):
-            images.get(ref(pdf, 1, 270))
+    with pytest.raises(PageError, match="page 1: it took longer than 5 s"):
+        images.get(ref(pdf, 1, 270))
     assert images.get(ref(pdf, 1)).size == render(ref(pdf, 1)).size
-    assert lines(log) == ["1 90", "1 270", "1 0"]
+    assert lines(log) == ["1 90", "1 90", "1 270", "1 0"]
 
 
 def test_a_file_that_is_gone_or_has_changed(pdf: Path, tmp_path: Path, images: Images) -> None:

@@ -112,7 +112,7 @@ def ask(learner: Learner, pages: Sequence[Page]) -> list[tuple[Page, Prompt]]:
         try:
             asked.append((page, learner.prompter.prompt(page)))
         except PageError as error:
-            raise UserError(f"{error}; `ocr-rl pages check` lists such pages, take them out of the dataset.") from None
+            raise UserError(f"{error}; take the page out of the dataset and go on with --resume.") from None
     return asked
 
 

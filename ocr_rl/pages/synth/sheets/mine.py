@@ -139,17 +139,17 @@ class _Page:
     def order(self) -> Iterator[Mined]:
         """Two places, and the page with them exchanged: sentences of running text, far apart or next to each other.
 
-        Two pairs lie close around the middle of the text: of columns read across, the second would come first.
+        Two pairs lie close around the middle of the text: of columns read across, the second would come first. Without
+        some neighbours a page's blocks could be written in nearly any order.
         """
         texts = [text for text in self.texts() if not any(text is t for m in self._notes() for t in m.note)]
         if len(texts) < 2:
             return
         ends = list(accumulate(len(text.text) for text in texts))
         middle = next(k for k, end in enumerate(ends) if end >= ends[-1] / 2)  # the text that it falls into
-        pairs = [(middle - 1 - k, middle + 1 + k) for k in range(2)]
-        for _ in range(2):
-            first = self.rng.randrange(len(texts) - 1)
-            pairs.append((first, self.rng.randint(first + 1, min(len(texts) - 1, first + self.rng.choice((1, 4, 99))))))
+        pairs: list[tuple[int, ...]] = [(middle - 1 - k, middle + 1 + k) for k in range(2)]
+        pairs += [(k, k + 1) for k in sorted(self.rng.sample(range(len(texts) - 1), min(4, len(texts) - 1)))]
+        pairs.append(tuple(sorted(self.rng.sample(range(len(texts)), 2))))
         for first, second in pairs:
             if not 0 <= first < second < len(texts):
                 continue
