@@ -229,8 +229,8 @@ def _require_honest(pages: Sequence[Page], graders: Graders, seed: int) -> None:
     if beaten := found.mix.beaten_by():
         worst = max(beaten, key=lambda one: one.value - one.fair)
         raise UserError(
-            f"rewards: {worst.attack!r} earns {worst.value:.2f} where honest transcripts earn {worst.fair:.2f} ("
-            f"{len(beaten)} cheats do as well as these){''.join(f'; {note}' for note in found.notes)}; harden the mix "
+            f"rewards: {worst.attack!r} earns {worst.value:.2f} where honest transcripts earn {worst.fair:.2f} (cheats "
+            f"that do as well: {len(beaten)}){''.join(f'; {note}' for note in found.notes)}; harden the mix "
             "(`ocr-rl rewards audit` shows how it fails, docs/rewards.md what helps), or train all the same with "
             "scoring.audit=false."
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
@@ -12,14 +13,14 @@ import pytest
 from rapidfuzz.distance import Levenshtein
 
 from ocr_rl.cli import main
-from ocr_rl.config import RewardChoice
+from ocr_rl.config import RewardChoice, load_recipe
 from ocr_rl.contract import Check, Page, Score, Transcript, UserError
 from ocr_rl.evaluate import attacks
 from ocr_rl.evaluate.attacks import ATTACKS, CURVES, LEVELS, Target
-from ocr_rl.evaluate.audit import Judged, audit, cases_of
+from ocr_rl.evaluate.audit import Judged, audit, cases_of, composed_pages, require_honest
 from ocr_rl.evaluate.audit_report import to_json, to_markdown
 from ocr_rl.pages.synth.make import make_dataset
-from ocr_rl.rollout.graders import weighted
+from ocr_rl.rollout.graders import Graders, weighted
 from ocr_rl.rollout.scoring import WeightedReward, grade_or_fault
 from ocr_rl.text.checks import load_check
 
@@ -182,6 +183,32 @@ def test_composed_pages_have_no_test_of_a_sort_that_the_data_lack() -> None:
     formulas = [replace(page, checks=[check("math", math="x^2 + y^2")]) for page in data]
     cases, _ = cases_of(formulas, {}, n=2, seed=0)
     assert {check.type for case in cases for check in case.page.checks} == {"math"}
+
+
+def test_composed_pages_have_no_more_tests_of_a_sort_than_the_data() -> None:
+    """More order tests than the data have would make a gate on them look better than it is."""
+    data = [
+        replace(page, reference=None, checks=[check("order", before="one two", after="three"), check("baseline")])
+        for page in PAGES
+    ]
+    cases, _ = cases_of(data, {}, n=3, seed=0)
+    for case in cases:
+        assert {each.type: sum(c.type == each.type for c in case.page.checks) for each in case.page.checks} == {
+            "order": 1,
+            "baseline": 1,
+        }
+
+
+def test_before_training_pages_without_reference_are_tried_by_themselves() -> None:
+    """One page with a reference says nothing about those without: there junk costs nothing."""
+    chosen = load_recipe("nano_grpo").rewards
+    known = composed_pages("report", 4, 0)
+    bare = [replace(page, reference=None, checks=[check("present", text="Some words here")]) for page in PAGES]
+    graders = Graders(choices=chosen, rewards=weighted(chosen), workers=1, timeout_s=60)
+    with closing(graders):
+        require_honest(known, graders, 0)
+        with pytest.raises(UserError, match=r"the gate budget applies to 0 of \d+ pages"):
+            require_honest([*known, *bare], graders, 0)
 
 
 def test_a_gate_that_is_silent_on_some_pages_is_named_with_the_reason() -> None:
