@@ -261,7 +261,7 @@ def test_only_unfinished_samples_that_are_masked_stop_the_run_too(tiny_pages, pr
 
 def test_a_page_that_cannot_be_drawn_is_named(tiny_pages, prompter, counter, tmp_path: Path) -> None:
     broken = [replace(tiny_pages[0], pdf=tmp_path / "gone.pdf")]
-    with pytest.raises(UserError, match=r"gone\.pdf.*pages check"):
+    with pytest.raises(UserError, match=r"gone\.pdf.*take the page out of the dataset"):
         next(run_grpo(settings(), broken, Asked(prompter, DIFFERENT), counter))
 
 
