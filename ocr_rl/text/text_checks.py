@@ -143,7 +143,7 @@ class Format(PageCheck):
 class Baseline(PageCheck):
     """The page holds text, no tail of repeats and no characters of scripts that the benchmark does not have.
 
-    With `max_length` the page is (nearly) blank and may hold only that many letters and digits.
+    With `max_length` it asks for something else alone: at most that many letters and digits (0: a blank page).
     """
 
     max_length: int | None = None
