@@ -50,11 +50,15 @@ def _train(args: argparse.Namespace) -> None:
     out = args.out or Path("runs") / Path(args.recipe).stem
     trained = train(recipe, out, go_on=args.resume)
     print(f"policy: {trained}")
-    _show_reports(out)
+    _show(_reports(out))
 
 
-def _show_reports(out: Path) -> None:
-    for report in sorted((out / "report").glob("*/report.md")):
+def _reports(run: Path) -> list[Path]:
+    return sorted((run / "report").glob("*/report.md"))
+
+
+def _show(reports: Sequence[Path]) -> None:
+    for report in reports:
         print(report.read_text(encoding="utf-8"))
         print(f"with pages side by side: {report.with_suffix('.html')}\n")
 
@@ -62,9 +66,7 @@ def _show_reports(out: Path) -> None:
 def _report(args: argparse.Namespace) -> None:
     from ocr_rl.evaluate.again import report_runs
 
-    for report in report_runs(args.runs, args.out):
-        print(report.read_text(encoding="utf-8"))
-        print(f"with pages side by side: {report.with_suffix('.html')}\n")
+    _show(report_runs(args.runs, args.out))
 
 
 def _sample(args: argparse.Namespace) -> None:
@@ -88,7 +90,7 @@ def _demo(args: argparse.Namespace) -> None:
     from ocr_rl.train import train
 
     trained = train(load_recipe("nano_grpo", [f"seed={args.seed}", *(args.set or [])]), args.out, go_on=args.resume)
-    _show_reports(args.out)
+    _show(_reports(args.out))
     print(f"the trained policy: {trained}")
 
 

@@ -28,8 +28,7 @@ from ocr_rl.learn.memory import memory_plan, require_memory
 from ocr_rl.learn.model import model_folder
 from ocr_rl.learn.probe import looks
 from ocr_rl.learn.step import Step
-from ocr_rl.pages.images import page_image
-from ocr_rl.pages.raster import ImageRef
+from ocr_rl.pages.images import image_of
 from ocr_rl.pages.source import open_pages
 from ocr_rl.policy import open_sampler, policy_prompter, policy_settings
 from ocr_rl.rollout.flow import Group
@@ -122,7 +121,7 @@ def report_run(
         title=f"Training run {run.folder.name}: {name} pages",
         candidates={"before": read_rows(evals[0]), "after": read_rows(evals[-1])},
         pages={page.id: page for page in pages},
-        images=partial(_page_image, longest_px=longest_px),
+        images=partial(image_of, longest_px=longest_px),
         curves={run.folder.name: run.metrics()},
         notes={
             "seed": str(recipe.seed),
@@ -133,10 +132,6 @@ def report_run(
             "versions": ", ".join(f"{name} {version}" for name, version in env["packages"].items()),
         },
     )
-
-
-def _page_image(page: Page, longest_px: int) -> Image.Image:
-    return page_image(ImageRef(pdf=page.pdf, number=page.number, longest_px=longest_px))
 
 
 def _start_model(recipe: config.Recipe, run: Run) -> str:

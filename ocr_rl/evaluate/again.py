@@ -9,15 +9,13 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from PIL import Image
-
 from ocr_rl.config import PageSource
-from ocr_rl.contract import Page, UserError
+from ocr_rl.contract import UserError
 from ocr_rl.evaluate.grade import Graded, read_rows
 from ocr_rl.evaluate.report import write_report
 from ocr_rl.pages.dataset import load_dataset
-from ocr_rl.pages.images import page_image
-from ocr_rl.pages.raster import LONGEST_PX, ImageRef
+from ocr_rl.pages.images import image_of
+from ocr_rl.pages.raster import LONGEST_PX
 from ocr_rl.pages.source import open_pages
 from ocr_rl.rollout.graders import as_json
 from ocr_rl.rollout.sampler.base import Sampling
@@ -60,8 +58,9 @@ def report_runs(runs: Sequence[Path], out: Path) -> list[Path]:
 
     Raises UserError for a folder that is no run with an evaluation, and for runs that were not evaluated on one set.
     """
-    seeds = {_called(run, runs): _evaluated(run)[1] for run in runs}
-    sets, _ = _evaluated(runs[0])
+    evaluated = {_called(run, runs): _evaluated(run) for run in runs}
+    seeds = {f"seed of {called}": str(seed) for called, (_, seed) in evaluated.items()}
+    sets, _ = evaluated[_called(runs[0], runs)]
     if not sets:
         raise UserError(f"{runs[0]}: its recipe has no [evaluation]; there is nothing to report.")
     written = []
@@ -74,9 +73,9 @@ def report_runs(runs: Sequence[Path], out: Path) -> list[Path]:
             title=f"{', '.join(ends)}: {name} pages",
             candidates={"before": first, **ends},
             pages=pages,
-            images=partial(_image, longest_px=_longest_px(runs[0])),
+            images=partial(image_of, longest_px=_longest_px(runs[0])),
             curves={_called(run, runs): read_jsonl(run / "metrics.jsonl") for run in runs},
-            notes={"reading": "strict", **{f"seed of {name}": str(seed) for name, seed in seeds.items()}},
+            notes={"reading": "strict", **seeds},
         )
         written.append(out / name / "report.md")
     return written
@@ -109,7 +108,3 @@ def _ends(run: Path, name: str) -> tuple[list[Graded], list[Graded]]:
 def _called(run: Path, runs: Sequence[Path]) -> str:
     """The folder's name, or its whole path where two runs share it."""
     return run.name if [other.name for other in runs].count(run.name) == 1 else str(run)
-
-
-def _image(page: Page, longest_px: int) -> Image.Image:
-    return page_image(ImageRef(pdf=page.pdf, number=page.number, longest_px=longest_px))

@@ -120,7 +120,7 @@ def cases_of(
     The composed pages keep their reference from the rewards, as the data do, and each has the sorts of tests that some
     page of the data has. Second: what people should know of it.
     """
-    known = [page for page in pages if page.reference and page.reference.strip()]
+    known = [page for page in pages if _is_known(page)]
     if known:
         order = Random(seed).sample(known, len(known))
         chosen = sorted(order, key=lambda page: page.id not in samples)[:n]
@@ -134,6 +134,10 @@ def cases_of(
         "no page has a reference: tried on composed pages with such sorts of tests as the data's pages have, their "
         "references kept from the rewards"
     ]
+
+
+def _is_known(page: Page) -> bool:
+    return bool(page.reference and page.reference.strip())
 
 
 def _stand_in(pages: Sequence[Page]) -> str:
@@ -222,8 +226,8 @@ SHORT = 16  # pages of the audit before training
 
 def require_honest(pages: Sequence[Page], graders: Graders, seed: int) -> None:
     """Before training: UserError where a cheat beats honest transcripts in what the recipe would pay for."""
-    known = [page for page in pages if page.reference and page.reference.strip()]
-    bare = [page for page in pages if not (page.reference and page.reference.strip())]
+    known = [page for page in pages if _is_known(page)]
+    bare = [page for page in pages if not _is_known(page)]
     for part in filter(None, (known, bare)):  # what holds with references may not hold without
         _require_honest(part, graders, seed)
 

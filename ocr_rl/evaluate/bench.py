@@ -35,8 +35,8 @@ from ocr_rl.evaluate.report import write_report
 from ocr_rl.evaluate.stats import benchmark_score
 from ocr_rl.pages.dataset import load_with_files
 from ocr_rl.pages.guarded import Refusal, guarded
-from ocr_rl.pages.images import page_image
-from ocr_rl.pages.raster import ImageRef, PageError
+from ocr_rl.pages.images import image_of
+from ocr_rl.pages.raster import PageError
 from ocr_rl.run import environment
 from ocr_rl.text.checks import load_check
 
@@ -274,6 +274,6 @@ def _notes(name: str, found: Sequence[Answer], pages: Sequence[Page], version: s
 
 def _image(page: Page) -> Image.Image:
     try:
-        return page_image(ImageRef(pdf=page.pdf, number=page.number, longest_px=_SHOWN_PX))
+        return image_of(page, longest_px=_SHOWN_PX)
     except PageError as error:
         raise UserError(error.reason) from None

@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 from PIL import Image
 
+from ocr_rl.contract import Page
 from ocr_rl.pages.guarded import Pool, Refusal
 from ocr_rl.pages.raster import ImageRef, PageError, document_sha, drawn, render
 
@@ -28,6 +29,11 @@ _Key: TypeAlias = tuple[str, int, int, int]
 def page_image(ref: ImageRef) -> Image.Image:
     """`raster.render`, but remembered (up to CACHE_BYTES in all) and drawn in a worker process. Raises PageError."""
     return _images.get(ref)
+
+
+def image_of(page: Page, *, longest_px: int) -> Image.Image:
+    """`page_image` of a dataset's page, as reports show it. Raises PageError."""
+    return page_image(ImageRef(pdf=page.pdf, number=page.number, longest_px=longest_px))
 
 
 def prefetch(refs: Iterable[ImageRef]) -> None:

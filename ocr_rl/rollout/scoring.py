@@ -131,13 +131,8 @@ def combine(page: Page, scores: Mapping[str, tuple[Score, ...]], rewards: Sequen
     gates = [each for each in rewards if each.gate is not None]
     passes = tuple(all(_opens(gate, scores, k) for gate in gates if not gate.holds) for k in siblings)
     for gate in (gate for gate in gates if gate.holds):
-        shut = [not _opens(gate, scores, k) for k in siblings]
-        scores = {
-            name: tuple(_held(one, gate) if held else one for one, held in zip(given, shut, strict=True))
-            if name in gate.holds
-            else given
-            for name, given in scores.items()
-        }
+        held = {name: tuple(_after(gate, scores, name, k) for k in siblings) for name in gate.holds}
+        scores = {**scores, **held}
     rewarded = (math.fsum(weight * _value(scores[name][k]) for name, weight in weights.items()) for k in siblings)
     return Grades(
         scores=scores,
@@ -155,8 +150,10 @@ def _opens(gate: WeightedReward, scores: Mapping[str, tuple[Score, ...]], k: int
     return value is None or value >= gate.gate - FLOAT
 
 
-def _held(score: Score, gate: WeightedReward) -> Score:
-    if score.value is None:
+def _after(gate: WeightedReward, scores: Mapping[str, tuple[Score, ...]], name: str, k: int) -> Score:
+    """What a gate leaves of another reward's score."""
+    score = scores[name][k]
+    if score.value is None or _opens(gate, scores, k):
         return score
     return Score(value=0.0, parts=dict.fromkeys(score.parts, 0.0), why=f"held back by {gate.name}")
 

@@ -263,8 +263,9 @@ class _Page:
     def budget(self) -> Iterator[Mined]:
         """At most a quarter more letters and digits, and 10, than the page has; wrong: with as much text again."""
         if self.sheet.body:
-            test = {"type": "baseline", "max_length": budget(self.raw)}
-            more = Para(runs=(Text(text=" ".join(["more"] * (budget(self.raw) // 4))),))
+            most = budget(self.raw)
+            test = {"type": "baseline", "max_length": most}
+            more = Para(runs=(Text(text=" ".join(["more"] * (most // 4))),))
             longer = replace(self.sheet, blocks=(*self.sheet.blocks, more))
             yield Mined(test=test, wrong=lambda: longer)
 
