@@ -113,7 +113,8 @@ def probe(model: str, pages: Sequence[Page]) -> dict[str, float]:
     settings = policy_settings(policy, path)
     prompter = policy_prompter(policy, path, settings)
     learner = Learner(path, prompter, settings, policy, config.Optim(), steps=1, reference=False)
-    return looks(learner, reference_rows([page for page in pages if page.reference], prompter, front_matter=True))
+    asked = [(page, prompter.prompt(page)) for page in pages if page.reference]
+    return looks(learner, reference_rows(asked, prompter, front_matter=True))
 
 
 def blank(model: str, folder: Path, shades: Sequence[int] = (255, 250, 240, 225)) -> float:

@@ -29,6 +29,7 @@ from ocr_rl.learn.model import model_folder
 from ocr_rl.learn.probe import looks
 from ocr_rl.learn.step import Step
 from ocr_rl.pages.images import image_of
+from ocr_rl.pages.raster import PageError
 from ocr_rl.pages.source import open_pages
 from ocr_rl.policy import open_sampler, policy_prompter, policy_settings
 from ocr_rl.rollout.flow import Group
@@ -215,7 +216,11 @@ def _probe(
 ) -> Evaluate | None:
     if not held_out:
         return None
-    rows = reference_rows(next(iter(held_out.values())), prompter, front_matter=cfg.stages[-1].front_matter)
+    try:
+        asked = [(page, prompter.prompt(page)) for page in next(iter(held_out.values()))]
+    except PageError as error:
+        raise UserError(f"{error}; take the page out of the evaluation pages.") from None
+    rows = reference_rows(asked, prompter, front_matter=cfg.stages[-1].front_matter)
     return lambda step: looks(learner, rows)
 
 

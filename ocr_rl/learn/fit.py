@@ -102,6 +102,7 @@ _LINE = {
     "clip_share": "clip {:.1%}",
     "flat_groups": "flat {:.0%}",
     "faults": "faults {:.0f}",
+    "undrawable": "undrawable {:.0f}",
     "gap_max": "gap {:.1e}",
     "entropy": "entropy {:.3f}",
     "grad_norm": "grad {:.2f}",

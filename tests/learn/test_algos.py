@@ -85,7 +85,7 @@ def test_reference_rows_end_with_eos_and_every_token_counts_the_same(
     tiny_pages: list[Page], prompter: Prompter
 ) -> None:
     pages = [tiny_pages[0], replace(tiny_pages[1], reference="")]
-    rows = reference_rows(pages, prompter, front_matter=False)
+    rows = reference_rows([(page, prompter.prompt(page)) for page in pages], prompter, front_matter=False)
     assert [len(row.completion_ids) for row in rows] == [7, 1]  # six bytes and EOS; a blank page is EOS alone
     assert all(row.completion_ids[-1] == prompter.eos_id for row in rows)
     assert {row.weight for row in rows} == {1 / 8}
@@ -259,10 +259,61 @@ def test_only_unfinished_samples_that_are_masked_stop_the_run_too(tiny_pages, pr
         next(steps)
 
 
-def test_a_page_that_cannot_be_drawn_is_named(tiny_pages, prompter, counter, tmp_path: Path) -> None:
-    broken = [replace(tiny_pages[0], pdf=tmp_path / "gone.pdf")]
-    with pytest.raises(UserError, match=r"gone\.pdf.*take the page out of the dataset"):
-        next(run_grpo(settings(), broken, Asked(prompter, DIFFERENT), counter))
+def without_file(pages: Sequence[Page], *numbers: int) -> list[Page]:
+    """The pages, those with these numbers of a file that is not there."""
+    return [replace(page, pdf=Path("gone.pdf")) if page.number in numbers else page for page in pages]
+
+
+def test_a_page_that_cannot_be_drawn_costs_itself_alone(
+    tiny_pages, prompter, counter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pages = without_file(tiny_pages, 2)
+    cfg = settings(pages_per_step=4, refills=0)
+    steps = list(run_grpo(cfg, pages, Asked(prompter, DIFFERENT), counter))
+    assert [step.metrics["undrawable"] for step in steps] == [1] * 4
+    assert all(
+        {row.prompt.page_id for row in step.rows} == {page.id for page in pages} - {pages[1].id} for step in steps
+    )
+    assert all(sum(row.weight * len(row.completion_ids) for row in step.rows) == pytest.approx(1) for step in steps)
+    assert [step.state for step in steps] == [{"drawn": n} for n in (4, 8, 12, 16)]
+    assert capsys.readouterr().out.count("left out: gone.pdf, page 2: there is no such file") == 1
+
+
+def test_a_page_that_cannot_be_drawn_is_refilled_like_one_without_signal(tiny_pages, prompter, counter) -> None:
+    order = [page.number for page in draw(tiny_pages, 4, 0, "0")]
+    sampler = Asked(prompter, DIFFERENT)
+    step = next(run_grpo(settings(refills=2), without_file(tiny_pages, order[0], order[2]), sampler, counter))
+    assert sampler.pages == [order[1:2], order[3:4]]  # the first refill had no page to sample
+    assert (step.metrics["undrawable"], step.state) == (2, {"drawn": 4})
+
+
+def test_a_prompt_that_is_too_long_costs_its_page_alone(tiny_pages, prompter: Prompter) -> None:
+    most = len(prompter.prompt(tiny_pages[2]).expanded_ids)
+    strict = replace(prompter, max_prompt_tokens=most)  # the last page is taller
+    cfg = settings(pages_per_step=4, refills=0)
+    step = next(run_grpo(cfg, tiny_pages, Asked(strict, DIFFERENT), Counter(strict)))
+    too_long = [page.id for page in tiny_pages if len(prompter.prompt(page).expanded_ids) > most]
+    assert step.metrics["undrawable"] == len(too_long) > 0
+    assert not {row.prompt.page_id for row in step.rows} & set(too_long)
+
+
+def test_a_step_without_any_page_left_stops_the_run(tiny_pages, prompter, counter) -> None:
+    broken = without_file(tiny_pages, 1, 2, 3, 4)
+    with pytest.raises(UserError, match=r"No page of a step is left.*gone\.pdf.*take such pages out of the dataset"):
+        next(run_grpo(settings(refills=0), broken, Asked(prompter, DIFFERENT), counter))
+    with pytest.raises(UserError, match=r"No page of a step is left.*gone\.pdf"):
+        next(sft(lessons(3), 0, 0, lambda source: broken, prompter))
+
+
+def test_sft_leaves_out_a_page_that_cannot_be_drawn(tiny_pages, prompter: Prompter) -> None:
+    pages = without_file(tiny_pages[:3], 2)
+    steps = list(sft(lessons(3), 0, 0, lambda source: pages, prompter))
+    texts = [text for step in steps for text in read(step.rows, prompter)]
+    assert sorted(texts) == ["Page 1", "Page 1", "Page 3", "Page 3"]  # two epochs, as with page 2
+    assert sum(step.metrics.get("undrawable", 0) for step in steps) == 2
+    assert all(sum(row.weight * len(row.completion_ids) for row in step.rows) == pytest.approx(1) for step in steps)
+    again = list(sft(lessons(3), 0, 1, lambda source: pages, prompter))
+    assert [step.rows for step in again] == [step.rows for step in steps[1:]]
 
 
 @pytest.mark.parametrize("done", [1, 2, 3])

@@ -25,7 +25,7 @@ from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.run import Run
 from tests.fakes import FakeSampler
 from tests.learn.conftest import MakeLearner
-from tests.learn.test_algos import SAMPLING, Asked, Counter, graded
+from tests.learn.test_algos import SAMPLING, Asked, Counter, graded, without_file
 from tests.learn.test_losses import PROMPT, batch_of
 
 LN2 = math.log(2)
@@ -273,12 +273,38 @@ def test_preferences_name_their_pdf_below_pdfs(tiny_pages: list[Page], prompter:
         read()
 
 
-def test_a_page_of_a_preference_that_cannot_be_drawn_is_named(tiny_pages, prompter: Prompter, tmp_path: Path) -> None:
+def test_pairs_of_a_page_that_cannot_be_drawn_are_left_out(
+    tiny_pages, prompter: Prompter, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "pairs.jsonl"
-    path.write_text(json.dumps({"pdf": "gone.pdf", "page": 1, "chosen": "a", "rejected": "b"}), encoding="utf-8")
-    pages = [replace(tiny_pages[0], pdf=tmp_path / "gone.pdf")]
-    with pytest.raises(UserError, match=r"gone\.pdf"):
-        next(run_rounds(dpo, settings(preferences=path), pages, Asked(prompter, LENGTHS), Referee(prompter), tmp_path))
+    pages = without_file(tiny_pages, 2)
+    answers = [("a", "b"), ("a", "c")]
+    rows = [{"pdf": p.pdf.name, "page": p.number, "chosen": x, "rejected": y} for p in pages[:2] for x, y in answers]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    cfg = settings(preferences=path, steps=2)
+    run = lambda pages: run_rounds(dpo, cfg, pages, Asked(prompter, LENGTHS), Referee(prompter), tmp_path / "pairs")
+    steps = list(run(pages))
+    assert [{row.prompt.page_id for row in step.rows} for step in steps] == [{pages[0].id}] * 2
+    assert [step.metrics.get("undrawable") for step in steps] == [2, None]  # both of its pairs, when they are read
+    assert capsys.readouterr().out.count("left out: gone.pdf, page 2") == 1
+    lost = run(without_file(tiny_pages, 1, 2))  # gone after the round's pairs were written
+    with pytest.raises(UserError, match=r"No page of a step is left.*gone\.pdf"):
+        next(lost)
+
+
+def test_a_round_leaves_out_a_page_that_cannot_be_drawn(tiny_pages, prompter: Prompter, tmp_path: Path) -> None:
+    for algorithm, kind in ((dpo, config.Dpo), (best_of_n, config.BestOfN)):
+        sampler = Asked(prompter, LENGTHS)
+        folder = tmp_path / algorithm.__name__
+        steps = list(
+            run_rounds(algorithm, settings(kind), without_file(tiny_pages, 2), sampler, Referee(prompter), folder)
+        )
+        assert sorted(sampler.pages[0]) == [1, 3, 4]
+        assert [step.metrics.get("undrawable") for step in steps] == [1, None, None, None]
+        assert all(tiny_pages[1].id != row.prompt.page_id for step in steps for row in step.rows)
+        with pytest.raises(UserError, match=r"No page of a step is left.*gone\.pdf"):
+            broken = without_file(tiny_pages, 1, 2, 3, 4)
+            next(run_rounds(algorithm, settings(kind), broken, sampler, Referee(prompter), folder / "none"))
 
 
 def test_what_was_cut_off_is_never_chosen(tiny_pages: list[Page], prompter: Prompter) -> None:
@@ -317,8 +343,8 @@ def test_dpo_widens_the_margin_from_0(tiny_pages, prompter: Prompter, make_learn
     assert rows[0]["margin_mean"] == pytest.approx(0, abs=1e-4)
     assert rows[-1]["margin_mean"] > 0.01
     assert rows[-1]["loss"] < LN2
-    pairs = pair_rows([Pair(page_id=tiny_pages[0].id, chosen_ids=(9,), rejected_ids=(8,))], tiny_pages, learner)
-    assert [row.ref_logprobs for row in pairs] == [None, None]
+    pair = Pair(page_id=tiny_pages[0].id, chosen_ids=(9,), rejected_ids=(8,))
+    assert [row.ref_logprobs for row in pair_rows([(pair, prompter.prompt(tiny_pages[0]))])] == [None, None]
 
 
 def test_a_killed_dpo_run_ends_as_an_uninterrupted_one(

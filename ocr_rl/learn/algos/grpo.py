@@ -15,6 +15,7 @@ from typing import Any
 
 from ocr_rl import config
 from ocr_rl.contract import Page, UserError
+from ocr_rl.learn.algos.asking import ask, require_one, with_left_out
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.losses import grpo as grpo_loss
 from ocr_rl.learn.step import Step
@@ -41,6 +42,7 @@ def grpo(
 ) -> Iterator[Step]:
     """Steps from `state` (a step's own `state`, or empty) to `cfg.steps` optimiser updates."""
     drawn, empty = int(state.get("drawn", 0)), 0
+    refused: dict[str, PageError] = {}
     loss = grpo_loss(
         ratio=cfg.ratio,
         epsilon=cfg.epsilon,
@@ -53,7 +55,8 @@ def grpo(
         with _timed(clock, "sync_s"):
             sampler.load(learner.weights(), learner.policy)
         graded: list[GradedGroup] = []
-        sampled = 0
+        chosen: list[Page] = []
+        asked: list[tuple[Page, Prompt]] = []
         seen: list[ScoredGroup] = []
         live: list[ScoredGroup] = []
         for _ in range(1 + cfg.refills):
@@ -67,17 +70,21 @@ def grpo(
                 seed=seed_for(seed, drawn),  # the same page and weights may come again, the same samples not
             )
             with _timed(clock, "rollout_s"):
-                asked = ask(learner, draw(pages, missing, drawn, str(seed)))
+                more = draw(pages, missing, drawn, str(seed))
+                usable = ask(more, learner.prompter, refused)
                 learner.prompter.prefetch(draw(pages, cfg.pages_per_step, drawn + missing, str(seed)))
-                groups = rollout(sampler, asked, how)
+                groups = rollout(sampler, usable, how) if usable else []
             drawn += missing
+            chosen += more
+            asked += usable
             with _timed(clock, "score_s"):
                 graded += score(groups)
-            sampled += len(groups)
             seen = with_advantages(graded, cfg.advantage)  # of the whole step: a refill is not a batch of its own
             live = [one for one in seen if has_signal(one)]
-        faults = {"faults": sampled - len(graded)} if sampled > len(graded) else {}
-        metrics = {**describe(seen), **faults, "pages_drawn": drawn, **clock}
+        require_one(asked, chosen, refused)
+        faults = {"faults": len(asked) - len(graded)} if len(asked) > len(graded) else {}
+        figures = {**describe(seen), **faults, "pages_drawn": drawn, **clock}
+        metrics = with_left_out(figures, len(chosen) - len(asked))
         if learner.policy == 0 and seen:
             print(describe_shares(graded, cfg.advantage))
         rows = to_rows(live, cfg, sampling.max_tokens)  # none too when every sample was cut off and masked
@@ -103,17 +110,6 @@ def grpo(
             )
             if learner.policy >= cfg.steps:
                 return
-
-
-def ask(learner: Learner, pages: Sequence[Page]) -> list[tuple[Page, Prompt]]:
-    """Prompts of the pages; one that cannot be drawn stops the run before anything is learnt from half a step."""
-    asked = []
-    for page in pages:
-        try:
-            asked.append((page, learner.prompter.prompt(page)))
-        except PageError as error:
-            raise UserError(f"{error}; take the page out of the dataset and go on with --resume.") from None
-    return asked
 
 
 def rollout(sampler: Sampler, asked: Sequence[tuple[Page, Prompt]], how: Sampling) -> list[Group]:

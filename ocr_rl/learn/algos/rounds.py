@@ -16,13 +16,15 @@ from typing import Any
 
 from ocr_rl import config
 from ocr_rl.contract import Page, UserError
-from ocr_rl.learn.algos.grpo import Score, ask, describe, rollout
+from ocr_rl.learn.algos.asking import ask, require_one, with_left_out
+from ocr_rl.learn.algos.grpo import Score, describe, rollout
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.losses import Loss, nll
 from ocr_rl.learn.losses import dpo as dpo_loss
 from ocr_rl.learn.rows import packed_length
 from ocr_rl.learn.step import Step
 from ocr_rl.pages.draw import draw
+from ocr_rl.pages.raster import PageError
 from ocr_rl.rollout.advantage import with_advantages
 from ocr_rl.rollout.flow import Prompt, Row, ScoredGroup
 from ocr_rl.rollout.prompt import Prompter
@@ -43,7 +45,9 @@ class Pair:
     rejected_ref: tuple[float, ...] = ()
 
 
-RowsOf = Callable[[Sequence[Pair]], list[Row]]
+Prompted = Sequence[tuple[Pair, Prompt]]
+Refused = dict[str, PageError]  # by page id, as `ask` keeps them
+Collect = Callable[[int, Refused], tuple[list[Pair], dict[str, float]]]  # (number of the round, ...) -> pairs, figures
 
 
 def dpo(
@@ -64,16 +68,16 @@ def dpo(
         nll_anchor=cfg.nll_anchor,
     )
 
-    def collect(number: int) -> tuple[list[Pair], dict[str, float]]:
+    def collect(number: int, refused: Refused) -> tuple[list[Pair], dict[str, float]]:
         if cfg.preferences is not None:
             pairs, figures = read_preferences(cfg.preferences, pages, learner.prompter), {}
         else:
-            pairs, figures = _sampled(cfg, sampling, seed, number, pages, sampler, learner, score, cfg.margin)
-        pairs = flipped(pairs, cfg.flip, seed)
-        _require_room(pairs, pages, learner)
-        return with_reference(pairs, pages, learner), figures
+            pairs, figures = _sampled(cfg, sampling, seed, number, pages, sampler, learner, score, cfg.margin, refused)
+        prompted = _with_prompts(flipped(pairs, cfg.flip, seed), pages, learner.prompter, refused)
+        _require_room(prompted, learner)
+        return with_reference(prompted, learner), with_left_out(figures, len(pairs) - len(prompted))
 
-    return _rounds(cfg, seed, pages, learner, folder, collect, lambda pairs: pair_rows(pairs, pages, learner), loss)
+    return _rounds(cfg, seed, pages, learner, folder, collect, pair_rows, loss)
 
 
 def best_of_n(
@@ -88,10 +92,10 @@ def best_of_n(
 ) -> Iterator[Step]:
     """SFT on the best sample of each page, pages whose samples are all equally good left out (rejection sampling)."""
 
-    def collect(number: int) -> tuple[list[Pair], dict[str, float]]:
-        return _sampled(cfg, sampling, seed, number, pages, sampler, learner, score, 0.0)
+    def collect(number: int, refused: Refused) -> tuple[list[Pair], dict[str, float]]:
+        return _sampled(cfg, sampling, seed, number, pages, sampler, learner, score, 0.0, refused)
 
-    return _rounds(cfg, seed, pages, learner, folder, collect, lambda pairs: best_rows(pairs, pages, learner), nll)
+    return _rounds(cfg, seed, pages, learner, folder, collect, best_rows, nll)
 
 
 def _rounds(
@@ -100,11 +104,12 @@ def _rounds(
     pages: Sequence[Page],
     learner: Learner,
     folder: Path,
-    collect: Callable[[int], tuple[list[Pair], dict[str, float]]],
-    rows_of: RowsOf,
+    collect: Collect,
+    rows_of: Callable[[Prompted], list[Row]],
     loss: Loss,
 ) -> Iterator[Step]:
     steps = cfg.steps // cfg.rounds
+    refused: Refused = {}
     for path in folder.glob("round_*.json"):
         if int(path.stem.removeprefix("round_")) > learner.policy // steps:
             path.unlink()  # of a run killed later than its checkpoint: samples of a policy that is no more
@@ -112,7 +117,7 @@ def _rounds(
         number, first = divmod(learner.policy, steps)
         path = folder / f"round_{number:03d}.json"
         if not path.exists():
-            pairs, figures = collect(number)
+            pairs, figures = collect(number, refused)
             if not pairs:
                 raise UserError(
                     f"Round {number}: no page gave a pair whose rewards differ; use other pages, a higher temperature "
@@ -124,8 +129,10 @@ def _rounds(
         pairs = [_pair(row) for row in kept["pairs"]]
         for step in range(first, steps):
             chosen = draw(pairs, min(cfg.pages_per_step, len(pairs)), step * cfg.pages_per_step, f"{seed}/{number}")
-            figures = kept["figures"] if step == 0 else {}
-            yield Step(rows=rows_of(chosen), loss=loss, metrics={"round": number, **figures})
+            prompted = _with_prompts(chosen, pages, learner.prompter, refused)
+            figures = {"round": number, **(kept["figures"] if step == 0 else {})}
+            figures = with_left_out(figures, len(chosen) - len(prompted))
+            yield Step(rows=rows_of(prompted), loss=loss, metrics=figures)
 
 
 def _sampled(
@@ -138,6 +145,7 @@ def _sampled(
     learner: Learner,
     score: Score,
     margin: float,
+    refused: Refused,
 ) -> tuple[list[Pair], dict[str, float]]:
     started = time.perf_counter()
     sampler.load(learner.weights(), learner.policy)
@@ -148,10 +156,13 @@ def _sampled(
         max_tokens=sampling.max_tokens,
         seed=seed_for(seed, number),
     )
-    groups = with_advantages(score(rollout(sampler, ask(learner, drawn), how)), "none")
+    asked = ask(drawn, learner.prompter, refused)
+    require_one(asked, drawn, refused)
+    groups = with_advantages(score(rollout(sampler, asked, how)), "none")
     pairs = [pair for group in groups if (pair := best_and_worst(group, margin)) is not None]
     figures = {**describe(groups), "ties": len(groups) - len(pairs), "pairs": len(pairs)}
-    return pairs, figures | {"rollout_s": time.perf_counter() - started}
+    figures["rollout_s"] = time.perf_counter() - started
+    return pairs, with_left_out(figures, len(drawn) - len(asked))
 
 
 def best_and_worst(scored: ScoredGroup, margin: float) -> Pair | None:
@@ -192,31 +203,31 @@ def flipped(pairs: Sequence[Pair], share: float, seed: int) -> list[Pair]:
     ]
 
 
-def with_reference(pairs: Sequence[Pair], pages: Sequence[Page], learner: Learner) -> list[Pair]:
+def with_reference(prompted: Prompted, learner: Learner) -> list[Pair]:
     """Log-probabilities of both answers under the policy as it is now: computed once, kept with the pair."""
-    values = learner.logprobs(pair_rows(pairs, pages, learner))
+    values = learner.logprobs(pair_rows(prompted))
     return [
         replace(pair, chosen_ref=chosen, rejected_ref=rejected)
-        for pair, chosen, rejected in zip(pairs, values[::2], values[1::2], strict=True)
+        for (pair, _), chosen, rejected in zip(prompted, values[::2], values[1::2], strict=True)
     ]
 
 
-def pair_rows(pairs: Sequence[Pair], pages: Sequence[Page], learner: Learner) -> list[Row]:
+def pair_rows(prompted: Prompted) -> list[Row]:
     """Two rows a pair, the chosen one (advantage +1) before the rejected one (-1); every pair counts the same."""
     rows = []
-    for i, (pair, prompt) in enumerate(_with_prompts(pairs, pages, learner)):
+    for i, (pair, prompt) in enumerate(prompted):
         for sign, ids, ref in ((1, pair.chosen_ids, pair.chosen_ref), (-1, pair.rejected_ids, pair.rejected_ref)):
-            row = Row(prompt=prompt, completion_ids=ids, group_id=i, weight=1 / len(pairs), advantage=float(sign))
+            row = Row(prompt=prompt, completion_ids=ids, group_id=i, weight=1 / len(prompted), advantage=float(sign))
             rows.append(replace(row, ref_logprobs=ref or None))
     return rows
 
 
-def best_rows(pairs: Sequence[Pair], pages: Sequence[Page], learner: Learner) -> list[Row]:
+def best_rows(prompted: Prompted) -> list[Row]:
     """One row a page, every token of the step counting the same, as in SFT."""
-    weight = 1 / sum(len(pair.chosen_ids) for pair in pairs)
+    weight = 1 / sum(len(pair.chosen_ids) for pair, _ in prompted)
     return [
         Row(prompt=prompt, completion_ids=pair.chosen_ids, group_id=i, weight=weight)
-        for i, (pair, prompt) in enumerate(_with_prompts(pairs, pages, learner))
+        for i, (pair, prompt) in enumerate(prompted)
     ]
 
 
@@ -296,15 +307,22 @@ def _pair(row: Mapping[str, Any]) -> Pair:
     return Pair(**fields)
 
 
-def _with_prompts(pairs: Sequence[Pair], pages: Sequence[Page], learner: Learner) -> list[tuple[Pair, Prompt]]:
+def _with_prompts(
+    pairs: Sequence[Pair], pages: Sequence[Page], prompter: Prompter, refused: Refused
+) -> list[tuple[Pair, Prompt]]:
+    """The pairs whose page has a prompt. UserError where there are pairs, and none of them is left."""
     by_id = {page.id: page for page in pages}
-    asked = ask(learner, [by_id[pair.page_id] for pair in pairs])
-    return [(pair, prompt) for pair, (_, prompt) in zip(pairs, asked, strict=True)]
+    asked_for = [by_id[page_id] for page_id in dict.fromkeys(pair.page_id for pair in pairs)]
+    asked = ask(asked_for, prompter, refused)
+    if pairs:
+        require_one(asked, asked_for, refused)
+    prompts = {page.id: prompt for page, prompt in asked}
+    return [(pair, prompts[pair.page_id]) for pair in pairs if pair.page_id in prompts]
 
 
-def _require_room(pairs: Sequence[Pair], pages: Sequence[Page], learner: Learner) -> None:
+def _require_room(prompted: Prompted, learner: Learner) -> None:
     """A pair is computed at once: its loss needs both answers."""
-    rows = pair_rows(pairs, pages, learner)
+    rows = pair_rows(prompted)
     longest = max((packed_length(rows[i : i + 2]) for i in range(0, len(rows), 2)), default=0)
     if longest > learner.settings.micro_tokens:
         raise UserError(

@@ -10,11 +10,12 @@ from collections.abc import Callable, Iterator, Sequence
 
 from ocr_rl import config
 from ocr_rl.contract import Page, UserError
+from ocr_rl.learn.algos.asking import ask, require_one, with_left_out
 from ocr_rl.learn.losses import nll
 from ocr_rl.learn.step import Step
 from ocr_rl.pages.draw import draw
 from ocr_rl.pages.raster import PageError
-from ocr_rl.rollout.flow import Row
+from ocr_rl.rollout.flow import Prompt, Row
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.text.front_matter import FrontMatter
 
@@ -24,6 +25,7 @@ OpenPages = Callable[[config.PageSource], Sequence[Page]]
 def sft(cfg: config.Sft, seed: int, start: int, open_pages: OpenPages, prompter: Prompter) -> Iterator[Step]:
     """Steps `start` .. end of the curriculum, stage after stage."""
     first = 0
+    refused: dict[str, PageError] = {}
     for number, stage in enumerate(cfg.stages):
         last = first + stage.steps
         if start < last:
@@ -31,13 +33,12 @@ def sft(cfg: config.Sft, seed: int, start: int, open_pages: OpenPages, prompter:
             for step in range(max(start, first), last):
                 started = time.perf_counter()
                 chosen = draw(pages, stage.pages_per_step, (step - first) * stage.pages_per_step, key)
-                rows = reference_rows(chosen, prompter, front_matter=stage.front_matter)
+                asked = ask(chosen, prompter, refused)
+                require_one(asked, chosen, refused)
+                rows = reference_rows(asked, prompter, front_matter=stage.front_matter)
                 prompter.prefetch(draw(pages, stage.pages_per_step, (step + 1 - first) * stage.pages_per_step, key))
-                yield Step(
-                    rows=rows,
-                    loss=nll,
-                    metrics={"stage": number, "pages_s": time.perf_counter() - started},
-                )
+                figures = {"stage": number, "pages_s": time.perf_counter() - started}
+                yield Step(rows=rows, loss=nll, metrics=with_left_out(figures, len(chosen) - len(asked)))
         first = last
 
 
@@ -55,17 +56,14 @@ def _lesson_pages(number: int, stage: config.Stage, open_pages: OpenPages) -> li
     return pages
 
 
-def reference_rows(pages: Sequence[Page], prompter: Prompter, *, front_matter: bool) -> list[Row]:
+def reference_rows(asked: Sequence[tuple[Page, Prompt]], prompter: Prompter, *, front_matter: bool) -> list[Row]:
     """One row a page, every token of the step counting the same."""
-    targets = [(*prompter.encode(target_text(page, front_matter=front_matter)), prompter.eos_id) for page in pages]
+    targets = [(*prompter.encode(target_text(page, front_matter=front_matter)), prompter.eos_id) for page, _ in asked]
     weight = 1 / sum(map(len, targets))
-    try:
-        return [
-            Row(prompt=prompter.prompt(page), completion_ids=target, group_id=i, weight=weight)
-            for i, (page, target) in enumerate(zip(pages, targets, strict=True))
-        ]
-    except PageError as error:
-        raise UserError(f"{error}; take the page out of the dataset.") from None
+    return [
+        Row(prompt=prompt, completion_ids=target, group_id=i, weight=weight)
+        for i, ((_, prompt), target) in enumerate(zip(asked, targets, strict=True))
+    ]
 
 
 def target_text(page: Page, *, front_matter: bool) -> str:

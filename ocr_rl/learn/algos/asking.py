@@ -1,0 +1,46 @@
+"""Pages become prompts; one that cannot be drawn, or whose prompt is too long, costs itself alone.
+
+Which pages a step sees stays a function of (seed, drawn): a page that is left out is not replaced here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from tqdm import tqdm
+
+from ocr_rl.contract import Page, UserError
+from ocr_rl.pages.raster import PageError
+from ocr_rl.rollout.flow import Prompt
+from ocr_rl.rollout.prompt import Prompter
+
+
+def ask(pages: Sequence[Page], prompter: Prompter, refused: dict[str, PageError]) -> list[tuple[Page, Prompt]]:
+    """Pages with their prompts, in order, without those that have none.
+
+    These go into `refused` by their id; one that is not there yet is printed with its reason.
+    """
+    asked = []
+    for page in pages:
+        try:
+            asked.append((page, prompter.prompt(page)))
+        except PageError as error:
+            if page.id not in refused:
+                tqdm.write(f"left out: {error}")
+            refused[page.id] = error
+    return asked
+
+
+def require_one(asked: Sequence[tuple[Page, Prompt]], pages: Sequence[Page], refused: dict[str, PageError]) -> None:
+    """UserError where none of a step's pages is left."""
+    if not asked:
+        raise UserError(
+            f"No page of a step is left to learn from; the last is {refused[pages[-1].id]}; take such pages out of the "
+            "dataset and go on with --resume."
+        )
+
+
+def with_left_out(figures: Mapping[str, float], n: int) -> dict[str, float]:
+    """A step's figures with `undrawable` raised by n pages (or pairs) that were left out; absent where it is 0."""
+    n += int(figures.get("undrawable", 0))
+    return {**figures, "undrawable": n} if n else dict(figures)
