@@ -1,7 +1,7 @@
 """Do two sets of pages share documents or text? And a manifest that says what a folder holds and what made it.
 
-Text overlap is counted in shingles of eight words (Broder 1997); of large sets some are kept, by their hash, so that
-they compare in seconds. Knows nothing about tests.
+Text overlap is counted in shingles of eight words (Broder 1997), or letters where a script has no spaces; of large sets
+some are kept, by their hash, so that they compare in seconds. Knows nothing about tests.
 """
 
 from __future__ import annotations
@@ -21,10 +21,13 @@ from ocr_rl.pages.raster import document_sha
 from ocr_rl.pages.text_layer import read_layers
 from ocr_rl.text.normalize import normalize
 
-SHINGLE = 8  # words
+SHINGLE = 8  # words, or letters of a script without spaces
 _KEPT = 4_000_000  # shingles of two sets together, about
 _TAG = re.compile(r"<[^<>]*>")
-_COMMON = 50  # a shingle that stands on more pages than this says nothing (a licence, a form's small print)
+_COMMON = 50  # pages of the other set that one shingle may bring up: the first ones (a licence stands on every page)
+# Thai, Lao, Myanmar, Khmer, kana and Han: \w+ would take a sentence for a word.
+_NO_SPACES = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_WORD = re.compile(rf"(?=\w)[{_NO_SPACES}]|[^\W{_NO_SPACES}]+")
 _MAKERS = ("ocr-rl", "typst", "pypdfium2", "faker", "numpy", "pillow", "matplotlib")
 
 
@@ -46,16 +49,18 @@ class Overlap:
 def overlaps(pages: Sequence[Page], others: Sequence[Page], least: float = 0.5) -> list[Overlap]:
     """Pages that stand in both sets: copies of a file, or at least this share of the shorter one's text.
 
-    Text is the reference, else the PDF's text layer; scans without either are compared by their file alone.
+    Text is the reference, else the PDF's text layer; scans without either are compared by their file alone. A page
+    whose file is in the other set with other pages is named once, with the first of them; one whose text stands there
+    more than _COMMON times perhaps not with all.
     """
-    by_file = defaultdict(list)
+    by_file: dict[str, list[Page]] = defaultdict(list)
     for other in others:
-        by_file[document_sha(other.pdf), other.number].append(other)
-    found = {
-        (page.id, other.id): Overlap(page=page, other=other, share=1.0)
-        for page in pages
-        for other in by_file[document_sha(page.pdf), page.number]
-    }
+        by_file[document_sha(other.pdf)].append(other)
+    found: dict[tuple[str, str], Overlap] = {}
+    for page in pages:
+        same = by_file.get(document_sha(page.pdf), [])
+        for other in [other for other in same if other.number == page.number] or same[:1]:
+            found[page.id, other.id] = Overlap(page=page, other=other, share=1.0)
     words, other_words = ([_words(text) for text in _texts(part)] for part in (pages, others))
     by_text: dict[tuple[str, ...], list[Page]] = defaultdict(list)
     for other, said in zip(others, other_words, strict=True):
@@ -68,12 +73,13 @@ def overlaps(pages: Sequence[Page], others: Sequence[Page], least: float = 0.5) 
     where: dict[int, list[int]] = defaultdict(list)
     for k, kept in enumerate(other_marks):
         for mark in kept:
-            where[mark].append(k)
+            if len(where[mark]) < _COMMON:
+                where[mark].append(k)
     for page, kept in zip(pages, marks, strict=True):
-        shared = Counter(k for mark in kept if len(where.get(mark, ())) <= _COMMON for k in where.get(mark, ()))
-        for k, count in shared.items():
-            share = count / min(len(kept), len(other_marks[k]))
-            if count >= 3 and share >= least:
+        seen = Counter(k for mark in kept for k in where.get(mark, ()))
+        for k in (k for k, count in seen.items() if count >= 3):
+            share = len(kept & other_marks[k]) / min(len(kept), len(other_marks[k]))
+            if share >= least:
                 found.setdefault((page.id, others[k].id), Overlap(page=page, other=others[k], share=share))
     return sorted(found.values(), key=lambda overlap: (-overlap.share, overlap.page.id, overlap.other.id))
 
@@ -103,7 +109,7 @@ def _texts(pages: Sequence[Page]) -> Iterator[str]:
 
 def _words(text: str) -> tuple[str, ...]:
     """Without tags: a table's text layer has none."""
-    return tuple(re.findall(r"\w+", normalize(_TAG.sub(" ", text)).lower()))
+    return tuple(_WORD.findall(normalize(_TAG.sub(" ", text)).lower()))
 
 
 def _marks(words: Sequence[str], one_in: int) -> set[int]:

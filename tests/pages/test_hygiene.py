@@ -67,9 +67,20 @@ def test_a_copy_of_a_file_is_found_under_another_name(made: Path, tmp_path: Path
     copy = tmp_path / "x.pdf"
     shutil.copyfile(pages[0].pdf, copy)
     other = Page(id="x:p1", pdf=copy, number=pages[0].number)
-    (found,) = overlaps(pages, [other])
-    assert (found.page, found.share) == (pages[0], 1.0)
-    assert "the same file" in str(found)
+    found = {overlap.page.id: overlap for overlap in overlaps(pages, [other])}
+    assert set(found) == {page.id for page in pages if page.pdf == pages[0].pdf}  # its other pages too
+    assert found[pages[0].id].share == 1.0
+    assert "the same file" in str(found[pages[0].id])
+
+
+def test_other_pages_of_a_copied_file_are_found_once_each(made: Path, tmp_path: Path) -> None:
+    first, *rest = [page for page in load_dataset(made) if page.pdf == load_dataset(made)[0].pdf]
+    copy = tmp_path / "x.pdf"
+    shutil.copyfile(first.pdf, copy)
+    others = [Page(id=f"x:p{page.number}", pdf=copy, number=page.number) for page in rest]
+    (found,) = overlaps([first], others)
+    assert found.share == 1.0
+    assert str(found) == f"{first.pdf}, page {first.number} = {copy}, page {rest[0].number} (the same file)"
 
 
 def test_the_same_text_in_another_file_is_found(made: Path, tmp_path: Path) -> None:
@@ -120,7 +131,36 @@ def test_many_pages_with_one_text_and_a_table_against_its_text_layer(made: Path)
         assert len(overlaps([one], other_file)) == 60
         cells = [f"cell {k} says {k * k}" for k in range(200)]
         table = replace(one, reference="<table>" + "".join(f"<tr><td>{cell}</td></tr>" for cell in cells) + "</table>")
+        page.pdf.with_name("none.pdf").write_bytes(b"another file")
         plain = replace(other_file[0], reference="\n".join(cells))
         assert len(overlaps([table], [plain])) == 1
     finally:
         page.pdf.with_name("none.pdf").unlink()
+
+
+def test_scripts_without_spaces_are_compared_by_the_letter(tmp_path: Path) -> None:
+    def page(name: str, text: str) -> Page:
+        pdf = tmp_path / f"{name}.pdf"
+        pdf.write_bytes(name.encode())
+        return Page(id=name, pdf=pdf, number=1, reference=text)
+
+    for first, end in ((0x4E00, 40), (0x3041, 20), (0x0E01, 20)):  # Han, kana, Thai
+        said = "".join(chr(first + (7 * k) % 40) for k in range(60))
+        other = "".join(chr(first + (11 * k + 3) % 40) for k in range(60))
+        (found,) = overlaps([page("a", said)], [page("b", said[:end] + "x"), page("c", other)])
+        assert (found.other.id, found.share > 0.9) == ("b", True)
+
+
+def test_text_that_stands_on_many_pages_is_found_and_hides_nothing(tmp_path: Path) -> None:
+    def page(name: str, text: str) -> Page:
+        pdf = tmp_path / f"{name}.pdf"
+        pdf.write_bytes(name.encode())
+        return Page(id=name, pdf=pdf, number=1, reference=text)
+
+    words = lambda what, n: " ".join(f"{what}{k}" for k in range(n))
+    one = page("one", words("word", 40))
+    found = overlaps([one], [page(f"c{k}", f"{words('word', 40)} copy {k}") for k in range(60)])
+    assert len(found) == 50 and all(overlap.share == 1.0 for overlap in found)
+    forms = [page(f"f{k}", f"{words('print', 60)} {words(f'filled{k}in', 40)}") for k in range(100)]
+    copied = replace(forms[99], id="copied", pdf=one.pdf, reference=f"{forms[99].reference} by hand")
+    assert [overlap.other.id for overlap in overlaps([copied], forms, least=0.9)] == ["f99"]
