@@ -16,6 +16,7 @@ from ocr_rl.contract import UserError
 
 MAX_PX = 8192  # as in ocr_rl.pages.raster
 MAX_SCAN = 4.0  # as in a recipe's page sources
+_NEW_FOLDER = "what it wrote is not whole: delete it, or give a new folder with --out"  # these verbs write over nothing
 _EXTRAS = ("torch", "transformers", "peft", "safetensors", "tokenizers", "psutil", "vllm")  # what the extras bring
 
 
@@ -38,7 +39,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"ocr-rl: {error.filename}: cannot be read or written ({error.strerror}).", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("ocr-rl: interrupted; the same command goes on (train and demo: with --resume)", file=sys.stderr)
+        print(f"ocr-rl: interrupted; {args.again}", file=sys.stderr)
         return 130
 
 
@@ -310,6 +311,7 @@ def _scan(text: str) -> float:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="ocr-rl", description="Teach vision-language models to read documents.")
+    parser.set_defaults(again="the same command begins from the start")  # what to do after Ctrl-C
     verbs = parser.add_subparsers(required=True, metavar="verb")
 
     train = verbs.add_parser("train", help="train as a recipe says (SFT, GRPO, DPO or best-of-N)")
@@ -317,14 +319,14 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--set", action="append", metavar="KEY=VALUE", help="override a setting, e.g. optim.lr=1e-6")
     train.add_argument("--out", type=Path, help="run directory (default runs/<recipe>)")
     train.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    train.set_defaults(run=_train)
+    train.set_defaults(run=_train, again="the same command with --resume goes on")
 
     demo = verbs.add_parser("demo", help="GRPO on a new kind of page, before and after (minutes on two cores)")
     demo.add_argument("--out", type=Path, default=Path("runs/demo"))
     demo.add_argument("--seed", type=int, default=0)
     demo.add_argument("--set", action="append", metavar="KEY=VALUE", help="override a setting of recipe nano_grpo")
     demo.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
-    demo.set_defaults(run=_demo)
+    demo.set_defaults(run=_demo, again="the same command with --resume goes on")
 
     report = verbs.add_parser("report", help="one report over finished runs, from their evaluations")
     report.add_argument("runs", type=Path, nargs="+")
@@ -359,7 +361,7 @@ def _parser() -> argparse.ArgumentParser:
     synth.add_argument("--front-matter", action="store_true", help="references begin with olmOCR's YAML block")
     synth.add_argument("--workers", type=_whole(1), default=2)
     synth.add_argument("--out", type=Path, required=True)
-    synth.set_defaults(run=_pages_synth)
+    synth.set_defaults(run=_pages_synth, again=_NEW_FOLDER)
     check = pages.add_parser("check", help="validate a dataset folder, one line per fault")
     check.add_argument("dir", type=Path)
     check.set_defaults(run=_pages_check)
@@ -368,13 +370,13 @@ def _parser() -> argparse.ArgumentParser:
         mine.add_argument("dir", type=Path)
         mine.add_argument("--out", type=Path, required=True)
         mine.add_argument("--seed", type=int, default=0)
-        mine.set_defaults(run=_pages_mine, take_over=name == "import")
+        mine.set_defaults(run=_pages_mine, take_over=name == "import", again=_NEW_FOLDER)
     split = pages.add_parser("split", help="a dataset for each part, dealt out by document")
     split.add_argument("dir", type=Path)
     split.add_argument("--part", type=_part, action="append", required=True, metavar="NAME=SHARE")
     split.add_argument("--seed", type=int, default=0)
     split.add_argument("--out", type=Path, required=True)
-    split.set_defaults(run=_pages_split)
+    split.set_defaults(run=_pages_split, again=_NEW_FOLDER)
     overlap = pages.add_parser("overlap", help="documents and text that page sets share: training, test, benchmark")
     overlap.add_argument("dir", type=Path)
     overlap.add_argument("others", type=Path, nargs="+")
@@ -415,7 +417,7 @@ def _parser() -> argparse.ArgumentParser:
     new = rewards.add_parser("new", help="write a small package with a reward and a test that passes")
     new.add_argument("name", help="as in my_reward")
     new.add_argument("--out", type=Path, default=Path(), help="folder to write it in (default: here)")
-    new.set_defaults(run=_rewards_new)
+    new.set_defaults(run=_rewards_new, again=_NEW_FOLDER)
 
     bench = verbs.add_parser("bench", help="unit tests of folders, engines and policies, with a report")
     bench.add_argument("data", type=Path, help="an olmOCR-Bench folder: pdfs/ and *.jsonl")
@@ -431,7 +433,7 @@ def _parser() -> argparse.ArgumentParser:
     bench.add_argument("--cluster", choices=("page", "document"), default="page", help="what intervals draw")
     bench.add_argument("--workers", type=_whole(1), default=2, help="processes for engines and grading")
     bench.add_argument("--out", type=Path, default=Path("runs/bench"), help="a rerun goes on with what lies there")
-    bench.set_defaults(run=_bench)
+    bench.set_defaults(run=_bench, again="the same command goes on")
 
     plugins = verbs.add_parser("plugins", help="installed plug-ins with version, options and one-line help")
     plugins.set_defaults(run=_plugins)

@@ -290,3 +290,35 @@ def test_score_reads_saved_groups(dataset: Path, tmp_path: Path, capsys: pytest.
     assert lines[2].startswith("  1  cer: 0.0")
     groups.write_text(json.dumps({"page": "ffffffff:p9", "samples": samples}) + "\n")
     assert "has no page ffffffff:p9" in refused(capsys, *argv)
+
+
+@pytest.mark.parametrize(
+    ("argv", "doing", "said"),
+    [
+        (["train", "nano_grpo"], "ocr_rl.train.train", "the same command with --resume goes on"),
+        (["demo"], "ocr_rl.train.train", "the same command with --resume goes on"),
+        (["bench", "x"], "ocr_rl.evaluate.bench.bench", "the same command goes on"),
+        (["pages", "synth", "--out", "x"], "ocr_rl.pages.synth.make.write_dataset", "give a new folder with --out"),
+        (["pages", "mine", "x", "--out", "y"], "ocr_rl.pages.mined.mine_folder", "give a new folder with --out"),
+        (["pages", "import", "x", "--out", "y"], "ocr_rl.pages.mined.import_folder", "give a new folder with --out"),
+        (
+            ["pages", "split", "x", "--part", "a=0.5", "--out", "y"],
+            "ocr_rl.pages.split.write_split",
+            "give a new folder with --out",
+        ),
+        (["pages", "check", "x"], "ocr_rl.pages.dataset.check_dataset", "the same command begins from the start"),
+    ],
+)
+def test_an_interrupted_verb_says_what_goes_on(
+    argv: list[str], doing: str, said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if doing.startswith("ocr_rl.train"):
+        pytest.importorskip("torch", reason="torch is not installed")
+
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(doing, interrupt)
+    assert main(argv) == 130
+    found = capsys.readouterr().err.strip()
+    assert found.startswith("ocr-rl: interrupted; ") and found.endswith(said)
