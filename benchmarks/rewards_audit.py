@@ -20,7 +20,8 @@ from pathlib import Path
 from ocr_rl.config import RewardChoice, load_recipe
 from ocr_rl.contract import Page
 from ocr_rl.evaluate.attacks import ATTACKS, LEVELS
-from ocr_rl.evaluate.audit import Case, Judged, audit, cases_of, composed_pages
+from ocr_rl.evaluate.audit import Judged, audit
+from ocr_rl.evaluate.cases import Case, cases_of, composed_pages
 from ocr_rl.plugins import REWARDS, installed
 from ocr_rl.rollout.graders import Graders, weighted
 from ocr_rl.run import write_atomically

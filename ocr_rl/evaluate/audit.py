@@ -1,44 +1,27 @@
 """Does a reward pay for reading? Honest transcripts, cheats and damage of true pages, scored by a recipe's rewards.
 
-Works on pages and rewards alone, before anything is trained. Knows nothing about models, and nothing about how the
-result is shown (`audit_report`). A token is taken to be three characters, for rewards that count tokens.
+Works on pages and rewards alone, before anything is trained. Knows nothing about models, nothing about which pages and
+transcripts are tried (`cases`), and nothing about how the result is shown (`audit_report`).
 """
 
 from __future__ import annotations
 
 import math
-from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import chain, combinations
-from pathlib import Path
-from random import Random
-from statistics import fmean, median, stdev
+from itertools import combinations
+from statistics import fmean, stdev
 
 import numpy as np
 
-from ocr_rl.contract import Check, Finish, Page, Transcript, UserError
-from ocr_rl.evaluate import attacks
-from ocr_rl.evaluate.attacks import ATTACKS, CURVES, LEVELS, OTHER_FRONT, WRONG, Attack, Target
-from ocr_rl.pages.synth.make import Looks, make_document
+from ocr_rl.contract import Page, UserError
+from ocr_rl.evaluate.attacks import ATTACKS, CURVES, LEVELS, Attack
+from ocr_rl.evaluate.cases import Case, cases_of, floating, is_known, transcripts
 from ocr_rl.rollout.graders import Graders
 from ocr_rl.rollout.scoring import AskAll, GraderFault, Grades, WeightedReward
-from ocr_rl.text.checks import load_check
-from ocr_rl.text.front_matter import FIELDS, FrontMatter
-from ocr_rl.text.text_checks import Absent, Baseline
 
 MIX = "the mix"  # of the rewards, as the recipe weighs and gates them
-DRAWS = 4  # honest transcripts of a page
 LEAST = 1e-9  # rounding
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Case:
-    """A page as the rewards see it (perhaps without reference), and what is tried on it."""
-
-    page: Page
-    target: Target
-    samples: Sequence[Transcript] = ()  # of a real policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,80 +95,6 @@ class Audit:
         return self.judged[-1]
 
 
-def cases_of(
-    pages: Sequence[Page], samples: Mapping[str, Sequence[Transcript]], *, n: int, seed: int
-) -> tuple[list[Case], list[str]]:
-    """At most n pages that have a reference, those with real samples first; composed ones where none has a reference.
-
-    The composed pages keep their reference from the rewards, as the data do, and each has the sorts of tests that some
-    page of the data has. Second: what people should know of it.
-    """
-    known = [page for page in pages if _is_known(page)]
-    if known:
-        order = Random(seed).sample(known, len(known))
-        chosen = sorted(order, key=lambda page: page.id not in samples)[:n]
-        return [_case(page, known, samples.get(page.id, ()), seed) for page in chosen], []
-    found = [Counter(map(_sort, page.checks)) for page in pages]
-    models = Random(seed).choices([each for each in found if each] or [_REPORT], k=n)
-    made = composed_pages(_stand_in(pages) if _REPORT.keys() >= set(chain(*models)) else "mixed", n, seed, models)
-    cases = [_case(page, made, (), seed) for page in made]
-    hidden = [replace(case, page=replace(case.page, reference=None)) for case in cases]
-    return hidden, [
-        "no page has a reference: tried on composed pages with such sorts of tests as the data's pages have, their "
-        "references kept from the rewards"
-    ]
-
-
-def _is_known(page: Page) -> bool:
-    return bool(page.reference and page.reference.strip())
-
-
-def _stand_in(pages: Sequence[Page]) -> str:
-    """The kind of composed page that is about as long as the data's: few tests say more of a small page."""
-    budgets = [c.max_length for page in pages for c in page.checks if isinstance(c, Baseline) and c.max_length]
-    return "notice" if budgets and median(budgets) < _SMALL else "report"
-
-
-def _sort(check: Check) -> str:
-    """A baseline test that says how much may stand there is another thing than one that does not."""
-    bounded = isinstance(check, Baseline) and check.max_length is not None
-    return "budget" if bounded else check.type
-
-
-_SMALL = 400  # letters and digits: budgets of `notice` pages are about 120, those of `report` pages about 1,000
-_REPORT: Mapping[str, int] = dict.fromkeys(
-    ("present", "absent", "order", "table", "baseline", "budget"), 99
-)  # sorts of tests of `report` pages
-
-
-def _case(page: Page, pages: Sequence[Page], samples: Sequence[Transcript], seed: int) -> Case:
-    assert page.reference is not None
-    rng = Random(f"{seed}/{page.id}")
-    other = rng.choice([each.reference or "" for each in pages if each.reference != page.reference] or [page.reference])
-    edges = [check.text for check in page.checks if isinstance(check, Absent)]
-    target = Target(reference=page.reference, other=other, edges=edges, seed=f"{seed}/{page.id}")
-    return Case(page=page, target=target, samples=samples)
-
-
-def composed_pages(kind: str, n: int, seed: int, models: Sequence[Mapping[str, int]] | None = None) -> list[Page]:
-    """At most n synthetic pages with text on them; with `models`, page k has no more tests of a sort than they say.
-
-    Their PDFs are thrown away: all that an audit needs of a page is what it says.
-    """
-    made: list[Page] = []
-    for index in range(8 * n):
-        document = make_document(kind, seed, index, 1, Looks(scan=0.0))
-        checks = [load_check(test) for test in document.tests]
-        kept = checks if models is None else _at_most(checks, models[len(made)], Random(f"{seed}/{index}"))
-        (reference,), (front,) = document.references, document.front_matter
-        if reference.strip() and (kept or models is None):
-            page_id, pdf = f"composed_{index}:p1", Path(document.name)
-            made.append(Page(id=page_id, pdf=pdf, number=1, reference=reference, checks=kept, tags=front.tags))
-        if len(made) == n:
-            break
-    return made
-
-
 def audit(cases: Sequence[Case], rewards: Sequence[WeightedReward], ask_all: AskAll, notes: Sequence[str]) -> Audit:
     """Try everything on every case. UserError where there is no case or a reward fails."""
     if not cases:
@@ -210,24 +119,13 @@ def _partly(gate: str, tried: Sequence[_Tried]) -> str:
     return f"the gate {gate} applies to {len(tried) - len(silent)} of {len(tried)} pages ({silent[0]})"
 
 
-def _at_most(checks: Sequence[Check], most: Mapping[str, int], rng: Random) -> list[Check]:
-    """Of each sort as many as `most` says, drawn at random."""
-    kept: Counter[str] = Counter()
-    chosen = []
-    for check in rng.sample(checks, len(checks)):
-        kept[_sort(check)] += 1
-        if kept[_sort(check)] <= most.get(_sort(check), 0):
-            chosen.append(check)
-    return chosen
-
-
 SHORT = 16  # pages of the audit before training
 
 
 def require_honest(pages: Sequence[Page], graders: Graders, seed: int) -> None:
     """Before training: UserError where a cheat beats honest transcripts in what the recipe would pay for."""
-    known = [page for page in pages if _is_known(page)]
-    bare = [page for page in pages if not _is_known(page)]
+    known = [page for page in pages if is_known(page)]
+    bare = [page for page in pages if not is_known(page)]
     for part in filter(None, (known, bare)):  # what holds with references may not hold without
         _require_honest(part, graders, seed)
 
@@ -266,9 +164,9 @@ class _Tried:
 
 
 def _try_all(cases: Sequence[Case], ask_all: AskAll) -> list[_Tried]:
-    labelled = [list(_transcripts(case)) for case in cases]
+    labelled = [list(transcripts(case)) for case in cases]
     asked = [(case.page, [one for _, one in each]) for case, each in zip(cases, labelled, strict=True)]
-    floats = {case.page.id: found for case in cases if (found := _floating(case)) is not None}
+    floats = {case.page.id: found for case in cases if (found := floating(case)) is not None}
     answers = iter(ask_all([*asked, *floats.values()]))
     tried = []
     for (page, group), labels in zip(asked, labelled, strict=True):
@@ -301,51 +199,6 @@ def _values(grades: Grades) -> dict[str, list[float]]:
         if scores[0].value is not None:
             values[name] = [score.value for score in scores if score.value is not None]
     return values
-
-
-def _floating(case: Case) -> tuple[Page, list[Transcript]] | None:
-    """The page with a caption before its table, and two transcripts: as it is, and with the caption after the table."""
-    found = attacks.caption_moved(case.target.reference)
-    if found is None:
-        return None
-    page = replace(case.page, reference=found[0] if case.page.reference is not None else None)
-    return page, [_transcript(text, _front(case.page)) for text in found]
-
-
-def _transcripts(case: Case) -> Iterator[tuple[tuple[str, str], Transcript]]:
-    target, front = case.target, _front(case.page)
-    yield ("reference", ""), _transcript(target.reference, front)
-    for k in range(DRAWS):
-        text = attacks.with_wrong_characters(target.reference, WRONG, Random(f"{target.seed}/honest{k}"))
-        yield ("honest", ""), _transcript(text, front)
-    for attack in ATTACKS:
-        if (text := attack.make(target)) is not None:
-            finish = "length" if attack.endless else "stop"
-            yield ("attack", attack.name), _transcript(text, _front(case.page, lies=attack.name == OTHER_FRONT), finish)
-    for kind, damage in CURVES.items():
-        for share in LEVELS:
-            text = damage(target.reference, share, Random(f"{target.seed}/{kind}"))
-            yield ("curve", f"{kind}/{share}"), _transcript(text, front)
-    for sample in case.samples:
-        yield ("sample", ""), sample
-
-
-def _transcript(body: str, front: str, finish: Finish = "stop") -> Transcript:
-    return Transcript(raw=front + body, body=body, finish=finish, num_tokens=len(front + body) // 3)
-
-
-def _front(page: Page, *, lies: bool = False) -> str:
-    """The page's true front matter as far as its tags tell it; or the same in another language and turned."""
-    said = dict(tag.split("=", 1) for tag in page.tags if tag.split("=", 1)[0] in FIELDS and "=" in tag)
-    rotation = int(said["rotation_correction"]) if said.get("rotation_correction", "").isdecimal() else 0
-    language = said.get("primary_language", "en")
-    return FrontMatter(
-        primary_language="eo" if lies else None if language == "null" else language,
-        is_rotation_valid=said.get("is_rotation_valid", "True") == "True",
-        rotation_correction=(rotation + 90) % 360 if lies else rotation,
-        is_table=said.get("is_table") == "True",
-        is_diagram=said.get("is_diagram") == "True",
-    ).to_text()
 
 
 # ---- all pages

@@ -10,7 +10,8 @@ from pathlib import Path
 from ocr_rl.config import Recipe
 from ocr_rl.contract import Transcript, UserError
 from ocr_rl.evaluate.attacks import LEVELS, WRONG
-from ocr_rl.evaluate.audit import Audit, Judged, Outcome, audit, cases_of
+from ocr_rl.evaluate.audit import Audit, Judged, Outcome, audit
+from ocr_rl.evaluate.cases import cases_of
 from ocr_rl.evaluate.groups import read_groups
 from ocr_rl.evaluate.tables import cell
 from ocr_rl.pages.dataset import load_dataset

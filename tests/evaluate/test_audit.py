@@ -17,8 +17,9 @@ from ocr_rl.config import RewardChoice, load_recipe
 from ocr_rl.contract import Check, Page, Score, Transcript, UserError
 from ocr_rl.evaluate import attacks
 from ocr_rl.evaluate.attacks import ATTACKS, CURVES, LEVELS, Target
-from ocr_rl.evaluate.audit import Judged, audit, cases_of, composed_pages, require_honest
+from ocr_rl.evaluate.audit import Judged, audit, require_honest
 from ocr_rl.evaluate.audit_report import to_json, to_markdown
+from ocr_rl.evaluate.cases import cases_of, composed_pages
 from ocr_rl.pages.synth.make import make_dataset
 from ocr_rl.rollout.graders import Graders, weighted
 from ocr_rl.rollout.scoring import WeightedReward, grade_or_fault
