@@ -213,14 +213,15 @@ def _judged(name: str, tried: Sequence[_Tried], gate: float | None) -> Judged:
     ties = [one.ties[name][0] - one.ties[name][1] for one in seen if name in one.ties]
     spreads = [stdev(group) for one in seen if len(group := one.of(name, "sample")) > 1]
     outcomes = [found for attack in ATTACKS for found in _outcomes(name, attack, seen)]
-    curves = [_curve(name, kind, seen) for kind in CURVES] if seen else []
+    true = [one for one in seen if one.of(name, "reference")]
+    curves = [_curve(name, kind, true) for kind in CURVES] if true else []
     return Judged(
         name=name,
         pages=len(seen),
         reference=_mean([value for one in seen for value in one.of(name, "reference")]),
         honest=_mean([value for one in seen for value in one.of(name, "honest")]),
         outcomes=outcomes,
-        curves=[curve for curve in curves if curve is not None],
+        curves=curves,
         tie=fmean(ties) if ties else None,
         spread=fmean(spreads) if spreads else None,
         honest_held=held("honest"),
@@ -229,13 +230,17 @@ def _judged(name: str, tried: Sequence[_Tried], gate: float | None) -> Judged:
 
 
 def _outcomes(name: str, attack: Attack, tried: Sequence[_Tried]) -> Iterator[Outcome]:
-    """Against honest transcripts and against real samples (cheats), or against the reference (damage)."""
+    """Against honest transcripts and against real samples (cheats), or against the reference (damage).
+
+    A cheat that is made of a sample is held against that very sample: its siblings may be far from it.
+    """
     sorts = {"reference": "damage"} if attack.kind == "damage" else {"honest": "cheat", "sample": "cheat (samples)"}
     for against, kind in sorts.items():
         pairs = [
             (one, one.of(name, "attack", attack.name)[0], fmean(fair))
             for one in tried
-            if ("attack", attack.name) in one.places and (fair := one.of(name, against))
+            if ("attack", attack.name) in one.places
+            and (fair := (one.of(name, "own") if against == "sample" else []) or one.of(name, against))
         ]
         if not pairs:
             continue

@@ -35,7 +35,10 @@ def audit_recipe(
         groups[group.page_id] = group.samples  # the latest of a page: siblings are of one policy
     cases, notes = cases_of(load_dataset(data), groups, n=n, seed=seed)
     if samples is not None and not any(case.samples for case in cases):
-        raise UserError(f"{samples}: none of its groups is of a page of {data} with a reference; give their dataset.")
+        raise UserError(
+            f"{samples}: none of its groups is of a page of {data} that has a reference, or has a sample that ended by "
+            "itself; give their dataset, or samples of a better policy."
+        )
     graders = Graders(
         choices=recipe.rewards,
         rewards=weighted(recipe.rewards),

@@ -1,4 +1,5 @@
-"""What an audit tries, and on which pages: those whose text is known, and composed ones that stand in for the others.
+"""What an audit tries, and on which pages: those whose text is known, composed ones that stand in for the others, and
+those of which there are real samples.
 
 A token is taken to be three characters, for rewards that count tokens. Knows nothing about rewards.
 """
@@ -20,6 +21,7 @@ from ocr_rl.evaluate.attacks import (
     LEVELS,
     OTHER_FRONT,
     WRONG,
+    Attack,
     Target,
     caption_moved,
     with_wrong_characters,
@@ -43,30 +45,56 @@ class Case:
     page: Page
     target: Target
     samples: Sequence[Transcript] = ()  # of a real policy
+    own: Transcript | None = None  # of a page whose text nobody knows: the sample that cheats are made of
 
 
 def cases_of(
     pages: Sequence[Page], samples: Mapping[str, Sequence[Transcript]], *, n: int, seed: int
 ) -> tuple[list[Case], list[str]]:
     """At most n pages that have a reference, those with real samples first; composed ones where none has a reference.
+    Besides, at most n pages without reference of which there are real samples.
 
     The composed pages keep their reference from the rewards, as the data do, and each has the sorts of tests that some
     page of the data has. Second: what people should know of it.
     """
     known = [page for page in pages if is_known(page)]
+    cases, notes = [], []
     if known:
         order = Random(seed).sample(known, len(known))
         chosen = sorted(order, key=lambda page: page.id not in samples)[:n]
-        return [_case(page, known, samples.get(page.id, ()), seed) for page in chosen], []
+        cases = [_case(page, known, samples.get(page.id, ()), seed) for page in chosen]
+    else:
+        cases = _composed(pages, n, seed)
+        notes.append(
+            "no page has a reference: tried on composed pages with such sorts of tests as the data's pages have, their "
+            "references kept from the rewards"
+        )
+    if sampled := _of_samples([page for page in pages if not is_known(page)], samples, n, seed):
+        notes.append(f"on {len(sampled)} pages without reference cheats are made of a real sample, to score below it")
+    return [*cases, *sampled], notes
+
+
+def _composed(pages: Sequence[Page], n: int, seed: int) -> list[Case]:
     found = [Counter(map(_sort, page.checks)) for page in pages]
     models = Random(seed).choices([each for each in found if each] or [_REPORT], k=n)
     made = composed_pages(_stand_in(pages) if _REPORT.keys() >= set(chain(*models)) else "mixed", n, seed, models)
-    cases = [_case(page, made, (), seed) for page in made]
-    hidden = [replace(case, page=replace(case.page, reference=None)) for case in cases]
-    return hidden, [
-        "no page has a reference: tried on composed pages with such sorts of tests as the data's pages have, their "
-        "references kept from the rewards"
-    ]
+    return [_hidden(_case(page, made, (), seed)) for page in made]
+
+
+def _of_samples(pages: Sequence[Page], samples: Mapping[str, Sequence[Transcript]], n: int, seed: int) -> list[Case]:
+    """Cheats are made of the first sample that ended by itself and says something: one drawn at random, so to speak."""
+    ended = {
+        page.id: one
+        for page in pages
+        if (one := next((s for s in samples.get(page.id, ()) if s.finish == "stop" and s.body.strip()), None))
+    }
+    said = [replace(page, reference=ended[page.id].body) for page in pages if page.id in ended]
+    chosen = Random(seed).sample(said, min(n, len(said)))
+    return [_hidden(replace(_case(page, said, samples[page.id], seed), own=ended[page.id])) for page in chosen]
+
+
+def _hidden(case: Case) -> Case:
+    return replace(case, page=replace(case.page, reference=None))
 
 
 def is_known(page: Page) -> bool:
@@ -129,27 +157,41 @@ def _at_most(checks: Sequence[Check], most: Mapping[str, int], rng: Random) -> l
 
 def transcripts(case: Case) -> Iterator[tuple[tuple[str, str], Transcript]]:
     """Every transcript that is tried on a case, after its label: sort and name."""
+    yield from _of_own(case, case.own) if case.own is not None else _of_reference(case)
+    for sample in case.samples:
+        yield ("sample", ""), sample
+
+
+def _of_own(case: Case, own: Transcript) -> Iterator[tuple[tuple[str, str], Transcript]]:
+    """A sample, and cheats behind its front matter; damage would tell nothing of a text that is not true."""
+    yield ("own", ""), own
+    yield from _attacks(case, own.raw.removesuffix(own.body), [one for one in ATTACKS if one.kind == "cheat"])
+
+
+def _of_reference(case: Case) -> Iterator[tuple[tuple[str, str], Transcript]]:
     target, front = case.target, _front(case.page)
     yield ("reference", ""), _transcript(target.reference, front)
     for k in range(DRAWS):
         text = with_wrong_characters(target.reference, WRONG, Random(f"{target.seed}/honest{k}"))
         yield ("honest", ""), _transcript(text, front)
-    for attack in ATTACKS:
-        if (text := attack.make(target)) is not None:
-            finish = "length" if attack.endless else "stop"
-            yield ("attack", attack.name), _transcript(text, _front(case.page, lies=attack.name == OTHER_FRONT), finish)
+    yield from _attacks(case, front, ATTACKS)
     for kind, damage in CURVES.items():
         for share in LEVELS:
             text = damage(target.reference, share, Random(f"{target.seed}/{kind}"))
             yield ("curve", f"{kind}/{share}"), _transcript(text, front)
-    for sample in case.samples:
-        yield ("sample", ""), sample
+
+
+def _attacks(case: Case, front: str, tried: Sequence[Attack]) -> Iterator[tuple[tuple[str, str], Transcript]]:
+    for attack in tried:
+        if (text := attack.make(case.target)) is not None:
+            behind = _front(case.page, lies=True) if attack.name == OTHER_FRONT else front
+            yield ("attack", attack.name), _transcript(text, behind, "length" if attack.endless else "stop")
 
 
 def floating(case: Case) -> tuple[Page, list[Transcript]] | None:
     """The page with a caption before its table, and two transcripts: as it is, and with the caption after the table."""
     found = caption_moved(case.target.reference)
-    if found is None:
+    if found is None or case.own is not None:
         return None
     page = replace(case.page, reference=found[0] if case.page.reference is not None else None)
     return page, [_transcript(text, _front(case.page)) for text in found]

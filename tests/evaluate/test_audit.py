@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -14,14 +15,15 @@ from rapidfuzz.distance import Levenshtein
 
 from ocr_rl.cli import main
 from ocr_rl.config import RewardChoice, load_recipe
-from ocr_rl.contract import Check, Page, Score, Transcript, UserError
+from ocr_rl.contract import Check, Finish, Page, Score, Transcript, UserError
 from ocr_rl.evaluate import attacks
 from ocr_rl.evaluate.attacks import ATTACKS, CURVES, LEVELS, Target
 from ocr_rl.evaluate.audit import Judged, audit, require_honest
 from ocr_rl.evaluate.audit_report import to_json, to_markdown
-from ocr_rl.evaluate.cases import cases_of, composed_pages
+from ocr_rl.evaluate.cases import cases_of, composed_pages, transcripts
+from ocr_rl.pages.dataset import load_dataset
 from ocr_rl.pages.synth.make import make_dataset
-from ocr_rl.rollout.graders import Graders, weighted
+from ocr_rl.rollout.graders import Graders, as_json, weighted
 from ocr_rl.rollout.scoring import WeightedReward, grade_or_fault
 from ocr_rl.text.checks import load_check
 
@@ -172,6 +174,36 @@ def test_without_references_composed_pages_stand_in_and_keep_theirs_to_themselve
     assert all(case.page.reference is None and case.page.checks and case.target.reference for case in cases)
 
 
+def sample(body: str, finish: Finish = "stop") -> Transcript:
+    return Transcript(raw=f"---\na: b\n---\n{body}", body=body, finish=finish, num_tokens=9)
+
+
+def test_without_references_cheats_are_made_of_real_samples_too() -> None:
+    bare = [replace(page, reference=None) for page in PAGES]
+    samples = {
+        "a:p1": [sample("cut off", "length"), sample(""), sample(OTHERS[0]), sample("x")],
+        "a:p2": [sample("cut off", "length")],  # none that ended
+        "a:p3": [sample(OTHERS[2]), sample("y")],
+    }
+    cases, notes = cases_of(bare, samples, n=2, seed=0)
+    assert len(cases) == 4 and "on 2 pages without reference cheats are made of a real sample" in notes[-1]
+    own = [case for case in cases if case.own is not None]
+    assert {case.page.id: case.target.reference for case in own} == {"a:p1": OTHERS[0], "a:p3": OTHERS[2]}
+    assert {case.target.other for case in own} == {OTHERS[0], OTHERS[2]}
+    assert all(case.page.reference is None for case in own)
+    tried = dict(transcripts(own[0]))
+    assert {sort for sort, _ in tried} == {"own", "attack", "sample"}
+    assert tried["attack", "page twice"].raw.startswith("---\na: b\n---\n")  # the sample's own front matter
+
+    mix = judged(WeightedReward(name="longer", reward=Longer()), pages=bare, samples=samples)[-1]
+    found = {one.attack: one for one in mix.outcomes if one.kind == "cheat (samples)"}
+    assert "page twice" in found and found["page twice"].wins and found["page twice"].pages == 2
+    assert found["page twice"].fair == pytest.approx((len(OTHERS[0]) + len(OTHERS[2])) / 2 / 5000)  # no sibling's
+    assert not found["first line only"].wins
+    assert {one.attack for one in mix.outcomes if one.kind == "cheat"} and mix.spread is not None
+    assert {one.kind for one in mix.outcomes} == {"cheat", "cheat (samples)", "damage"}  # of the composed pages
+
+
 def check(kind: str, **said: str) -> Check:
     return load_check({"pdf": "a.pdf", "page": 1, "id": kind, "type": kind, **said})
 
@@ -257,6 +289,25 @@ def test_pass_rate_alone_is_beaten_and_the_winning_attack_printed(
     said = capsys.readouterr().out
     assert "## Beaten by: page twice" in said
     assert "## Beaten by: paragraphs shuffled" in said
+
+
+def test_samples_are_audited_where_there_are_tests_alone(
+    notices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, groups = tmp_path / "data", tmp_path / "groups.jsonl"
+    known = {page.id: page.reference or "" for page in load_dataset(notices)}
+    shutil.copytree(notices, data, ignore=shutil.ignore_patterns("*.md"))
+    rng = Random(0)
+    said = {page: [attacks.with_wrong_characters(text, 0.05, rng) for _ in range(3)] for page, text in known.items()}
+    rows = [{"page": page, "samples": [as_json(sample(text)) for text in texts]} for page, texts in said.items()]
+    groups.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    argv = ["rewards", "audit", "nano_grpo", "--data", str(data), "--samples", str(groups)]
+    assert main([*argv, "--out", str(tmp_path), "--pages", "12"]) == 0
+    assert "on 12 pages without reference cheats are made of a real sample" in capsys.readouterr().out
+    assert json.loads((tmp_path / "audit.json").read_text())["samples"] == 36
+    alone = 'grpo.rewards=[{name="pass_rate"}]'
+    assert main([*argv, "--set", alone, "--pages", "12"]) == 1
+    assert "cheat (samples): page twice" in capsys.readouterr().out
 
 
 def test_samples_of_another_dataset_are_refused(
