@@ -245,7 +245,10 @@ class Scoring(Section):
 
     workers: Positive = 2
     timeout_s: float = Field(default=60.0, gt=0)
-    """For one reward on one group; one that takes longer is ended, and its group dropped and counted."""
+    """For one reward on one group; one that takes longer is ended, and its group dropped and counted.
+
+    An audit's groups are larger than training's, and have as much more time.
+    """
     audit: bool = True
     """Refuse to train with rewards that a cheat beats (`ocr-rl rewards audit`)."""
 
@@ -284,6 +287,12 @@ class Recipe(Section):
         if algorithm is None or (isinstance(algorithm, Dpo) and algorithm.preferences is not None):
             return ()
         return algorithm.rewards
+
+    @property
+    def samples_per_page(self) -> int:
+        """Siblings in a group of the policy's own samples; 1 for SFT."""
+        algorithm = self.grpo or self.dpo or self.best_of_n
+        return 1 if algorithm is None else algorithm.samples_per_page
 
 
 def shipped_recipes() -> dict[str, Path]:

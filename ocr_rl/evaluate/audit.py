@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, field, replace
 from itertools import combinations
 from statistics import fmean, stdev
@@ -122,16 +123,27 @@ def _partly(gate: str, tried: Sequence[_Tried]) -> str:
 SHORT = 16  # pages of the audit before training
 
 
-def require_honest(pages: Sequence[Page], graders: Graders, seed: int) -> None:
+def require_honest(pages: Sequence[Page], graders: Graders, siblings: int, seed: int) -> None:
     """Before training: UserError where a cheat beats honest transcripts in what the recipe would pay for."""
     known = [page for page in pages if is_known(page)]
     bare = [page for page in pages if not is_known(page)]
-    for part in filter(None, (known, bare)):  # what holds with references may not hold without
-        _require_honest(part, graders, seed)
+    # Apart, for what holds with references may not hold without.
+    parts = [cases_of(part, {}, n=SHORT, seed=seed)[0] for part in (known, bare) if part]
+    with closing(patient(graders, siblings, [case for cases in parts for case in cases])) as asked:
+        for cases in parts:
+            _require_honest(cases, asked)
 
 
-def _require_honest(pages: Sequence[Page], graders: Graders, seed: int) -> None:
-    cases, _ = cases_of(pages, {}, n=SHORT, seed=seed)
+def patient(graders: Graders, siblings: int, cases: Sequence[Case]) -> Graders:
+    """The same rewards in workers of their own, with as much more time as the audit's groups have more transcripts.
+
+    `siblings`: how many a group of training has, for which the limit is meant.
+    """
+    largest = max((sum(1 for _ in transcripts(case)) for case in cases), default=0)
+    return replace(graders, timeout_s=graders.timeout_s * max(1.0, largest / siblings))
+
+
+def _require_honest(cases: Sequence[Case], graders: Graders) -> None:
     found = audit(cases, graders.rewards, graders.grade, [])
     for note in found.notes:
         print(f"audit of the rewards: {note}")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
 from ocr_rl.config import Recipe
 from ocr_rl.contract import Transcript, UserError
 from ocr_rl.evaluate.attacks import LEVELS, WRONG
-from ocr_rl.evaluate.audit import Audit, Judged, Outcome, audit
+from ocr_rl.evaluate.audit import Audit, Judged, Outcome, audit, patient
 from ocr_rl.evaluate.cases import cases_of
 from ocr_rl.evaluate.groups import read_groups
 from ocr_rl.evaluate.tables import cell
@@ -45,10 +46,8 @@ def audit_recipe(
         workers=recipe.scoring.workers,
         timeout_s=recipe.scoring.timeout_s,
     )
-    try:
-        found = audit(cases, graders.rewards, graders.grade, notes)
-    finally:
-        graders.close()
+    with closing(patient(graders, recipe.samples_per_page, cases)) as asked:
+        found = audit(cases, asked.rewards, asked.grade, notes)
     text = to_markdown(found, {"data": data.name, "seed": str(seed)})
     if out is not None:
         write_atomically(out / "audit.md", text)

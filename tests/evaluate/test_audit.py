@@ -239,9 +239,9 @@ def test_before_training_pages_without_reference_are_tried_by_themselves() -> No
     bare = [replace(page, reference=None, checks=[check("present", text="Some words here")]) for page in PAGES]
     graders = Graders(choices=chosen, rewards=weighted(chosen), workers=1, timeout_s=60)
     with closing(graders):
-        require_honest(known, graders, 0)
+        require_honest(known, graders, 8, 0)
         with pytest.raises(UserError, match=r"the gate budget applies to 0 of \d+ pages"):
-            require_honest([*known, *bare], graders, 0)
+            require_honest([*known, *bare], graders, 8, 0)
 
 
 def test_a_gate_that_is_silent_on_some_pages_is_named_with_the_reason() -> None:
@@ -289,6 +289,30 @@ def test_pass_rate_alone_is_beaten_and_the_winning_attack_printed(
     said = capsys.readouterr().out
     assert "## Beaten by: page twice" in said
     assert "## Beaten by: paragraphs shuffled" in said
+
+
+SLOW = """
+import time
+from dataclasses import dataclass
+from ocr_rl.contract import Score
+
+@dataclass(frozen=True)
+class Slow:
+    def __call__(self, page, group):
+        time.sleep(0.02 * len(group))
+        return [Score(value=float(one.body == page.reference)) for one in group]
+"""
+
+
+def test_an_audit_takes_as_much_longer_as_its_groups_are_larger(
+    notices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """About 56 transcripts need 1.1 s; a group of eight may take 0.4 s."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    slow = f'grpo.rewards=[{{name="{tmp_path / "slow.py"}:Slow"}}]'
+    argv = ["rewards", "audit", "nano_grpo", "--data", str(notices), "--pages", "1", "--set", slow]
+    assert main([*argv, "--set", "scoring.timeout_s=0.4", "--set", "grpo.samples_per_page=8"]) == 1  # honest is 0 too
+    assert "## Beaten by" in capsys.readouterr().out
 
 
 def test_samples_are_audited_where_there_are_tests_alone(
