@@ -199,7 +199,7 @@ def test_every_rollout_is_sampled_with_the_weights_of_the_last_update(tiny_pages
     assert sum(sampler.pages, []) == [page.number for page in draw(tiny_pages, 8, 0, "0")]
 
 
-def test_rows_and_figures_of_a_step(tiny_pages, prompter, counter) -> None:
+def test_rows_and_figures_of_a_step(tiny_pages, prompter, counter, capsys: pytest.CaptureFixture[str]) -> None:
     step = next(run_grpo(settings(samples_per_page=4), tiny_pages, Asked(prompter, DIFFERENT), counter))
     # "", "abc", "abcabc" and, cut off at 8 tokens, "abcabcab": 1, 4, 7 and 8 tokens, rewards 0, 0.3, 0.6 and 0.8
     assert [len(row.completion_ids) for row in step.rows] == 2 * [1, 4, 7, 8]
@@ -213,6 +213,7 @@ def test_rows_and_figures_of_a_step(tiny_pages, prompter, counter) -> None:
     assert step.metrics["flat_groups"] == 0
     assert {(row.temperature, row.banned_ids) for row in step.rows} == {(0.7, prompter.banned_ids)}
     assert json.loads(json.dumps(step.state)) == {"drawn": 2}
+    assert "share of the advantage on the first 2 groups: longer 100%" in capsys.readouterr().out
 
 
 def test_groups_without_signal_are_replaced_by_further_pages(tiny_pages, prompter, counter) -> None:

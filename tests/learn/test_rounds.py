@@ -15,17 +15,18 @@ pytest.importorskip("torch", reason="torch is not installed")
 import torch
 
 from ocr_rl import config
-from ocr_rl.contract import Page, UserError
+from ocr_rl.contract import Page, Score, UserError
 from ocr_rl.learn.algos.rounds import Pair, best_and_worst, best_of_n, dpo, flipped, pair_rows, read_preferences
 from ocr_rl.learn.fit import fit, resume
 from ocr_rl.learn.losses import dpo as dpo_loss
 from ocr_rl.rollout.advantage import with_advantages
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Prompter
+from ocr_rl.rollout.scoring import WeightedReward, score
 from ocr_rl.run import Run
 from tests.fakes import FakeSampler
 from tests.learn.conftest import MakeLearner
-from tests.learn.test_algos import SAMPLING, Asked, Counter, graded, without_file
+from tests.learn.test_algos import SAMPLING, Asked, Counter, graded, longer, without_file
 from tests.learn.test_losses import PROMPT, batch_of
 
 LN2 = math.log(2)
@@ -149,6 +150,24 @@ def test_each_round_samples_anew_and_moves_the_reference(tiny_pages, prompter: P
     assert len(set(sampler.seeds)) == 2
     assert [step.metrics["round"] for step in steps] == [0, 0, 1, 1]
     assert [(step.rows[0].ref_logprobs or (9,))[0] for step in steps] == [0, 0, -2, -2]
+
+
+@pytest.mark.parametrize(("algorithm", "kind"), [(dpo, config.Dpo), (best_of_n, config.BestOfN)])
+def test_the_first_round_says_what_share_each_reward_has(
+    algorithm, kind, tiny_pages, prompter: Prompter, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shouts = lambda page, group: [Score(value=float(transcript.body == "ab")) for transcript in group]
+    rewards = [
+        WeightedReward(name="longer", reward=longer, weight=0.75),
+        WeightedReward(name="shouts", reward=shouts, weight=0.25),
+    ]
+    judged = lambda groups: list(score(groups, rewards))
+    cfg, learner = settings(kind, rounds=2), Referee(prompter)
+    for _ in algorithm(cfg, SAMPLING, 0, tiny_pages, Asked(prompter, LENGTHS), learner, judged, tmp_path):
+        learner.policy += 1
+    # "", "a", "ab": 0.75 * (0.1 + 0 + 0.1) against 0.25 * (1/3 + 1/3 + 2/3)
+    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("share of")]
+    assert said == ["share of what tells samples apart on the first 4 groups: shouts 69%, longer 31%"]
 
 
 @pytest.mark.parametrize("done", [1, 2, 3])

@@ -13,6 +13,8 @@ from dataclasses import replace
 from statistics import stdev
 from typing import Any
 
+from tqdm import tqdm
+
 from ocr_rl import config
 from ocr_rl.contract import Page, UserError
 from ocr_rl.learn.algos.asking import ask, require_one, with_left_out
@@ -86,7 +88,7 @@ def grpo(
         figures = {**describe(seen), **faults, "pages_drawn": drawn, **clock}
         metrics = with_left_out(figures, len(chosen) - len(asked))
         if learner.policy == 0 and seen:
-            print(describe_shares(graded, cfg.advantage))
+            tqdm.write(describe_shares(graded, cfg.advantage))
         rows = to_rows(live, cfg, sampling.max_tokens)  # none too when every sample was cut off and masked
         empty = 0 if rows else empty + 1
         if empty == _EMPTY_ROLLOUTS:
@@ -172,11 +174,11 @@ def reweighted(part: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
     return [replace(row, weight=row.weight * whole / own) for row in part]
 
 
-def describe_shares(graded: Sequence[GradedGroup], how: str) -> str:
-    """How much of the first groups' advantages each reward makes, as one line."""
+def describe_shares(graded: Sequence[GradedGroup], how: str, what: str = "the advantage") -> str:
+    """How much of the first groups' advantages each reward makes, as one line; `what` they are in an algorithm."""
     found = shares([one.grades for one in graded], how)
     said = ", ".join(f"{name} {share:.0%}" for name, share in sorted(found.items(), key=lambda item: -item[1]))
-    return f"share of the advantage on the first {len(graded)} groups: {said or 'none, all samples are alike'}"
+    return f"share of {what} on the first {len(graded)} groups: {said or 'none, all samples are alike'}"
 
 
 def describe(groups: Sequence[ScoredGroup]) -> dict[str, float]:

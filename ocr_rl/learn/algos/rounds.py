@@ -14,10 +14,12 @@ from pathlib import Path, PurePosixPath
 from random import Random
 from typing import Any
 
+from tqdm import tqdm
+
 from ocr_rl import config
 from ocr_rl.contract import Page, UserError
 from ocr_rl.learn.algos.asking import ask, require_one, with_left_out
-from ocr_rl.learn.algos.grpo import Score, describe, rollout
+from ocr_rl.learn.algos.grpo import Score, describe, describe_shares, rollout
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.losses import Loss, nll
 from ocr_rl.learn.losses import dpo as dpo_loss
@@ -158,7 +160,10 @@ def _sampled(
     )
     asked = ask(drawn, learner.prompter, refused)
     require_one(asked, drawn, refused)
-    groups = with_advantages(score(rollout(sampler, asked, how)), "none")
+    graded = score(rollout(sampler, asked, how))
+    if number == 0 and graded:
+        tqdm.write(describe_shares(graded, "none", "what tells samples apart"))
+    groups = with_advantages(graded, "none")
     pairs = [pair for group in groups if (pair := best_and_worst(group, margin)) is not None]
     figures = {**describe(groups), "ties": len(groups) - len(pairs), "pairs": len(pairs)}
     figures["rollout_s"] = time.perf_counter() - started
