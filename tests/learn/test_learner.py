@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ from ocr_rl.learn.model import base, named_weights, token_logprobs
 from ocr_rl.learn.probe import looks
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Prompter
-from ocr_rl.rollout.sampler.load import load_model
+from ocr_rl.rollout.sampler.load import Qwen2_5_VisionPatchEmbed, load_model
 from tests.learn.conftest import MakeLearner
 
 
@@ -490,3 +491,42 @@ def test_weights_that_lack_something_are_not_filled_with_random_numbers(tmp_path
     save_file(short | {other: torch.ones(3)}, tmp_path / "less" / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(UserError, match="less: cannot be loaded"):
         load_model(str(tmp_path / "less"))
+
+
+# --- the patch embedding ----------------------------------------------------------------------------------------------
+
+
+def patches(model: Any, n: int) -> Tensor:
+    shape = model.model.visual.patch_embed.proj.weight[0].numel()
+    return torch.randn(n, shape, generator=torch.Generator().manual_seed(0))
+
+
+def test_the_patch_embedding_is_the_convolution_of_transformers(policy_dir: Path) -> None:
+    model: Any = load_model(str(policy_dir))
+    ours = model.model.visual.patch_embed
+    theirs = copy.deepcopy(ours)
+    theirs.__class__ = Qwen2_5_VisionPatchEmbed
+    assert type(ours) is not type(theirs)
+    found, gradients = {}, {}
+    for name, embed in (("ours", ours), ("theirs", theirs)):
+        out = embed(patches(model, 12))
+        (out * torch.linspace(-1, 1, out.numel()).view_as(out)).sum().backward()
+        found[name], gradients[name] = {"out": out.detach()}, {"weight": embed.proj.weight.grad}
+    assert found["ours"]["out"].shape == found["theirs"]["out"].shape
+    assert apart(found["ours"], found["theirs"]) < 1e-5
+    assert apart(gradients["ours"], gradients["theirs"]) < 1e-5
+
+
+def test_a_copy_of_the_patch_embedding_has_weights_of_its_own(policy_dir: Path) -> None:
+    model: Any = load_model(str(policy_dir))
+    twin = copy.deepcopy(model)
+    embed, other = model.model.visual.patch_embed, twin.model.visual.patch_embed
+    assert type(other) is type(embed)
+    seen = patches(model, 3)
+    before = embed(seen)
+    with torch.no_grad():
+        other.proj.weight.mul_(2)
+    assert torch.equal(embed(seen), before)
+    assert torch.allclose(other(seen), 2 * before)
+    other(seen).sum().backward()
+    assert other.proj.weight.grad is not None and embed.proj.weight.grad is None
