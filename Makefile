@@ -1,8 +1,8 @@
-# make demo · make test · make check · make bench       (each sets up .venv on first use)
+# make demo · make test · make check · make bench · make study-small       (each sets up .venv on first use)
 PY := .venv/bin/python
 STAMP := .venv/.ready
 
-.PHONY: demo test check bench nano clean
+.PHONY: demo test check bench nano study-small study clean
 
 # Goes on where it was cut off; for another one from the start, remove runs/demo.
 demo: $(STAMP)
@@ -22,6 +22,13 @@ bench: $(STAMP)
 # Trains the embedded policy again, from nothing (about 90 minutes on two free cores).
 nano: $(STAMP)
 	$(PY) -m ocr_rl.cli train nano_sft --out runs/nano_sft --resume
+
+# DPO, best-of-N and SFT beside GRPO, on equal terms; goes on where it was cut off. Two cores: at most 40 minutes, and hours.
+study-small: $(STAMP)
+	$(PY) -m ocr_rl.cli study small --out runs/study-small
+
+study: $(STAMP)
+	$(PY) -m ocr_rl.cli study full --out runs/study
 
 $(STAMP): requirements.lock pyproject.toml
 	./setup.sh

@@ -64,6 +64,22 @@ def _show(reports: Sequence[Path]) -> None:
         print(f"with pages side by side: {report.with_suffix('.html')}\n")
 
 
+def _study(args: argparse.Namespace) -> None:
+    from ocr_rl.study.plan import load_study
+    from ocr_rl.study.report import write_study
+    from ocr_rl.study.results import read_results
+    from ocr_rl.study.run import longest_px_of, read_environment, run_study
+
+    study = load_study(args.study)
+    run_study(study, args.out)
+    out = args.out / "report"
+    written = write_study(
+        read_results(study, args.out), out, env=read_environment(args.out), longest_px=longest_px_of(study)
+    )
+    print(written.read_text(encoding="utf-8"))
+    print(f"with pages side by side: {out / 'report.html'}")
+
+
 def _report(args: argparse.Namespace) -> None:
     from ocr_rl.evaluate.again import report_runs
 
@@ -327,6 +343,11 @@ def _parser() -> argparse.ArgumentParser:
     demo.add_argument("--set", action="append", metavar="KEY=VALUE", help="override a setting of recipe nano_grpo")
     demo.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
     demo.set_defaults(run=_demo, again="the same command with --resume goes on")
+
+    study = verbs.add_parser("study", help="compare ways of learning on equal terms: arms, seeds, claims, one report")
+    study.add_argument("study", help="a study file, or a shipped one: small, full")
+    study.add_argument("--out", type=Path, default=Path("runs/study"), help="a rerun goes on with what lies there")
+    study.set_defaults(run=_study)
 
     report = verbs.add_parser("report", help="one report over finished runs, from their evaluations")
     report.add_argument("runs", type=Path, nargs="+")

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 import tomllib
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
@@ -182,6 +183,8 @@ class Grpo(Section):
     """Weight of the KL to the starting policy (k3)."""
     importance_cap: float = Field(default=2.0, gt=0)
     """Truncated importance correction between sampler and learner, per token."""
+    flip: Share = 0.0
+    """Share of groups whose rewards are turned upside down: label noise, for studies."""
     refills: int = Field(default=1, ge=0)
     """How many more rollouts a step may ask for to replace groups without signal."""
     mask_unfinished: bool = False
@@ -318,12 +321,17 @@ def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
         raise UserError(f"Recipe {path}: cannot be read ({error.strerror}).") from None
     except (ValueError, RecursionError) as error:  # also not UTF-8, or brackets nested thousands deep
         raise UserError(f"Recipe {path}: not valid TOML: {error}.") from None
-    for override in overrides or []:
+    return parse_recipe(data, overrides or [], str(path))
+
+
+def parse_recipe(data: dict[str, Any], overrides: Sequence[str], name: str) -> Recipe:
+    """A recipe from what its file says; `data` takes up the overrides. Raises UserError, which calls it `name`."""
+    for override in overrides:
         _override(data, override)
     try:
         return Recipe.model_validate(data)
     except ValidationError as error:
-        raise UserError(f"Recipe {path}: {_explain(error)}") from None
+        raise UserError(f"Recipe {name}: {explain(error, Recipe)}") from None
 
 
 def _override(data: dict[str, Any], override: str) -> None:
@@ -366,12 +374,12 @@ def _element(items: list[Any], part: str, override: str) -> Any:
     return items[int(part)]
 
 
-def _explain(error: ValidationError) -> str:
-    """The first fault as one sentence: where, what, and the nearest known key."""
+def explain(error: ValidationError, root: type[Section]) -> str:
+    """The first fault of a `root` as one sentence: where, what, and the nearest known key."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"]) or "recipe"
     if first["type"] == "extra_forbidden":
-        known = _fields_at(first["loc"][:-1])
+        known = _fields_at(root, first["loc"][:-1])
         close = difflib.get_close_matches(str(first["loc"][-1]), known, n=1)
         hint = f"did you mean {close[0]}?" if close else f"known here are {', '.join(known)}."
         return f"unknown key {where}: {hint}"
@@ -380,8 +388,8 @@ def _explain(error: ValidationError) -> str:
     return f"{message}." if isinstance(got, dict) else f"{message} (got {str(got)[:80]})."
 
 
-def _fields_at(loc: tuple[int | str, ...]) -> list[str]:
-    section: Any = Recipe
+def _fields_at(root: type[Section], loc: tuple[int | str, ...]) -> list[str]:
+    section: Any = root
     key = False  # whether the next part is a key of a dict of sections, such as a set's name
     for part in loc:
         if isinstance(part, str) and not key:

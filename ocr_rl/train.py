@@ -7,6 +7,7 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,17 +44,29 @@ from ocr_rl.run import Run, environment
 OpenPages = Callable[[config.PageSource], list[Page]]
 
 
-def train(recipe: config.Recipe, out: Path, *, go_on: bool = False) -> Path:
-    """Train as the recipe says, below `out`; returns the folder of the trained policy."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lent:
+    """What a study lends to each of its runs: an open sampler for policies of their shape, and a folder of pages."""
+
+    sampler: Sampler
+    pages: Path
+
+
+def train(recipe: config.Recipe, out: Path, *, go_on: bool = False, lent: Lent | None = None) -> Path:
+    """Train as the recipe says, below `out`; returns the folder of the trained policy.
+
+    Who lends something reports on many runs at once: no report is written here then, and SFT is evaluated by its
+    transcripts, as the others are.
+    """
     run = Run(out)
     run.claim(recipe.model_dump(mode="json"), resume=go_on)
     with closing(open_graders(recipe, run)) as graders:
-        return _trained(recipe, run, graders, go_on)
+        return _trained(recipe, run, graders, go_on, lent)
 
 
-def _trained(recipe: config.Recipe, run: Run, graders: Graders, go_on: bool) -> Path:
+def _trained(recipe: config.Recipe, run: Run, graders: Graders, go_on: bool, lent: Lent | None) -> Path:
     begin = partial(run.start, recipe.model_dump(mode="json"), resume=go_on)  # once everything has been opened
-    pages = partial(open_pages, root=run.folder / "pages")
+    pages = partial(open_pages, root=lent.pages if lent else run.folder / "pages")
     start_model = _start_model(recipe, run)
     settings = policy_settings(recipe.policy, start_model)
     prompter = policy_prompter(recipe.policy, start_model, settings)
@@ -71,11 +84,17 @@ def _trained(recipe: config.Recipe, run: Run, graders: Graders, go_on: bool) -> 
     loop = partial(fit, total=recipe.steps, save_every=recipe.save_every, keep=recipe.keep)
     every = recipe.evaluation.every if recipe.evaluation else 0
     if recipe.sft is not None:
-        evaluate = _probe(recipe.sft, held_out, learner, prompter)
+        evaluate = (
+            _evaluation(recipe, held_out, learner, lent.sampler, run)
+            if lent
+            else _probe(recipe.sft, held_out, learner, prompter)
+        )
         steps = sft(recipe.sft, recipe.seed, done, pages, prompter)
         begin()
+        if evaluate and lent and done == 0:
+            evaluate(0)
         return loop(steps, learner, run, evaluate_every=every, evaluate=evaluate)
-    sampler = open_sampler(recipe.sampling, start_model, prompter, recipe.policy)
+    sampler = lent.sampler if lent else open_sampler(recipe.sampling, start_model, prompter, recipe.policy)
     try:
         evaluate = _evaluation(recipe, held_out, learner, sampler, run)
         steps = _sampling_steps(recipe, training_pages, graders, learner, sampler, run, state)
@@ -84,9 +103,11 @@ def _trained(recipe: config.Recipe, run: Run, graders: Graders, go_on: bool) -> 
             evaluate(0)
         trained = loop(steps, learner, run, evaluate_every=every or recipe.steps, evaluate=evaluate)
     finally:
-        sampler.close()
-    for name, shown in held_out.items():
-        report_run(run, name, shown, recipe, longest_px=prompter.longest_px, device=str(learner.device))
+        if lent is None:
+            sampler.close()
+    if lent is None:
+        for name, shown in held_out.items():
+            report_run(run, name, shown, recipe, longest_px=prompter.longest_px, device=str(learner.device))
     return trained
 
 

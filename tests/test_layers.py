@@ -25,6 +25,7 @@ WINGS = (
     "policy",
     "evaluate",
     "train",
+    "study",
     "doctor",
     "cli",
 )

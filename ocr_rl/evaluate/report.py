@@ -13,7 +13,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from functools import cache
 from importlib import resources
 from pathlib import Path
@@ -42,6 +42,23 @@ from ocr_rl.evaluate.tables import (
 from ocr_rl.evaluate.view import card, charts
 
 Candidates = Mapping[str, Sequence[Graded]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Section:
+    """A part of the page that somebody else worked out: words, a table, a picture."""
+
+    title: str
+    text: str
+    header: Sequence[str] = ()
+    rows: Sequence[Sequence[str]] = ()
+    png: bytes | None = None
+
+    @property
+    def picture(self) -> str:
+        return "data:image/png;base64," + base64.b64encode(self.png or b"").decode()
+
+
 _SHOWN_WHY = 400  # characters of a reason, in the HTML page
 
 
@@ -57,12 +74,14 @@ def write_report(
     benchmark: Mapping[str, BenchmarkScore] | None = None,
     cluster: ClusterBy = "page",
     max_pages: int = 40,
+    sections: Sequence[Section] = (),
 ) -> None:
     """Write the three files into the folder `out`.
 
     `candidates`: rows by candidate; the first is the baseline that every other one is compared with, on the same pages.
     `curves`: rows of metrics.jsonl by run, each with a "step". `notes`: seed, device, date, versions, rates, shown as
-    they are. Of more than `max_pages` pages those shown are evenly spaced from the largest loss to the largest gain.
+    they are. `sections` come before the results in the page. Of more than `max_pages` pages those shown are evenly
+    spaced from the largest loss to the largest gain.
     Raises UserError where candidates cannot be compared or a row's page is not in `pages`.
     """
     if not candidates:
@@ -107,6 +126,7 @@ def write_report(
             card(pages[id_], {name: _first(rows, id_) for name, rows in candidates.items()}, images)
             for id_ in _shown_pages(candidates, max_pages)
         ],
+        "sections": sections,
         "total_pages": len({row.page for rows in candidates.values() for row in rows}),
     }
     (out / "report.html").write_text(_html(view), encoding="utf-8")

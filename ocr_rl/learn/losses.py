@@ -103,6 +103,9 @@ def dpo(*, beta: float, label_smoothing: float = 0.0, length_normalised: bool = 
                 "accuracy_mean": float(((margin_P > 0) * weight_P).sum()),
                 "chosen_mean": float((logp_B * weight_B)[chosen_B].sum()),
                 "rejected_mean": float((logp_B * weight_B)[~chosen_B].sum()),
+                # against the reference: what learning did to each answer (likelihood displacement, arXiv 2410.08847)
+                "chosen_moved_mean": float(((logp_B - ref_B) * weight_B)[chosen_B].sum()),
+                "rejected_moved_mean": float(((logp_B - ref_B) * weight_B)[~chosen_B].sum()),
             }
 
     return loss

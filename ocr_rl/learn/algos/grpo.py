@@ -59,6 +59,7 @@ def grpo(
         graded: list[GradedGroup] = []
         chosen: list[Page] = []
         asked: list[tuple[Page, Prompt]] = []
+        generated = 0
         seen: list[ScoredGroup] = []
         live: list[ScoredGroup] = []
         for _ in range(1 + cfg.refills):
@@ -81,8 +82,10 @@ def grpo(
             asked += usable
             with _timed(clock, "score_s"):
                 graded += score(groups)
+            generated += sum(len(sample.token_ids) for group in groups for sample in group.samples)
             seen = with_advantages(graded, cfg.advantage)  # of the whole step: a refill is not a batch of its own
             live = [one for one in seen if has_signal(one)]
+        live = [upside_down(one, cfg.flip, f"{seed}/{drawn}") for one in live]
         require_one(asked, chosen, refused)
         faults = {"faults": len(asked) - len(graded)} if len(asked) > len(graded) else {}
         figures = {**describe(seen), **faults, "pages_drawn": drawn, **clock}
@@ -106,12 +109,19 @@ def grpo(
             yield Step(
                 rows=reweighted(part, rows),
                 loss=loss,
-                metrics={**metrics, **clock},
+                metrics={**metrics, **clock, **({"generated": generated} if i == 0 else {})},
                 groups=live if last else (),
                 state={"drawn": drawn} if last else None,
             )
             if learner.policy >= cfg.steps:
                 return
+
+
+def upside_down(one: ScoredGroup, share: float, key: str) -> ScoredGroup:
+    """Label noise: with probability `share` (by hash, so a resumed run has the same) the best sample is the worst."""
+    if seed_for("flip", key, one.group.page.id) / 2**62 >= share:
+        return one
+    return replace(one, advantages=tuple(-advantage for advantage in one.advantages))
 
 
 def rollout(sampler: Sampler, asked: Sequence[tuple[Page, Prompt]], how: Sampling) -> list[Group]:

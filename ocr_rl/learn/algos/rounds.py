@@ -77,7 +77,10 @@ def dpo(
             pairs, figures = _sampled(cfg, sampling, seed, number, pages, sampler, learner, score, cfg.margin, refused)
         prompted = _with_prompts(flipped(pairs, cfg.flip, seed), pages, learner.prompter, refused)
         _require_room(prompted, learner)
-        return with_reference(prompted, learner), with_left_out(figures, len(pairs) - len(prompted))
+        started = time.perf_counter()
+        known = with_reference(prompted, learner)
+        figures = {**figures, "annotate_s": time.perf_counter() - started}
+        return known, with_left_out(figures, len(pairs) - len(prompted))
 
     return _rounds(cfg, seed, pages, learner, folder, collect, pair_rows, loss)
 
@@ -160,12 +163,14 @@ def _sampled(
     )
     asked = ask(drawn, learner.prompter, refused)
     require_one(asked, drawn, refused)
-    graded = score(rollout(sampler, asked, how))
+    sampled = rollout(sampler, asked, how)
+    graded = score(sampled)
     if number == 0 and graded:
         tqdm.write(describe_shares(graded, "none", "what tells samples apart"))
     groups = with_advantages(graded, "none")
     pairs = [pair for group in groups if (pair := best_and_worst(group, margin)) is not None]
     figures = {**describe(groups), "ties": len(groups) - len(pairs), "pairs": len(pairs)}
+    figures["generated"] = sum(len(sample.token_ids) for group in sampled for sample in group.samples)
     figures["rollout_s"] = time.perf_counter() - started
     return pairs, with_left_out(figures, len(drawn) - len(asked))
 

@@ -1,0 +1,112 @@
+"""What a study's folder holds, read again: rows of the test pages, learning curves, and what each run cost."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ocr_rl.contract import Page
+from ocr_rl.evaluate.grade import Graded, read_rows, summary
+from ocr_rl.pages.source import open_pages
+from ocr_rl.run import read_jsonl
+from ocr_rl.study.pairs import read_pairs
+from ocr_rl.study.plan import Job, Study, claim_jobs, main_jobs, tuning_jobs
+from ocr_rl.study.run import Folder, choose
+
+# Seconds of a step's line. Those of a rollout stand beside its tokens; evaluation is nobody's cost.
+_EVERY_STEP = ("update_s", "pages_s")
+_ROLLOUT = ("sync_s", "rollout_s", "score_s", "annotate_s")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """A run at one of its evaluations."""
+
+    step: int
+    tokens: int  # generated so far
+    seconds: float  # of sampling, scoring and learning so far
+    pass_rate: float  # on the validation pages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    study: Study
+    chosen: Mapping[str, int]
+    trials: Mapping[str, float]  # validation pass rate at the end, by run
+    pages: Mapping[str, Page]  # the test pages
+    start: Sequence[Graded]
+    samples: Sequence[Graded]  # of the start, several a page
+    rows: Mapping[str, Sequence[Graded]]  # of the test pages, by run
+    metrics: Mapping[str, Sequence[Mapping[str, Any]]]  # by run
+    curves: Mapping[str, Sequence[Point]]  # by run
+    pairs: Mapping[str, Sequence[Mapping[str, Any]]]  # of DPO's first rounds, by run
+    choices: Mapping[str, Mapping[str, Any]]  # what pairs were chosen by, by run
+    failed: Mapping[str, str]  # reason, by run
+
+    def of(self, arm: str, seeds: Sequence[int] | None = None) -> list[Graded]:
+        """Rows of an arm at these seeds (all that ended), each seed a repeat."""
+        wanted = [f"{arm}-seed{seed}" for seed in (self.study.seeds if seeds is None else seeds)]
+        return [row for name in wanted for row in self.rows.get(name, ())]
+
+
+def read_results(study: Study, out: Path) -> Results:
+    folder = Folder(out.resolve())
+    chosen = choose(study, folder)
+    jobs = (*main_jobs(study, chosen), *claim_jobs(study, chosen))
+    trials = {job.name: curve[-1].pass_rate for job in tuning_jobs(study) if (curve := _curve(job, folder))}
+    ended = [job for job in jobs if folder.test(job.name).exists()]
+    return Results(
+        study=study,
+        chosen=chosen,
+        trials=trials,
+        pages={page.id: page for page in open_pages(study.test, folder.pages)},
+        start=read_rows(folder.test("start")),
+        samples=read_rows(folder.test("start-samples")),
+        rows={job.name: read_rows(folder.test(job.name)) for job in ended},
+        metrics={job.name: read_jsonl(folder.run(job.name) / "metrics.jsonl") for job in ended},
+        curves={job.name: _curve(job, folder) for job in ended},
+        pairs={
+            job.name: read_pairs(folder.run(job.name))
+            for job in ended
+            if (folder.run(job.name) / "pairs" / "round_000.json").exists()
+        },
+        choices={
+            path.name.removesuffix(".why.json"): json.loads(path.read_text())
+            for path in folder.root.glob("pairs/*.why.json")
+        },
+        failed={path.stem: path.read_text(encoding="utf-8").strip() for path in folder.root.glob("failed/*.txt")},
+    )
+
+
+def _curve(job: Job, folder: Folder) -> list[Point]:
+    run = folder.run(job.name)
+    if not (run / "done.json").exists():
+        return []
+    points = [
+        Point(
+            step=0, tokens=0, seconds=0.0, pass_rate=_pass_rate(read_rows(run / "eval" / "000000" / "validation.jsonl"))
+        )
+    ]
+    tokens, seconds = 0, 0.0
+    for row in read_jsonl(run / "metrics.jsonl"):
+        tokens += row.get("generated", 0)
+        seconds += sum(row.get(name, 0.0) for name in _EVERY_STEP)
+        if "generated" in row or "round" in row:
+            seconds += sum(row.get(name, 0.0) for name in _ROLLOUT)
+        if "eval_pass_rate" in row:
+            points.append(Point(step=row["step"], tokens=tokens, seconds=seconds, pass_rate=row["eval_pass_rate"]))
+    return points
+
+
+def _pass_rate(rows: Sequence[Graded]) -> float:
+    return summary(rows, draws=2).metrics["pass_rate"].mean
+
+
+def at_seconds(curve: Sequence[Point], seconds: float) -> float:
+    """The validation pass rate when so many seconds were spent, between two evaluations in proportion."""
+    return float(np.interp(seconds, [p.seconds for p in curve], [p.pass_rate for p in curve]))

@@ -1,0 +1,248 @@
+"""Run a study: the trials, the arms, the variations, and last the test pages. Goes on where it was cut off.
+
+    OUT/ study.json · pages/ · runs/<arm>-seed<N>/ · pairs/ · test/<run>.jsonl · failed/<run>.txt · worker<k>.log
+
+Every run is `train` with a sampler that its worker process keeps open. Knows nothing about what is made of the rows.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from ocr_rl import config
+from ocr_rl.contract import UserError
+from ocr_rl.evaluate.grade import Graded, to_json
+from ocr_rl.learn.model import model_folder, named_weights
+from ocr_rl.pages.source import open_pages
+from ocr_rl.policy import open_sampler, policy_prompter, policy_settings
+from ocr_rl.rollout.prompt import Prompter
+from ocr_rl.rollout.sampler.base import Sampler
+from ocr_rl.rollout.sampler.load import load_model
+from ocr_rl.run import environment, read_jsonl, write_atomically
+from ocr_rl.study.pairs import write_pairs
+from ocr_rl.study.plan import Job, Study, claim_jobs, main_jobs, tuning_jobs
+from ocr_rl.train import Lent, evaluate_policy, train
+
+_POLL_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Where a study keeps its things."""
+
+    root: Path
+
+    @property
+    def pages(self) -> Path:
+        return self.root / "pages"
+
+    def run(self, name: str) -> Path:
+        return self.root / "runs" / name
+
+    def model(self, name: str) -> Path:
+        """The policy that a run ended with. Raises UserError for a run that did not end."""
+        try:
+            return Path(json.loads((self.run(name) / "done.json").read_text(encoding="utf-8"))["model"])
+        except OSError:
+            raise UserError(f"the run {name}, which this one starts from, did not end") from None
+
+    def test(self, name: str) -> Path:
+        return self.root / "test" / f"{name}.jsonl"
+
+    def failed(self, name: str) -> Path:
+        return self.root / "failed" / f"{name}.txt"
+
+
+def run_study(study: Study, out: Path) -> dict[str, int]:
+    """All of it; returns the trial that was chosen, by arm. Raises UserError where `out` holds another study."""
+    folder = Folder(out.resolve())
+    _claim(study, folder)
+    for source in (study.pages, study.validation, study.test):
+        open_pages(source, folder.pages)
+    _train_all("trials", tuning_jobs(study), study, folder)
+    chosen = choose(study, folder)
+    _train_all("arms", main_jobs(study, chosen), study, folder)
+    _train_all("variations", claim_jobs(study, chosen), study, folder)
+    jobs = [
+        job
+        for job in (*main_jobs(study, chosen), *claim_jobs(study, chosen))
+        if (folder.run(job.name) / "done.json").exists()
+    ]
+    _side_by_side(
+        "test pages", _test, [None, *jobs], study, folder, lambda job: folder.test(job.name if job else "start")
+    )
+    return chosen
+
+
+def choose(study: Study, folder: Folder) -> dict[str, int]:
+    """The trial with the best pass rate on the validation pages at its end, by arm; the first of equals."""
+    best: dict[str, tuple[float, int]] = {}
+    for job in tuning_jobs(study):
+        assert job.trial is not None
+        rates = [
+            row["eval_pass_rate"]
+            for row in read_jsonl(folder.run(job.name) / "metrics.jsonl")
+            if "eval_pass_rate" in row
+        ]
+        if (folder.run(job.name) / "done.json").exists() and rates and rates[-1] > best.get(job.arm, (-1.0, 0))[0]:
+            best[job.arm] = (rates[-1], job.trial)
+    return {arm: trial for arm, (_, trial) in best.items()}
+
+
+def read_environment(out: Path) -> dict[str, Any]:
+    """Where and when the study began."""
+    return json.loads((out / "study.json").read_text(encoding="utf-8"))["env"]
+
+
+def longest_px_of(study: Study) -> int:
+    """Of the page images that the policy sees."""
+    recipe = main_jobs(study, {})[0].recipe
+    assert recipe.policy.path is not None
+    return policy_settings(recipe.policy, model_folder(recipe.policy.path)).longest_px
+
+
+def _claim(study: Study, folder: Folder) -> None:
+    said = json.loads(study.model_dump_json())
+    path = folder.root / "study.json"
+    if path.exists() and json.loads(path.read_text(encoding="utf-8"))["study"] != said:
+        raise UserError(f"{path}: this folder holds another study; go on with that one, or give another --out.")
+    if not path.exists():
+        write_atomically(path, json.dumps({"study": said, "env": environment()}, indent=1))
+
+
+def _train_all(label: str, jobs: Sequence[Job], study: Study, folder: Folder) -> None:
+    _side_by_side(label, _train, jobs, study, folder, lambda job: folder.run(job.name) / "done.json")
+
+
+def _side_by_side(label, work, jobs, study, folder, mark) -> None:  # type: ignore[no-untyped-def]
+    """`work` on the jobs that have left no mark, in worker processes; a job that cannot be done leaves its reason."""
+    todo = [job for job in jobs if not mark(job).exists()]
+    for job in todo:
+        folder.failed(job.name if job else "start").unlink(missing_ok=True)
+    os.environ["OMP_NUM_THREADS"] = str(len(_cores(study.workers, 0)))  # read when a worker imports torch
+    spawn = multiprocessing.get_context("spawn")
+    workers = [
+        spawn.Process(target=_worker, args=(work, todo[k :: study.workers], study, folder, k), daemon=False)
+        for k in range(min(study.workers, len(todo)))
+    ]
+    try:
+        for worker in workers:
+            worker.start()
+        with tqdm(total=len(jobs), initial=len(jobs) - len(todo), desc=label, unit="run") as bar:
+            while any(worker.is_alive() for worker in workers):
+                time.sleep(_POLL_S)
+                if new := sum(mark(job).exists() for job in jobs) - bar.n:
+                    bar.update(new)
+            bar.update(sum(mark(job).exists() for job in jobs) - bar.n)
+    finally:
+        for worker in workers:
+            worker.terminate()
+    if any(worker.exitcode for worker in workers):
+        raise UserError(f"A worker of the study stopped: see {folder.root}/worker*.log; the same command goes on.")
+
+
+def _worker(work, jobs, study: Study, folder: Folder, k: int) -> None:  # type: ignore[no-untyped-def]
+    """One engine for all its jobs, on its own share of the cores."""
+    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    log = (folder.root / f"worker{k}.log").open("a", encoding="utf-8", buffering=1)
+    os.dup2(log.fileno(), sys.stdout.fileno())
+    os.dup2(log.fileno(), sys.stderr.fileno())
+    _share_cores(k, study.workers)
+    recipe = main_jobs(study, {})[0].recipe
+    assert recipe.policy.path is not None
+    start = model_folder(recipe.policy.path)
+    prompter = policy_prompter(recipe.policy, start, policy_settings(recipe.policy, start))
+    with closing(open_sampler(recipe.sampling, start, prompter, recipe.policy)) as sampler:
+        for job in jobs:
+            try:
+                work(job, study, folder, sampler, prompter)
+            except UserError as error:
+                write_atomically(folder.failed(job.name if job else "start"), f"{error}\n")
+
+
+def _end_with_parent(parent: int) -> None:
+    """A study that is killed must not go on by halves: two workers would then write into one run."""
+    while os.getppid() == parent:
+        time.sleep(_POLL_S)
+    os._exit(1)
+
+
+def _cores(workers: int, k: int) -> list[int]:
+    """Worker k's share. Threads of several processes on the same cores would mostly wait for each other."""
+    every = sorted(os.sched_getaffinity(0))
+    return every[k::workers] or every
+
+
+def _share_cores(k: int, workers: int) -> None:
+    os.sched_setaffinity(0, _cores(workers, k))
+
+
+def _train(job: Job, study: Study, folder: Folder, sampler: Sampler, prompter: Prompter) -> None:
+    recipe = _prepared(job, study, folder, sampler, prompter)
+    model = train(recipe, folder.run(job.name), go_on=True, lent=Lent(sampler=sampler, pages=folder.pages))
+    write_atomically(folder.run(job.name) / "done.json", json.dumps({"model": str(model)}))
+    for state in folder.run(job.name).glob("ckpt/*/optim.pt"):
+        state.unlink()  # nobody trains on from here; the weights stay
+
+
+def _prepared(job: Job, study: Study, folder: Folder, sampler: Sampler, prompter: Prompter) -> config.Recipe:
+    """The recipe, with the start or the pairs that other runs of the study made."""
+    recipe, variation = job.recipe, job.variation
+    if variation is None:
+        return recipe
+    if variation.late:
+        start = str(folder.model(f"sft-seed{job.seed}"))
+        return recipe.model_copy(update={"policy": recipe.policy.model_copy(update={"path": start})})
+    if variation.pairs is not None:
+        assert recipe.dpo is not None
+        path = folder.root / "pairs" / f"{job.name}.jsonl"
+        if not path.exists():
+            write_pairs(
+                path,
+                variation.pairs,
+                folder.run(f"{variation.of}-seed{job.seed}"),
+                recipe,
+                sampler,
+                prompter,
+                folder.pages,
+            )
+        return recipe.model_copy(update={"dpo": recipe.dpo.model_copy(update={"preferences": path})})
+    return recipe
+
+
+def _test(job: Job | None, study: Study, folder: Folder, sampler: Sampler, prompter: Prompter) -> None:
+    """Greedy transcripts of the test pages; of the start (no job), samples too."""
+    recipe = main_jobs(study, {})[0].recipe
+    pages = open_pages(study.test, folder.pages)
+    assert recipe.policy.path is not None and recipe.evaluation is not None
+    model = model_folder(recipe.policy.path) if job is None else str(folder.model(job.name))
+    sampler.load(named_weights(load_model(model, dtype=recipe.policy.dtype)), 0)
+    tokens = recipe.evaluation.max_tokens
+    if job is None:
+        rows: list[Graded] = []
+        for k in range(study.samples):
+            drawn = evaluate_policy(
+                sampler, prompter, pages, max_tokens=tokens, temperature=recipe.sampling.temperature, seed=k
+            )
+            rows += [replace(row, repeat=k + 1) for row in drawn]
+        _write_rows(folder.test("start-samples"), rows)
+    _write_rows(
+        folder.test(job.name if job else "start"), evaluate_policy(sampler, prompter, pages, max_tokens=tokens)
+    )
+
+
+def _write_rows(path: Path, rows: Sequence[Graded]) -> None:
+    """Whole or not at all: the file says that the pages were looked at."""
+    write_atomically(path, "".join(json.dumps(to_json(row)) + "\n" for row in rows))

@@ -1,0 +1,227 @@
+"""A whole small study on a random policy, killed and gone on with; and the arithmetic that its verdicts rest on."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from random import Random
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed")
+
+from ocr_rl.cli import main
+from ocr_rl.contract import Page, UserError
+from ocr_rl.evaluate.stats import Interval
+from ocr_rl.learn.algos.grpo import upside_down
+from ocr_rl.pages.raster import ImageRef
+from ocr_rl.rollout.flow import Group, Prompt, ScoredGroup
+from ocr_rl.study.findings import contrast, verdict_of
+from ocr_rl.study.pairs import both_bad, quartile
+from ocr_rl.study.plan import VARIATIONS, claim_jobs, load_study, main_jobs, tuning_jobs
+from ocr_rl.study.results import Point, at_seconds
+
+STUDY = """
+seeds = [0, 1]
+pages = {{ synth = "notice", n = 16, seed = 11, pages_per_document = 16 }}
+validation = {{ synth = "notice", n = 3, seed = 12, pages_per_document = 3 }}
+test = {{ synth = "notice", n = 9, seed = 13, pages_per_document = 9 }}
+samples = 8
+variations = {variations}
+rewards = [{{ name = "diff_ratio" }}] # a random policy passes no test
+
+[base]
+save_every = 1
+keep = 1
+scoring = {{ workers = 1, audit = false }}
+policy = {{ path = "{policy}", longest_px = 112, instruction = "", max_tokens = 24 }}
+optim = {{ lr = 1e-3 }}
+sampling = {{ engine = "transformers", max_tokens = 24 }}
+evaluation = {{ every = 1, max_tokens = 24 }}
+
+[algorithms]
+sft = {{ steps = 2, pages_per_step = 2 }}
+best_of_n = {{ steps = 2, pages_per_round = 4, pages_per_step = 2, samples_per_page = 4 }}
+dpo = {{ steps = 2, pages_per_round = 16, pages_per_step = 2, samples_per_page = 4 }}
+grpo = {{ steps = 2, pages_per_step = 2, samples_per_page = 8 }}
+
+[arms]
+sft = {{ algorithm = "sft", trials = [[], ["optim.lr=1e-4"]] }}
+dpo = {{ algorithm = "dpo", trials = [[], ["optim.lr=1e-4"]] }}
+grpo = {{ algorithm = "grpo", trials = [[], ["optim.lr=1e-4"]] }}
+"""
+
+
+def write_study(path: Path, policy: Path, *, variations: bool) -> Path:
+    path.write_text(STUDY.format(policy=policy, variations=str(variations).lower()), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="module")
+def whole(nano_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("study") / "whole"
+    path = write_study(out.with_suffix(".toml"), nano_dir, variations=True)
+    assert main(["study", str(path), "--out", str(out)]) == 0
+    return out
+
+
+def test_every_arm_and_claim_is_run_and_reported(whole: Path) -> None:
+    names = {f"{variation.name}-seed0" for variation in VARIATIONS}
+    failed = {path.stem for path in (whole / "failed").glob("*")}
+    ran = {path.stem for path in (whole / "test").glob("*")}
+    assert ran | failed == {"start", "start-samples", *names} | {
+        f"{a}-seed{s}" for a in ("sft", "dpo", "grpo") for s in (0, 1)
+    }
+    # Of a random policy's few pairs none may be of two bad answers, and a quarter may hold none.
+    assert failed <= {"dpo_both_bad-seed0", "dpo_quartile4-seed0"}
+    text = (whole / "report" / "study.md").read_text(encoding="utf-8")
+    assert text.count("## ") >= 10
+    assert "tokens generated" in text
+    html = (whole / "report" / "report.html").read_text(encoding="utf-8")
+    assert html.count("data:image/png;base64") >= 2
+    assert "<script src" not in html
+
+
+def test_the_ledger_charges_sampling_and_forgets_nothing(whole: Path) -> None:
+    curves = [json.loads(line) for line in (whole / "report" / "curves.jsonl").read_text().splitlines()]
+    tokens = {row["run"]: row["tokens"] for row in curves}  # the last of each
+    assert tokens["sft-seed0"] == 0
+    assert tokens["dpo-seed0"] > 0  # its pairs were drawn too
+    steps = [json.loads(line) for line in (whole / "runs" / "grpo-seed0" / "metrics.jsonl").read_text().splitlines()]
+    assert tokens["grpo-seed0"] == sum(row["generated"] for row in steps)
+    assert all(row["seconds"] > 0 for row in curves if row["step"])
+
+
+def test_another_study_does_not_go_on_in_its_folder(
+    whole: Path, nano_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = write_study(whole.parent / "other.toml", nano_dir, variations=False)
+    assert main(["study", str(other), "--out", str(whole)]) == 2
+    assert "another study" in capsys.readouterr().err
+
+
+def test_killed_and_gone_on_gives_the_rows_of_one_that_was_left_alone(
+    nano_dir: Path, whole: Path, tmp_path: Path
+) -> None:
+    path, out = write_study(tmp_path / "study.toml", nano_dir, variations=False), tmp_path / "killed"
+    argv = [sys.executable, "-m", "ocr_rl.cli", "study", str(path), "--out", str(out)]
+    for marks in ("runs/sft-trial0/ckpt/000001", "runs/dpo-seed0/pairs/round_000.json", "runs/grpo-seed1/ckpt/000001"):
+        study = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while not (out / marks).exists():
+            assert study.poll() is None
+            time.sleep(0.02)
+        os.kill(study.pid, signal.SIGKILL)
+        study.wait()
+        time.sleep(1.5)  # its worker notices
+    assert main(argv[3:]) == 0
+    arms = [f"{arm}-seed{seed}" for arm in ("sft", "dpo", "grpo") for seed in (0, 1)]
+    for name in ("start", "start-samples", *arms):
+        assert (out / "test" / f"{name}.jsonl").read_bytes() == (whole / "test" / f"{name}.jsonl").read_bytes(), name
+
+
+def test_shipped_studies_are_whole_and_on_equal_terms() -> None:
+    for name in ("small", "full"):
+        study = load_study(name)
+        assert len(study.seeds) >= 3
+        assert (study.test.n or 0) >= 100
+        assert {job.arm for job in main_jobs(study, {})} == {
+            "sft",
+            "best_of_n",
+            "dpo",
+            "dpo_iterative",
+            "dpo_tuned",
+            "grpo",
+        }
+        assert {job.arm for job in claim_jobs(study, {})} == {variation.name for variation in VARIATIONS}
+        trials = [job.arm for job in tuning_jobs(study)]
+        assert len({trials.count(arm) for arm in study.arms}) == 1
+        sampled = {
+            job.arm: job.recipe.grpo.steps * job.recipe.grpo.pages_per_step * job.recipe.grpo.samples_per_page
+            for job in main_jobs(study, {})
+            if job.recipe.grpo
+        } | {
+            job.arm: rounds.rounds * rounds.pages_per_round * rounds.samples_per_page
+            for job in main_jobs(study, {})
+            if (rounds := job.recipe.dpo or job.recipe.best_of_n)
+        }
+        assert len(set(sampled.values())) == 1, sampled  # as many samples each
+        noisy = next(job for job in claim_jobs(study, {}) if job.arm == "grpo_small_groups").recipe.grpo
+        whole = next(job for job in main_jobs(study, {}) if job.arm == "grpo").recipe.grpo
+        assert noisy and whole
+        assert noisy.pages_per_step * noisy.samples_per_page == whole.pages_per_step * whole.samples_per_page
+
+
+def test_wrong_studies_are_refused_in_one_sentence(nano_dir: Path, tmp_path: Path) -> None:
+    path = write_study(tmp_path / "study.toml", nano_dir, variations=False)
+    text = path.read_text()
+    for was, now, said in (
+        (
+            'sft = { algorithm = "sft", trials = [[], ["optim.lr=1e-4"]] }',
+            'sft = { algorithm = "sft" }',
+            "equal numbers of trials",
+        ),
+        ("samples = 8", "sample = 8", "unknown key sample: did you mean samples?"),
+        ("seeds = [0, 1]", "seeds = [0, 1]\nclaim_seeds = [4]", "none of seeds"),
+        ("optim = { lr = 1e-3 }", "optim = { lr = -1 }", "optim.lr"),
+    ):
+        assert was in text
+        path.write_text(text.replace(was, now))
+        with pytest.raises(UserError, match=said.replace("?", r"\?")):
+            load_study(str(path))
+    with pytest.raises(UserError, match="shipped are full, small"):
+        load_study("smal")
+
+
+def test_verdicts_are_read_off_the_interval() -> None:
+    def interval(low: float, high: float) -> Interval:
+        return Interval(mean=(low + high) / 2, low=low, high=high, clusters=9)
+
+    assert verdict_of(interval(0.001, 0.2)) == "supported"
+    assert verdict_of(interval(-0.2, -0.001)) == "not supported"
+    assert verdict_of(interval(-0.005, 0.005)) == "not supported"  # no difference to speak of
+    assert verdict_of(interval(-0.05, 0.2)) == "undecided with this budget"
+
+
+def test_a_contrast_is_paired_by_page() -> None:
+    base = {f"p{k}": Random(k).random() for k in range(40)}
+    shifted = {page: value + 0.1 for page, value in base.items()}
+    found = contrast((1, shifted), (-1, base))
+    assert found.low == pytest.approx(0.1)
+    assert found.high == pytest.approx(0.1)  # what pages have in common cancels
+    twice = contrast((1, shifted), (-1, base), (-1, shifted), (1, base))
+    assert twice.mean == pytest.approx(0.0)
+
+
+def test_pairs_are_chosen_by_what_they_are() -> None:
+    pairs = [{"page_id": f"p{k}", "chosen_reward": k / 10, "k": k} for k in range(10)]
+    assert [pair["k"] for pair in both_bad(pairs, {f"p{k}": 0.35 for k in range(10)})] == [0, 1, 2, 3]
+    distances = [float(9 - k) for k in range(10)]
+    quarters = [quartile(pairs, distances, number) for number in (1, 2, 3, 4)]
+    assert sorted(pair["k"] for part in quarters for pair in part) == list(range(10))
+    assert {pair["k"] for pair in quarters[0]} == {9, 8, 7}  # the most alike
+
+
+def test_flipped_groups_are_as_many_as_asked_and_the_same_each_time() -> None:
+    def one(k: int) -> ScoredGroup:
+        page = Page(id=f"d{k}:p1", pdf=Path("d.pdf"), number=1)
+        prompt = Prompt(
+            page_id=page.id, image=ImageRef(pdf=page.pdf, number=1, longest_px=9), token_ids=(), expanded_ids=()
+        )
+        group = Group(page=page, prompt=prompt, samples=(), temperature=1.0, banned_ids=())
+        return ScoredGroup(group=group, scores={}, rewards=(0.0, 1.0), advantages=(-1.0, 1.0))
+
+    flips = [upside_down(one(k), 0.3, "0/8").advantages == (1.0, -1.0) for k in range(1000)]
+    assert 250 < sum(flips) < 350
+    assert flips == [upside_down(one(k), 0.3, "0/8").advantages == (1.0, -1.0) for k in range(1000)]
+    assert not any(upside_down(one(k), 0.0, "0/8").advantages == (1.0, -1.0) for k in range(50))
+
+
+def test_equal_seconds_reads_between_evaluations() -> None:
+    curve = [Point(step=s, tokens=0, seconds=10.0 * s, pass_rate=0.1 * s) for s in range(3)]
+    assert at_seconds(curve, 15.0) == pytest.approx(0.15)
+    assert at_seconds(curve, 99.0) == pytest.approx(0.2)
