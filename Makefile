@@ -2,7 +2,7 @@
 PY := .venv/bin/python
 STAMP := .venv/.ready
 
-.PHONY: demo test check bench nano study-small study clean
+.PHONY: demo test check bench trl nano study-small study clean
 
 # Goes on where it was cut off; for another one from the start, remove runs/demo.
 demo: $(STAMP)
@@ -18,6 +18,10 @@ check: $(STAMP)
 
 bench: $(STAMP)
 	$(PY) -m benchmarks.speed
+
+# Losses beside TRL's, which needs an environment of its own (docs/bench.md): make trl PEER=trl-env/bin/python
+trl: $(STAMP)
+	$(PY) -m benchmarks.trl.losses --peer-python $(PEER)
 
 # Trains the embedded policy again, from nothing (about 90 minutes on two free cores).
 nano: $(STAMP)
