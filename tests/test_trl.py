@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
-from benchmarks.trl import losses
+from benchmarks.trl import losses, peer_step, step
 from ocr_rl.learn import losses as ours
 from ocr_rl.rollout import advantage
 
@@ -68,3 +68,31 @@ def test_a_peer_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--peer-python" in capsys.readouterr().err
     assert losses.main(["--peer-python", "/no/python", "--case", "gropo"]) == 2
     assert "no case 'gropo'" in capsys.readouterr().err
+
+
+def test_a_step_needs_a_peer_and_a_step_after_the_first(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, said in (
+        ([], "--peer-python"),
+        (["--peer-python", "python3", "--sampler", "vllm"], "add --lengths natural"),
+        (["--peer-python", "python3", "--steps", "1"], "at least 2"),
+    ):
+        assert step.main(arguments) == 2
+        assert said in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="Linux only")
+def test_the_peak_is_that_since_it_was_reset() -> None:
+    held = b"x" * (64 << 20)
+    whole = peer_step.resident_mb("VmHWM")
+    del held
+    peer_step.reset_peak()
+    assert peer_step.resident_mb("VmHWM") < whole - 32
+
+
+def test_ours_takes_a_step_of_fixed_lengths(tmp_path: Path) -> None:
+    sizes = {"pages": 1, "samples": 2, "max-tokens": 3, "steps": 2, "beta": 0}
+    asked = step.work(step.parsed([f"--{name}={value}" for name, value in sizes.items()]), tmp_path)
+    assert all(Path(image).is_file() for image in asked["images"])
+    answer = step.ours(asked)
+    assert [one["tokens"] for one in answer["steps"]] == [6, 6]
+    assert len(answer["prompt_ids"]) == 2
