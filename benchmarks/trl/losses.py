@@ -128,7 +128,7 @@ def compare_grpo(case: Case, given: Numbers, answer: Mapping[str, Any], dtype: t
     gap = 0.0
     for window in answer["windows"]:
         chosen = [(k, row) for k, row in zip(index, rows, strict=True) if k in set(window["rows"])]
-        part = reweighted([row for _, row in chosen], rows)
+        part = reweighted([row for _, row in chosen], rows, cfg.aggregation)
         value, found = loss_and_gradient(loss, part, [given.logprobs[k] for k, _ in chosen], dtype)
         factor = _factor(case, part, rows, groups)
         gap = max(gap, abs(factor * value - window["loss"]))
@@ -150,7 +150,7 @@ def _factor(case: Case, part: Sequence[Row], rows: Sequence[Row], groups: Sequen
         return tokens / sum(len(sample.token_ids) for one in groups for sample in one.group.samples)
     if case.flat:
         return len({row.group_id for row in rows}) / len(groups)
-    if case.windows > 1 and kind != "grpo":
+    if case.windows > 1 and kind == "dapo":
         return case.windows * sum(len(row.completion_ids) for row in part) / tokens
     return 1.0
 

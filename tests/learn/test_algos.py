@@ -365,9 +365,15 @@ def test_groups_are_not_torn_apart(parts: int, sizes: list[int]) -> None:
 
 def test_a_minibatch_weighs_as_much_as_the_whole() -> None:
     rows = rows_of(0, 0, 1)  # 1, 2 and 3 tokens of weight 0.1: 0.6 in all
-    part = reweighted(rows[:2], rows)  # 0.3: doubled
+    part = reweighted(rows[:2], rows, "dapo")  # 0.3: doubled
     assert [row.weight for row in part] == pytest.approx([0.2, 0.2])
-    assert [row.weight for row in reweighted(rows, rows)] == pytest.approx([0.1] * 3)
+    assert [row.weight for row in reweighted(rows, rows, "dapo")] == pytest.approx([0.1] * 3)
+
+
+def test_a_dr_grpo_token_weighs_the_same_whatever_its_neighbours_lengths() -> None:
+    rows = rows_of(0, 0, 1)
+    assert [row.weight for row in reweighted(rows[:2], rows, "dr_grpo")] == pytest.approx([0.15, 0.15])
+    assert [row.weight for row in reweighted(rows[2:], rows, "dr_grpo")] == pytest.approx([0.3])  # a third of the samples
 
 
 # --- with a real policy -----------------------------------------------------------------------------------------------

@@ -107,7 +107,7 @@ def grpo(
         for i, part in enumerate(parts):
             last = i == len(parts) - 1 or learner.policy + 1 == cfg.steps
             yield Step(
-                rows=reweighted(part, rows),
+                rows=reweighted(part, rows, cfg.aggregation),
                 loss=loss,
                 metrics={**metrics, **clock, **({"generated": generated} if i == 0 else {})},
                 groups=live if last else (),
@@ -177,11 +177,16 @@ def split_by_group(rows: Sequence[Row], parts: int) -> list[list[Row]]:
     return split
 
 
-def reweighted(part: Sequence[Row], rows: Sequence[Row]) -> list[Row]:
-    """A minibatch is a step of its own: its weights sum to what the whole rollout's would."""
-    whole = sum(row.weight * len(row.completion_ids) for row in rows)
-    own = sum(row.weight * len(row.completion_ids) for row in part)
-    return [replace(row, weight=row.weight * whole / own) for row in part]
+def reweighted(part: Sequence[Row], rows: Sequence[Row], aggregation: str) -> list[Row]:
+    """A minibatch is a step of its own: with dapo its tokens share the weight there, otherwise its samples do.
+
+    By tokens dr_grpo would weigh a token by the lengths of its neighbours, which is what it is there to avoid.
+    """
+
+    def size(some: Sequence[Row]) -> int:
+        return sum(len(row.completion_ids) for row in some) if aggregation == "dapo" else len(some)
+
+    return [replace(row, weight=row.weight * size(rows) / size(part)) for row in part]
 
 
 def describe_shares(graded: Sequence[GradedGroup], how: str, what: str = "the advantage") -> str:
