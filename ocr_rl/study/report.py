@@ -49,7 +49,7 @@ def write_study(results: Results, out: Path, *, env: Mapping[str, Any], longest_
     write_report(
         out,
         title="Study: preference training against rewards",
-        candidates={"start": results.start, **arms},
+        candidates={"start": results.start, **{f"{arm}, seed {first}": rows for arm, rows in arms.items()}},
         pages=results.pages,
         images=partial(image_of, longest_px=longest_px),
         curves={arm: results.metrics[f"{arm}-seed{first}"] for arm in arms},

@@ -168,7 +168,7 @@ def _worker(work, jobs, study: Study, folder: Folder, k: int) -> None:  # type: 
         for job in jobs:
             try:
                 work(job, study, folder, sampler, prompter)
-            except UserError as error:
+            except (UserError, FloatingPointError) as error:  # of this run alone: the others go on
                 write_atomically(folder.failed(job.name if job else "start"), f"{error}\n")
 
 
@@ -238,9 +238,7 @@ def _test(job: Job | None, study: Study, folder: Folder, sampler: Sampler, promp
             )
             rows += [replace(row, repeat=k + 1) for row in drawn]
         _write_rows(folder.test("start-samples"), rows)
-    _write_rows(
-        folder.test(job.name if job else "start"), evaluate_policy(sampler, prompter, pages, max_tokens=tokens)
-    )
+    _write_rows(folder.test(job.name if job else "start"), evaluate_policy(sampler, prompter, pages, max_tokens=tokens))
 
 
 def _write_rows(path: Path, rows: Sequence[Graded]) -> None:
