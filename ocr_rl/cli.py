@@ -86,6 +86,19 @@ def _report(args: argparse.Namespace) -> None:
     _show(report_runs(args.runs, args.out))
 
 
+def _soup(args: argparse.Namespace) -> int:
+    from ocr_rl.evaluate.soup import soup
+
+    whole, parts = soup(args.runs, args.out, args.data, engine=args.engine)
+    for folder, rate in parts.items():
+        print(f"{rate:.2%}  {folder}")
+    best = max(parts.values())
+    better = whole > best
+    said = f"written to {args.out}" if better else "nothing is written"
+    print(f"the average passes {whole:.2%} of the tests, the best of its parts {best:.2%}: {said}")
+    return 0 if better else 1
+
+
 def _sample(args: argparse.Namespace) -> None:
     from ocr_rl.evaluate.again import sample_pages
 
@@ -353,6 +366,12 @@ def _parser() -> argparse.ArgumentParser:
     report.add_argument("runs", type=Path, nargs="+")
     report.add_argument("--out", type=Path, required=True, help="folder for report.html, .md and .json of each set")
     report.set_defaults(run=_report)
+    soup = verbs.add_parser("soup", help="average policies; kept only if it reads better than the best of them")
+    soup.add_argument("runs", type=Path, nargs="+", help="run directories (their last checkpoint) or model folders")
+    soup.add_argument("--data", type=Path, required=True, help="dataset folder of validation pages")
+    soup.add_argument("--engine", choices=("vllm", "transformers"), default="vllm")
+    soup.add_argument("--out", type=Path, required=True, help="folder for the averaged policy")
+    soup.set_defaults(run=_soup)
     sample = verbs.add_parser("sample", help="a policy's samples of some pages, for score and rewards audit")
     sample.add_argument("data", type=Path)
     sample.add_argument("--model", default="nano", help="a folder or hub name (default: the embedded policy)")

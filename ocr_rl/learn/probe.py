@@ -1,30 +1,87 @@
-"""Does the policy look at the page? Its loss on reference transcripts with the page, a blank page and another page."""
+"""Does the policy look at the page, and does the engine? Canaries for what goes wrong without an error.
+
+The loss with the page, a blank page and another page; and what the engine says with another vision tower.
+"""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 from PIL import Image
 
+from ocr_rl.contract import Page, UserError
 from ocr_rl.learn.learner import ImageOf, Learner
-from ocr_rl.rollout.flow import Prompt, Row
+from ocr_rl.pages.raster import PageError
+from ocr_rl.rollout.flow import Prompt, Row, Sample
+from ocr_rl.rollout.sampler.base import Sampler, Sampling
+
+_ROWS = 8  # pages whose samples are computed again with a blank image
+_TOKENS = 16  # of the transcripts that must change with the tower
 
 
 def looks(learner: Learner, rows: Sequence[Row]) -> dict[str, float]:
     """Negative log-likelihood in nats per token: with the right page, a blank one, and the next row's page."""
     others = {id(row.prompt): rows[(i + 1) % len(rows)].prompt for i, row in enumerate(rows)}
 
-    def blank(prompt: Prompt) -> Image.Image:
-        return Image.new("RGB", learner.prompter.image(prompt).size, "white")
-
     def other(prompt: Prompt) -> Image.Image:
         return learner.prompter.image(others[id(prompt)]).resize(learner.prompter.image(prompt).size)
 
     return {
         "nll_page": _nll(learner, rows, None),
-        "nll_blank": _nll(learner, rows, blank),
+        "nll_blank": _nll(learner, rows, _blank(learner)),
         "nll_other": _nll(learner, rows, other),
     }
+
+
+def page_gain(learner: Learner, rows: Sequence[Row]) -> dict[str, float]:
+    """By how many nats a token the policy's own samples are less likely with a blank page: 0 if it does not look.
+
+    Of one sample of each of the first pages. In the mean this is a Kullback-Leibler divergence, so never negative.
+    """
+    one_each = list({row.group_id: row for row in reversed(rows)}.values())[-_ROWS:]
+    return {"page_gain": _nll(learner, one_each, _blank(learner)) - _nll(learner, one_each, None)}
+
+
+def require_eyes(learner: Learner, sampler: Sampler, pages: Sequence[Page]) -> None:
+    """UserError where the engine says the same with another vision tower: a stale cache, or no image at all.
+
+    The first page that can be drawn is asked for with the policy's weights, with a tower a tenth larger, and with the
+    policy's again: the second answer must differ from the first by more than the third does. The sampler keeps the policy's weights.
+    """
+    asked = [_first_drawn(learner, pages)]
+
+    def answer(scale: float) -> Sample:
+        weights = ((name, w * scale if "visual" in name else w) for name, w in learner.weights())
+        sampler.load(weights, learner.policy)
+        (group,) = sampler.sample(asked, Sampling(temperature=0.0, max_tokens=_TOKENS))
+        return group.samples[0]
+
+    own, other, again = answer(1.0), answer(1.1), answer(1.0)
+    if _distance(own, other) <= 10 * _distance(own, again):
+        raise UserError(
+            f"Page {asked[0][0].id}: the engine says the same whatever the vision tower's weights are, or not the same "
+            "with the same weights: it does not see the image or keeps what it saw with old weights. Try another version "
+            'of vLLM (`ocr-rl doctor --parity MODEL`), or sampling.engine = "transformers".'
+        )
+
+
+def _first_drawn(learner: Learner, pages: Sequence[Page]) -> tuple[Page, Prompt]:
+    for page in pages:
+        with contextlib.suppress(PageError):
+            return page, learner.prompter.prompt(page)
+    raise UserError("No page of the dataset can be drawn; `ocr-rl pages check` says why.")
+
+
+def _distance(a: Sample, b: Sample) -> float:
+    """Largest difference of the log-probabilities of two transcripts; infinite where their tokens differ."""
+    if a.token_ids != b.token_ids:
+        return float("inf")
+    return max(abs(x - y) for x, y in zip(a.logprobs, b.logprobs, strict=True))
+
+
+def _blank(learner: Learner) -> ImageOf:
+    return lambda prompt: Image.new("RGB", learner.prompter.image(prompt).size, "white")
 
 
 def _nll(learner: Learner, rows: Sequence[Row], image: ImageOf | None) -> float:

@@ -373,7 +373,7 @@ def test_a_minibatch_weighs_as_much_as_the_whole() -> None:
 def test_a_dr_grpo_token_weighs_the_same_whatever_its_neighbours_lengths() -> None:
     rows = rows_of(0, 0, 1)
     assert [row.weight for row in reweighted(rows[:2], rows, "dr_grpo")] == pytest.approx([0.15, 0.15])
-    assert [row.weight for row in reweighted(rows[2:], rows, "dr_grpo")] == pytest.approx([0.3])  # a third of the samples
+    assert [row.weight for row in reweighted(rows[2:], rows, "dr_grpo")] == pytest.approx([0.3])  # a third
 
 
 # --- with a real policy -----------------------------------------------------------------------------------------------
@@ -424,7 +424,7 @@ def train(learner, run: Run, open_pages, prompter: Prompter, *, stop_after: int 
             yield step
 
     evaluate = lambda step: {"eval_pass_rate": step / 10}
-    return fit(steps(), learner, run, total=5, save_every=2, keep=1, evaluate_every=2, evaluate=evaluate)
+    return fit(lambda state: steps(), learner, run, total=5, save_every=2, keep=1, evaluate_every=2, evaluate=evaluate)
 
 
 def test_a_killed_run_ends_as_an_uninterrupted_one(
@@ -443,7 +443,7 @@ def test_a_killed_run_ends_as_an_uninterrupted_one(
     figures = lambda run: [{name: row[name] for name in keep if name in row} for row in run.metrics()]
     assert figures(killed) == figures(whole)
     assert [row.get("eval_pass_rate") for row in whole.metrics()] == [None, 0.2, None, 0.4, 0.5]
-    assert [path.name for path in killed.checkpoints()] == ["000005"]
+    assert [path.name for path in killed.checkpoints()] == ["000005"]  # the last, and the best
     assert train(make_learner(), killed, open_pages, prompter) == again  # nothing left to do
 
 
@@ -453,7 +453,7 @@ def test_a_step_in_the_middle_of_a_rollout_is_saved_after_it(
     states = [{"drawn": 1}, None, {"drawn": 2}, {"drawn": 3}]
     steps = (Step(rows=rows[:1], loss=nll, state=state) for state in states)
     run = Run(tmp_path)
-    fit(steps, make_learner(), run, total=4, save_every=2, keep=5)
+    fit(lambda state: steps, make_learner(), run, total=4, save_every=2, keep=5)
     assert [path.name for path in run.checkpoints()] == ["000003", "000004"]
     assert json.loads((run.checkpoints()[0] / "state.json").read_text()) == {"step": 3, "state": {"drawn": 2}}
 
@@ -464,7 +464,7 @@ def test_what_the_best_and_the_worst_sample_said_is_kept(
     learner, run = make_learner(), Run(tmp_path)
     sampler = FakeSampler(prompter, lambda page, k: ("b", "good")[k])
     steps = grpo(settings(steps=1, pages_per_step=1), SAMPLING, 0, {}, tiny_pages, sampler, learner, graded)
-    fit(steps, learner, run, total=1, save_every=1, keep=1)
+    fit(lambda state: steps, learner, run, total=1, save_every=1, keep=1)
     (line,) = (tmp_path / "groups" / "000001.jsonl").read_text().splitlines()
     shown = json.loads(line)
     assert (shown["best"]["text"], shown["worst"]["text"]) == ("good", "b")

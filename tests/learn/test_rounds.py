@@ -382,7 +382,7 @@ def test_a_killed_dpo_run_ends_as_an_uninterrupted_one(
                 yield step
 
         assert done == learner.policy
-        return fit(steps(), learner, run, total=4, save_every=1, keep=1)
+        return fit(lambda state: steps(), learner, run, total=4, save_every=1, keep=1)
 
     whole = train(Run(tmp_path / "whole"))
     with pytest.raises(KeyboardInterrupt):

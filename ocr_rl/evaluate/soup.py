@@ -1,0 +1,72 @@
+"""`ocr-rl soup`: an average of policies that is kept only where it reads better than the best of its parts."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+from ocr_rl.contract import Page, Transcript, UserError
+from ocr_rl.evaluate.grade import grade, summary
+from ocr_rl.evaluate.transcribe import transcribe
+from ocr_rl.pages.dataset import load_dataset
+from ocr_rl.run import Run, damage
+
+
+def soup(
+    runs: Sequence[Path], out: Path, data: Path, *, engine: Literal["vllm", "transformers"]
+) -> tuple[float, dict[str, float]]:
+    """Pass rates on the pages of `data`, greedy and strict: the average's, and each part's by its folder.
+
+    `out` is written only where the first is above all others. Raises UserError for parts that do not go together.
+    """
+    from ocr_rl.learn.soup import average
+
+    if len(runs) < 2:
+        raise UserError("soup: an average is of two policies at least; name another run or model folder.")
+    if out.exists():
+        raise UserError(f"{out}: is there already; give another --out.")
+    folders = [str(policy_of(run)) for run in runs]
+    pages = [page for page in load_dataset(data) if page.checks]
+    if not pages:
+        raise UserError(f"{data}: no page has a test to choose by; give validation pages with tests.")
+    aside = out.with_name(out.name + ".part")
+    shutil.rmtree(aside, ignore_errors=True)
+    try:
+        average(folders, aside)
+        parts = {folder: pass_rate(folder, pages, engine) for folder in folders}
+        whole = pass_rate(str(aside), pages, engine)
+        if whole > max(parts.values()):
+            os.replace(aside, out)
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+    return whole, parts
+
+
+def policy_of(path: Path) -> Path:
+    """A run's last checkpoint, or the model folder itself. Raises UserError for what is neither."""
+    if not (path / "ckpt").is_dir():
+        if not (path / "config.json").is_file():
+            raise UserError(f"{path}: is neither a run nor a model's folder.")
+        return path
+    checkpoints = Run(path).checkpoints()
+    if not checkpoints:
+        raise UserError(f"{path}: holds no checkpoint yet; let the run save one.")
+    if wrong := damage(checkpoints[-1]):
+        raise UserError(f"{checkpoints[-1]}: is damaged ({wrong}); name an older checkpoint's model folder.")
+    return checkpoints[-1] / "model"
+
+
+def pass_rate(model: str, pages: Sequence[Page], engine: Literal["vllm", "transformers"]) -> float:
+    from ocr_rl.policy import open_policy
+
+    rows = []
+    with open_policy(model, engine=engine) as policy:
+        limit = policy.settings.max_tokens
+        for page, found in transcribe(pages, policy.sampler, policy.prompter, max_tokens=limit, label="evaluating"):
+            if not isinstance(found, Transcript):
+                raise UserError(f"{found}; take the page out of the validation pages.")
+            rows.append(grade(page, found, "strict"))
+    return summary(rows, draws=10).metrics["pass_rate"].mean
