@@ -47,7 +47,8 @@ def require_eyes(learner: Learner, sampler: Sampler, pages: Sequence[Page]) -> N
     """UserError where the engine says the same with another vision tower: a stale cache, or no image at all.
 
     The first page that can be drawn is asked for with the policy's weights, with a tower a tenth larger, and with the
-    policy's again: the second answer must differ from the first by more than the third does. The sampler keeps the policy's weights.
+    policy's again: the second answer must differ from the first by more than the third does. The sampler keeps the
+    policy's weights.
     """
     asked = [_first_drawn(learner, pages)]
 
@@ -61,8 +62,8 @@ def require_eyes(learner: Learner, sampler: Sampler, pages: Sequence[Page]) -> N
     if _distance(own, other) <= 10 * _distance(own, again):
         raise UserError(
             f"Page {asked[0][0].id}: the engine says the same whatever the vision tower's weights are, or not the same "
-            "with the same weights: it does not see the image or keeps what it saw with old weights. Try another version "
-            'of vLLM (`ocr-rl doctor --parity MODEL`), or sampling.engine = "transformers".'
+            "with the same weights: it does not see the image or keeps what it saw with old weights. Try another "
+            'version of vLLM (`ocr-rl doctor --parity MODEL`), or sampling.engine = "transformers".'
         )
 
 

@@ -464,7 +464,8 @@ def test_what_the_best_and_the_worst_sample_said_is_kept(
     learner, run = make_learner(), Run(tmp_path)
     sampler = FakeSampler(prompter, lambda page, k: ("b", "good")[k])
     steps = grpo(settings(steps=1, pages_per_step=1), SAMPLING, 0, {}, tiny_pages, sampler, learner, graded)
-    fit(lambda state: steps, learner, run, total=1, save_every=1, keep=1)
+    unwatched = config.Tripwires(gap=config.Tripwire(above=1e9))  # the fake sampler's log-probabilities are made up
+    fit(lambda state: steps, learner, run, total=1, save_every=1, keep=1, tripwires=unwatched)
     (line,) = (tmp_path / "groups" / "000001.jsonl").read_text().splitlines()
     shown = json.loads(line)
     assert (shown["best"]["text"], shown["worst"]["text"]) == ("good", "b")

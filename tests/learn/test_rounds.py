@@ -59,7 +59,14 @@ def test_dpo_by_hand() -> None:
     value, parts = dpo_loss(beta=0.2)(LOGP, pairs_of(REF))
     assert float(value) == pytest.approx(softplus(-0.3))
     assert parts == pytest.approx(
-        {"margin_mean": 1.5, "accuracy_mean": 1.0, "chosen_mean": (-3 - 0.5) / 2, "rejected_mean": (-1.5 - 4) / 2}
+        {
+            "margin_mean": 1.5,
+            "accuracy_mean": 1.0,
+            "chosen_mean": (-3 - 0.5) / 2,
+            "rejected_mean": (-1.5 - 4) / 2,
+            "chosen_moved_mean": (1.0 + 0.0) / 2,
+            "rejected_moved_mean": (-0.5 - 1.5) / 2,
+        }
     )
 
 
