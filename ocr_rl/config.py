@@ -179,16 +179,28 @@ class Grpo(Section):
     """How rewards become advantages (`ocr_rl.rollout.advantage`)."""
     epsilon: float = Field(default=0.2, gt=0)
     epsilon_high: float | None = Field(default=None, gt=0)
+    surrogate: Literal["clip", "cispo"] = "clip"
+    """cispo clips the ratio as a weight instead of the update, so that every token keeps a gradient."""
+    delta: float | None = Field(default=None, gt=1)
+    """Two-sided clip: the largest ratio that counts for a bad sample."""
     beta: float = Field(default=0.0, ge=0)
-    """Weight of the KL to the starting policy (k3)."""
+    """Weight of the KL to the starting policy; 0: none."""
+    kl: Literal["k1", "k2", "k3"] = "k3"
+    importance_level: Literal["token", "sequence"] = "token"
+    """Truncated importance correction between sampler and learner: per token, or one a sample (geometric mean)."""
     importance_cap: float = Field(default=2.0, gt=0)
-    """Truncated importance correction between sampler and learner, per token."""
     flip: Share = 0.0
     """Share of groups whose rewards are turned upside down: label noise, for studies."""
     refills: int = Field(default=1, ge=0)
     """How many more rollouts a step may ask for to replace groups without signal."""
     mask_unfinished: bool = False
     """Leave samples that hit max_tokens out of the loss."""
+
+    @model_validator(mode="after")
+    def _one_bound(self) -> Grpo:
+        if self.surrogate == "cispo" and self.delta is not None:
+            raise ValueError("delta is for the clipped surrogate; cispo bounds every ratio by epsilon_high")
+        return self
 
 
 class Rounds(Section):

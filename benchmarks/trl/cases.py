@@ -79,6 +79,12 @@ def grpo_cases() -> list[Case]:
                 loss={"epsilon_high": 0.28},
             ),
             Case(
+                name=f"{kind}, two-sided clip",
+                theirs=theirs | {"delta": 1.3},
+                recipe=recipe,
+                loss={"delta": 1.3},
+            ),
+            Case(
                 name=f"{kind}, unfinished masked",
                 theirs=theirs | masked,
                 recipe=recipe | {"mask_unfinished": True},
@@ -125,8 +131,20 @@ def grpo_cases() -> list[Case]:
             ),
         ]
     plain = {"loss_type": "dapo", "max_completion_length": MAX_TOKENS, "beta": 0.0}
+    cispo = plain | {"loss_type": "cispo", "epsilon_high": 1.28}
     return [
         *cases,
+        *(
+            Case(
+                name=name,
+                theirs=cispo,
+                recipe={"aggregation": "dapo"},
+                loss={"surrogate": "cispo", "epsilon_high": 0.28},
+                accumulate=accumulate,
+                alike="TRL's epsilon_high is the bound itself, ours comes on top of 1",
+            )
+            for name, accumulate in (("cispo", 1), ("cispo, micro-batches", 3))
+        ),
         Case(
             name="batch_std",
             theirs=plain | {"scale_rewards": "batch"},

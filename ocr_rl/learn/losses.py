@@ -27,6 +27,7 @@ def nll(logprob_N: Tensor, batch: Batch) -> LossAndSums:
 
 
 Ratio = Literal["token", "sequence", "geometric"]
+KlEstimator = Literal["k1", "k2", "k3"]
 
 
 def grpo(
@@ -34,38 +35,48 @@ def grpo(
     ratio: Ratio = "token",
     epsilon: float = 0.2,
     epsilon_high: float | None = None,
+    surrogate: Literal["clip", "cispo"] = "clip",
+    delta: float | None = None,
     beta: float = 0.0,
+    kl: KlEstimator = "k3",
+    level: Literal["token", "sequence"] = "token",
     cap: float = 2.0,
 ) -> Loss:
-    """Clipped surrogate with group-relative advantages (Shao et al. 2024, arXiv 2402.03300, eq. 3) and k3 KL.
+    """Clipped surrogate with group-relative advantages (Shao et al. 2024, arXiv 2402.03300, eq. 3), and KL.
 
     `ratio`: per token (DeepSeek), of the whole response (METHODS), or its geometric mean over tokens (GSPO, arXiv
-    2507.18071); the clip is the same code. The truncated importance correction min(pi_old / pi_sampler, cap), per
-    token and without gradient, weighs each token for the engine's own rounding; it differs from the paper, which has
+    2507.18071); the clip is the same code. `epsilon_high`: clip-higher (DAPO, arXiv 2503.14476). `delta`: a two-sided
+    clip, no ratio above it counts, a bad sample's neither (INTELLECT-2, arXiv 2505.07291). "cispo" (MiniMax-M1, arXiv
+    2506.13585): the ratio, clipped above, is a constant weight of A * log pi, so no token loses its gradient.
+
+    The truncated importance correction min(pi_old / pi_sampler, cap), without gradient, weighs each token (or each
+    sample, by the geometric mean over its tokens) for the engine's own rounding; it differs from the paper, which has
     one engine.
     """
     high = epsilon if epsilon_high is None else epsilon_high
 
     def loss(logprob_N: Tensor, batch: Batch) -> LossAndSums:
         assert batch.old_N is not None
-        log_ratio_N = _level(logprob_N - batch.old_N, batch.row_N, len(batch.rows), ratio)
-        ratio_N = log_ratio_N.exp()
+        ratio_N = _level(logprob_N - batch.old_N, batch.row_N, len(batch.rows), ratio).exp()
         clipped_N = ratio_N.clamp(1 - epsilon, 1 + high)
-        surrogate_N = torch.minimum(ratio_N * batch.advantage_N, clipped_N * batch.advantage_N)
-        correction_N = torch.ones_like(surrogate_N)
-        gap_N = torch.zeros_like(surrogate_N)
-        if batch.sampler_N is not None:
-            gap_N = batch.old_N - batch.sampler_N
-            correction_N = gap_N.exp().clamp(max=cap)
-        kl_N = torch.zeros_like(surrogate_N) if batch.ref_N is None else kl_k3(logprob_N, batch.ref_N)
-        total = ((beta * kl_N - surrogate_N * correction_N) * batch.weight_N).sum()
-        outside_N = (ratio_N * batch.advantage_N > clipped_N * batch.advantage_N).float()
+        if surrogate == "cispo":
+            surrogate_N = ratio_N.detach().clamp(max=1 + high) * batch.advantage_N * logprob_N
+            outside_N = (ratio_N > 1 + high).float()
+        else:
+            bounded_N = ratio_N if delta is None else ratio_N.clamp(max=delta)
+            surrogate_N = torch.minimum(bounded_N * batch.advantage_N, clipped_N * batch.advantage_N)
+            outside_N = (ratio_N * batch.advantage_N > surrogate_N).float()
+        gap_N = torch.zeros_like(surrogate_N) if batch.sampler_N is None else batch.old_N - batch.sampler_N
+        importance_N = _level(gap_N, batch.row_N, len(batch.rows), "geometric" if level == "sequence" else level).exp()
+        kl_N = torch.zeros_like(surrogate_N) if batch.ref_N is None else KL[kl](logprob_N, batch.ref_N)
+        total = ((beta * kl_N - surrogate_N * importance_N.clamp(max=cap)) * batch.weight_N).sum()
         return total, {
             "kl": float(kl_N.detach().sum()),
             "clip_share": float(outside_N.sum()),
             "gap": float(gap_N.abs().sum()),
             "gap_max": float(gap_N.abs().max()),
-            "truncated_share": float((gap_N.exp() > cap).float().sum()),
+            "importance": float(importance_N.sum()),
+            "truncated_share": float((importance_N > cap).float().sum()),
         }
 
     return loss
@@ -111,10 +122,23 @@ def dpo(*, beta: float, label_smoothing: float = 0.0, length_normalised: bool = 
     return loss
 
 
+def kl_k1(logprob_N: Tensor, ref_N: Tensor) -> Tensor:
+    """log pi - log ref, per token: unbiased, of large variance. As a loss its gradient is zero in the mean."""
+    return logprob_N - ref_N
+
+
+def kl_k2(logprob_N: Tensor, ref_N: Tensor) -> Tensor:
+    """Half the squared log-ratio, per token: biased, but in the mean its gradient is the KL's own."""
+    return (ref_N - logprob_N).square() / 2
+
+
 def kl_k3(logprob_N: Tensor, ref_N: Tensor) -> Tensor:
     """Schulman's k3 estimator of KL(pi || ref), per token: exp(d) - d - 1, d = ref - pi; unbiased, never negative."""
     d_N = ref_N - logprob_N
     return d_N.exp() - d_N - 1
+
+
+KL: dict[KlEstimator, Callable[[Tensor, Tensor], Tensor]] = {"k1": kl_k1, "k2": kl_k2, "k3": kl_k3}
 
 
 def _level(log_ratio_N: Tensor, row_N: Tensor, B: int, ratio: Ratio) -> Tensor:

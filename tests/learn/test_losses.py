@@ -15,7 +15,7 @@ from torch import Tensor
 from ocr_rl import config
 from ocr_rl.contract import Page
 from ocr_rl.learn.algos.grpo import to_rows
-from ocr_rl.learn.losses import Loss, grpo, kl_k3, nll
+from ocr_rl.learn.losses import Loss, grpo, kl_k1, kl_k2, kl_k3, nll
 from ocr_rl.learn.rows import Batch
 from ocr_rl.pages.raster import ImageRef
 from ocr_rl.rollout.flow import Group, Prompt, Row, Sample, ScoredGroup
@@ -104,6 +104,25 @@ def test_the_upper_clip_can_be_wider() -> None:
     assert close(value_and_gradient(grpo(epsilon_high=0.6), logs(0.5), bad), 1.6, [0.0])
 
 
+def test_a_bad_samples_ratio_is_bounded_by_delta() -> None:
+    # A = -2. Ratio 5 counts as 4: loss = 8, flat; 3 is inside: loss = 6, slope -A * ratio = 6.
+    bad = batch_of([2], weight=[1.0, 1.0], advantage=[-2.0, -2.0], old=[0.0, 0.0])
+    assert close(value_and_gradient(grpo(delta=4.0), logs(5.0, 3.0), bad), 14.0, [0.0, 6.0])
+    assert close(value_and_gradient(grpo(), logs(5.0, 3.0), bad), 16.0, [10.0, 6.0])  # unbounded without it
+    # A good sample is clipped at 1.2 long before.
+    good = batch_of([1], weight=[1.0], advantage=[2.0], old=[0.0])
+    assert close(value_and_gradient(grpo(delta=4.0), logs(5.0), good), -2.4, [0.0])
+
+
+def test_cispo_clips_the_weight_and_keeps_the_gradient() -> None:
+    # A = 2: -min(r, 1.2) * A * log r with the first factor constant. r = 1.5: -2.4 ln 1.5, gradient -2.4 (clip: 0);
+    # r = 0.5 with A = -2: weight 0.5: +1 * ln 0.5, gradient +1 (clip: 0).
+    batch = batch_of([1, 1], weight=[1.0, 1.0], advantage=[2.0, -2.0], old=[0.0, 0.0])
+    found = value_and_gradient(grpo(surrogate="cispo"), logs(1.5, 0.5), batch)
+    assert close(found, -2.4 * math.log(1.5) + math.log(0.5), [-2.4, 1.0])
+    assert grpo(surrogate="cispo")(logs(1.5, 0.5), batch)[1]["clip_share"] == 1.0
+
+
 def test_sequence_ratio_is_the_product_over_the_row() -> None:
     # Row 1: 1.5 * 0.9 = 1.35, inside 1.6: loss = -2 * 1.35 * (1/2 + 1/2) = -2.7, and each token moves the whole
     # product: gradient -2.7 each. Row 2 alone: ratio 0.5, A = 1, w = 1: loss -0.5, gradient -0.5.
@@ -137,6 +156,25 @@ def test_k3_by_hand() -> None:
     assert found.tolist() == pytest.approx([1 - LN2, LN2 - 0.5, 0.0], abs=1e-12)
 
 
+def test_k1_and_k2_by_hand() -> None:
+    now, ref = torch.tensor([-2.0, -2.0, -2.0]), torch.tensor([LN2 - 2, -LN2 - 2, -2.0])
+    assert kl_k1(now, ref).tolist() == pytest.approx([-LN2, LN2, 0.0], abs=1e-6)
+    assert kl_k2(now, ref).tolist() == pytest.approx([LN2**2 / 2, LN2**2 / 2, 0.0], abs=1e-6)
+
+
+def test_k2s_gradient_is_the_kls_own_and_k1s_is_none_in_the_mean() -> None:
+    # Exact expectations over three symbols: sum over tokens of pi(token) * d estimate / d logits, against autograd.
+    logits = torch.tensor([0.3, -0.2, 0.5], dtype=torch.float64, requires_grad=True)
+    ref = torch.tensor([0.1, 0.4, -0.3], dtype=torch.float64).log_softmax(0)
+    logp = logits.log_softmax(0)
+    pi = logp.detach().exp()
+    (true,) = torch.autograd.grad((logp.exp() * (logp - ref)).sum(), logits, retain_graph=True)
+    (k2,) = torch.autograd.grad((pi * kl_k2(logp, ref)).sum(), logits, retain_graph=True)
+    (k1,) = torch.autograd.grad((pi * kl_k1(logp, ref)).sum(), logits)
+    assert k2.tolist() == pytest.approx(true.tolist(), abs=1e-12)
+    assert k1.tolist() == pytest.approx([0.0, 0.0, 0.0], abs=1e-12)
+
+
 def test_k3_is_unbiased() -> None:
     # KL(p || q) of p = (1/2, 1/2), q = (1/4, 3/4): 1/2 ln 2 + 1/2 ln(2/3) = 1/2 ln(4/3)
     p, q = torch.tensor([0.5, 0.5]).double(), torch.tensor([0.25, 0.75]).double()
@@ -165,6 +203,17 @@ def test_the_samplers_rounding_is_corrected_up_to_a_cap() -> None:
     assert close(value_and_gradient(grpo(cap=4.0), now, batch), -1.75, [-1.5, -0.25])
 
 
+def test_a_whole_sample_can_be_corrected_by_its_mean() -> None:
+    # Log-ratios ln 3 and -ln 2: mean ln 1.5 / 2, so both tokens weigh sqrt(1.5); at a cap of 1.1 both are truncated.
+    batch = batch_of([2], weight=[0.5, 0.5], advantage=[1.0, 1.0], old=[-1.0, -1.0], sampler=[-1 - LN3, -1 + LN2])
+    now = torch.tensor([-1.0, -1.0], dtype=torch.float64, requires_grad=True)
+    root = math.sqrt(1.5)
+    assert close(value_and_gradient(grpo(level="sequence"), now, batch), -root, [-root / 2, -root / 2])
+    sums = grpo(level="sequence", cap=1.1)(now, batch)[1]
+    assert sums["truncated_share"] == 2.0
+    assert sums["importance"] == pytest.approx(2 * root)
+
+
 def test_without_the_samplers_log_probabilities_nothing_is_corrected() -> None:
     batch = batch_of([1], weight=[1.0], advantage=[1.0], old=[-1.0])
     now = torch.tensor([-1.0], dtype=torch.float64, requires_grad=True)
@@ -185,14 +234,15 @@ def test_at_ratio_1_the_gradient_is_reinforce(ratio, scale: list[int]) -> None:
     assert value_and_gradient(grpo(ratio=ratio), now, batch)[1] == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("kl", ["k1", "k2", "k3"])
 @pytest.mark.parametrize("ratio", ["token", "sequence", "geometric"])
-def test_gradients_are_those_of_finite_differences(ratio) -> None:
+def test_gradients_are_those_of_finite_differences(ratio, kl) -> None:
     # No ratio stands on a kink of the clip: 0.8 and 1.2 are at least 0.01 away.
     old = [now + d for now, d in zip(NOW, [0.05, -0.1, 0.3, 0.1, -0.4], strict=True)]
     ref = [now - 0.2 for now in NOW]
     sampler = [one + 0.03 for one in old]
     batch = batch_of(LENGTHS, weight=WEIGHT, advantage=ADVANTAGE, old=old, sampler=sampler, ref=ref)
-    loss = grpo(ratio=ratio, beta=0.3)
+    loss = grpo(ratio=ratio, beta=0.3, kl=kl, delta=3.0)
     now = torch.tensor(NOW, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: loss(x, batch)[0], now)
     assert torch.autograd.gradcheck(lambda x: nll(x, batch)[0], now)

@@ -49,7 +49,11 @@ def grpo(
         ratio=cfg.ratio,
         epsilon=cfg.epsilon,
         epsilon_high=cfg.epsilon_high,
+        surrogate=cfg.surrogate,
+        delta=cfg.delta,
         beta=cfg.beta,
+        kl=cfg.kl,
+        level=cfg.importance_level,
         cap=cfg.importance_cap,
     )
     while learner.policy < cfg.steps:
