@@ -6,6 +6,7 @@ Wrong input from outside is one sentence on stderr and exit code 2, never a trac
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -24,6 +25,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     try:
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1 and args.run is not _train:
+            raise UserError("torchrun starts several processes, and only train shares its work: start this verb alone.")
         return args.run(args) or 0
     except UserError as error:
         print(f"ocr-rl: {error}", file=sys.stderr)
@@ -45,11 +48,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _train(args: argparse.Namespace) -> None:
     from ocr_rl.config import load_recipe
-    from ocr_rl.train import train
+    from ocr_rl.learn import ranks
+    from ocr_rl.train import follow, train
 
     recipe = load_recipe(args.recipe, args.set)
     out = args.out or Path("runs") / Path(args.recipe).stem
-    trained = train(recipe, out, go_on=args.resume)
+    with ranks.group() as first:
+        if not first:
+            return follow(recipe)
+        trained = train(recipe, out, go_on=args.resume)
     print(f"policy: {trained}")
     _show(_reports(out))
 

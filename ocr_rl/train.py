@@ -20,6 +20,7 @@ from ocr_rl.evaluate.audit import require_honest
 from ocr_rl.evaluate.grade import Graded, grade, read_rows, summary, write_rows
 from ocr_rl.evaluate.report import write_report
 from ocr_rl.evaluate.transcribe import transcribe
+from ocr_rl.learn import ranks
 from ocr_rl.learn.algos.grpo import grpo
 from ocr_rl.learn.algos.rounds import best_of_n, dpo, read_preferences
 from ocr_rl.learn.algos.sft import reference_rows, require_lessons, sft
@@ -38,6 +39,7 @@ from ocr_rl.rollout.graders import Graders, weighted
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampler
 from ocr_rl.rollout.scoring import FaultBudget, GradedGroup, graded, require_rewards
+from ocr_rl.rollout.settings import PromptSettings
 from ocr_rl.rollout.watch import falls
 from ocr_rl.run import Run, environment
 
@@ -64,7 +66,27 @@ def train(recipe: config.Recipe, out: Path, *, go_on: bool = False, lent: Lent |
         return _trained(recipe, run, graders, go_on, lent)
 
 
+def follow(recipe: config.Recipe) -> None:
+    """What the other processes of `torchrun` do: their share of each update of the first one, until that one ends."""
+
+    def open_learner(start_model: str) -> Learner:
+        settings = policy_settings(recipe.policy, start_model)
+        return _learner(recipe, start_model, settings, policy_prompter(recipe.policy, start_model, settings))
+
+    ranks.follow(open_learner)
+
+
+def require_ranks(recipe: config.Recipe) -> None:
+    """UserError for what only a single process can do."""
+    if ranks.world() > 1 and recipe.sft is None and recipe.sampling.engine == "vllm":
+        raise UserError(
+            'sampling.engine: "vllm" runs inside the process of the learner, which shares its weights with others '
+            'here; set sampling.engine = "transformers", or start without torchrun.'
+        )
+
+
 def _trained(recipe: config.Recipe, run: Run, graders: Graders, go_on: bool, lent: Lent | None) -> Path:
+    require_ranks(recipe)
     begin = partial(run.start, recipe.model_dump(mode="json"), resume=go_on)  # once everything has been opened
     pages = partial(open_pages, root=lent.pages if lent else run.folder / "pages")
     start_model = _start_model(recipe, run)
@@ -76,10 +98,8 @@ def _trained(recipe: config.Recipe, run: Run, graders: Graders, go_on: bool, len
     require_memory(plan)
     training_pages = _taught(recipe, pages, prompter, graders)
     held_out = evaluation_pages(recipe, pages)
-    beta = recipe.grpo.beta if recipe.grpo else 0.0
-    learner = Learner(
-        start_model, prompter, settings, recipe.policy, recipe.optim, steps=recipe.steps, reference=beta > 0
-    )
+    ranks.tell("open_learner", start_model)
+    learner = _learner(recipe, start_model, settings, prompter)
     done, state = resume(learner, run) if go_on else (0, {})
     loop = partial(
         fit, total=recipe.steps, save_every=recipe.save_every, keep=recipe.keep, state=state, tripwires=recipe.watched
@@ -161,6 +181,11 @@ def report_run(
             "versions": ", ".join(f"{name} {version}" for name, version in env["packages"].items()),
         },
     )
+
+
+def _learner(recipe: config.Recipe, start_model: str, settings: PromptSettings, prompter: Prompter) -> Learner:
+    beta = recipe.grpo.beta if recipe.grpo else 0.0
+    return Learner(start_model, prompter, settings, recipe.policy, recipe.optim, steps=recipe.steps, reference=beta > 0)
 
 
 def _start_model(recipe: config.Recipe, run: Run) -> str:

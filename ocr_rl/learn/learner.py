@@ -1,4 +1,7 @@
-"""The learner: log-probabilities of rows, and optimiser steps on them. It knows rows and losses, no algorithm."""
+"""The learner: log-probabilities of rows, and optimiser steps on them. It knows rows and losses, no algorithm.
+
+With several ranks each has a learner with a part of the weights, and a method that needs them all tells the others.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import copy
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from functools import lru_cache
@@ -19,9 +22,10 @@ from torch import Tensor
 
 from ocr_rl import config
 from ocr_rl.contract import UserError
+from ocr_rl.learn import ranks
 from ocr_rl.learn.losses import Loss
 from ocr_rl.learn.model import base, forward_hidden, named_weights, save_model, token_logprobs, trainable
-from ocr_rl.learn.rows import Batch, collate, micro_batches
+from ocr_rl.learn.rows import Batch, collate
 from ocr_rl.rollout.flow import Prompt, Row
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.load import load_model
@@ -53,11 +57,15 @@ class Learner:
         self.policy = 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = load_model(path, dtype=policy.dtype, trust_remote_code=policy.trust_remote_code)
-        model.to(self.device)  # type: ignore[arg-type]
+        if ranks.world() == 1:  # otherwise each rank takes its part only
+            model.to(self.device)  # type: ignore[arg-type]
         # With LoRA the reference is the same model with its adapters switched off; otherwise a frozen copy.
         frozen = reference and policy.lora_rank == 0
         self.reference = copy.deepcopy(model).requires_grad_(False).eval() if frozen else None
         self.module = trainable(model, policy)
+        ranks.shard(base(self.module))
+        if self.reference is not None:
+            ranks.shard(self.reference)
         self.module.train()
         self.autocast = policy.autocast
         self.dtype = policy.dtype
@@ -69,19 +77,23 @@ class Learner:
 
         FloatingPointError where loss or gradient is not finite: nothing has changed then.
         """
+        ranks.tell("update", rows, loss)
         started = time.perf_counter()
         rate = self._set_rate()
-        sums: dict[str, float] = defaultdict(float)
-        for batch in self._batches(rows):
+        own: dict[str, float] = defaultdict(float)
+        for batch, counts in self._batches(rows):
             logprob_N, entropy_N = self._logprobs(self.module, batch)
+            if not counts:
+                (0 * logprob_N.sum()).backward()
+                continue
             value, parts = loss(logprob_N, batch)
             value.backward()
-            sums["loss"] += float(value.detach())
-            sums["entropy"] += float(entropy_N.sum())
-            for name, part in parts.items():
-                sums[name] = max(sums[name], part) if name.endswith("_max") else sums[name] + part
+            _add(own, {"loss": float(value.detach()), "entropy": float(entropy_N.sum()), **parts})
+        sums: dict[str, float] = defaultdict(float)
+        for share in ranks.gathered(own):
+            _add(sums, share)
         parameters = [p for p in self.module.parameters() if p.requires_grad]
-        norm = float(torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm))
+        norm = float(ranks.whole(torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm)))
         if not (math.isfinite(norm) and math.isfinite(sums["loss"])):
             for optimizer in self.optimizers:
                 optimizer.zero_grad(set_to_none=True)  # whoever goes on must not add to it
@@ -103,19 +115,25 @@ class Learner:
 
         `image` shows another image than the prompt's own (of the same size): does the policy look at all?
         """
-        found: dict[int, tuple[float, ...]] = {}
+        if image is not None and ranks.world() > 1:
+            image = {row.prompt: image(row.prompt) for row in rows}.__getitem__  # pixels can be sent, functions cannot
+        ranks.tell("logprobs", rows, reference=reference, image=image)
+        place = {id(row): i for i, row in enumerate(rows)}
+        own: dict[int, tuple[float, ...]] = {}
         self.module.eval()
         try:
-            for batch in self._batches(rows, image):
+            for batch, counts in self._batches(rows, image):
                 model = self.reference if reference and self.reference is not None else self.module
                 with self._adapters_off() if reference and self.reference is None else nullcontext():
                     logprob_N = self._logprobs(model, batch)[0].cpu()
-                counts = [len(row.completion_ids) for row in batch.rows]
-                for row, piece in zip(batch.rows, logprob_N.split(counts), strict=True):
-                    found[id(row)] = tuple(piece.tolist())
+                lengths = [len(row.completion_ids) for row in batch.rows]
+                for row, piece in zip(batch.rows, logprob_N.split(lengths), strict=True):
+                    if counts:
+                        own[place[id(row)]] = tuple(piece.tolist())
         finally:
             self.module.train()
-        return [found[id(row)] for row in rows]
+        found = {i: values for share in ranks.gathered(own) for i, values in share.items()}
+        return [found[place[id(row)]] for row in rows]
 
     def annotate(self, rows: Sequence[Row], *, reference: bool) -> list[Row]:
         """Rows with old (and reference) log-probabilities: new rows, nothing filled in later."""
@@ -124,23 +142,36 @@ class Learner:
         return [replace(row, old_logprobs=o, ref_logprobs=r) for row, o, r in zip(rows, old, ref, strict=True)]
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        return named_weights(self.module)
+        ranks.tell("gather")
+        yield from ranks.to_the_end(named_weights(self.module))
+
+    def gather(self) -> None:
+        """What the other ranks do while the first one reads `weights`, or saves them."""
+        for _ in named_weights(self.module):
+            pass
 
     def save(self, folder: Path, *, dtype: str | None = None) -> None:
         """The policy as an ordinary Hugging Face folder, in the dtype that it is trained in unless told otherwise."""
+        ranks.tell("gather")
         save_model(self.module, folder, source=self.path, dtype=dtype or self.dtype)
         write_settings(folder, self.prompt_settings)
 
     def save_state(self, path: Path) -> None:
+        """What `load_state` goes on from, with any number of ranks."""
+        ranks.tell("save_state", path)
         state = {
             "weights": self._learnt(),
             "optimizers": [o.state_dict() for o in self.optimizers],
             "policy": self.policy,
         }
-        torch.save(state, path)
+        state = ranks.collected(state)
+        if ranks.rank() == 0:
+            torch.save(state, path)
 
     def load_state(self, path: Path) -> None:
-        state: dict[str, Any] = torch.load(path, map_location=self.device, weights_only=True)
+        ranks.tell("load_state", path)
+        where = self.device if ranks.world() == 1 else "cpu"  # whole tensors, of which a rank keeps its part
+        state: dict[str, Any] = torch.load(path, map_location=where, weights_only=True)
         learnt = self._learnt()
         if lost := sorted(set(learnt) - set(state["weights"])):
             raise UserError(
@@ -148,8 +179,11 @@ class Learner:
             )
         with torch.no_grad():
             for name, weight in learnt.items():
-                weight.copy_(state["weights"][name])
+                weight.copy_(ranks.cut_like(state["weights"][name], weight))
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            held = [p for group in optimizer.param_groups for p in group["params"]]
+            for i, values in saved["state"].items():
+                saved["state"][i] = {name: ranks.cut_like(value, held[i]) for name, value in values.items()}
             optimizer.load_state_dict(saved)
         self.policy = state["policy"]
 
@@ -157,20 +191,22 @@ class Learner:
         """Weights that training moves; the others are those of the model that it starts from."""
         return {name: p.detach() for name, p in self.module.named_parameters() if p.requires_grad}
 
-    def _batches(self, rows: Sequence[Row], image: ImageOf | None = None) -> Iterator[Batch]:
+    def _batches(self, rows: Sequence[Row], image: ImageOf | None = None) -> Iterator[tuple[Batch, bool]]:
+        """This rank's micro-batches, and whether they count (`ranks.passes`)."""
         image = image or self.prompter.image
-        for groups in micro_batches(rows, self.settings.micro_tokens):
+        for groups, counts in ranks.passes(rows, self.settings.micro_tokens):
             images = [image(group[0].prompt) for group in groups]
             pixel_values, grid = self.prompter.pixels(images)
             pixels = (torch.from_numpy(pixel_values), torch.from_numpy(grid).long())
             positions = lambda row, grid: self.positions(row.prompt.expanded_ids, tuple(grid.tolist()))  # noqa: E731
-            yield collate(groups, pixels, positions, self.prompter.eos_id).to(self.device)
+            yield collate(groups, pixels, positions, self.prompter.eos_id).to(self.device), counts
 
     def _logprobs(self, module: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         model = base(module)
         first = batch.rows[0]
         assert all((r.temperature, r.banned_ids) == (first.temperature, first.banned_ids) for r in batch.rows)
-        with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext():
+
+        def through() -> tuple[Tensor, Tensor]:
             hidden_PLD = forward_hidden(
                 model,
                 input_ids_PL=batch.input_ids_PL,
@@ -186,6 +222,9 @@ class Learner:
                 temperature=first.temperature,
                 banned_ids=first.banned_ids,
             )
+
+        with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext():
+            return ranks.run(model, through)
 
     def _positions(self, prompt_ids: tuple[int, ...], grid: tuple[int, ...]) -> Tensor:
         """M-RoPE positions (3, prompt length) from the model's own rule; most prompts of a run are alike."""
@@ -208,6 +247,12 @@ class Learner:
             for group in optimizer.param_groups:
                 group["lr"] = group["peak"] * factor
         return self.settings.lr * factor
+
+
+def _add(sums: dict[str, float], parts: Mapping[str, float]) -> None:
+    """Sums grow by the parts; where the name ends in `_max` the larger one stays."""
+    for name, part in parts.items():
+        sums[name] = max(sums[name], part) if name.endswith("_max") else sums[name] + part
 
 
 def rate_factor(step: int, steps: int, optim: config.Optim) -> float:

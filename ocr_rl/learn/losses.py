@@ -8,7 +8,8 @@ value where the name ends in `_max`, already weighted where it ends in `_mean`.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Literal
+from functools import partial, wraps
+from typing import Literal, ParamSpec
 
 import torch
 from torch import Tensor
@@ -18,6 +19,7 @@ from ocr_rl.learn.rows import Batch
 
 LossAndSums = tuple[Tensor, dict[str, float]]
 Loss = Callable[[Tensor, Batch], LossAndSums]
+P = ParamSpec("P")
 
 
 def nll(logprob_N: Tensor, batch: Batch) -> LossAndSums:
@@ -26,10 +28,32 @@ def nll(logprob_N: Tensor, batch: Batch) -> LossAndSums:
     return loss, {"nll": float(-logprob_N.detach().sum())}
 
 
+class _Made:
+    """A loss with settings, pickled as the call that made it: every rank gets it, which an inner function could not."""
+
+    def __init__(self, loss: Loss, again: Callable[[], Loss]) -> None:
+        self.loss, self.again = loss, again
+
+    def __call__(self, logprob_N: Tensor, batch: Batch) -> LossAndSums:
+        return self.loss(logprob_N, batch)
+
+    def __reduce__(self) -> tuple[Callable[[], Loss], tuple[()]]:
+        return self.again, ()
+
+
+def _sendable(make: Callable[P, Loss]) -> Callable[P, Loss]:
+    @wraps(make)
+    def made(*args: P.args, **options: P.kwargs) -> Loss:
+        return _Made(make(*args, **options), partial(made, *args, **options))
+
+    return made
+
+
 Ratio = Literal["token", "sequence", "geometric"]
 KlEstimator = Literal["k1", "k2", "k3"]
 
 
+@_sendable
 def grpo(
     *,
     ratio: Ratio = "token",
@@ -82,6 +106,7 @@ def grpo(
     return loss
 
 
+@_sendable
 def dpo(*, beta: float, label_smoothing: float = 0.0, length_normalised: bool = False, nll_anchor: float = 0.0) -> Loss:
     """-log sigmoid(beta * margin) per pair (Rafailov et al. 2023, arXiv 2305.18290, eq. 7), the mean over pairs.
 

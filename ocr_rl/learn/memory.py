@@ -20,6 +20,7 @@ from transformers import AutoModelForImageTextToText  # noqa: E402
 
 from ocr_rl import config  # noqa: E402
 from ocr_rl.contract import UserError  # noqa: E402
+from ocr_rl.learn import ranks  # noqa: E402
 from ocr_rl.learn.learner import muon_matrices  # noqa: E402
 from ocr_rl.learn.model import CHUNK, trainable  # noqa: E402
 from ocr_rl.rollout.sampler.base import CPU_CACHE_GIB, GPU_SHARE  # noqa: E402
@@ -53,7 +54,10 @@ class MemoryPlan:
 
 
 def memory_plan(recipe: config.Recipe, path: str) -> MemoryPlan:
-    """The plan for a recipe whose policy starts from the folder or hub name `path`, on the device it would use."""
+    """The plan for a recipe whose policy starts from the folder or hub name `path`, on the device it would use.
+
+    With several ranks: on the first one's GPU, or in the memory that they all share.
+    """
     dtype = DTYPES[recipe.policy.dtype]
     settings = load_config(path, trust_remote_code=recipe.policy.trust_remote_code)
     with torch.device("meta"):
@@ -69,11 +73,12 @@ def memory_plan(recipe: config.Recipe, path: str) -> MemoryPlan:
         momenta -= sum(p.nbytes for p in muon_matrices(learnt))
     frozen_copy = recipe.grpo is not None and recipe.grpo.beta > 0 and recipe.policy.lora_rank == 0
     on_gpu = torch.cuda.is_available()
+    parts = ranks.world() if on_gpu else 1
     return MemoryPlan(
-        weights=_size(module),
-        gradients=gradients,
-        optimizer=momenta,
-        reference=weights if frozen_copy else 0,
+        weights=_size(module) // parts,
+        gradients=gradients // parts,
+        optimizer=momenta // parts,
+        reference=weights // parts if frozen_copy else 0,
         sampler=_sampler(recipe, weights, on_gpu) if recipe.sft is None else 0,
         activations=_activations(recipe, settings, 2 if recipe.policy.autocast else dtype.itemsize),
         available=torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available,

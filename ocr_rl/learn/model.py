@@ -22,6 +22,7 @@ from transformers import PreTrainedModel  # noqa: E402
 
 from ocr_rl import config  # noqa: E402
 from ocr_rl.contract import UserError  # noqa: E402
+from ocr_rl.learn.ranks import whole  # noqa: E402
 from ocr_rl.rollout.sampler.load import DTYPES  # noqa: E402
 
 CHUNK = 1024  # tokens whose logits exist at a time
@@ -130,6 +131,8 @@ def _chunk_logprobs(
 def named_weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
     """Weights under the names of an ordinary checkpoint, adapters added on the way out.
 
+    Those that are cut up over the ranks come whole, one at a time; every rank must read all of them, in this order.
+
     The module's own weights are left alone: merging in place and subtracting again would wear them away by rounding,
     a little at every load of the sampler.
     """
@@ -142,7 +145,7 @@ def named_weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
             with torch.no_grad():
                 delta = layers[name.removesuffix(".base_layer.weight")].get_delta_weight("default")  # type: ignore[operator]
                 weight = (weight.float() + delta.float()).to(weight.dtype)
-        yield name.replace(".base_layer", ""), weight
+        yield name.replace(".base_layer", ""), whole(weight)
 
 
 def save_model(module: nn.Module, folder: Path, *, source: str, dtype: str = "float32") -> None:

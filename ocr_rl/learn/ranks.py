@@ -1,0 +1,177 @@
+"""Several processes, one policy: what `torchrun` starts shares the learner's weights and its rows (PyTorch's FSDP2).
+
+The first rank alone has a run: it draws pages, samples, scores, writes and decides. The others `follow`: they are sent
+each call of the learner that needs them, with its rows, and make the same call. So no rank can take another turn than
+the others, and an algorithm knows nothing about ranks. With one process nothing here does anything.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.utils._pytree import tree_map
+
+from ocr_rl.learn.rows import micro_batches, packed_length
+from ocr_rl.rollout.flow import Row
+
+# The others wait while the first rank samples and evaluates. Who dies ends the run at once: torchrun sees to that.
+_PATIENCE = timedelta(days=7)
+
+
+@contextmanager
+def group() -> Iterator[bool]:
+    """Join the processes that torchrun started; True on the first rank, and where there is only one process."""
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield True
+        return
+    if torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
+    # Weights and gradients travel by NCCL where they lie on GPUs; calls and rows always by gloo.
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
+    yield rank() == 0
+    # Not after an error: the others may be waiting in the middle of a sum, and torchrun ends them.
+    if rank() == 0:
+        _send(None)
+    dist.destroy_process_group()
+
+
+def world() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def rank() -> int:
+    return dist.get_rank() if dist.is_initialized() else 0
+
+
+def tell(name: str, *args: Any, **options: Any) -> None:
+    """On the first rank: have the others call that method of their learner. Arguments must be picklable."""
+    if world() > 1 and rank() == 0:
+        _send((name, args, options))
+
+
+def follow(open_learner: Callable[..., Any]) -> None:
+    """On the others: make the calls that the first rank tells, until it ends. The first one is `open_learner`'s own."""
+    learner = None
+    while (call := _send(None)) is not None:
+        name, args, options = call
+        if learner is None:
+            learner = open_learner(*args, **options)
+            continue
+        with suppress(FloatingPointError):  # raised on the first rank too, which decides what becomes of the run
+            getattr(learner, name)(*args, **options)
+
+
+def _send(message: Any) -> Any:
+    """The first rank's message, on every rank."""
+    box = [message]
+    dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+    return box[0]
+
+
+def gathered(value: Any) -> list[Any]:
+    """Every rank's value, in the order of ranks, on every rank."""
+    if world() == 1:
+        return [value]
+    values: list[Any] = [None] * world()
+    dist.all_gather_object(values, value)
+    return values
+
+
+def passes(rows: Sequence[Row], budget: int) -> list[tuple[list[list[Row]], bool]]:
+    """This rank's micro-batches of a step (`micro_batches`), and whether they count.
+
+    Each pass through the sharded model needs every rank. A rank with fewer micro-batches than another fills up with
+    passes that do not count, on the shortest row there is.
+    """
+    if world() == 1:
+        return [(groups, True) for groups in micro_batches(rows, budget)]
+    shares = [micro_batches(share, budget) for share in deal(rows, world())]
+    own = shares[rank()]
+    idle = [[min(rows, key=lambda row: packed_length([row]))]] if rows else []
+    return [(groups, True) for groups in own] + [(idle, False)] * (max(map(len, shares)) - len(own))
+
+
+def deal(rows: Sequence[Row], ranks: int) -> list[list[Row]]:
+    """The rows of each rank: whole groups, the longest first, each to who has the fewest tokens."""
+    by_group: dict[int, list[Row]] = {}
+    for row in rows:
+        by_group.setdefault(row.group_id, []).append(row)
+    shares: list[list[Row]] = [[] for _ in range(ranks)]
+    tokens = [0] * ranks
+    for one in sorted(by_group.values(), key=packed_length, reverse=True):
+        least = tokens.index(min(tokens))
+        shares[least] += one
+        tokens[least] += packed_length(one)
+    return shares
+
+
+def shard(model: Any) -> None:
+    """Cut a Qwen2.5-VL's weights up over the ranks (FSDP2), block by block; gradients are summed, in float32.
+
+    Weights that are learnt start as the first rank's: adapters begin with random numbers.
+    """
+    if world() == 1:
+        return
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            dist.broadcast(parameter.data, src=0)
+    mesh = init_device_mesh("cuda" if torch.cuda.is_available() else "cpu", (world(),))
+    policy = MixedPrecisionPolicy(reduce_dtype=torch.float32)
+    # The root is freed after each pass too: a pass without gradients would otherwise leave weights that the next
+    # update or checkpoint makes stale.
+    for part in (*model.model.visual.blocks, *model.model.language_model.layers, model):
+        fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+        part.set_gradient_divide_factor(1.0)  # the weights of rows are those of the whole step: sum, no mean
+        part.set_force_sum_reduction_for_comms(True)  # gloo cannot multiply on the way
+    model.run = lambda work: work()
+    register_fsdp_forward_method(model, "run")
+
+
+def run(model: Any, work: Callable[[], Any]) -> Any:
+    """`work()`, which passes through parts of the model, with the root's own weights gathered around it."""
+    return model.run(work) if isinstance(model, FSDPModule) else work()  # type: ignore[attr-defined]
+
+
+def whole(tensor: Tensor) -> Tensor:
+    """All of a tensor that is cut up over the ranks. Every rank must ask."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def collected(tree: Any) -> Any:
+    """Nested dicts and lists with the tensors that are cut up whole, one at a time, on the first rank's CPU alone."""
+
+    def collect(leaf: Any) -> Any:
+        if not isinstance(leaf, DTensor):
+            return leaf
+        full = leaf.full_tensor()
+        return full.cpu() if rank() == 0 else None
+
+    return tree_map(collect, tree)
+
+
+def cut_like(tensor: Tensor, other: Tensor) -> Tensor:
+    """This rank's part of a whole tensor, where `other`, of the same shape, is cut up."""
+    if not isinstance(other, DTensor) or tensor.shape != other.shape:
+        return tensor
+    return distribute_tensor(tensor, other.device_mesh, other.placements, src_data_rank=None)
+
+
+def to_the_end(items: Iterator[Any]) -> Iterator[Any]:
+    """The items, each of which every rank gathers; the rest of them too where the reader stops early."""
+    try:
+        for item in items:  # noqa: UP028 (`yield from` would close them)
+            yield item
+    finally:
+        if world() > 1:
+            for _ in items:
+                pass
