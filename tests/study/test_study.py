@@ -43,6 +43,7 @@ policy = {{ path = "{policy}", longest_px = 112, instruction = "", max_tokens = 
 optim = {{ lr = 1e-3 }}
 sampling = {{ engine = "transformers", max_tokens = 24 }}
 evaluation = {{ every = 1, max_tokens = 24 }}
+tripwires = {{ page_gain = {{ then = "warn" }} }} # nor does it look at the page
 
 [algorithms]
 sft = {{ steps = 2, pages_per_step = 2 }}
