@@ -108,13 +108,14 @@ class Sampling(Section):
     max_model_len: Positive = 8192
     max_num_seqs: Positive = 256
     """Samples written side by side (of a server: its own --max-num-seqs)."""
-    url: str | None = None
+    # Where the server is changes no result: left out of a run's config.json, so a run resumes with another one.
+    url: str | None = Field(default=None, exclude=True)
     """Of the server, as in "http://127.0.0.1:8000"; this run must have it to itself."""
-    weights_dir: Path | None = None
+    weights_dir: Path | None = Field(default=None, exclude=True)
     """Where weights are written for the server, which must see the same path; None: this machine's temporary folder."""
-    deadline_s: float = Field(default=600.0, gt=0)
+    deadline_s: float = Field(default=600.0, gt=0, exclude=True)
     """For every call to the server: one page's samples, one load of weights."""
-    server_wait_s: float = Field(default=600.0, gt=0)
+    server_wait_s: float = Field(default=600.0, gt=0, exclude=True)
     """How long to wait for a server that is dead or starting."""
 
     @model_validator(mode="after")

@@ -41,7 +41,8 @@ CONNECT_S = 10.0
 POLL_S = 1.0
 BANNED = -1e30  # added to a logit: JSON has no infinity, and this leaves a probability of exactly 0
 HOW_TO_START = (
-    "start vLLM with VLLM_SERVER_DEV_MODE=1, --enable-scale-out and --logprobs-mode processed_logprobs (README, Use a GPU)"
+    "start vLLM with VLLM_SERVER_DEV_MODE=1, --enable-scale-out and --logprobs-mode processed_logprobs "
+    "(README, Use a GPU)"
 )
 
 
@@ -162,8 +163,9 @@ class VllmServerSampler:
                 f"sampling.max_model_len is {self._max_model_len}, that of the server {self._url} {longest}: "
                 "start it with a larger --max-model-len, or lower the setting."
             )
+        # Not before the load: a load that failed, for whoever was here last, leaves an engine that dies when asked.
+        self._hold_our_weights()
         # With one token allowed its probability is 1, unless the server says what it was before the ban.
-        self._call("/resume")
         only = {"temperature": 1.0, "max_tokens": 1, "logprobs": 0, "ignore_eos": True, "detokenize": False}
         ids = [each for each in self._prompter.token_ids if each not in self._prompter.banned_ids] or [0]
         body = {"token_ids": ids, "sampling_params": {**only, "allowed_token_ids": [self._prompter.eos_id]}}
@@ -301,7 +303,7 @@ class VllmServerSampler:
         params: dict[str, str] | None = None,
         deadline_s: float | None = None,
     ) -> dict[str, Any]:
-        """The answer's JSON object ({} for none). Raises ServerDown, and UserError for what asking again cannot mend."""
+        """The answer's JSON object, {} for none. Raises ServerDown; UserError for what asking again cannot mend."""
         deadline_s = deadline_s or self._deadline_s
         async with self._slots:
             try:
