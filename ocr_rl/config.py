@@ -7,6 +7,7 @@ Knows nothing about how anything is done.
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Sequence
 from importlib.resources import files
@@ -100,11 +101,30 @@ class Optim(Section):
 
 
 class Sampling(Section):
-    engine: Literal["vllm", "transformers"] = "vllm"
+    engine: Literal["vllm", "vllm_server", "transformers"] = "vllm"
+    """vllm: in this process. vllm_server: vLLM's own server at `url`, on other devices or machines."""
     temperature: float = Field(default=1.0, ge=0.01, le=10)
     max_tokens: Positive = 4096
     max_model_len: Positive = 8192
     max_num_seqs: Positive = 256
+    """Samples written side by side (of a server: its own --max-num-seqs)."""
+    # Where the server is changes no result: left out of a run's config.json, so a run resumes with another one.
+    url: str | None = Field(default=None, exclude=True)
+    """Of the server, as in "http://127.0.0.1:8000"; this run must have it to itself."""
+    weights_dir: Path | None = Field(default=None, exclude=True)
+    """Where weights are written for the server, which must see the same path; None: this machine's temporary folder."""
+    deadline_s: float = Field(default=600.0, gt=0, exclude=True)
+    """For every call to the server: one page's samples, one load of weights."""
+    server_wait_s: float = Field(default=600.0, gt=0, exclude=True)
+    """How long to wait for a server that is dead or starting."""
+
+    @model_validator(mode="after")
+    def _server(self) -> Sampling:
+        if (self.engine == "vllm_server") != (self.url is not None):
+            raise ValueError('url belongs to engine = "vllm_server", and that engine needs one')
+        if self.url is not None and not re.fullmatch(r"https?://[^/\s]+/?", self.url):
+            raise ValueError(f"url must look like http://127.0.0.1:8000, got {self.url!r}")
+        return self
 
 
 class Stage(Section):

@@ -65,6 +65,19 @@ def open_sampler(
         from ocr_rl.rollout.sampler.hf import HfSampler
 
         return HfSampler(model, prompter, dtype=policy.dtype, trust_remote_code=policy.trust_remote_code)
+    if sampling.engine == "vllm_server":
+        from ocr_rl.rollout.sampler.vllm_server import VllmServerSampler
+
+        assert sampling.url is not None  # config.Sampling sees to it
+        return VllmServerSampler(
+            sampling.url,
+            model,
+            prompter,
+            max_model_len=sampling.max_model_len,
+            weights_dir=sampling.weights_dir,
+            deadline_s=sampling.deadline_s,
+            wait_s=sampling.server_wait_s,
+        )
     try:
         from ocr_rl.rollout.sampler.vllm import VllmSampler
     except ModuleNotFoundError as error:

@@ -204,7 +204,7 @@ def _start_model(recipe: config.Recipe, run: Run) -> str:
 
 def require_lengths(recipe: config.Recipe, prompter: Prompter) -> None:
     """UserError where a page and its transcript may be longer than what the engine is opened for."""
-    if recipe.sft is not None or recipe.sampling.engine != "vllm":
+    if recipe.sft is not None or recipe.sampling.engine == "transformers":
         return
     side = prompter.longest_px  # no page has more tokens than a square one
     prompt = len(prompter.expand(prompter.num_image_tokens(Image.new("1", (side, side)))))

@@ -78,6 +78,15 @@ def test_an_override_wins_over_the_file(recipe: Path, override: str, value) -> N
     assert value(load_recipe(str(recipe), [override]))
 
 
+def test_a_run_may_go_on_with_its_server_elsewhere(recipe: Path) -> None:
+    here, there = (
+        load_recipe(str(recipe), ["sampling.engine=vllm_server", f"sampling.url=http://{host}:8000"])
+        for host in ("here", "there")
+    )
+    assert here.sampling.url != there.sampling.url
+    assert here.model_dump() == there.model_dump()
+
+
 def test_the_last_of_two_overrides_wins(recipe: Path) -> None:
     assert load_recipe(str(recipe), ["seed=4", "seed=5"]).seed == 5
 
@@ -101,6 +110,9 @@ def test_the_last_of_two_overrides_wins(recipe: Path) -> None:
         ("sampling.temperature=0", ["sampling.temperature"]),
         ("sampling.temperature=0.001", ["sampling.temperature"]),  # engines would clamp it
         ("sampling.temperature=inf", ["sampling.temperature"]),
+        ("sampling.engine=vllm_server", ["sampling", "url", "needs one"]),
+        ("sampling.url=http://127.0.0.1:8000", ["sampling", 'url belongs to engine = "vllm_server"']),
+        ('sampling={ engine = "vllm_server", url = "localhost" }', ["sampling", "http://127.0.0.1:8000", "localhost"]),
         ("optim.lr=inf", ["optim.lr", "finite"]),
         ("grpo.rewards.0.weight=inf", ["grpo.rewards.0.weight", "finite"]),
         ('grpo.rewards=[{ name = "bleu" }, { name = "cer" }, { name = "bleu" }]', ["grpo.rewards", "'bleu'", "twice"]),

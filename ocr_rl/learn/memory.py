@@ -101,6 +101,8 @@ def _size(module: nn.Module) -> int:
 def _sampler(recipe: config.Recipe, weights: int, on_gpu: bool) -> int:
     if recipe.sampling.engine == "transformers":
         return weights
+    if recipe.sampling.engine == "vllm_server":
+        return 0  # the server's memory is its own
     if on_gpu:
         return int(GPU_SHARE * torch.cuda.mem_get_info()[1])
     return weights + int(CPU_CACHE_GIB * GIB)

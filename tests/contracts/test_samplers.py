@@ -1,7 +1,12 @@
-"""One contract over every sampler: transformers, vLLM, and the scripted fake that other tests rely on."""
+"""One contract over every sampler: transformers, vLLM, its server (a scripted one), the fake of other tests."""
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +18,14 @@ pytest.importorskip("torch", reason="torch is not installed")
 import torch
 
 from ocr_rl.contract import Page, UserError
+from ocr_rl.learn.model import model_folder
 from ocr_rl.rollout.flow import Group, Prompt
 from ocr_rl.rollout.prompt import Prompter, load_prompter
 from ocr_rl.rollout.sampler.base import Sampler, Sampling
 from ocr_rl.rollout.sampler.hf import HfSampler
+from ocr_rl.rollout.sampler.vllm_server import VllmServerSampler
 from tests.conftest import LONGEST_PX
+from tests.fake_vllm import FakeVllm
 from tests.fakes import FakeSampler
 
 Weights = list[tuple[str, torch.Tensor]]
@@ -36,7 +44,16 @@ def hf_sampler(nano_dir: Path, prompter: Prompter) -> HfSampler:
     return HfSampler(nano_dir, prompter, max_rows=8)
 
 
-@pytest.fixture(params=["hf", "vllm", "fake"])
+@pytest.fixture(scope="module")
+def server_sampler(nano_dir: Path, prompter: Prompter) -> Iterator[Sampler]:
+    server = FakeVllm(prompter)
+    sampler = VllmServerSampler(server.url, nano_dir, prompter, max_model_len=256, deadline_s=60, wait_s=60)
+    yield sampler
+    sampler.close()
+    server.stop()
+
+
+@pytest.fixture(params=["hf", "vllm", "server", "fake"])
 def sampler(request: pytest.FixtureRequest, prompter: Prompter) -> Sampler:
     if request.param == "fake":
         return FakeSampler(prompter, lambda page, k: f"page {page.number} " + "again " * k)
@@ -244,3 +261,63 @@ def test_a_closed_sampler_says_so_and_closes_twice(nano_dir: Path, prompter: Pro
 def test_a_folder_without_a_model_is_a_user_error(tmp_path: Path, prompter: Prompter) -> None:
     with pytest.raises(UserError, match="cannot be loaded"):
         HfSampler(tmp_path, prompter)
+
+
+@pytest.fixture
+def served(nano_dir: Path, prompter: Prompter, tmp_path: Path) -> Iterator[Sampler]:
+    """vLLM's own server on a free port of this machine, with the policy of random weights."""
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    flags = (
+        f"--model {nano_dir} --host 127.0.0.1 --port {port} --dtype float32 --max-model-len 256 --max-num-seqs 64 "
+        "--enable-scale-out --logprobs-mode processed_logprobs --enforce-eager --no-enable-chunked-prefill "
+        "--kv-cache-memory-bytes 268435456"
+    )
+    # This process has asked for an engine without processes of its own; a server is nothing else.
+    settings = {"VLLM_SERVER_DEV_MODE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1"}
+    env = {**os.environ, **settings, "VLLM_ENABLE_V1_MULTIPROCESSING": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    with open(tmp_path / "log.txt", "w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *flags.split()],
+            env=env,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        url = f"http://127.0.0.1:{port}"
+        sampler = VllmServerSampler(url, nano_dir, prompter, max_model_len=256, deadline_s=120, wait_s=300)
+        yield sampler
+        sampler.close()
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
+
+
+def test_vllms_own_server_writes_what_the_engine_in_this_process_writes(
+    served: Sampler, vllm_sampler: Sampler, model: torch.nn.Module, prompter: Prompter, asked
+) -> None:
+    """The embedded policy, then other weights of its vision tower alone: what the old one saw must be forgotten."""
+    from transformers import AutoModelForImageTextToText
+
+    embedded = AutoModelForImageTextToText.from_pretrained(model_folder("nano")).eval()
+    greedy = Sampling(temperature=0, max_tokens=40)
+    seen = []
+    try:
+        for policy, weights in enumerate((weights_of(embedded), changed(embedded, "visual", 0.1)), 1):
+            for sampler in (served, vllm_sampler):
+                sampler.load(weights, policy)
+            for how in (greedy, HOW):
+                theirs, ours = in_order(served, asked, how), in_order(vllm_sampler, asked, how)
+                assert written(theirs) == written(ours)
+                for one, other in zip(theirs, ours, strict=True):
+                    for a, b in zip(one.samples, other.samples, strict=True):
+                        assert a.logprobs == pytest.approx(b.logprobs, abs=1e-4)
+                        assert (a.finish, a.text, a.policy) == (b.finish, b.text, b.policy)
+                assert gap(theirs, weights, embedded, prompter) < 1e-4
+                seen.append(written(theirs))
+    finally:
+        vllm_sampler.load(weights_of(model), 0)
+    assert seen[0] != seen[2] and seen[1] != seen[3], "the change is too small to prove anything"

@@ -56,6 +56,11 @@ def test_the_reference_is_a_copy_only_where_no_adapter_can_be_switched_off(polic
     assert memory_plan(adapted, str(policy_dir)).reference == 0
 
 
+def test_a_server_has_memory_of_its_own(policy_dir: Path) -> None:
+    served = {"engine": "vllm_server", "url": "http://127.0.0.1:8000"}
+    assert memory_plan(recipe(policy_dir, sampling=served), str(policy_dir)).sampler == 0
+
+
 @pytest.mark.parametrize("config_json", [None, "{", '{"model_type": "bert"}', '{"model_type": "no such"}'])
 def test_what_is_no_policy_is_one_sentence(policy_dir: Path, tmp_path: Path, config_json: str | None) -> None:
     if config_json is not None:

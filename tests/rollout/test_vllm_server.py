@@ -1,0 +1,177 @@
+"""The server sampler against a server that misbehaves on order, and once against vLLM's own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("httpx", reason="httpx is not installed")
+
+import torch
+
+from ocr_rl.contract import Page, UserError
+from ocr_rl.rollout.flow import Prompt
+from ocr_rl.rollout.prompt import Prompter
+from ocr_rl.rollout.sampler import vllm_server
+from ocr_rl.rollout.sampler.base import Sampling
+from ocr_rl.rollout.sampler.vllm_server import BANNED, REDOS, VllmServerSampler
+from tests.fake_vllm import FakeVllm
+
+HOW = Sampling(n=3, temperature=0.7, max_tokens=60, seed=5)
+Open = Callable[..., VllmServerSampler]
+
+
+@pytest.fixture
+def fake(prompter: Prompter, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeVllm]:
+    monkeypatch.setattr(vllm_server, "POLL_S", 0.02)
+    server = FakeVllm(prompter)
+    yield server
+    server.stop()
+
+
+@pytest.fixture
+def open_(fake: FakeVllm, nano_dir: Path, prompter: Prompter, tmp_path: Path) -> Iterator[Open]:
+    opened = []
+
+    def open_one(**settings) -> VllmServerSampler:
+        given = {"max_model_len": 256, "weights_dir": tmp_path, "deadline_s": 30.0, "wait_s": 30.0, **settings}
+        opened.append(VllmServerSampler(fake.url, nano_dir, prompter, **given))
+        return opened[-1]
+
+    yield open_one
+    for sampler in opened:
+        sampler.close()
+
+
+@pytest.fixture(scope="module")
+def asked(tiny_pages: list[Page], prompter: Prompter) -> list[tuple[Page, Prompt]]:
+    return [(page, prompter.prompt(page)) for page in tiny_pages]
+
+
+def weights(value: float) -> Iterator[tuple[str, torch.Tensor]]:
+    shared = torch.full((2, 2), value)
+    yield "embed", shared
+    yield "head", shared  # tied: the same memory under two names
+
+
+def written(sampler: VllmServerSampler, asked, how: Sampling = HOW) -> list[list[str]]:
+    groups = sorted(sampler.sample(asked, how), key=lambda group: group.page.number)
+    return [[sample.text for sample in group.samples] for group in groups]
+
+
+@pytest.mark.parametrize(
+    "fault",
+    ["dies", "error", "half an answer", "one sample less", "half the log-probabilities", "aborted", "old weights"],
+)
+def test_what_a_fault_took_is_asked_again_and_the_step_is_as_if_nothing_had_happened(
+    open_: Open, fake: FakeVllm, asked, fault: str, capsys: pytest.CaptureFixture
+) -> None:
+    sampler = open_()
+    sampler.load(weights(2.0), 1)
+    undisturbed = written(sampler, asked)
+    fake.faults = ["", fault]
+    assert written(sampler, asked) == undisturbed
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 1 and fake.url in lines[0], "one line says what happened"
+
+
+def test_a_server_slower_than_the_deadline_is_reported_and_asked_again(open_, fake, asked, capsys) -> None:
+    sampler = open_(deadline_s=1.0)
+    fake.faults = ["slow"]
+    assert len(written(sampler, asked)) == len(asked)
+    assert "did not answer /inference/v1/generate within 1 s" in capsys.readouterr().out
+
+
+def test_a_fault_that_comes_again_and_again_ends_the_run_with_a_sentence(open_, fake, asked) -> None:
+    sampler = open_()
+    fake.faults = ["error"] * len(asked) * REDOS
+    with pytest.raises(UserError, match=rf"failed {REDOS} times in a row.*EngineDeadError"):
+        written(sampler, asked)
+
+
+def test_a_server_that_does_not_come_back_is_waited_for_no_longer_than_the_setting(open_, fake, asked) -> None:
+    sampler = open_(wait_s=0.1)
+    fake.stop()
+    with pytest.raises(UserError, match=r"was not back within 0.1 s \(sampling.server_wait_s\)"):
+        written(sampler, asked)
+    fake.start()
+    assert len(written(sampler, asked)) == len(asked)
+
+
+def test_a_restarted_server_gets_our_weights_again_before_it_writes(open_, fake, asked) -> None:
+    sampler = open_()
+    sampler.load(weights(2.0), 1)
+    ours = written(sampler, asked)
+    fake.stop()
+    fake.start()
+    fake.calls.clear()
+    assert written(sampler, asked) == ours
+    assert fake.calls.index("/collective_rpc") < fake.calls.index("/inference/v1/generate")
+
+
+def test_new_weights_are_read_all_caches_emptied_and_the_old_file_goes(open_, fake, asked, tmp_path: Path) -> None:
+    sampler = open_()
+    sampler.load(weights(2.0), 1)
+    before = written(sampler, asked)
+    fake.calls.clear()
+    sampler.load(weights(3.0), 2)
+    order = ["/pause", "/collective_rpc", "/reset_prefix_cache", "/reset_mm_cache", "/reset_encoder_cache"]
+    assert [call for call in fake.calls if call in order] == order
+    assert written(sampler, asked) != before
+    assert len(list(tmp_path.glob("*/*/model.safetensors"))) == 1
+    sampler.close()
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_prompt_that_the_learner_would_see_differently_is_never_learnt_from(open_, fake, asked) -> None:
+    sampler = open_()
+    fake.faults = ["wrong prompt"]
+    with pytest.raises(RuntimeError, match="saw a prompt of"):
+        written(sampler, asked)
+
+
+def test_all_pages_are_in_flight_at_once(open_, fake, asked, monkeypatch) -> None:
+    sampler = open_()
+    seen: list[int] = []
+    write = fake.write
+
+    def wait_for_all(body):
+        seen.append(1)
+        while len(seen) < len(asked):
+            pass
+        return write(body)
+
+    monkeypatch.setattr(fake, "write", wait_for_all)
+    assert len(written(sampler, asked)) == len(asked)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "says"),
+    [
+        ({"raw_logprobs": True}, "--logprobs-mode processed_logprobs"),
+        ({"max_model_len": 100}, "larger --max-model-len"),
+        ({"missing": {"/v1/models"}}, "--enable-scale-out"),
+    ],
+)
+def test_a_server_started_with_other_settings_is_refused(open_, fake, wrong: dict, says: str) -> None:
+    for name, value in wrong.items():
+        setattr(fake, name, value)
+    with pytest.raises(UserError, match=says):
+        open_()
+
+
+def test_banned_ids_get_no_probability_at_all(prompter: Prompter) -> None:
+    for dtype in (torch.float32, torch.bfloat16):
+        logits = torch.tensor([3.0, 50.0], dtype=dtype) + torch.tensor([0.0, BANNED], dtype=dtype)
+        assert logits.log_softmax(-1)[0] == 0
+
+
+def test_a_closed_sampler_says_so(open_, asked) -> None:
+    sampler = open_()
+    sampler.close()
+    sampler.close()
+    with pytest.raises(RuntimeError, match="closed"):
+        written(sampler, asked)
