@@ -302,7 +302,7 @@ def test_vllms_own_server_writes_what_the_engine_in_this_process_writes(
     """The embedded policy, then other weights of its vision tower alone: what the old one saw must be forgotten."""
     from transformers import AutoModelForImageTextToText
 
-    embedded = AutoModelForImageTextToText.from_pretrained(model_folder("nano")).eval()
+    embedded = AutoModelForImageTextToText.from_pretrained(model_folder("nano"), dtype=torch.float32).eval()
     greedy = Sampling(temperature=0, max_tokens=40)
     seen = []
     try:
