@@ -365,6 +365,14 @@ class Recipe(Section):
         return algorithm.rewards
 
     @property
+    def advantage(self) -> str:
+        """What of the rewards ranks siblings, a key of `ocr_rl.rollout.advantage.ADVANTAGES`.
+
+        DPO and best-of-N rank them by the reward itself.
+        """
+        return "none" if self.grpo is None else self.grpo.advantage
+
+    @property
     def samples_per_page(self) -> int:
         """Siblings in a group of the policy's own samples; 1 for SFT."""
         algorithm = self.grpo or self.dpo or self.best_of_n
