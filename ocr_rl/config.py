@@ -135,7 +135,7 @@ class RewardChoice(Section):
     holds: tuple[str, ...] = ()
     """Of a gate: the rewards that it holds back, where not all of them ("formulas count only if the page parses")."""
     by_part: bool = False
-    """With advantage "gdpo": normalise each part by itself (the test types of pass_rate)."""
+    """With advantage "gdpo": normalise each part by itself (the test types of pass_rate, with its weights, floors)."""
 
     @model_validator(mode="after")
     def _gate_or_weight(self) -> RewardChoice:
