@@ -155,7 +155,7 @@ class RewardChoice(Section):
     holds: tuple[str, ...] = ()
     """Of a gate: the rewards that it holds back, where not all of them ("formulas count only if the page parses")."""
     by_part: bool = False
-    """With advantage "gdpo": normalise each part by itself (the test types of pass_rate)."""
+    """With advantage "gdpo": normalise each part by itself (the test types of pass_rate, with its weights, floors)."""
 
     @model_validator(mode="after")
     def _gate_or_weight(self) -> RewardChoice:
@@ -395,6 +395,14 @@ class Recipe(Section):
         if algorithm is None or (isinstance(algorithm, Dpo) and algorithm.preferences is not None):
             return ()
         return algorithm.rewards
+
+    @property
+    def advantage(self) -> str:
+        """What of the rewards ranks siblings, a key of `ocr_rl.rollout.advantage.ADVANTAGES`.
+
+        DPO and best-of-N rank them by the reward itself.
+        """
+        return "none" if self.grpo is None else self.grpo.advantage
 
     @property
     def samples_per_page(self) -> int:

@@ -244,7 +244,7 @@ def _taught(recipe: config.Recipe, pages: OpenPages, prompter: Prompter, graders
         return training_pages
     require_rewards(training_pages, graders.grade)
     if recipe.scoring.audit:
-        require_honest(training_pages, graders, recipe.samples_per_page, recipe.seed)
+        require_honest(training_pages, graders, recipe.samples_per_page, recipe.seed, recipe.advantage)
     return training_pages
 
 

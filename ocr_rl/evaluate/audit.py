@@ -18,6 +18,7 @@ import numpy as np
 from ocr_rl.contract import Page, UserError
 from ocr_rl.evaluate.attacks import ATTACKS, CURVES, LEVELS, Attack
 from ocr_rl.evaluate.cases import Case, cases_of, floating, is_known, transcripts
+from ocr_rl.rollout.advantage import ADVANTAGES
 from ocr_rl.rollout.graders import Graders
 from ocr_rl.rollout.scoring import AskAll, GraderFault, Grades, WeightedReward
 
@@ -32,7 +33,7 @@ class Outcome:
     attack: str
     kind: str
     pages: int
-    value: float  # mean of the attack
+    value: float  # mean of the attack; for the mix of a "gdpo" recipe of its advantages, as `fair` and `worst`
     fair: float  # mean of what it must stay below: honest transcripts (a cheat) or the reference (damage)
     above: float  # share of pages where it scores higher than that
     level: float  # share of pages where it scores the same
@@ -96,19 +97,35 @@ class Audit:
         return self.judged[-1]
 
 
-def audit(cases: Sequence[Case], rewards: Sequence[WeightedReward], ask_all: AskAll, notes: Sequence[str]) -> Audit:
-    """Try everything on every case. UserError where there is no case or a reward fails."""
+# Why "gdpo" alone: every other mode shifts and scales a group's weighted means, so it ranks siblings as they do.
+_BY_ADVANTAGE = (
+    'the mix trains on advantage "gdpo": its cheats and damage stand for their advantages, each in a group with what it '
+    "must stay below"
+)
+
+
+def audit(
+    cases: Sequence[Case],
+    rewards: Sequence[WeightedReward],
+    ask_all: AskAll,
+    notes: Sequence[str],
+    how: str = "none",
+) -> Audit:
+    """Try everything on every case. UserError where there is no case or a reward fails.
+
+    `how`, a key of ADVANTAGES: what the recipe trains on, by which the mix is judged.
+    """
     if not cases:
         raise UserError("rewards audit: there is no page to try anything on; give pages that have a reference.")
     tried = _try_all(cases, ask_all)
     names = [each.name for each in rewards]
     gates = [note for each in rewards if each.gate is not None and (note := _partly(each.name, tried))]
     return Audit(
-        judged=[*(_judged(each.name, tried, each.gate) for each in rewards), _judged(MIX, tried, None)],
+        judged=[*(_judged(each.name, tried, each.gate) for each in rewards), _judged(MIX, tried, None, how)],
         correlation={pair: found for pair in combinations(names, 2) if (found := _agreement(*pair, tried)) is not None},
         pages=len(cases),
         samples=sum(len(case.samples) for case in cases),
-        notes=[*notes, *gates],
+        notes=[*notes, *gates, *([_BY_ADVANTAGE] if how == "gdpo" else [])],
     )
 
 
@@ -123,15 +140,15 @@ def _partly(gate: str, tried: Sequence[_Tried]) -> str:
 SHORT = 16  # pages of the audit before training
 
 
-def require_honest(pages: Sequence[Page], graders: Graders, siblings: int, seed: int) -> None:
-    """Before training: UserError where a cheat beats honest transcripts in what the recipe would pay for."""
+def require_honest(pages: Sequence[Page], graders: Graders, siblings: int, seed: int, how: str) -> None:
+    """Before training: UserError where a cheat beats honest transcripts in what the recipe trains on (`how`)."""
     known = [page for page in pages if is_known(page)]
     bare = [page for page in pages if not is_known(page)]
     # Apart, for what holds with references may not hold without.
     parts = [cases_of(part, {}, n=SHORT, seed=seed)[0] for part in (known, bare) if part]
     with closing(patient(graders, siblings, [case for cases in parts for case in cases])) as asked:
         for cases in parts:
-            _require_honest(cases, asked)
+            _require_honest(cases, asked, how)
 
 
 def patient(graders: Graders, siblings: int, cases: Sequence[Case]) -> Graders:
@@ -143,8 +160,8 @@ def patient(graders: Graders, siblings: int, cases: Sequence[Case]) -> Graders:
     return replace(graders, timeout_s=graders.timeout_s * max(1.0, largest / siblings))
 
 
-def _require_honest(cases: Sequence[Case], graders: Graders) -> None:
-    found = audit(cases, graders.rewards, graders.grade, [])
+def _require_honest(cases: Sequence[Case], graders: Graders, how: str) -> None:
+    found = audit(cases, graders.rewards, graders.grade, [], how)
     for note in found.notes:
         print(f"audit of the rewards: {note}")
     if beaten := found.mix.beaten_by():
@@ -168,11 +185,27 @@ class _Tried:
     places: Mapping[tuple[str, str], Sequence[int]]  # (sort, name) -> which transcripts
     texts: Sequence[str]
     values: Mapping[str, Sequence[float]]
+    grades: Grades  # what the values are of
     silent: Mapping[str, str] = field(default_factory=dict)  # rewards that do not apply, and why
     ties: Mapping[str, Sequence[float]] = field(default_factory=dict)  # caption where the reference has it, elsewhere
 
     def of(self, name: str, sort: str, what: str = "") -> list[float]:
         return [self.values[name][k] for k in self.places.get((sort, what), ())]
+
+    def advantages(self, of: Sequence[int], siblings: Sequence[int]) -> list[float]:
+        """GDPO's of some transcripts, in one group with others."""
+        at = list(dict.fromkeys([*of, *siblings]))
+        return list(ADVANTAGES["gdpo"]([_only(self.grades, at)])[0][: len(of)])
+
+
+def _only(grades: Grades, at: Sequence[int]) -> Grades:
+    """Of some of the siblings."""
+    return replace(
+        grades,
+        scores={name: tuple(scores[k] for k in at) for name, scores in grades.scores.items()},
+        passes=tuple(grades.passes[k] for k in at),
+        rewards=tuple(grades.rewards[k] for k in at),
+    )
 
 
 def _try_all(cases: Sequence[Case], ask_all: AskAll) -> list[_Tried]:
@@ -192,6 +225,7 @@ def _try_all(cases: Sequence[Case], ask_all: AskAll) -> list[_Tried]:
                 places=places,
                 texts=[one.body for one in group],
                 values=_values(grades),
+                grades=grades,
                 silent={name: s[0].why for name, s in grades.scores.items() if s[0].value is None},
             )
         )
@@ -216,7 +250,7 @@ def _values(grades: Grades) -> dict[str, list[float]]:
 # ---- all pages
 
 
-def _judged(name: str, tried: Sequence[_Tried], gate: float | None) -> Judged:
+def _judged(name: str, tried: Sequence[_Tried], gate: float | None, how: str = "none") -> Judged:
     def held(sort: str) -> float | None:
         values = [value for one in seen for value in one.of(name, sort)]
         return fmean(value < gate - LEAST for value in values) if gate is not None and values else None
@@ -224,7 +258,7 @@ def _judged(name: str, tried: Sequence[_Tried], gate: float | None) -> Judged:
     seen = [one for one in tried if name in one.values]
     ties = [one.ties[name][0] - one.ties[name][1] for one in seen if name in one.ties]
     spreads = [stdev(group) for one in seen if len(group := one.of(name, "sample")) > 1]
-    outcomes = [found for attack in ATTACKS for found in _outcomes(name, attack, seen)]
+    outcomes = [found for attack in ATTACKS for found in _outcomes(name, attack, seen, how)]
     true = [one for one in seen if one.of(name, "reference")]
     curves = [_curve(name, kind, true) for kind in CURVES] if true else []
     return Judged(
@@ -241,7 +275,7 @@ def _judged(name: str, tried: Sequence[_Tried], gate: float | None) -> Judged:
     )
 
 
-def _outcomes(name: str, attack: Attack, tried: Sequence[_Tried]) -> Iterator[Outcome]:
+def _outcomes(name: str, attack: Attack, tried: Sequence[_Tried], how: str) -> Iterator[Outcome]:
     """Against honest transcripts and against real samples (cheats), or against the reference (damage).
 
     A cheat that is made of a sample is held against that very sample: its siblings may be far from it.
@@ -249,10 +283,9 @@ def _outcomes(name: str, attack: Attack, tried: Sequence[_Tried]) -> Iterator[Ou
     sorts = {"reference": "damage"} if attack.kind == "damage" else {"honest": "cheat", "sample": "cheat (samples)"}
     for against, kind in sorts.items():
         pairs = [
-            (one, one.of(name, "attack", attack.name)[0], fmean(fair))
+            (one, *pair)
             for one in tried
-            if ("attack", attack.name) in one.places
-            and (fair := (one.of(name, "own") if against == "sample" else []) or one.of(name, against))
+            if ("attack", attack.name) in one.places and (pair := _pair(name, attack, one, against, how)) is not None
         ]
         if not pairs:
             continue
@@ -271,6 +304,18 @@ def _outcomes(name: str, attack: Attack, tried: Sequence[_Tried]) -> Iterator[Ou
             worst=leads[at],
             example=f"{worst.page_id}\n{text}",
         )
+
+
+def _pair(name: str, attack: Attack, one: _Tried, against: str, how: str) -> tuple[float, float] | None:
+    """What the attack has on a page, and what it must stay below; None where the page has nothing of that sort."""
+    (at,), siblings = one.places["attack", attack.name], one.places.get((against, ""), ())
+    fair = (one.places.get(("own", ""), ()) if against == "sample" else ()) or siblings
+    if not fair:
+        return None
+    if how == "gdpo":
+        value, *others = one.advantages([at, *fair], siblings)
+        return value, fmean(others)
+    return one.values[name][at], fmean(one.values[name][k] for k in fair)
 
 
 def _curve(name: str, kind: str, tried: Sequence[_Tried]) -> Curve:

@@ -47,7 +47,7 @@ def audit_recipe(
         timeout_s=recipe.scoring.timeout_s,
     )
     with closing(patient(graders, recipe.samples_per_page, cases)) as asked:
-        found = audit(cases, asked.rewards, asked.grade, notes)
+        found = audit(cases, asked.rewards, asked.grade, notes, recipe.advantage)
     text = to_markdown(found, {"data": data.name, "seed": str(seed)})
     if out is not None:
         write_atomically(out / "audit.md", text)

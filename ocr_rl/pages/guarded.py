@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import signal
 import subprocess
 import sys
@@ -142,6 +143,8 @@ def _collect(pool: list[_Worker], timeout_s: float) -> None:
                 message = conn.recv()
             except (EOFError, OSError):
                 message = _end(worker, pool, "it crashed its process")
+            except (Exception, SystemExit) as error:  # noqa: BLE001 reading a result back may run what the job made
+                message = Refusal(f"its result cannot be read back: {type(error).__name__}: {error}")
             if not worker.ready:
                 worker.ready, worker.deadline_s = True, time.monotonic() + timeout_s
                 continue
@@ -176,7 +179,8 @@ def _start(function: Callable[[Any], Any], timeout_s: float, memory_bytes: int) 
 
 
 def _stop(worker: _Worker) -> None:
-    worker.process.kill()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(worker.process.pid, signal.SIGKILL)  # its session is its own: what the job started ends with it
     worker.process.wait()
     worker.conn.close()
 

@@ -64,21 +64,25 @@ def _total(scale: Callable[[Batch], Advantages]) -> Callable[[Sequence[Grades]],
 def columns(grades: Grades) -> tuple[dict[str, list[float]], dict[str, float]]:
     """What GDPO normalises: (values per transcript, weight) by reward, or by "reward/part" where parts count alone.
 
-    A transcript that a gate holds back has 0 everywhere. Parts share their reward's weight alike; a part that some
-    sibling lacks stays out.
+    A transcript that a gate holds back has 0 everywhere. Parts share their reward's weight, alike or as its own
+    `weights` say, and are scaled where one is below its floor (`ByPart`); a part that some sibling lacks stays out.
     """
     values: dict[str, list[float]] = {}
     weights: dict[str, float] = {}
     for name, weight in grades.weights.items():
         scores = grades.scores[name]
+        how = grades.by_part.get(name)
         shared = [part for part in scores[0].parts if all(part in one.parts for one in scores)]
-        if name in grades.by_part and shared:
-            found = {f"{name}/{part}": [one.parts[part] for one in scores] for part in shared}
+        counts = {part: how.weights.get(part, 1.0) for part in shared} if how else {}
+        if how and sum(counts.values()) > 0:
+            scales = [how.scale(one) for one in scores]
+            found = {part: [s * one.parts[part] for s, one in zip(scales, scores, strict=True)] for part in shared}
+            parts = {f"{name}/{part}": (column, counts[part] / sum(counts.values())) for part, column in found.items()}
         else:
-            found = {name: [one.value or 0.0 for one in scores]}
-        for key, column in found.items():
+            parts = {name: ([one.value or 0.0 for one in scores], 1.0)}
+        for key, (column, share) in parts.items():
             values[key] = [value if passes else 0.0 for value, passes in zip(column, grades.passes, strict=True)]
-            weights[key] = weight / len(found)
+            weights[key] = weight * share
     return values, weights
 
 

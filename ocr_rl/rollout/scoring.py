@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
+from typing import SupportsFloat
 
 from ocr_rl.contract import Page, Reward, Score, Transcript, UserError
 from ocr_rl.rollout.flow import Group
@@ -22,6 +23,7 @@ class WeightedReward:
     `gate`: the least value with which a transcript's other rewards count; below it the transcript's total is 0, or,
     where `holds` names rewards, the value of each of those.
     `by_part`: per-reward normalisation (GDPO) takes each of its parts for itself, as the test types of `pass_rate`.
+    Where the reward has options `weights` and `floors` by part, as that one has, they hold for its parts (`ByPart`).
     """
 
     name: str
@@ -37,6 +39,19 @@ class WeightedReward:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class ByPart:
+    """How the parts of a reward count when each is normalised for itself."""
+
+    weights: Mapping[str, float] = field(default_factory=dict)  # within the reward's own; a part not named: 1
+    floors: Mapping[str, float] = field(default_factory=dict)
+
+    def scale(self, score: Score) -> float:
+        """What a transcript's parts are multiplied by: share / floor of the part that lacks most, as in `pass_rate`."""
+        lacking = (score.parts[name] / floor for name, floor in self.floors.items() if name in score.parts)
+        return min([1.0, *lacking])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Grades:
     """What the rewards say of sibling transcripts of one page."""
 
@@ -44,7 +59,7 @@ class Grades:
     weights: Mapping[str, float]  # of the rewards that apply to the page; they sum to 1
     passes: tuple[bool, ...]  # every gate that holds all rewards and applies, one per transcript
     rewards: tuple[float, ...]  # weighted mean over the rewards that apply, 0 where a gate is not passed
-    by_part: frozenset[str] = frozenset()  # rewards whose parts are normalised each for itself
+    by_part: Mapping[str, ByPart] = field(default_factory=dict)  # rewards whose parts are normalised each for itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,8 +154,13 @@ def combine(page: Page, scores: Mapping[str, tuple[Score, ...]], rewards: Sequen
         weights=weights,
         passes=passes,
         rewards=tuple(reward if passed else 0.0 for reward, passed in zip(rewarded, passes, strict=True)),
-        by_part=frozenset(each.name for each in rewards if each.by_part),
+        by_part={each.name: _by_part(each.reward) for each in rewards if each.by_part},
     )
+
+
+def _by_part(reward: Reward) -> ByPart:
+    found = {option: getattr(reward, option, None) for option in ("weights", "floors")}
+    return ByPart(**{option: value for option, value in found.items() if isinstance(value, Mapping)})
 
 
 def _opens(gate: WeightedReward, scores: Mapping[str, tuple[Score, ...]], k: int) -> bool:
@@ -167,20 +187,47 @@ def require_rewards(pages: Sequence[Page], ask_all: AskAll) -> None:
 
 
 def ask(name: str, reward: Reward, page: Page, transcripts: Sequence[Transcript]) -> tuple[Score, ...]:
-    """One reward's answers, checked and clamped to [0, 1]. Raises GraderFault."""
+    """One reward's answers, checked, clamped to [0, 1] and made plain. Raises GraderFault."""
     try:
-        scores = tuple(reward(page, transcripts))
-        values = [score.value for score in scores]
-        strange = any(value is not None and not math.isfinite(value) for value in values)
+        scores = tuple(_plain(score) for score in reward(page, transcripts))
+    except _Strange as error:
+        raise GraderFault(name, page.id, str(error)) from error
     except Exception as error:  # the boundary to other people's code
         raise GraderFault(name, page.id, f"{type(error).__name__}: {error}") from error
     if len(scores) != len(transcripts):
         raise GraderFault(name, page.id, f"{len(scores)} scores for {len(transcripts)} transcripts")
-    if any(value is None for value in values) != all(value is None for value in values):
+    if len({score.value is None for score in scores}) > 1:
         raise GraderFault(name, page.id, "None for some siblings and a value for others: None is about the page")
-    if strange:
-        raise GraderFault(name, page.id, "a value that is not a number, or infinite")
-    return tuple(one if one.value is None else replace(one, value=min(1.0, max(0.0, one.value))) for one in scores)
+    return scores
+
+
+class _Strange(Exception):
+    """A score that says nothing."""
+
+
+def _plain(score: Score) -> Score:
+    """The same in Python's own types: what a plug-in made of them may not survive the way between two processes."""
+    if score.value is not None and not math.isfinite(score.value):
+        raise _Strange("a value that is not a number, or infinite")
+    for part, share in score.parts.items():
+        if not (isinstance(share, SupportsFloat) and -FLOAT <= float(share) <= 1 + FLOAT):  # also NaN
+            raise _Strange(f"its part {part!r} is {share!r}, not a number from 0 to 1")
+    return Score(
+        value=None if score.value is None else _clamped(score.value),
+        parts={str(part): _clamped(share) for part, share in score.parts.items()},
+        why=_printable(str(score.why)),
+    )
+
+
+def _clamped(value: float) -> float:
+    return min(1.0, max(0.0, float(value)))
+
+
+def _printable(text: str) -> str:
+    """One line that any terminal takes: control characters and halves of characters as Python would escape them."""
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in " ".join(text.split())
+    )
 
 
 def _value(score: Score) -> float:

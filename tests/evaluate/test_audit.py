@@ -119,10 +119,12 @@ PAGES = [
 ]
 
 
-def judged(*rewards: WeightedReward, pages: Sequence[Page] = PAGES, samples: dict | None = None) -> list[Judged]:
+def judged(
+    *rewards: WeightedReward, pages: Sequence[Page] = PAGES, samples: dict | None = None, how: str = "none"
+) -> list[Judged]:
     cases, notes = cases_of(pages, samples or {}, n=3, seed=0)
     asked = lambda every: [grade_or_fault(page, group, rewards) for page, group in every]
-    found = audit(cases, rewards, asked, notes)
+    found = audit(cases, rewards, asked, notes, how)
     assert json.loads(json.dumps(to_json(found)))["pages"] == len(cases)
     assert "# Audit" in to_markdown(found, {})
     return list(found.judged)
@@ -146,6 +148,22 @@ def test_a_reward_that_reads_is_beaten_by_nothing_and_blind_to_nothing() -> None
     assert mix.reference == 1.0 > mix.honest
     assert all(curve.falls for curve in mix.curves)
     assert mix.tie is not None and mix.tie > 0.1  # it takes a caption on the other side for an error
+
+
+def test_a_mix_that_trains_on_normalised_rewards_is_judged_by_them() -> None:
+    """`longer` tells little apart, until gdpo makes that as much as what `true` does."""
+    rewards = (WeightedReward(name="longer", reward=Longer(), weight=1.2), WeightedReward(name="true", reward=True_()))
+    weighed, normalised = (judged(*rewards, how=how) for how in ("group_std", "gdpo"))
+    assert not named(weighed[-1].beaten_by())
+    assert "page twice" in named(normalised[-1].beaten_by())
+    assert "empty" not in named(normalised[-1].beaten_by())
+    assert [one.outcomes for one in normalised[:-1]] == [one.outcomes for one in weighed[:-1]]  # each by itself
+    gate = WeightedReward(name="gate", reward=True_(), weight=0.0, gate=0.8)
+    assert "page twice" not in named(judged(*rewards, gate, how="gdpo")[-1].beaten_by())
+
+    said = {"a:p1": [sample(OTHERS[0]), sample(OTHERS[0][:-20]), sample(OTHERS[0][:-50])]}
+    of_samples = judged(*rewards, pages=[replace(PAGES[0], reference=None)], samples=said, how="gdpo")[-1]
+    assert "page twice" in {one.attack for one in of_samples.beaten_by() if one.kind == "cheat (samples)"}
 
 
 def test_a_gate_changes_the_mix_and_not_the_reward_itself() -> None:
@@ -239,9 +257,9 @@ def test_before_training_pages_without_reference_are_tried_by_themselves() -> No
     bare = [replace(page, reference=None, checks=[check("present", text="Some words here")]) for page in PAGES]
     graders = Graders(choices=chosen, rewards=weighted(chosen), workers=1, timeout_s=60)
     with closing(graders):
-        require_honest(known, graders, 8, 0)
+        require_honest(known, graders, 8, 0, "none")
         with pytest.raises(UserError, match=r"the gate budget applies to 0 of \d+ pages"):
-            require_honest([*known, *bare], graders, 8, 0)
+            require_honest([*known, *bare], graders, 8, 0, "none")
 
 
 def test_a_gate_that_is_silent_on_some_pages_is_named_with_the_reason() -> None:
@@ -313,6 +331,14 @@ def test_an_audit_takes_as_much_longer_as_its_groups_are_larger(
     argv = ["rewards", "audit", "nano_grpo", "--data", str(notices), "--pages", "1", "--set", slow]
     assert main([*argv, "--set", "scoring.timeout_s=0.4", "--set", "grpo.samples_per_page=8"]) == 1  # honest is 0 too
     assert "## Beaten by" in capsys.readouterr().out
+
+
+def test_the_recipes_advantage_decides(notices: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rewards = 'grpo.rewards=[{name="cer"},{name="chrf",weight=1.2}]'
+    argv = ["rewards", "audit", "nano_grpo", "--data", str(notices), "--pages", "8", "--set", rewards, "--set"]
+    assert main([*argv, 'grpo.advantage="batch_std"']) == 0
+    assert main([*argv, 'grpo.advantage="gdpo"']) == 1
+    assert 'trains on advantage "gdpo"' in capsys.readouterr().out
 
 
 def test_samples_are_audited_where_there_are_tests_alone(

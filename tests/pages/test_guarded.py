@@ -2,8 +2,11 @@
 
 import math
 import os
+import signal
+import sys
 import time
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -38,6 +41,43 @@ def test_a_job_that_hangs_costs_itself_alone() -> None:
 def test_a_job_that_crashes_costs_itself_alone() -> None:
     # The real os._exit: the process ends there and then, as in a segmentation fault.
     assert _results(os._exit, [1, 0]) == ["it crashed its process"] * 2
+
+
+def test_what_a_hung_job_has_started_ends_with_it(tmp_path: Path) -> None:
+    told = tmp_path / "pid"
+    assert _results(os.system, [f"sleep 1000 & echo $! > {told}; sleep 1000"], timeout_s=2) == [
+        "it took longer than 2 s"
+    ]
+    child = int(told.read_text())
+    state = Path(f"/proc/{child}/stat")
+    for _ in range(100):  # until its new parent has heard of it
+        if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":
+            return
+        time.sleep(0.05)
+    os.kill(child, signal.SIGKILL)
+    pytest.fail("the job's child outlived it")
+
+
+class Trap:
+    """A result that runs something where it is read."""
+
+    def __init__(self, call: Callable[..., Any], *arguments: Any) -> None:
+        self.trap = (call, arguments)
+
+    def __reduce__(self) -> Any:
+        return self.trap
+
+
+def test_a_result_that_cannot_be_read_back_costs_itself_alone() -> None:
+    assert _results(trapped, ["int", "exit", ""]) == [
+        "its result cannot be read back: ValueError: invalid literal for int() with base 10: 'x'",
+        "its result cannot be read back: SystemExit: x",
+        "",
+    ]
+
+
+def trapped(job: str) -> Any:
+    return Trap({"int": int, "exit": sys.exit}[job], "x") if job else job
 
 
 def test_a_job_that_eats_memory_costs_itself_alone() -> None:

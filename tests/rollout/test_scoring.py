@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from ocr_rl.config import RewardChoice
 from ocr_rl.contract import Page, Score, Transcript, UserError
 from ocr_rl.pages.raster import ImageRef
-from ocr_rl.rollout.advantage import has_signal, shares, with_advantages
+from ocr_rl.rollout.advantage import columns, has_signal, shares, with_advantages
 from ocr_rl.rollout.flow import Group, Prompt, Sample
+from ocr_rl.rollout.graders import weighted
 from ocr_rl.rollout.scoring import (
     FaultBudget,
     GraderFault,
@@ -21,6 +24,7 @@ from ocr_rl.rollout.scoring import (
     require_rewards,
     score,
 )
+from ocr_rl.text.checks import load_check
 
 PAGE = Page(id="0a1b2c3d:p1", pdf=Path("a.pdf"), number=1, reference="ab")
 
@@ -163,6 +167,49 @@ def test_gdpo_over_parts_gives_a_rare_type_the_same_say() -> None:
     assert with_advantages(graded, "gdpo")[0].advantages == pytest.approx((0.0, 0.0))  # one type each: a draw
     assert with_advantages(graded, "group_std")[0].advantages[0] > 0.5  # by number of tests the first is far better
     assert shares([graded[0].grades], "gdpo") == pytest.approx({"tests/present": 0.5, "tests/table": 0.5})
+
+
+def test_parts_keep_the_weights_and_floors_of_their_reward() -> None:
+    """Weighted, the columns make the reward's own value again; so a type below its floor costs as much as there."""
+    tests = [
+        {"type": kind, "text": word, "max_diffs": 0} for kind, word in (("present", "harbour"), ("absent", "page"))
+    ]
+    checks = [load_check({"pdf": "a.pdf", "page": 1, "id": test["type"], **test}) for test in tests]
+    options = {"by": "weighted", "weights": {"present": 3.0}, "floors": {"absent": 0.5}}
+    chosen = [RewardChoice(name="rewards.pass_rate:PassRate", options=options, by_part=True)]
+    group = transcripts("the harbour is deep", "the harbour of the page", "nothing")
+    grades = grade(replace(PAGE, checks=checks), group, weighted(chosen))
+    values, weights = columns(grades)
+    name = chosen[0].name
+    assert weights == {f"{name}/present": 0.75, f"{name}/absent": 0.25}
+    assert values[f"{name}/present"] == [1.0, 0.0, 0.0]  # the second passes it, and lacks the other type
+    assert values[f"{name}/absent"] == [1.0, 0.0, 1.0]
+    assert grades.scores[name][1].parts == {"present": 1.0, "absent": 0.0}  # what is logged stays as it is
+    made = [sum(weights[key] * column[k] for key, column in values.items()) for k in range(3)]
+    assert made == pytest.approx(grades.rewards)
+
+
+@dataclass(frozen=True)
+class Parts:
+    part: object
+    value: object = 0.5
+    why: object = ""
+
+    def __call__(self, page: Page, group: Sequence[Transcript]) -> Sequence[Score]:
+        return [Score(value=self.value, parts={"order": self.part}, why=self.why) for _ in group]  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("part", [float("nan"), float("inf"), -0.1, 5.0, "x", None])
+def test_a_part_that_is_no_share_is_a_fault_with_its_name(part: object) -> None:
+    with pytest.raises(GraderFault, match="Reward mine failed on page 0a1b2c3d:p1: .*part 'order'"):
+        grade(PAGE, transcripts("a", "b"), asked(mine=Parts(part)))
+
+
+def test_scores_are_plain_once_they_are_checked() -> None:
+    """What crosses processes and is printed is a number or one line of text, whatever the plug-in made of it."""
+    (score,) = grade(PAGE, transcripts("a"), asked(mine=Parts(True, np.float32(0.5), "a\ud800b\nc\x1b"))).scores["mine"]
+    assert (type(score.value), type(score.parts["order"])) == (float, float)
+    assert score.why == r"a\ud800b c\x1b"
 
 
 def test_shares_of_the_advantage_by_reward() -> None:
