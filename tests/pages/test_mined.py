@@ -24,6 +24,37 @@ def said(lines) -> list[str]:
     return [each.text for each in lines]
 
 
+def pdf(*contents: str, box: str = "0 0 612 792", xobject: str = "") -> bytes:
+    """A PDF of a page for each content stream; font /F1, states /G0 (transparent) and form /X1 (of `xobject`)."""
+    kids = " ".join(f"{k} 0 R" for k in range(10, 10 + 2 * len(contents), 2))
+    resources = "<< /Font << /F1 3 0 R >> /ExtGState << /G0 << /ca 0 >> >> /XObject << /X1 4 0 R >> >>"
+    form = f"/Type /XObject /Subtype /Form /BBox [0 0 612 792] /Resources {resources}"
+    objects = {
+        1: "<< /Type /Catalog /Pages 2 0 R >>",
+        2: f"<< /Type /Pages /Kids [{kids}] /Count {len(contents)} >>",
+        3: "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+        4: f"<< {form} /Length {len(xobject)} >>\nstream\n{xobject}\nendstream",
+    }
+    for k, content in enumerate(contents):
+        page = f"/Type /Page /Parent 2 0 R /MediaBox [{box}] /Contents {11 + 2 * k} 0 R /Resources {resources}"
+        objects[10 + 2 * k] = f"<< {page} >>"
+        objects[11 + 2 * k] = f"<< /Length {len(content)} >>\nstream\n{content}\nendstream"
+    body = "".join(f"{k} 0 obj\n{said}\nendobj\n" for k, said in objects.items())
+    return f"%PDF-1.7\n{body}trailer << /Size 99 /Root 1 0 R >>\n%%EOF\n".encode()  # without a table, which is rebuilt
+
+
+def block(*lines: str, x: float = 72, y: float = 700, size: float = 11, mode: int = 0) -> str:
+    return f"BT /F1 {size} Tf {mode} Tr {x} {y} Td 14 TL " + " ".join(f"({each}) Tj T*" for each in lines) + " ET"
+
+
+SEEN = (
+    "The quarterly committee gathered beside the harbour on Tuesday morning",
+    "Several delegates questioned whether the budget had been approved earlier",
+    "Nobody remembered who had signed the original agreement with suppliers",
+)
+HIDDEN = "Secret payload words that no reader of this page has ever seen"
+
+
 def test_columns_are_read_down_and_a_title_first() -> None:
     lines = [line("title", 50, 700, 500)]
     for k in range(4):
@@ -132,6 +163,35 @@ def test_a_turned_page_is_not_read(tmp_path: Path) -> None:
         document[0].set_rotation(90)
         document.save(tmp_path / "turned.pdf")
     assert [page.reason for page in layers(tmp_path / "turned.pdf")] == ["the page is turned"]
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        f"1 1 1 rg {block(HIDDEN, y=400)}",
+        f"{block(HIDDEN, y=400)} 1 1 1 rg 0 300 612 150 re f",
+        f"q 0 0 1 1 re W n {block(HIDDEN, y=400)} Q",
+        block(HIDDEN, y=400, mode=7),
+        f"/G0 gs {block(HIDDEN, y=400)}",
+        block(HIDDEN, y=400, size=0.1),
+        block(f"{HIDDEN} {HIDDEN}", x=400, y=400),
+        "/X1 Do",
+    ],
+    ids=["white", "covered", "clipped", "clip mode", "transparent", "tiny", "half off the page", "in a form"],
+)
+def test_a_page_with_text_that_nobody_sees_is_left_out(tmp_path: Path, hidden: str) -> None:
+    page = f"{block(*SEEN)} {hidden}"
+    (tmp_path / "a.pdf").write_bytes(pdf(page, xobject=f"1 1 1 rg {block(HIDDEN, y=400)}"))
+    assert [layer.reason for layer in layers(tmp_path / "a.pdf")] == ["hidden text: 1 of its 4 lines"]
+
+
+def test_what_a_printer_wrote_beside_the_page_is_not_on_it(tmp_path: Path) -> None:
+    beside = f"{block(HIDDEN, y=-300)} {block(HIDDEN, x=1000)}"
+    (tmp_path / "a.pdf").write_bytes(pdf(f"{block(*SEEN)} {beside}"))
+    (tmp_path / "b.pdf").write_bytes(pdf(f"1 0 0 1 50 500 cm {block(*SEEN)}", box="50 500 662 1292"))
+    first, second = (layers(tmp_path / name)[0] for name in ("a.pdf", "b.pdf"))
+    assert said(first.lines) == said(second.lines) == list(SEEN)
+    assert first.lines[0].bottom == pytest.approx(second.lines[0].bottom, abs=0.1)  # from the page's own corner
 
 
 def test_a_contact_sheet_shows_the_pages(tmp_path: Path) -> None:
