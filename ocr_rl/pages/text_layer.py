@@ -28,6 +28,7 @@ MAX_CHARACTERS = 60_000  # of one page
 _EDGE = 0.12  # share of the page's height in which running headers and footers stand
 _LOOK_PX = 1000  # longest side of the picture in which words are looked for
 _INK = 16  # of 255: by how much some colour must differ within a word's box
+_MARGIN = 0.08  # share of the page's height in which a line may be running, though it stands there once
 _VOWELS = re.compile("[aeiouyàáâãäåæèéêëìíîïòóôõöøùúûü]", re.IGNORECASE)
 _LATIN = re.compile("[a-zà-ÿ]", re.IGNORECASE)
 
@@ -43,6 +44,7 @@ class Line:
     top: float
     words: tuple[tuple[float, float, float, float], ...] = ()  # their boxes: left, bottom, right, top
     running: bool = False  # a running header or footer
+    margin: bool = False  # it may be one: nobody can tell from one document of few pages or with a header per chapter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,7 +102,7 @@ def _layer(document: pdfium.PdfDocument, number: int) -> Layer:
     except Refusal as refusal:
         return Layer(number=number, height=height, reason=str(refusal))
     if unseen := [line for line in lines if not is_seen(line, picture, _LOOK_PX / max(width, height))]:
-        return Layer(number=number, height=height, reason=f"hidden text: {len(unseen)} of its {len(lines)} lines")
+        return Layer(number=number, height=height, reason=f"hidden text in {len(unseen)} of its {len(lines)} lines")
     return Layer(number=number, height=height, lines=tuple(in_reading_order(lines, width)))
 
 
@@ -256,7 +258,11 @@ def _parted(lines: Sequence[Line], span: Callable[[Line], tuple[float, float]], 
 
 
 def with_running(pages: Sequence[Layer]) -> list[Layer]:
-    """Lines near an edge that stand on three pages or more, alike but for numbers and at one height, are running."""
+    """Lines near an edge that stand on three pages or more, alike but for numbers and at one height, are running.
+
+    Others are in the margin if they stand in the outer 8 % of the height, or in the outer 12 % with a gap to the rest.
+    The three may be every second page, as left and right pages have headers of their own.
+    """
     seen: Counter[tuple[str, int]] = Counter()
     for page in pages:
         seen.update({key for line in page.lines for key in _keys(line, page.height)})
@@ -264,11 +270,25 @@ def with_running(pages: Sequence[Layer]) -> list[Layer]:
         replace(
             page,
             lines=tuple(
-                replace(line, running=any(seen[key] >= 3 for key in _keys(line, page.height))) for line in page.lines
+                replace(
+                    line,
+                    running=any(seen[key] >= 3 for key in _keys(line, page.height)),
+                    margin=_in_margin(line, page.lines, page.height),
+                )
+                for line in page.lines
             ),
         )
         for page in pages
     ]
+
+
+def _in_margin(line: Line, lines: Sequence[Line], height: float) -> bool:
+    if line.bottom > (1 - _MARGIN) * height or line.top < _MARGIN * height:
+        return True
+    gap = 1.5 * (line.top - line.bottom)
+    if line.bottom > (1 - _EDGE) * height:
+        return not any(line.bottom - gap < other.top <= line.bottom for other in lines)
+    return line.top < _EDGE * height and not any(line.top <= other.bottom < line.top + gap for other in lines)
 
 
 def _keys(line: Line, height: float) -> Iterator[tuple[str, int]]:

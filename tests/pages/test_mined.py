@@ -74,6 +74,29 @@ def test_what_runs_along_the_edge_of_three_pages_is_running() -> None:
     assert not any(each.running for page in with_running(pages[:2]) for each in page.lines)
 
 
+HEADER, FOOTER = "Proceedings of the northern harbour committee", "Printed for the members of the society alone"
+
+
+def test_what_may_be_a_running_header_is_not_tested(tmp_path: Path) -> None:
+    body = block(*(f"{each} number {k}" for k, each in enumerate(SEEN * 3)), y=650)
+    (tmp_path / "own").mkdir()
+    for name, y, foot in (("outer", 750, 40), ("gap", 705, 85)):  # 5 % and 11 % from the edges
+        page = f"{block(HEADER, y=y)} {body} {block(FOOTER, y=foot)}"
+        (tmp_path / "own" / f"{name}.pdf").write_bytes(pdf(page, page))
+    mine_folder(tmp_path / "own", tmp_path / "out", 0)
+    tests = (tmp_path / "out" / "mined.jsonl").read_text(encoding="utf-8")
+    assert "harbour committee" not in tests and "members" not in tests and "absent" not in tests
+    first, *rest = layers(tmp_path / "own" / "gap.pdf")[0].lines
+    assert first.margin and rest[-1].margin and not any(each.margin for each in rest[:-1])
+
+
+def test_left_and_right_pages_have_headers_of_their_own(tmp_path: Path) -> None:
+    body = block(*SEEN, y=650)
+    pages = [f"{block(HEADER if k % 2 else FOOTER, y=750)} {body}" for k in range(6)]
+    (tmp_path / "a.pdf").write_bytes(pdf(*pages))
+    assert [layer.lines[0].running for layer in layers(tmp_path / "a.pdf")] == [True] * 6
+
+
 def test_own_pdfs_become_pages_whose_truth_we_know(tmp_path: Path) -> None:
     write_dataset("book", n=6, seed=2, out=tmp_path / "made", pages_per_document=6)
     truth = {page.number: page.reference for page in load_dataset(tmp_path / "made")}
@@ -182,7 +205,7 @@ def test_a_turned_page_is_not_read(tmp_path: Path) -> None:
 def test_a_page_with_text_that_nobody_sees_is_left_out(tmp_path: Path, hidden: str) -> None:
     page = f"{block(*SEEN)} {hidden}"
     (tmp_path / "a.pdf").write_bytes(pdf(page, xobject=f"1 1 1 rg {block(HIDDEN, y=400)}"))
-    assert [layer.reason for layer in layers(tmp_path / "a.pdf")] == ["hidden text: 1 of its 4 lines"]
+    assert [layer.reason for layer in layers(tmp_path / "a.pdf")] == ["hidden text in 1 of its 4 lines"]
 
 
 def test_what_a_printer_wrote_beside_the_page_is_not_on_it(tmp_path: Path) -> None:
