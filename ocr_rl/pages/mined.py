@@ -92,11 +92,14 @@ def import_folder(folder: Path, out: Path, seed: int) -> Harvest:
 
 
 def layer_tests(layer: Layer, pdf: str, rng: Random) -> list[Test]:
-    """Present, order, absent and baseline tests of a page; order only within a column, where nobody doubts it."""
+    """Present, order, absent and baseline tests of a page; order only within a column, where nobody doubts it.
+
+    What may be a running header or footer is neither asked for nor forbidden.
+    """
     body = [line for line in layer.lines if not line.running]
     text = normalize("\n".join(line.text for line in layer.lines))
     lower = text.lower()
-    prose = [line for line in body if _is_prose(line)]
+    prose = [line for line in body if _is_prose(line) and not line.margin]
     found: list[Test] = []
     pieces = [(line, piece) for line in prose if (piece := _piece(line.text, text, lower, rng))]
     chosen = rng.sample(pieces, min(_PER_TYPE["present"], len(pieces)))

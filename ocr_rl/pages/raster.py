@@ -193,16 +193,20 @@ def _refused(job: tuple[Path, Sequence[int]]) -> list[tuple[int, str]]:
 
 def _draw(source: Path | bytes, number: int, longest_px: int, rotation: int) -> Image.Image:
     with _pdfium_lock, _opened(source) as document:
-        page = _loaded(document, number)
-        width_px, height_px = _size_px(page, longest_px, rotation)
-        bitmap = pdfium.PdfBitmap.new_native(width_px, height_px, pdfium_c.FPDFBitmap_BGR)
-        bitmap.fill_rect((255, 255, 255, 255), 0, 0, width_px, height_px)
-        # PdfPage.render rounds sizes up from a scale and can miss the longest side by one px, hence the raw calls.
-        where = (bitmap, page, 0, 0, width_px, height_px, rotation // 90, pdfium_c.FPDF_ANNOT)
-        pdfium_c.FPDF_RenderPageBitmap(*where)
-        if document.formenv:
-            pdfium_c.FPDF_FFLDraw(document.formenv, *where)
-        return bitmap.to_pil()
+        return image_of(document, _loaded(document, number), longest_px, rotation)
+
+
+def image_of(document: pdfium.PdfDocument, page: pdfium.PdfPage, longest_px: int, rotation: int = 0) -> Image.Image:
+    """`render` for a page that is open in this process. Raises Refusal for a page of a size that nobody could read."""
+    width_px, height_px = _size_px(page, longest_px, rotation)
+    bitmap = pdfium.PdfBitmap.new_native(width_px, height_px, pdfium_c.FPDFBitmap_BGR)
+    bitmap.fill_rect((255, 255, 255, 255), 0, 0, width_px, height_px)
+    # PdfPage.render rounds sizes up from a scale and can miss the longest side by one px, hence the raw calls.
+    where = (bitmap, page, 0, 0, width_px, height_px, rotation // 90, pdfium_c.FPDF_ANNOT)
+    pdfium_c.FPDF_RenderPageBitmap(*where)
+    if document.formenv:
+        pdfium_c.FPDF_FFLDraw(document.formenv, *where)
+    return bitmap.to_pil()
 
 
 def _loaded(document: pdfium.PdfDocument, number: int) -> pdfium.PdfPage:

@@ -1,12 +1,15 @@
 """The text layer of a born-digital PDF: lines in reading order, running headers and footers, and whether to trust it.
 
-A page whose layer cannot be trusted (a scan, hidden text, a broken encoding) has a reason instead. PDFs come from
-outside: `read_layers` works in processes that may hang or crash. Knows nothing about tests.
+A page whose layer cannot be trusted (a scan, hidden text, a broken encoding) has a reason instead. There are too many
+ways to hide text (white on white, covered, clipped, transparent, off the page) to look for each: the page is drawn, and
+where a word is said to stand something must be seen. PDFs come from outside: `read_layers` works in processes that may
+hang or crash. Knows nothing about tests.
 """
 
 from __future__ import annotations
 
 import ctypes
+import math
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -15,12 +18,17 @@ from pathlib import Path
 
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
+from PIL import Image
 
 from ocr_rl.pages.guarded import Refusal, guarded
+from ocr_rl.pages.raster import image_of
 
 MAX_PAGES = 400  # of one document
 MAX_CHARACTERS = 60_000  # of one page
 _EDGE = 0.12  # share of the page's height in which running headers and footers stand
+_LOOK_PX = 1000  # longest side of the picture in which words are looked for
+_INK = 16  # of 255: by how much some colour must differ within a word's box
+_MARGIN = 0.08  # share of the page's height in which a line may be running, though it stands there once
 _VOWELS = re.compile("[aeiouyàáâãäåæèéêëìíîïòóôõöøùúûü]", re.IGNORECASE)
 _LATIN = re.compile("[a-zà-ÿ]", re.IGNORECASE)
 
@@ -34,7 +42,9 @@ class Line:
     bottom: float
     right: float
     top: float
+    words: tuple[tuple[float, float, float, float], ...] = ()  # their boxes: left, bottom, right, top
     running: bool = False  # a running header or footer
+    margin: bool = False  # it may be one: nobody can tell from one document of few pages or with a header per chapter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +58,7 @@ class Layer:
 
 
 def read_layers(
-    pdfs: Iterable[Path], *, workers: int, timeout_s: float = 60.0
+    pdfs: Iterable[Path], *, workers: int, timeout_s: float = 240.0
 ) -> Iterator[tuple[Path, list[Layer] | str]]:
     """The layers of each file's pages, or why there are none; in the order of the files."""
     for pdf, found in guarded(layers, pdfs, workers=workers, timeout_s=timeout_s):
@@ -62,6 +72,7 @@ def layers(pdf: Path) -> list[Layer]:
     except pdfium.PdfiumError as error:
         raise Refusal(f"the file cannot be opened ({error})") from None
     with document:
+        document.init_forms()
         count = len(document)
         found = [_layer(document, number) for number in range(1, min(count, MAX_PAGES) + 1)]
     rest = Layer(number=MAX_PAGES + 1, reason=f"this and {count - MAX_PAGES - 1} more pages are past page {MAX_PAGES}")
@@ -75,6 +86,7 @@ def _layer(document: pdfium.PdfDocument, number: int) -> Layer:
         return Layer(number=number, reason="the page is damaged")
     if page.get_rotation():
         return Layer(number=number, reason="the page is turned")
+    corner = page.get_bbox()
     width, height = page.get_size()
     textpage = page.get_textpage()
     count = textpage.count_chars()
@@ -83,7 +95,40 @@ def _layer(document: pdfium.PdfDocument, number: int) -> Layer:
     reason = _distrust(page, textpage, count, width * height)
     if reason:
         return Layer(number=number, height=height, reason=reason)
-    return Layer(number=number, height=height, lines=tuple(in_reading_order(list(_lines(textpage, count)), width)))
+    # What a printer wrote beside the page (sheet numbers, file names) is not on it; text half off the page is hidden.
+    lines = [line for line in _lines(textpage, count, corner[0], corner[1]) if _on_page(line, width, height)]
+    try:
+        picture = image_of(document, page, _LOOK_PX)
+    except Refusal as refusal:
+        return Layer(number=number, height=height, reason=str(refusal))
+    if unseen := [line for line in lines if not is_seen(line, picture, _LOOK_PX / max(width, height))]:
+        return Layer(number=number, height=height, reason=f"hidden text in {len(unseen)} of its {len(lines)} lines")
+    return Layer(number=number, height=height, lines=tuple(in_reading_order(lines, width)))
+
+
+def _on_page(line: Line, width: float, height: float) -> bool:
+    return line.right > 0 and line.left < width and line.top > 0 and line.bottom < height
+
+
+def is_seen(line: Line, picture: Image.Image, px_per_pt: float) -> bool:
+    """Whether each word of a line has ink: its box lies on the page, and the pixels in it are not all of one colour.
+
+    A picture that covers a word counts as ink.
+    """
+    if sum(map(str.isalnum, line.text)) > 3 and (line.top - line.bottom) * px_per_pt < 2:  # nobody reads that
+        return False
+    for left, bottom, right, top in line.words:
+        box = (  # one px more on each side: a letter like | fills its own box
+            max(0, math.floor(left * px_per_pt) - 1),
+            max(0, math.floor(picture.height - top * px_per_pt) - 1),
+            min(picture.width, math.ceil(right * px_per_pt) + 1),
+            min(picture.height, math.ceil(picture.height - bottom * px_per_pt) + 1),
+        )
+        if box[0] >= box[2] or box[1] >= box[3]:
+            return False
+        if all(most - least < _INK for least, most in picture.crop(box).getextrema()):
+            return False
+    return True
 
 
 def _distrust(page: pdfium.PdfPage, textpage: pdfium.PdfTextPage, count: int, area: float) -> str:
@@ -117,18 +162,21 @@ def _distrust(page: pdfium.PdfPage, textpage: pdfium.PdfTextPage, count: int, ar
     return ""
 
 
-def _lines(textpage: pdfium.PdfTextPage, count: int) -> Iterator[Line]:
-    """Stretches of characters without a line break, a wide gap or a jump between them."""
+def _lines(textpage: pdfium.PdfTextPage, count: int, x: float, y: float) -> Iterator[Line]:
+    """Stretches of characters without a line break, a wide gap or a jump between them; (x, y): the page's corner."""
     left, right, bottom, top = (ctypes.c_double() for _ in range(4))
     refs = [ctypes.byref(value) for value in (left, right, bottom, top)]
     text: list[str] = []
     box = [0.0, 0.0, 0.0, 0.0]
+    words: list[list[tuple[float, float, float, float]]] = [[]]  # boxes of the letters and digits of each
 
     def line() -> Iterator[Line]:
         said = "".join(text).strip()
         if said:
-            yield Line(text=said, left=box[0], bottom=box[1], right=box[2], top=box[3])
+            boxes = tuple(_around(word) for word in words if word)
+            yield Line(text=said, left=box[0], bottom=box[1], right=box[2], top=box[3], words=boxes)
         text.clear()
+        words[:] = [[]]
 
     for k in range(count):
         code = pdfium_c.FPDFText_GetUnicode(textpage, k)
@@ -139,21 +187,26 @@ def _lines(textpage: pdfium.PdfTextPage, count: int) -> Iterator[Line]:
         if character in "\x02\ufffe":  # PDFium's sign for a hyphen at the end of a line
             character = "-"
         pdfium_c.FPDFText_GetCharBox(textpage, k, *refs)
-        here = (left.value, bottom.value, right.value, top.value)
+        here = (left.value - x, bottom.value - y, right.value - x, top.value - y)
         if character.isspace() or here[2] <= here[0]:
             text.append(" ")
+            words.append([])
             continue
         size = max(here[3] - here[1], box[3] - box[1], 4.0)
         if text and (
             here[0] - box[2] > 1.6 * size or here[0] < box[2] - 3 * size or abs(here[1] - box[1]) > 1.2 * size
         ):
             yield from line()
-        if text:
-            box = [min(box[0], here[0]), min(box[1], here[1]), max(box[2], here[2]), max(box[3], here[3])]
-        else:
-            box = list(here)
+        box = list(_around([(box[0], box[1], box[2], box[3]), here])) if text else list(here)
         text.append(character)
+        if character.isalnum():
+            words[-1].append(here)
     yield from line()
+
+
+def _around(boxes: Sequence[tuple[float, float, float, float]]) -> tuple[float, float, float, float]:
+    left, bottom, right, top = zip(*boxes, strict=True)
+    return min(left), min(bottom), max(right), max(top)
 
 
 def in_reading_order(lines: Sequence[Line], width: float) -> list[Line]:
@@ -205,7 +258,11 @@ def _parted(lines: Sequence[Line], span: Callable[[Line], tuple[float, float]], 
 
 
 def with_running(pages: Sequence[Layer]) -> list[Layer]:
-    """Lines near an edge that stand on three pages or more, alike but for numbers and at one height, are running."""
+    """Lines near an edge that stand on three pages or more, alike but for numbers and at one height, are running.
+
+    Others are in the margin if they stand in the outer 8 % of the height, or in the outer 12 % with a gap to the rest.
+    The three may be every second page, as left and right pages have headers of their own.
+    """
     seen: Counter[tuple[str, int]] = Counter()
     for page in pages:
         seen.update({key for line in page.lines for key in _keys(line, page.height)})
@@ -213,11 +270,25 @@ def with_running(pages: Sequence[Layer]) -> list[Layer]:
         replace(
             page,
             lines=tuple(
-                replace(line, running=any(seen[key] >= 3 for key in _keys(line, page.height))) for line in page.lines
+                replace(
+                    line,
+                    running=any(seen[key] >= 3 for key in _keys(line, page.height)),
+                    margin=_in_margin(line, page.lines, page.height),
+                )
+                for line in page.lines
             ),
         )
         for page in pages
     ]
+
+
+def _in_margin(line: Line, lines: Sequence[Line], height: float) -> bool:
+    if line.bottom > (1 - _MARGIN) * height or line.top < _MARGIN * height:
+        return True
+    gap = 1.5 * (line.top - line.bottom)
+    if line.bottom > (1 - _EDGE) * height:
+        return not any(line.bottom - gap < other.top <= line.bottom for other in lines)
+    return line.top < _EDGE * height and not any(line.top <= other.bottom < line.top + gap for other in lines)
 
 
 def _keys(line: Line, height: float) -> Iterator[tuple[str, int]]:

@@ -24,6 +24,37 @@ def said(lines) -> list[str]:
     return [each.text for each in lines]
 
 
+def pdf(*contents: str, box: str = "0 0 612 792", xobject: str = "") -> bytes:
+    """A PDF of a page for each content stream; font /F1, states /G0 (transparent) and form /X1 (of `xobject`)."""
+    kids = " ".join(f"{k} 0 R" for k in range(10, 10 + 2 * len(contents), 2))
+    resources = "<< /Font << /F1 3 0 R >> /ExtGState << /G0 << /ca 0 >> >> /XObject << /X1 4 0 R >> >>"
+    form = f"/Type /XObject /Subtype /Form /BBox [0 0 612 792] /Resources {resources}"
+    objects = {
+        1: "<< /Type /Catalog /Pages 2 0 R >>",
+        2: f"<< /Type /Pages /Kids [{kids}] /Count {len(contents)} >>",
+        3: "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+        4: f"<< {form} /Length {len(xobject)} >>\nstream\n{xobject}\nendstream",
+    }
+    for k, content in enumerate(contents):
+        page = f"/Type /Page /Parent 2 0 R /MediaBox [{box}] /Contents {11 + 2 * k} 0 R /Resources {resources}"
+        objects[10 + 2 * k] = f"<< {page} >>"
+        objects[11 + 2 * k] = f"<< /Length {len(content)} >>\nstream\n{content}\nendstream"
+    body = "".join(f"{k} 0 obj\n{said}\nendobj\n" for k, said in objects.items())
+    return f"%PDF-1.7\n{body}trailer << /Size 99 /Root 1 0 R >>\n%%EOF\n".encode()  # without a table, which is rebuilt
+
+
+def block(*lines: str, x: float = 72, y: float = 700, size: float = 11, mode: int = 0) -> str:
+    return f"BT /F1 {size} Tf {mode} Tr {x} {y} Td 14 TL " + " ".join(f"({each}) Tj T*" for each in lines) + " ET"
+
+
+SEEN = (
+    "The quarterly committee gathered beside the harbour on Tuesday morning",
+    "Several delegates questioned whether the budget had been approved earlier",
+    "Nobody remembered who had signed the original agreement with suppliers",
+)
+HIDDEN = "Secret payload words that no reader of this page has ever seen"
+
+
 def test_columns_are_read_down_and_a_title_first() -> None:
     lines = [line("title", 50, 700, 500)]
     for k in range(4):
@@ -41,6 +72,29 @@ def test_what_runs_along_the_edge_of_three_pages_is_running() -> None:
     ]
     assert [[each.running for each in page.lines] for page in with_running(pages)] == [[True, False]] * 3
     assert not any(each.running for page in with_running(pages[:2]) for each in page.lines)
+
+
+HEADER, FOOTER = "Proceedings of the northern harbour committee", "Printed for the members of the society alone"
+
+
+def test_what_may_be_a_running_header_is_not_tested(tmp_path: Path) -> None:
+    body = block(*(f"{each} number {k}" for k, each in enumerate(SEEN * 3)), y=650)
+    (tmp_path / "own").mkdir()
+    for name, y, foot in (("outer", 750, 40), ("gap", 705, 85)):  # 5 % and 11 % from the edges
+        page = f"{block(HEADER, y=y)} {body} {block(FOOTER, y=foot)}"
+        (tmp_path / "own" / f"{name}.pdf").write_bytes(pdf(page, page))
+    mine_folder(tmp_path / "own", tmp_path / "out", 0)
+    tests = (tmp_path / "out" / "mined.jsonl").read_text(encoding="utf-8")
+    assert "harbour committee" not in tests and "members" not in tests and "absent" not in tests
+    first, *rest = layers(tmp_path / "own" / "gap.pdf")[0].lines
+    assert first.margin and rest[-1].margin and not any(each.margin for each in rest[:-1])
+
+
+def test_left_and_right_pages_have_headers_of_their_own(tmp_path: Path) -> None:
+    body = block(*SEEN, y=650)
+    pages = [f"{block(HEADER if k % 2 else FOOTER, y=750)} {body}" for k in range(6)]
+    (tmp_path / "a.pdf").write_bytes(pdf(*pages))
+    assert [layer.lines[0].running for layer in layers(tmp_path / "a.pdf")] == [True] * 6
 
 
 def test_own_pdfs_become_pages_whose_truth_we_know(tmp_path: Path) -> None:
@@ -132,6 +186,35 @@ def test_a_turned_page_is_not_read(tmp_path: Path) -> None:
         document[0].set_rotation(90)
         document.save(tmp_path / "turned.pdf")
     assert [page.reason for page in layers(tmp_path / "turned.pdf")] == ["the page is turned"]
+
+
+@pytest.mark.parametrize(
+    "hidden",
+    [
+        f"1 1 1 rg {block(HIDDEN, y=400)}",
+        f"{block(HIDDEN, y=400)} 1 1 1 rg 0 300 612 150 re f",
+        f"q 0 0 1 1 re W n {block(HIDDEN, y=400)} Q",
+        block(HIDDEN, y=400, mode=7),
+        f"/G0 gs {block(HIDDEN, y=400)}",
+        block(HIDDEN, y=400, size=0.1),
+        block(f"{HIDDEN} {HIDDEN}", x=400, y=400),
+        "/X1 Do",
+    ],
+    ids=["white", "covered", "clipped", "clip mode", "transparent", "tiny", "half off the page", "in a form"],
+)
+def test_a_page_with_text_that_nobody_sees_is_left_out(tmp_path: Path, hidden: str) -> None:
+    page = f"{block(*SEEN)} {hidden}"
+    (tmp_path / "a.pdf").write_bytes(pdf(page, xobject=f"1 1 1 rg {block(HIDDEN, y=400)}"))
+    assert [layer.reason for layer in layers(tmp_path / "a.pdf")] == ["hidden text in 1 of its 4 lines"]
+
+
+def test_what_a_printer_wrote_beside_the_page_is_not_on_it(tmp_path: Path) -> None:
+    beside = f"{block(HIDDEN, y=-300)} {block(HIDDEN, x=1000)}"
+    (tmp_path / "a.pdf").write_bytes(pdf(f"{block(*SEEN)} {beside}"))
+    (tmp_path / "b.pdf").write_bytes(pdf(f"1 0 0 1 50 500 cm {block(*SEEN)}", box="50 500 662 1292"))
+    first, second = (layers(tmp_path / name)[0] for name in ("a.pdf", "b.pdf"))
+    assert said(first.lines) == said(second.lines) == list(SEEN)
+    assert first.lines[0].bottom == pytest.approx(second.lines[0].bottom, abs=0.1)  # from the page's own corner
 
 
 def test_a_contact_sheet_shows_the_pages(tmp_path: Path) -> None:
