@@ -99,8 +99,8 @@ class Audit:
 
 # Why "gdpo" alone: every other mode shifts and scales a group's weighted means, so it ranks siblings as they do.
 _BY_ADVANTAGE = (
-    'the mix trains on advantage "gdpo": its cheats and damage stand for their advantages, each in a group with what it '
-    "must stay below"
+    'the mix trains on advantage "gdpo": its cheats and damage stand for their advantages, each in a group with what '
+    "it must stay below"
 )
 
 
