@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import select
 import sys
 from collections.abc import Callable, Sequence
 from itertools import combinations
@@ -22,6 +23,26 @@ _EXTRAS = ("torch", "transformers", "peft", "safetensors", "tokenizers", "psutil
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    try:
+        try:
+            return _main(argv)
+        finally:
+            sys.stdout.flush()
+    except BrokenPipeError:
+        if not _reader_is_gone():
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python would fail once more when it ends
+        return 141  # as of a program that SIGPIPE ended
+
+
+def _reader_is_gone() -> bool:
+    """Whether stdout goes to a pipe that nobody reads any more, as after `| head -1`."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)  # errors are told unasked
+    return any(event & select.POLLERR for _, event in poll.poll(0))
+
+
+def _main(argv: Sequence[str] | None) -> int:
     parser = _parser()
     args = parser.parse_args(argv)
     try:
@@ -36,6 +57,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         print(f"ocr-rl: {error.name} is not installed; install ocr-rl[vllm] (CUDA) or ocr-rl[cpu].", file=sys.stderr)
         return 2
+    except BrokenPipeError:
+        raise
     except OSError as error:
         if error.filename is None or error.strerror is None:  # no file of the user's
             raise
@@ -242,7 +265,8 @@ def _pages_render(args: argparse.Namespace) -> int:
     for error in refused:
         print(f"refused: {error}", file=sys.stderr)
     print(f"{len(written)} pages written to {args.out}, {len(refused)} refused")
-    return 1 if refused else 0
+    unread = {error.pdf for error in refused if error.number is None}
+    return 2 if unread >= set(args.pdfs) else 1 if refused else 0  # as _transcribe does
 
 
 def _score(args: argparse.Namespace) -> None:

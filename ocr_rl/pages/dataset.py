@@ -80,6 +80,32 @@ def check_dataset(folder: Path) -> list[Fault]:
     return contents.faults + sizes + sorted(gold, key=lambda fault: (fault.file, fault.line or 0))
 
 
+def references_of(pdfs: Iterable[Path]) -> dict[Path, dict[int | None, Path]]:
+    """Markdown files beside each PDF: `<stem>.md` as None, `<stem>_pg<N>.md` as N, in small letters or capitals.
+
+    `x_pg1.md` is that of x_pg1.pdf where there is one, else of page 1 of x.pdf.
+    """
+    found: dict[Path, dict[int | None, Path]] = {pdf: {} for pdf in pdfs}
+    by_stem = {pdf.with_suffix(""): pdf for pdf in found}
+    for folder in sorted({pdf.parent for pdf in found}):
+        for path in sorted(path for path in folder.iterdir() if path.suffix.lower() == ".md" and path.is_file()):
+            numbered = NUMBERED.fullmatch(path.stem)
+            if path.with_suffix("") in by_stem:
+                found[by_stem[path.with_suffix("")]].setdefault(None, path)
+            elif numbered and folder / numbered["stem"] in by_stem:
+                found[by_stem[folder / numbered["stem"]]].setdefault(int(numbered["number"]), path)
+    return found
+
+
+def is_utf8(text: str) -> bool:
+    """Whether it can be written: JSON's "\\ud800" and file names in other encodings hold half characters."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def write_tests(path: Path, tests: Iterable[Mapping[str, Any]]) -> None:
     """Write tests (raw JSON objects, one a line), whole or not at all."""
     aside = path.with_name(f".{path.name}.{os.getpid()}.part")
@@ -156,6 +182,8 @@ def _is_ours(path: Path, folder: Path, faults: list[Fault]) -> bool:
     """Whether this is a regular file (a pipe would block for ever) that lies in the folder, links followed."""
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
         faults.append(Fault(file=path, line=None, message="this link leads out of the dataset's folder, copy the file"))
+    elif not is_utf8(path.name):
+        faults.append(Fault(file=path, line=None, message="the file's name is not UTF-8, rename it"))
     elif not path.is_file():
         faults.append(Fault(file=path, line=None, message="this is not a file"))
     else:
@@ -261,6 +289,8 @@ def _parse(data: bytes, pdfs: Mapping[str, Path]) -> tuple[str, int, Check]:
         raise _FaultError("this is not JSON that anybody would write") from None
     if not isinstance(test, dict):
         raise _FaultError("a test is a JSON object")
+    if b"\\u" in data and not is_utf8(json.dumps(test, ensure_ascii=False)):
+        raise _FaultError("the test holds half a character (a lone surrogate, as \\ud800), which no file can hold")
     pdf, number = test.get("pdf"), test.get("page")
     if not isinstance(pdf, str) or not pdf:
         raise _FaultError('the field "pdf" must name a file below pdfs/')

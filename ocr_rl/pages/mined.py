@@ -10,6 +10,7 @@ cannot be trusted is left out and named with the reason.
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 from collections import Counter
@@ -20,8 +21,9 @@ from random import Random
 from typing import Any
 
 from ocr_rl.contract import UserError
-from ocr_rl.pages.dataset import MAX_REFERENCE_BYTES, NUMBERED, write_tests
-from ocr_rl.pages.raster import PageError, count_pages, distinct_stems
+from ocr_rl.pages.dataset import MAX_REFERENCE_BYTES, is_utf8, references_of, write_tests
+from ocr_rl.pages.hygiene import write_manifest
+from ocr_rl.pages.raster import PageError, count_pages, distinct_stems, size_faults
 from ocr_rl.pages.snippets import budget, stands_once
 from ocr_rl.pages.text_layer import Layer, Line, read_layers
 from ocr_rl.text import formulas, markdown
@@ -39,7 +41,7 @@ _PER_TYPE = {"present": 5, "order": 3, "absent": 4, "table": 6, "math": 4, "form
 class Harvest:
     """What came of a folder."""
 
-    pages: int  # with tests
+    pages: int  # with tests or a transcript
     tests: int
     left_out: tuple[str, ...]  # "file, page N: reason"
 
@@ -52,7 +54,7 @@ def mine_folder(folder: Path, out: Path, seed: int) -> Harvest:
     pdfs = _pdfs(folder)
     _empty(out)
     names = {pdf: f"{stem}.pdf" for pdf, stem in distinct_stems(pdfs).items()}
-    references = {pdf: found for pdf in pdfs if (found := _transcripts(pdf))}
+    references = _transcripts(pdfs)
     tests: list[Test] = []
     left_out: list[str] = []
     for pdf, found in read_layers([pdf for pdf in pdfs if pdf not in references], workers=1):
@@ -68,7 +70,7 @@ def mine_folder(folder: Path, out: Path, seed: int) -> Harvest:
             kept += made
         tests += _copied(pdf, names[pdf], out, kept)
     tests += _pairs(references, names, out, seed, left_out)
-    return _written(out, {"mined": tests}, left_out)
+    return _written(out, {"mined": tests}, left_out, {"verb": "mine", "source": _name(folder), "seed": seed})
 
 
 def import_folder(folder: Path, out: Path, seed: int) -> Harvest:
@@ -78,14 +80,15 @@ def import_folder(folder: Path, out: Path, seed: int) -> Harvest:
     with `pdfs/` and JSONL files of tests (olmOCR-Bench, and its synthetic pages): tests are taken over, those that
     cannot be read or that a page's own Markdown fails are left out.
     """
+    made_by = {"verb": "import", "source": _name(folder), "seed": seed}
     if (folder / "pdfs").is_dir() and any(folder.glob("*.jsonl")):
-        return _bench(folder, out)
+        return _bench(folder, out, made_by)
     pdfs = _pdfs(folder)
     _empty(out)
-    references = {pdf: found for pdf in pdfs if (found := _transcripts(pdf))}
+    references = _transcripts(pdfs)
     left_out = [f"{pdf}: there is no {pdf.stem}.md beside it" for pdf in pdfs if pdf not in references]
     names = {pdf: f"{stem}.pdf" for pdf, stem in distinct_stems(references).items()}
-    return _written(out, {"imported": _pairs(references, names, out, seed, left_out)}, left_out)
+    return _written(out, {"imported": _pairs(references, names, out, seed, left_out)}, left_out, made_by)
 
 
 # --- tests from a text layer ------------------------------------------------------------------------------------------
@@ -220,7 +223,18 @@ def _pdfs(folder: Path) -> list[Path]:
     pdfs = [path for path in found if path.resolve().is_relative_to(root)]  # no link leads out of the folder
     if not pdfs:
         raise UserError(f"{folder}: there is no PDF in this folder; name one that holds PDFs.")
+    for pdf in pdfs:
+        if not is_utf8(str(pdf)):
+            raise UserError(f"{_shown(pdf)}: this file's name is not UTF-8; rename it or take it out.")
     return pdfs
+
+
+def _shown(path: Path) -> str:
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
+def _name(folder: Path) -> str:
+    return _shown(Path(folder.resolve().name))
 
 
 def _empty(out: Path) -> None:
@@ -229,19 +243,15 @@ def _empty(out: Path) -> None:
     (out / "pdfs").mkdir(parents=True, exist_ok=True)
 
 
-def _transcripts(pdf: Path) -> dict[int, Path]:
-    """Markdown files beside a PDF by the page that they are of."""
-    whole = pdf.with_suffix(".md")
-    if whole.is_file():
-        return {1: whole}
-    numbered = (
-        (NUMBERED.fullmatch(path.stem), path) for path in sorted(pdf.parent.glob(f"{_escaped(pdf.stem)}_pg*.md"))
-    )
-    return {int(match["number"]): path for match, path in numbered if match and match["stem"] == pdf.stem}
-
-
-def _escaped(name: str) -> str:
-    return re.sub(r"([*?\[])", r"[\1]", name)
+def _transcripts(pdfs: Sequence[Path]) -> dict[Path, dict[int, Path]]:
+    """Markdown files beside those PDFs that have any, by the page that they are of."""
+    found: dict[Path, dict[int, Path]] = {}
+    for pdf, beside in references_of(pdfs).items():
+        if None in beside:
+            found[pdf] = {1: beside[None]}
+        elif beside:
+            found[pdf] = {number: path for number, path in beside.items() if number is not None}
+    return found
 
 
 def _pairs(
@@ -249,6 +259,7 @@ def _pairs(
 ) -> list[Test]:
     """Tests of PDFs with transcripts; PDFs and transcripts are copied."""
     tests: list[Test] = []
+    sizes = _absurd({pdf: list(numbers) for pdf, numbers in references.items()})
     for pdf, pages in count_pages(references):
         if isinstance(pages, PageError):
             left_out.append(str(pages))
@@ -257,6 +268,9 @@ def _pairs(
         silent = sorted(set(range(1, pages + 1)) - set(references[pdf]))
         left_out += [f"{pdf}, page {number}: has no transcript" for number in silent]
         for number, path in references[pdf].items():
+            if (pdf, number) in sizes and number <= pages:
+                left_out.append(f"{pdf}, page {number}: {sizes[pdf, number]}")
+                continue
             said = _said(path)
             if said is None or number > pages or (pages > 1 and path.stem == pdf.stem):
                 why = "is no UTF-8 text of at most 4 MiB" if said is None else f"does not fit a PDF of {pages} pages"
@@ -291,46 +305,85 @@ def _copied(pdf: Path, name: str, out: Path, tests: list[Test]) -> list[Test]:
     return tests
 
 
-def _bench(folder: Path, out: Path) -> Harvest:
+def _absurd(pages: Mapping[Path, Sequence[int]]) -> dict[tuple[Path, int], str]:
+    """Pages too large or too thin to be drawn, and why."""
+    return {(e.pdf, e.number): e.reason for e in size_faults(pages.items()) if e.pdf and e.number is not None}
+
+
+def _bench(folder: Path, out: Path, made_by: Mapping[str, Any]) -> Harvest:
     """A folder of tests as it is, less what cannot be used."""
+    pdfs = _pdfs(folder / "pdfs")
     _empty(out)
-    kept: dict[str, list[Test]] = {}  # by file: the files are the benchmark's categories
     left_out: list[str] = []
-    pages = {path: pages for path, pages in count_pages(_pdfs(folder / "pdfs"))}
-    good = {path.relative_to(folder / "pdfs").as_posix(): n for path, n in pages.items() if isinstance(n, int)}
-    left_out += [str(error) for error in pages.values() if isinstance(error, PageError)]
+    pages = _drawable(pdfs, left_out)  # by PDF
+    names = {path.relative_to(folder / "pdfs").as_posix(): path for path in pages}
+    said = _whole(_transcripts(list(pages)), pages, left_out)
+    kept: dict[str, list[Test]] = {}  # by file: the files are the benchmark's categories
     used: set[str] = set()
     for file in sorted(folder.glob("*.jsonl")):
-        for k, line in enumerate(file.read_text(encoding="utf-8", errors="replace").split("\n"), 1):
+        if not file.is_file() or not file.resolve().is_relative_to(folder.resolve()) or not is_utf8(str(file)):
+            left_out.append(f"{_shown(file)}: it is not a file of this folder with a name in UTF-8")
+            continue
+        for k, line in enumerate(file.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
             if not line.strip():
                 continue
             try:
-                test = json.loads(line)
+                test = json.loads(line.decode())
                 check = load_check(test)
-                if (
-                    check.pdf not in good
-                    or check.page is True
-                    or not 1 <= check.page <= good[check.pdf]
-                    or check.id in used
-                ):
+                pdf = names.get(check.pdf)
+                if pdf is None or check.page is True or check.page not in pages[pdf] or check.id in used:
                     raise ValueError("its page is not there, or its id is taken")
-                json.dumps(test, ensure_ascii=False).encode()  # half a character (a lone surrogate) cannot be written
-                said = _said(beside) if (beside := (folder / "pdfs" / check.pdf).with_suffix(".md")).is_file() else None
-                if said is not None and good[check.pdf] == 1 and not check.run(prepare(said), "strict").passed:
+                if not is_utf8(json.dumps(test, ensure_ascii=False)):
+                    raise ValueError("it holds half a character (a lone surrogate)")
+                reference = said.get((pdf, check.page))
+                if reference is not None and not check.run(prepare(reference[1]), "strict").passed:
                     raise ValueError("the page's own transcript fails it")
             except (ValueError, TypeError, RecursionError) as error:
                 left_out.append(f"{file}:{k}: {error}")
                 continue
             used.add(check.id)
             kept.setdefault(file.stem, []).append(test)
-    for name in sorted({test["pdf"] for tests in kept.values() for test in tests}):
-        target = out / "pdfs" / name
+    wanted = {names[test["pdf"]] for tests in kept.values() for test in tests} | {pdf for pdf, _ in said}
+    left_out += [f"{pdf}: no test and no transcript of it can be used" for pdf in pages if pdf not in wanted]
+    for path in sorted(wanted | {reference for reference, _ in said.values()}):
+        target = out / path.relative_to(folder)
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(folder / "pdfs" / name, target)
-        beside = (folder / "pdfs" / name).with_suffix(".md")
-        if beside.is_file() and good[name] == 1 and _said(beside) is not None:
-            shutil.copyfile(beside, target.with_suffix(".md"))
-    return _written(out, kept, left_out)
+        shutil.copyfile(path, target)
+    told = [(pdf.relative_to(folder / "pdfs").as_posix(), number) for pdf, number in said]
+    return _written(out, kept, left_out, made_by, told)
+
+
+def _drawable(pdfs: Sequence[Path], left_out: list[str]) -> dict[Path, frozenset[int]]:
+    """The numbers of each PDF's pages that can be drawn."""
+    counts: dict[Path, int] = {}
+    for pdf, count in count_pages(pdfs):
+        if isinstance(count, PageError):
+            left_out.append(str(count))
+        else:
+            counts[pdf] = count
+    absurd = _absurd({pdf: range(1, count + 1) for pdf, count in counts.items()})
+    left_out += [f"{pdf}, page {number}: {reason}" for (pdf, number), reason in absurd.items()]
+    return {
+        pdf: frozenset(number for number in range(1, count + 1) if (pdf, number) not in absurd)
+        for pdf, count in counts.items()
+    }
+
+
+def _whole(
+    references: Mapping[Path, Mapping[int, Path]], pages: Mapping[Path, frozenset[int]], left_out: list[str]
+) -> dict[tuple[Path, int], tuple[Path, str]]:
+    """File and text of each transcript that can be read and belongs to a page."""
+    whole: dict[tuple[Path, int], tuple[Path, str]] = {}
+    for pdf, numbered in references.items():
+        for number, path in numbered.items():
+            text = _said(path)
+            if text is None:
+                left_out.append(f"{path}: is no UTF-8 text of at most {MAX_REFERENCE_BYTES // 2**20} MiB")
+            elif number not in pages[pdf] or (path.stem == pdf.stem and len(pages[pdf]) > 1):
+                left_out.append(f"{path}: there is no page for it in {pdf.name}")
+            else:
+                whole[pdf, number] = path, text
+    return whole
 
 
 def _named(found: Sequence[Test], pdf: str, number: int) -> list[Test]:
@@ -343,10 +396,18 @@ def _named(found: Sequence[Test], pdf: str, number: int) -> list[Test]:
     return named
 
 
-def _written(out: Path, files: Mapping[str, list[Test]], left_out: list[str]) -> Harvest:
+def _written(
+    out: Path,
+    files: Mapping[str, list[Test]],
+    left_out: list[str],
+    made_by: Mapping[str, Any],
+    told: Sequence[tuple[str, int]] = (),
+) -> Harvest:
+    """`told`: pages that have a transcript, perhaps without tests."""
     for name, kept in files.items():
         write_tests(out / f"{name}.jsonl", kept)
     tests = [test for kept in files.values() for test in kept]
     (out / "left_out.txt").write_text("".join(f"{line}\n" for line in left_out), encoding="utf-8")
-    pages = len({(test["pdf"], test["page"]) for test in tests})
+    write_manifest(out, made_by)
+    pages = len({*told, *((test["pdf"], test["page"]) for test in tests)})
     return Harvest(pages=pages, tests=len(tests), left_out=tuple(left_out))

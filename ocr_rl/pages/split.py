@@ -11,7 +11,7 @@ from itertools import accumulate
 from pathlib import Path
 
 from ocr_rl.contract import Page, UserError
-from ocr_rl.pages.dataset import NUMBERED, load_dataset, write_tests
+from ocr_rl.pages.dataset import load_dataset, references_of, write_tests
 from ocr_rl.pages.hygiene import write_manifest
 
 
@@ -48,18 +48,19 @@ def write_split(folder: Path, fractions: Mapping[str, float], seed: int, out: Pa
     for name in parts:
         if (out / name).exists():
             raise UserError(f"{out / name}: is there already; give a new folder with --out.")
+    references = references_of(part_of)
     for name in parts:
-        mine = [pdf for pdf, part in part_of.items() if part == name]
+        mine = {pdf: list(references[pdf].values()) for pdf, part in part_of.items() if part == name}
         _copy(folder, mine, out / name)
         write_manifest(out / name, {"split": folder.name, "part": name, "fractions": dict(fractions), "seed": seed})
     return {name: len(pages) for name, pages in parts.items()}
 
 
-def _copy(folder: Path, pdfs: Sequence[Path], out: Path) -> None:
-    """The dataset as it would be with these PDFs alone."""
+def _copy(folder: Path, pdfs: Mapping[Path, Sequence[Path]], out: Path) -> None:
+    """The dataset as it would be with these PDFs (and the references of each) alone."""
     (out / "pdfs").mkdir(parents=True)
-    for pdf in pdfs:
-        for path in (pdf, *_references(pdf)):
+    for pdf, references in pdfs.items():
+        for path in (pdf, *references):
             target = out / path.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
@@ -68,13 +69,3 @@ def _copy(folder: Path, pdfs: Sequence[Path], out: Path) -> None:
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
         if tests := [test for test in lines if folder / "pdfs" / test["pdf"] in kept]:
             write_tests(out / path.name, tests)
-
-
-def _references(pdf: Path) -> list[Path]:
-    """`<stem>.md` and `<stem>_pg<N>.md` beside it."""
-
-    def its_own(stem: str) -> bool:
-        numbered = NUMBERED.fullmatch(stem)
-        return stem == pdf.stem or (numbered is not None and numbered["stem"] == pdf.stem)
-
-    return sorted(path for path in pdf.parent.glob("*.md") if its_own(path.stem))

@@ -76,8 +76,8 @@ def layers(pdf: Path) -> list[Layer]:
         document.init_forms()
         count = len(document)
         found = [_layer(document, number) for number in range(1, min(count, MAX_PAGES) + 1)]
-    rest = Layer(number=MAX_PAGES + 1, reason=f"this and {count - MAX_PAGES - 1} more pages are past page {MAX_PAGES}")
-    return [*with_running(found), *([rest] if count > MAX_PAGES else [])]
+    reason = f"it is past page {MAX_PAGES}, where reading stops"
+    return [*with_running(found), *(Layer(number=k, reason=reason) for k in range(MAX_PAGES + 1, count + 1))]
 
 
 def _layer(document: pdfium.PdfDocument, number: int) -> Layer:

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
+from ocr_rl.cli import main
 from ocr_rl.contract import UserError
 from ocr_rl.pages.dataset import check_dataset, load_dataset
 from ocr_rl.pages.mined import import_folder, mine_folder
+from ocr_rl.pages.split import write_split
 from ocr_rl.pages.synth.make import Looks, make_document, write_dataset
-from ocr_rl.pages.text_layer import Layer, Line, in_reading_order, layers, with_running
+from ocr_rl.pages.text_layer import MAX_PAGES, Layer, Line, in_reading_order, layers, with_running
 
 
 def line(text: str, left: float, bottom: float, right: float = 0.0) -> Line:
@@ -220,8 +223,6 @@ def test_what_a_printer_wrote_beside_the_page_is_not_on_it(tmp_path: Path) -> No
 def test_a_contact_sheet_shows_the_pages(tmp_path: Path) -> None:
     from PIL import Image
 
-    from ocr_rl.cli import main
-
     write_dataset("letter", n=7, seed=1, out=tmp_path / "made")
     out = tmp_path / "sheet.png"
     assert main(["pages", "show", str(tmp_path / "made"), "--cell-px", "100", "--out", str(out)]) == 0
@@ -258,3 +259,92 @@ def test_mined_pages_bound_how_much_a_transcript_may_say(tmp_path: Path) -> None
     mine_folder(tmp_path / "own", tmp_path / "out", 0)
     (page,) = load_dataset(tmp_path / "out")
     assert any(getattr(check, "max_length", None) for check in page.checks)
+
+
+def test_a_bench_folder_keeps_its_transcripts_and_counts_what_it_leaves_out(tmp_path: Path) -> None:
+    bench = tmp_path / "bench"
+    (bench / "pdfs").mkdir(parents=True)
+    (bench / "pdfs" / "two.pdf").write_bytes(pdf(block(*SEEN), block(*SEEN)))
+    (bench / "pdfs" / "two_pg2.md").write_text(SEEN[0], encoding="utf-8")
+    (bench / "pdfs" / "bare.pdf").write_bytes(pdf(block(*SEEN)))
+    test = {"pdf": "two.pdf", "page": 2, "type": "present"}
+    tests = [{**test, "id": "good", "text": SEEN[0]}, {**test, "id": "bad", "text": HIDDEN}]
+    (bench / "a.jsonl").write_text("\n".join(map(json.dumps, tests)), encoding="utf-8-sig")
+    os.mkfifo(bench / "pipe.jsonl")
+    harvest = import_folder(bench, tmp_path / "out", 0)
+    (page,) = load_dataset(tmp_path / "out")
+    assert page.reference == SEEN[0] and [check.id for check in page.checks] == ["good"]
+    whys = ("own transcript fails it", "pipe.jsonl: it is not a file", "bare.pdf: no test and no transcript")
+    assert len(harvest.left_out) == len(whys) and all(any(why in line for line in harvest.left_out) for why in whys)
+
+
+@pytest.mark.parametrize("transcript", [True, False])
+def test_a_page_that_cannot_be_drawn_gives_no_tests(tmp_path: Path, transcript: bool) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "wide.pdf").write_bytes(pdf(block(*SEEN), box="0 0 20000 20000"))
+    if transcript:
+        (tmp_path / "own" / "wide.md").write_text("\n\n".join(SEEN), encoding="utf-8")
+    harvest = mine_folder(tmp_path / "own", tmp_path / "out", 0)
+    assert harvest.tests == 0 and "absurdly large" in harvest.left_out[0]
+
+
+def test_each_page_past_the_last_that_is_read_is_counted(tmp_path: Path) -> None:
+    (tmp_path / "a.pdf").write_bytes(pdf(*[""] * (MAX_PAGES + 3)))
+    found = layers(tmp_path / "a.pdf")
+    assert [layer.number for layer in found] == list(range(1, MAX_PAGES + 4)) and "past page" in found[-1].reason
+
+
+def test_a_file_name_that_is_not_utf8_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / os.fsdecode(b"caf\xe9.pdf")).write_bytes(pdf(block(*SEEN)))
+    with pytest.raises(UserError, match=r"caf\\xe9.pdf: this file's name is not UTF-8"):
+        mine_folder(tmp_path / "own", tmp_path / "out", 0)
+    assert not (tmp_path / "out").exists()
+
+
+def test_half_a_character_in_a_test_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    write_dataset("letter", n=4, seed=1, out=tmp_path / "made")
+    half = {"pdf": next((tmp_path / "made/pdfs").glob("*.pdf")).name, "page": 1, "id": "half", "type": "present"}
+    (tmp_path / "made" / "half.jsonl").write_text(json.dumps({**half, "text": "\ud800"}), encoding="utf-8")
+    with pytest.raises(UserError, match="half a character"):
+        write_split(tmp_path / "made", {"a": 0.5, "b": 0.5}, 0, tmp_path / "parts")
+    assert not (tmp_path / "parts").exists()
+
+
+def test_references_in_capitals_are_references(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    for k in range(8):
+        (tmp_path / "own" / f"{k}.pdf").write_bytes(pdf(block(*SEEN, str(k))))
+        (tmp_path / "own" / f"{k}.MD").write_text("\n\n".join([*SEEN, str(k)]), encoding="utf-8")
+    mine_folder(tmp_path / "own", tmp_path / "out", 0)
+    assert all(page.reference for page in load_dataset(tmp_path / "out"))
+    for path in (tmp_path / "out" / "pdfs").glob("*.md"):
+        path.rename(path.with_suffix(".MD"))
+    write_split(tmp_path / "out", {"a": 0.5, "b": 0.5}, 0, tmp_path / "parts")
+    parts = [page for name in "ab" for page in load_dataset(tmp_path / "parts" / name)]
+    assert len(parts) == 8 and all(page.reference for page in parts)
+
+
+def test_a_manifest_says_where_the_pages_came_from(tmp_path: Path) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "a.pdf").write_bytes(pdf(block(*SEEN)))
+    (tmp_path / "own" / "a.md").write_text("\n\n".join(SEEN), encoding="utf-8")
+    for verb, work in (("mine", mine_folder), ("import", import_folder)):
+        work(tmp_path / "own", tmp_path / verb, 7)
+        manifest = json.loads((tmp_path / verb / "manifest.json").read_text(encoding="utf-8"))
+        assert manifest["made_by"] == {"verb": verb, "source": "own", "seed": 7}
+        assert "pdfs/a.pdf" in manifest["files"] and "left_out.txt" in manifest["files"]
+
+
+def test_a_missing_file_to_draw_is_wrong_input(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["pages", "render", str(tmp_path / "nope.pdf"), "--out", str(tmp_path / "out")]) == 2
+    assert "nope.pdf: there is no such file" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("words", [["--help"], ["pages", "check", "nowhere"]])
+def test_a_reader_that_goes_away_ends_a_verb_quietly(words: list[str]) -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run([sys.executable, "-m", "ocr_rl.cli", *words], stdout=writing, stderr=subprocess.PIPE)
+    os.close(writing)
+    assert done.returncode in (0, 141) and done.stderr == b""  # argparse itself forgives, if Python does not buffer
