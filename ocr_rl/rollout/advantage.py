@@ -76,7 +76,9 @@ def columns(grades: Grades) -> tuple[dict[str, list[float]], dict[str, float]]:
         counts = {part: how.weights.get(part, 1.0) for part in shared} if how else {}
         if how and sum(counts.values()) > 0:
             scales = [how.scale(one) for one in scores]
-            found = {part: [s * one.parts[part] for s, one in zip(scales, scores, strict=True)] for part in shared}
+            found = {
+                part: [s * _share(one.parts[part]) for s, one in zip(scales, scores, strict=True)] for part in shared
+            }
             parts = {f"{name}/{part}": (column, counts[part] / sum(counts.values())) for part, column in found.items()}
         else:
             parts = {name: ([one.value or 0.0 for one in scores], 1.0)}
@@ -84,6 +86,11 @@ def columns(grades: Grades) -> tuple[dict[str, list[float]], dict[str, float]]:
             values[key] = [value if passes else 0.0 for value, passes in zip(column, grades.passes, strict=True)]
             weights[key] = weight * share
     return values, weights
+
+
+def _share(part: float) -> float:
+    """A part may be a count for people to read; what is learnt from lies in [0, 1], as a value does."""
+    return min(1.0, max(0.0, part))
 
 
 def shares(batch: Sequence[Grades], how: str) -> dict[str, float]:

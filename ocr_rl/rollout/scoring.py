@@ -210,11 +210,11 @@ def _plain(score: Score) -> Score:
     if score.value is not None and not math.isfinite(score.value):
         raise _Strange("a value that is not a number, or infinite")
     for part, share in score.parts.items():
-        if not (isinstance(share, SupportsFloat) and -FLOAT <= float(share) <= 1 + FLOAT):  # also NaN
-            raise _Strange(f"its part {part!r} is {share!r}, not a number from 0 to 1")
+        if not (isinstance(share, SupportsFloat) and math.isfinite(float(share))):
+            raise _Strange(f"its part {part!r} is {share!r}, not a finite number")
     return Score(
         value=None if score.value is None else _clamped(score.value),
-        parts={str(part): _clamped(share) for part, share in score.parts.items()},
+        parts={str(part): float(share) for part, share in score.parts.items()},
         why=_printable(str(score.why)),
     )
 
