@@ -23,7 +23,7 @@ bench: $(STAMP)
 trl: $(STAMP)
 	$(PY) -m benchmarks.trl.losses --peer-python $(PEER)
 
-# Trains the embedded policy again, from nothing (about 90 minutes on two free cores).
+# Trains the embedded policy again, from nothing (about two hours on two cores).
 nano: $(STAMP)
 	$(PY) -m ocr_rl.cli train nano_sft --out runs/nano_sft --resume
 

@@ -31,7 +31,7 @@ from ocr_rl.policy import OpenPolicy, open_policy
 from ocr_rl.run import environment, write_atomically
 from ocr_rl.train import evaluate_policy, train
 
-READING_TESTS = ("present", "order", "table")  # an empty transcript passes none of these
+READING_TESTS = ("present", "order", "table", "math", "format")  # an empty transcript passes none of these
 
 
 def main() -> None:
@@ -147,7 +147,7 @@ def extras(
 def _blank_transcript(policy: OpenPolicy, folder: Path) -> Transcript:
     folder.mkdir(parents=True, exist_ok=True)
     pdf = folder / "blank.pdf"
-    pdf.write_bytes(image_pdf([Image.new("RGB", (448, 336), "white")], 144))
+    pdf.write_bytes(image_pdf([Image.new("RGB", (560, 448), "white")], 144))
     page = Page(id="blank:p1", pdf=pdf, number=1)
     asked = [(page, policy.prompter.prompt(page))]
     from ocr_rl.rollout.sampler.base import Sampling

@@ -17,6 +17,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 from ocr_rl import config
@@ -24,13 +25,14 @@ from ocr_rl.contract import Page, Transcript
 from ocr_rl.evaluate.engines import read_pages
 from ocr_rl.evaluate.grade import Graded, grade, summary
 from ocr_rl.evaluate.tables import summary_table, to_markdown_table, type_table
-from ocr_rl.learn.algos.sft import reference_rows
+from ocr_rl.learn.algos.sft import reference_rows, target_text
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.model import model_folder
 from ocr_rl.learn.probe import looks
 from ocr_rl.pages.guarded import Refusal
 from ocr_rl.pages.source import open_pages
 from ocr_rl.policy import open_policy, policy_prompter, policy_settings
+from ocr_rl.rollout.sampler.base import Sampling
 from ocr_rl.run import environment, write_atomically
 from ocr_rl.train import evaluate_policy
 
@@ -41,11 +43,12 @@ LOOKS: dict[str, dict[str, Any]] = {
     "scanner, strength 1": {"scan": 1.0},
     "scanner, strength 2": {"scan": 2.0},
 }
-OTHER_SIZES_PX = (196, 252)  # the policy's own is 224
+OTHER_SIZES_PX = (252, 308)  # the policy's own is 280
 PAGE_TYPES: dict[str, Callable[[str], bool]] = {
-    "prose alone": lambda text: "<table>" not in text and not text.startswith("#"),
-    "with a heading": lambda text: text.startswith("#"),
+    "prose alone": lambda text: not any(mark in text for mark in ("<table>", "# ", r"\[")),
+    "with a heading": lambda text: "# " in text,
     "with a table": lambda text: "<table>" in text,
+    "with a formula": lambda text: r"\[" in text,
 }
 
 
@@ -80,6 +83,7 @@ def main() -> None:
         "by_page": {name: _figures(graded) for name, graded in by_type.items()},
         "looks": {name: _figures(graded) for name, graded in other.items()},
         "probe": probe(args.model, held_out),
+        "pace": pace(args.model, held_out),
         "blank": blank(args.model, args.out / "blank"),
         "finished": sum(row.finish == "stop" for row in rows[args.model]) / len(held_out),
     }
@@ -90,7 +94,8 @@ def main() -> None:
     print(summary_table({name: summary(graded) for name, graded in by_type.items()}))
     print(summary_table({"as trained": summary(rows[args.model])} | {k: summary(v) for k, v in other.items()}))
     print(to_markdown_table(["loss, nats a token", "value"], [[k, f"{v:.3f}"] for k, v in found["probe"].items()]))
-    print(f"blank pages with an empty transcript: {found['blank']:.0%}; transcripts that end: {found['finished']:.1%}")
+    print("{pages} pages sampled together, {tokens} tokens: {seconds:.1f} s".format(**found["pace"]))
+    print(f"blank pages with an empty transcript: {found['blank']}; transcripts that end: {found['finished']:.1%}")
 
 
 def read(model: str, pages: Sequence[Page], *, longest_px: int | None = None) -> list[Graded]:
@@ -117,17 +122,36 @@ def probe(model: str, pages: Sequence[Page]) -> dict[str, float]:
     return looks(learner, reference_rows(asked, prompter, front_matter=True))
 
 
-def blank(model: str, folder: Path, shades: Sequence[int] = (255, 250, 240, 225)) -> float:
-    """Share of blank pages, white to grey, whose transcript is empty."""
-    from ocr_rl.pages.synth.looks import image_pdf
+def pace(model: str, pages: Sequence[Page], count: int = 8, tokens: int = 250) -> dict[str, float]:
+    """Seconds for one sample each of the pages whose references are nearest to that many tokens, asked together."""
+    with open_policy(model) as policy:
+        prompter = policy.prompter
+        lengths = {page.id: len(prompter.encode(target_text(page, front_matter=True))) for page in pages}
+        chosen = sorted(pages, key=lambda page: abs(lengths[page.id] - tokens))[:count]
+        asked = [(page, prompter.prompt(page)) for page in chosen]
+        how = Sampling(n=1, temperature=1.0, max_tokens=policy.settings.max_tokens)
+        list(policy.sampler.sample(asked[:1], how))  # the first one warms the engine up
+        started = time.perf_counter()
+        groups = list(policy.sampler.sample(asked, how))
+        seconds = time.perf_counter() - started
+    written = sum(len(sample.token_ids) for group in groups for sample in group.samples)
+    return {"pages": len(groups), "tokens": written, "seconds": seconds}
 
+
+def blank(model: str, folder: Path) -> dict[str, bool]:
+    """Whether the transcript of a blank page is empty: white, grey, and scanned paper."""
+    from ocr_rl.pages.synth.looks import image_pdf, scan
+
+    white = Image.new("RGB", (560, 448), "white")
+    images = {f"grey {shade}": Image.new("RGB", white.size, (shade,) * 3) for shade in (250, 240, 225)}
+    images |= {f"scanner, strength {s}": scan(white, np.random.default_rng(0), s) for s in (0.5, 1.0)}
     folder.mkdir(parents=True, exist_ok=True)
     pages = []
-    for shade in shades:
-        pdf = folder / f"{shade}.pdf"
-        pdf.write_bytes(image_pdf([Image.new("RGB", (448, 336), (shade,) * 3)], 144))
-        pages.append(Page(id=f"blank{shade}:p1", pdf=pdf, number=1, reference=""))
-    return sum(not row.text.strip() for row in read(model, pages)) / len(pages)
+    for name, image in ({"white": white} | images).items():
+        pdf = folder / f"{name}.pdf"
+        pdf.write_bytes(image_pdf([image], 144))
+        pages.append(Page(id=name, pdf=pdf, number=1, reference=""))
+    return {row.page: not row.text.strip() for row in read(model, pages)}
 
 
 def _pages(source: config.PageSource, count: int, out: Path) -> list[Page]:

@@ -42,13 +42,13 @@ def test_it_reads_pages_it_never_saw_and_nothing_on_a_blank_one(tmp_path: Path) 
     with open_policy("nano", engine="transformers") as policy:
 
         def read(pages: list[Page]) -> tuple[float, float]:
-            rows = evaluate_policy(policy.sampler, policy.prompter, pages, max_tokens=256)
+            rows = evaluate_policy(policy.sampler, policy.prompter, pages, max_tokens=384)
             figures = summary(rows, draws=10).metrics
             return figures["pass_rate"].mean, figures["cer"].mean
 
         pass_rate, cer = read([page for page in held_out if page.reference])
-        assert pass_rate > 0.5
-        assert cer < 0.3
+        assert pass_rate > 0.7
+        assert cer < 0.15
         assert 0.2 < read(notices)[0] < 0.8  # the demo's kind: to be read better, not to be learnt from nothing
         mixed = [
             Page(id=a.id, pdf=b.pdf, number=b.number, reference=a.reference, checks=a.checks)

@@ -58,8 +58,13 @@ FORMAT = (
     "<td>",
     "</td>",
     "**",
+    "\\[ ",
+    " \\]",
+    "\\frac{",
+    "\\sqrt{",
+    "}{",
 )
-SETTINGS = PromptSettings(longest_px=224, instruction="", max_prompt_tokens=256, max_tokens=400)
+SETTINGS = PromptSettings(longest_px=280, instruction="", max_prompt_tokens=256, max_tokens=512)
 TEXT: dict[str, Any] = dict(
     hidden_size=256,
     intermediate_size=688,

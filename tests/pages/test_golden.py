@@ -14,21 +14,21 @@ import pytest
 from ocr_rl.pages.synth.make import Looks, make_document
 
 GOLDEN: dict[tuple[str, int, int, int, str | None, float | None], tuple[str, ...]] = {
-    ("chars", 1, 0, 3, None, None): ("3300d1fdc7252175", "12233091eee580b0", "8e2386fe8476b65b"),
-    ("chars", 2002, 4, 2, None, None): ("ad29e298978d1a91", "d3e5ff9f29d73767", "c95824ee3a2c3f13"),
-    ("line", 1, 0, 3, None, None): ("46c002d04986fdce", "5ddefad3b168d237", "bd10e3c86cc38fc5"),
-    ("line", 2002, 4, 2, None, None): ("ebfd1101d1cc75d3", "d92dd828971b48a8", "0a9c9b61590607e2"),
-    ("lines", 1, 0, 3, None, None): ("eae58be3a6de43b3", "d30cc5b2664e16d9", "b9f8e05084658faf"),
-    ("lines", 2002, 4, 2, None, None): ("d84618bb889ef3d0", "5cb3c8999041bc87", "0c0dc2a3c31d7019"),
-    ("nano", 1, 0, 3, None, None): ("4cc183c7edcb8180", "9617bb795ed737f8", "f7c4cd170eb34bde"),
-    ("nano", 2002, 4, 2, None, None): ("60074a361c91c794", "e477a7de53eda608", "d8822e5f397c306b"),
-    ("notice", 1, 0, 3, None, None): ("a9b3cd319a2e66ab", "e15a26c5d4c7551e", "c10eaa90396b7c65"),
-    ("notice", 2002, 4, 2, None, None): ("a84e968650ee2afc", "27a2bcf9d8d35823", "da751dc71a1b1631"),
-    ("report", 1, 0, 3, None, None): ("ef3c9f78bea905bf", "4218984251c20d8a", "bb0dd61d4f7724fb"),
-    ("report", 2002, 4, 2, None, None): ("bada6ffcf58ae1a6", "1f944671830d30ef", "ca08e7ad6ec0b6e1"),
-    ("nano", 7, 1, 2, "unseen", None): ("7ff713af4b6d9c80", "966f8e54e152dad8", "7300128ff2c17d21"),
-    ("nano", 7, 1, 2, None, 1.5): ("894e02aefd80ab9f", "966f8e54e152dad8", "bb472d18d2da14a9"),
-    ("report", 3, 2, 2, "seen", None): ("9ddf6d0dee92a944", "8198e4d4292cd5d2", "805b0ba8b4eb74fa"),
+    ("chars", 1, 0, 3, None, None): ("f111546e490235ba", "12233091eee580b0", "8e2386fe8476b65b"),
+    ("chars", 2002, 4, 2, None, None): ("96906a93b5372005", "d3e5ff9f29d73767", "c95824ee3a2c3f13"),
+    ("line", 1, 0, 3, None, None): ("55b82fb15f2b9c6b", "f904384cea2f5617", "09f746a847507d43"),
+    ("line", 2002, 4, 2, None, None): ("253af1311bae0174", "d92dd828971b48a8", "0a9c9b61590607e2"),
+    ("lines", 1, 0, 3, None, None): ("ecc8e9d283d7a8cc", "b6876c2835c86794", "539c1a890cbb582c"),
+    ("lines", 2002, 4, 2, None, None): ("0b4e033ec0234aca", "0c079e6b9f59a68e", "6aa2c0e71ca10ef2"),
+    ("nano", 1, 0, 3, None, None): ("222e4e936003cb97", "fae85769f8ce0865", "02e6af3ad34758a6"),
+    ("nano", 2002, 4, 2, None, None): ("f59b2b0640daabc1", "7f6818f15aecdc4b", "99c1ac669e5c0296"),
+    ("notice", 1, 0, 3, None, None): ("389f3c0e32f99af2", "4de0e808e6c820da", "4df0b6ee834690f8"),
+    ("notice", 2002, 4, 2, None, None): ("6467088269b74586", "27a2bcf9d8d35823", "100b3ebb2730b54b"),
+    ("report", 1, 0, 3, None, None): ("ef3c9f78bea905bf", "4218984251c20d8a", "f06788f3d1d2451c"),
+    ("report", 2002, 4, 2, None, None): ("bada6ffcf58ae1a6", "1f944671830d30ef", "5cd5b656a0ef43d5"),
+    ("nano", 7, 1, 2, "unseen", None): ("947201d0ecb64876", "d36c572f01d21590", "1d365dba9b494673"),
+    ("nano", 7, 1, 2, None, 1.5): ("d0f3e4a9fa5f0833", "d36c572f01d21590", "a08a48b09d0f72e8"),
+    ("report", 3, 2, 2, "seen", None): ("9ddf6d0dee92a944", "8198e4d4292cd5d2", "07a3e6c6e17c55cc"),
 }
 
 

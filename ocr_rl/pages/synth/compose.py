@@ -14,7 +14,8 @@ from string import ascii_letters, ascii_lowercase, digits, punctuation
 from typing import Literal
 
 from ocr_rl.pages.synth import words
-from ocr_rl.pages.synth.document import Block, Heading, Paragraph, Run, Source, Style, Table
+from ocr_rl.pages.synth.document import Block, Display, Heading, Paragraph, Run, Source, Style, Table
+from ocr_rl.pages.synth.sheets.formula import Formula, Leaf, Node, row
 
 SEEN_FONTS = (
     "Libertinus Serif",
@@ -40,31 +41,32 @@ def chars(rng: Random) -> Source:
 
 
 def line(rng: Random) -> Source:
-    """One line of up to 20 characters, half of it not to be guessed: the second lesson."""
-    return Source(blocks=(_plain(_piece(rng)),), style=_small(rng, 224, 28, 4))
+    """One line of up to 26 characters, half of it not to be guessed: the second lesson."""
+    return Source(blocks=(_plain(_piece(rng)),), style=_small(rng, 280, 28, 4))
 
 
 def lines(rng: Random) -> Source:
-    """Two to four such lines: the third lesson, where to go on reading."""
-    pieces = [_piece(rng) for _ in range(rng.randint(2, 4))]
-    return Source(blocks=tuple(_plain(piece) for piece in pieces), style=_small(rng, 224, 112, rng.choice((4, 6, 8))))
+    """Two to five such lines: the third lesson, where to go on reading."""
+    pieces = [_piece(rng) for _ in range(rng.randint(2, 5))]
+    return Source(blocks=tuple(_plain(piece) for piece in pieces), style=_small(rng, 280, 140, rng.choice((4, 6, 8))))
 
 
 def nano(rng: Random) -> Source:
-    """A small page of four to eight lines: heading, prose, table, running header, page number."""
-    blocks: list[Block] = []
-    if rng.random() < 0.6:
-        blocks.append(Heading(text=words.title(rng, 1, 2)))
-    blocks.append(_prose(rng, rng.randint(1, 2)))
+    """A small page of four to ten lines: headings, prose, a table, a formula, running header, page number."""
+    blocks: list[Block] = [_prose(rng, rng.randint(1, 2)) for _ in range(rng.randint(1, 3))]
     if rng.random() < 0.4:
-        blocks.append(_table(rng, rows=rng.randint(2, 3), columns=rng.randint(2, 3)))
-    elif rng.random() < 0.5:
-        blocks.append(_prose(rng, 1))
+        blocks.insert(rng.randint(0, len(blocks)), _table(rng, rows=rng.randint(2, 4), columns=rng.randint(2, 3)))
+    if rng.random() < 0.3:
+        blocks.insert(rng.randint(1, len(blocks)), Display(formula=_formula(rng)))
+    if rng.random() < 0.2:
+        blocks.insert(rng.randint(1, len(blocks)), Heading(text=words.title(rng, 1, 2), level=2))
+    if rng.random() < 0.6:
+        blocks.insert(0, Heading(text=words.title(rng, 1, 2)))
     if rng.random() < 0.03:
         blocks = []  # a blank page has an empty transcript
     return Source(
         blocks=tuple(blocks),
-        style=_small(rng, 224, 168, rng.choice((6, 8, 10))),
+        style=_small(rng, 280, 224, rng.choice((6, 8, 10))),
         header=_running_header(rng) if rng.random() < 0.4 else None,
         footer=_page_number(rng) if rng.random() < 0.4 else None,
         header_align=rng.choice(("left", "center", "right")),
@@ -80,8 +82,8 @@ def notice(rng: Random) -> Source:
         blocks.append(_table(rng, rows=rng.randint(2, 3), columns=2))
     blocks.append(_prose(rng, 1))
     style = Style(
-        width=224,
-        height=168,
+        width=280,
+        height=224,
         margin=rng.choice((10, 12)),
         font=font,
         size=round(rng.uniform(16.5, 19.0) * _WIDE.get(font, 1.0), 1),
@@ -149,7 +151,7 @@ def _small(rng: Random, width: float, height: float, margin: float) -> Style:
         height=height,
         margin=margin,
         font=font,
-        size=round(rng.uniform(16.5, 20.0) * _WIDE.get(font, 1.0), 1),
+        size=round(rng.uniform(16.0, 19.5) * _WIDE.get(font, 1.0), 1),
         leading=rng.choice((0.4, 0.5, 0.6)),
         centred_headings=rng.random() < 0.2,
         ruled=rng.random() < 0.6,
@@ -162,7 +164,7 @@ def _plain(text: str) -> Paragraph:
 
 
 def _piece(rng: Random) -> str:
-    """Up to 20 characters of words, names and numbers, half of the draws random characters: reading, not guessing."""
+    """Up to 26 characters of words, names and numbers, half of the draws random characters: reading, not guessing."""
     parts: list[str] = []
     while True:
         if rng.random() < 0.5:
@@ -170,10 +172,10 @@ def _piece(rng: Random) -> str:
         else:
             part = rng.choice((words.word, words.word, words.number, words.code, words.date, words.name))(rng)
             part = part.capitalize() if rng.random() < 0.2 else part
-        if parts and len(" ".join((*parts, part))) > 20:
+        if parts and len(" ".join((*parts, part))) > 26:
             return " ".join(parts)
-        parts.append(part[:20])
-        if rng.random() < 0.15:
+        parts.append(part[:26])
+        if rng.random() < 0.12:
             return " ".join(parts)
 
 
@@ -193,6 +195,31 @@ def _prose(rng: Random, sentences: int) -> Paragraph:
         else:
             runs.append(Run(text=text))
     return Paragraph(runs=tuple(runs))
+
+
+def _formula(rng: Random) -> Formula:
+    """Short: a letter and what it equals, with a fraction, a root, a power or an index."""
+
+    def letter() -> Leaf:
+        return Leaf(*2 * (rng.choice(ascii_lowercase),))
+
+    def number() -> Leaf:
+        return Leaf(*2 * (str(rng.randint(2, 99)),))
+
+    def term() -> Formula:
+        base, draw = letter(), rng.random()
+        if draw < 0.25:
+            return Node("sup", (base, Leaf(*2 * (str(rng.randint(2, 9)),))))
+        if draw < 0.45:
+            return Node("sub", (base, Leaf(*2 * (str(rng.randint(1, 9)),))))
+        if draw < 0.65:
+            return Node("frac", (letter(), rng.choice((letter, number))()))
+        if draw < 0.8:
+            return Node("sqrt", (base,))
+        return number() if draw < 0.9 else base
+
+    right = row(term(), Leaf(*2 * (rng.choice("+-"),)), term()) if rng.random() < 0.8 else term()
+    return row(letter(), Leaf("=", "="), right)
 
 
 def _table(rng: Random, *, rows: int, columns: int) -> Table:

@@ -11,6 +11,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ocr_rl.pages.synth.sheets import formula
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Run:
@@ -42,7 +44,18 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
 
-Block = Heading | Paragraph | Table
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Display:
+    """A formula on a line of its own."""
+
+    formula: formula.Formula
+
+    @property
+    def latex(self) -> str:
+        return formula.to_latex(self.formula)
+
+
+Block = Heading | Paragraph | Table | Display
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,6 +105,8 @@ def _markdown(block: Block) -> str:
                 for row, tag in zip(rows, ["th"] + ["td"] * (len(rows) - 1), strict=True)
             ]
             return "\n".join(["<table>", *cells, "</table>"])
+        case Display():
+            return f"\\[ {block.latex} \\]"
 
 
 def to_typst(sources: Sequence[Source]) -> str:
@@ -143,6 +158,8 @@ def _typst(block: Block, style: Style) -> str:
             cells = ", ".join(f"[#{_string(cell)}]" for row in rows for cell in row)
             stroke = "0.5pt" if style.ruled else "(x, y) => if y == 0 { (bottom: 0.6pt) }"
             return f"#table(columns: {len(rows[0])}, inset: {style.size * 0.25:.2f}pt, stroke: {stroke}, {cells})"
+        case Display():
+            return f"#math.equation(block: true, $ {formula.to_typst(block.formula)} $)"
 
 
 def _string(text: str) -> str:

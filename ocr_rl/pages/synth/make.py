@@ -32,7 +32,8 @@ from ocr_rl.pages.synth.sheets.printers import to_markdown as sheet_to_markdown
 from ocr_rl.pages.synth.typeset import fits, typeset
 from ocr_rl.text.front_matter import FrontMatter
 
-SCANNED = {"notice": 0.5}  # kinds whose PDFs hold only a scanned image, and how bad the scan is
+SCANNED = {"notice": 1.5}  # kinds whose PDFs hold only a scanned image, and how bad the scan is
+_LIGHTLY_SCANNED = {"nano": 0.4}  # a third of these kinds' documents are scanned, at most so badly
 _DOCUMENT_TIMEOUT_S = 300.0
 ALL_KINDS = (*KINDS, *SHEET_KINDS)
 _SCAN_DPI = 144  # two pixels a point: scanned at twice the resolution that small pages are read at
@@ -70,9 +71,10 @@ def make_document(kind: str, seed: int, index: int, pages: int, look: Looks = AS
         sources = [in_fonts(source, look.fonts, rng) for source in sources]
     sources = [_fitting(source) for source in sources]
     pdf = typeset(sources)
-    strength = SCANNED.get(kind, 0.0) if look.scan is None else look.scan
+    scanner = np.random.default_rng(_key(kind, seed, index))
+    strength = _scan_strength(kind, scanner) if look.scan is None else look.scan
     if strength > 0:
-        pdf = _scanned(pdf, sources, np.random.default_rng(_key(kind, seed, index)), strength)
+        pdf = _scanned(pdf, sources, scanner, strength)
     name = _pdf_name(kind, seed, index)
     tests = [test for i, source in enumerate(sources) for test in mine(source, pdf=name, number=i + 1, rng=rng)]
     plain = FrontMatter(
@@ -225,6 +227,12 @@ def _fitting(source: Source) -> Source:
     while not fits(source):
         source = replace(source, blocks=source.blocks[:-1])
     return source
+
+
+def _scan_strength(kind: str, rng: np.random.Generator) -> float:
+    if kind in _LIGHTLY_SCANNED:
+        return rng.uniform(0.1, _LIGHTLY_SCANNED[kind]) if rng.random() < 1 / 3 else 0.0
+    return SCANNED.get(kind, 0.0)
 
 
 def _scanned(pdf: bytes, sources: list[Source], rng: np.random.Generator, strength: float) -> bytes:

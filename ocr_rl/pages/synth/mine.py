@@ -9,7 +9,7 @@ from __future__ import annotations
 from random import Random
 
 from ocr_rl.pages.snippets import budget
-from ocr_rl.pages.synth.document import Block, Heading, Paragraph, Source, Table, to_markdown
+from ocr_rl.pages.synth.document import Block, Display, Heading, Paragraph, Source, Table, to_markdown
 from ocr_rl.text.normalize import count_alphanumeric
 
 Test = dict[str, object]
@@ -23,6 +23,8 @@ def mine(source: Source, *, pdf: str, number: int, rng: Random) -> list[Test]:
         *_absent(source, text),
         *_order(source, text, rng),
         *_table(source, rng),
+        *_math(source),
+        *_format(source, text),
         *_baseline(source),
         *_flow(source, text),  # after all that draws from `rng`, so that a page's other tests do not depend on it
         *_budget(source),
@@ -45,7 +47,7 @@ def _snippets(source: Source, text: str, rng: Random) -> list[str]:
     """Stretches of three to five words (or a whole short block) that stand once on the page, in reading order."""
     found = []
     for block in source.blocks:
-        if isinstance(block, Table):
+        if isinstance(block, Table | Display):
             continue
         tokens = block.text.split(" ")
         at = 0
@@ -95,6 +97,8 @@ def _ends(block: Block, text: str) -> tuple[str, str] | None:
     """A block's first and last words (or cells) that stand on the page once."""
     if isinstance(block, Table):
         pieces = [cell for row in block.rows for cell in row]
+    elif isinstance(block, Display):
+        return None
     else:
         tokens = block.text.split(" ")
         pieces = [" ".join(tokens[at : at + 3]) for at in range(0, len(tokens), 3)]
@@ -114,6 +118,23 @@ def _table(source: Source, rng: Random) -> list[Test]:
     return tests
 
 
+def _math(source: Source) -> list[Test]:
+    return [
+        {"type": "math", "math": block.latex, "ignore_dollar_delimited": True}
+        for block in source.blocks
+        if isinstance(block, Display)
+    ]
+
+
+def _format(source: Source, text: str) -> list[Test]:
+    """The first heading of a page, and its first words in bold."""
+    headings = [(block.text, "heading") for block in source.blocks if isinstance(block, Heading)]
+    runs = [run for block in source.blocks if isinstance(block, Paragraph) for run in block.runs]
+    bold = [(run.text, "bold") for run in runs if run.bold]
+    found = [[pair for pair in pairs if len(pair[0]) >= 3 and text.count(pair[0]) == 1] for pairs in (headings, bold)]
+    return [{"type": "format", "text": said, "format": form} for pairs in found for said, form in pairs[:1]]
+
+
 def _budget(source: Source) -> list[Test]:
     """At most a quarter more letters and digits, and 10, than the page has; a blank page's test says so already."""
     text = to_markdown(source)
@@ -121,7 +142,7 @@ def _budget(source: Source) -> list[Test]:
 
 
 def _baseline(source: Source) -> list[Test]:
-    if not any(isinstance(block, Heading | Paragraph | Table) for block in source.blocks):
+    if not any(isinstance(block, Heading | Paragraph | Table | Display) for block in source.blocks):
         return [{"type": "baseline", "max_length": 0}]
     # A lesson's page of punctuation alone would fail: baseline asks for a letter or a digit.
     return [{"type": "baseline"}] if any(c.isalnum() for c in to_markdown(source)) else []
