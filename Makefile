@@ -16,8 +16,10 @@ check: $(STAMP)
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright
 
+# Rewards and checks, as ratios to the public package where PEER names a Python that has it: make bench PEER=peer/bin/python
 bench: $(STAMP)
-	$(PY) -m benchmarks.speed
+	$(PY) -m benchmarks.speed $(if $(PEER),--peer-python $(PEER))
+	$(PY) -m benchmarks.learner
 
 # Losses beside TRL's, which needs an environment of its own (docs/bench.md): make trl PEER=trl-env/bin/python
 trl: $(STAMP)

@@ -217,7 +217,7 @@ class Learner:
             )
             return token_logprobs(
                 hidden_PLD.flatten(0, 1)[batch.source_N],
-                model.lm_head,
+                model.lm_head.weight,
                 batch.target_N,
                 temperature=first.temperature,
                 banned_ids=first.banned_ids,

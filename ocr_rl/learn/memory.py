@@ -22,7 +22,7 @@ from ocr_rl import config  # noqa: E402
 from ocr_rl.contract import UserError  # noqa: E402
 from ocr_rl.learn import ranks  # noqa: E402
 from ocr_rl.learn.learner import muon_matrices  # noqa: E402
-from ocr_rl.learn.model import CHUNK, trainable  # noqa: E402
+from ocr_rl.learn.model import CHUNK_LOGITS, trainable  # noqa: E402
 from ocr_rl.rollout.sampler.base import CPU_CACHE_GIB, GPU_SHARE  # noqa: E402
 from ocr_rl.rollout.sampler.load import DTYPES, load_config  # noqa: E402
 
@@ -122,5 +122,5 @@ def _activations(recipe: config.Recipe, settings: Any, itemsize: int) -> int:
         looked = patches * vision.hidden_size * vision.depth + seen
     else:
         kept, looked = whole * text.num_hidden_layers, seen * vision.depth
-    logits = 3 * 4 * min(tokens, CHUNK) * text.vocab_size
+    logits = 3 * 4 * min(tokens * text.vocab_size, CHUNK_LOGITS)
     return itemsize * (kept + (0 if recipe.policy.freeze_vision else looked)) + logits

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 from ocr_rl.rollout.sampler.torchvision_shim import declare
 
@@ -17,7 +18,6 @@ declare()
 
 import torch  # noqa: E402  (the shim must come before transformers' image code)
 from torch import Tensor, nn  # noqa: E402
-from torch.utils.checkpoint import checkpoint  # noqa: E402
 from transformers import PreTrainedModel  # noqa: E402
 
 from ocr_rl import config  # noqa: E402
@@ -25,7 +25,7 @@ from ocr_rl.contract import UserError  # noqa: E402
 from ocr_rl.learn.ranks import whole  # noqa: E402
 from ocr_rl.rollout.sampler.load import DTYPES  # noqa: E402
 
-CHUNK = 1024  # tokens whose logits exist at a time
+CHUNK_LOGITS = 2**25  # that exist at a time, 128 MiB: 220 tokens of the largest vocabularies
 _PROCESSOR_FILES = ("*token*.json", "*processor*.json", "chat_template*", "merges.txt", "vocab.json", "*.model")
 
 
@@ -94,38 +94,93 @@ def forward_hidden(
 
 def token_logprobs(
     hidden_ND: Tensor,
-    head: nn.Module,
+    weight_VD: Tensor,
     target_N: Tensor,
     *,
     temperature: float = 1.0,
     banned_ids: tuple[int, ...] = (),
-    chunk: int = CHUNK,
+    chunk: int | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Log-probabilities (N,) of the targets under what was really sampled from, and the entropies (N,), float32.
 
-    Logits exist for `chunk` tokens at a time, in the backward pass too (recomputed), never as (B, T, V).
+    `weight_VD` is the head's. Logits exist for `chunk` tokens at a time, never as (B, T, V). Only the
+    log-probabilities have a gradient.
     """
-    pieces = []
-    for hidden, target in zip(hidden_ND.split(chunk), target_N.split(chunk), strict=True):
-        if len(target_N) > chunk and torch.is_grad_enabled():
-            piece = checkpoint(_chunk_logprobs, hidden, head, target, temperature, banned_ids, use_reentrant=False)
-        else:
-            piece = _chunk_logprobs(hidden, head, target, temperature, banned_ids)
-        pieces.append(piece)
-    return torch.cat([p[0] for p in pieces]), torch.cat([p[1] for p in pieces])
+    device = hidden_ND.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight_VD.dtype
+    chunk = chunk or max(1, CHUNK_LOGITS // len(weight_VD))
+    with torch.autocast(device, enabled=False):
+        found = _Logprobs.apply(hidden_ND.to(dtype), weight_VD.to(dtype), target_N, temperature, banned_ids, chunk)
+    return found  # type: ignore[return-value]
 
 
-def _chunk_logprobs(
-    hidden_CD: Tensor, head: nn.Module, target_C: Tensor, temperature: float, banned_ids: tuple[int, ...]
-) -> tuple[Tensor, Tensor]:
-    logits_CV = head(hidden_CD).float() / temperature
+class _Logprobs(torch.autograd.Function):
+    """Of token n: d logprob / d hidden = (weight[target] - softmax @ weight) / temperature, known once the logits are.
+
+    Kept from the forward pass, it leaves the backward pass one product a token; logits are made again only for a head
+    that is trained.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        hidden_ND: Tensor,
+        weight_VD: Tensor,
+        target_N: Tensor,
+        temperature: float,
+        banned_ids: tuple[int, ...],
+        chunk: int,
+    ) -> tuple[Tensor, Tensor]:
+        to_hidden, to_weight = ctx.needs_input_grad[:2]
+        picked, entropy, slopes = [], [], []
+        for hidden_CD, target_C in zip(hidden_ND.split(chunk), target_N.split(chunk), strict=True):
+            logprobs_CV = _log_softmax(hidden_CD, weight_VD, temperature, banned_ids)
+            picked.append(logprobs_CV.gather(1, target_C[:, None])[:, 0])
+            share_CV = logprobs_CV.exp()
+            entropy.append(-(logprobs_CV.clamp_(min=-1e4).mul_(share_CV)).sum(-1))
+            if to_hidden:
+                slopes.append((weight_VD[target_C] - share_CV.to(weight_VD.dtype) @ weight_VD) / temperature)
+        ctx.save_for_backward(
+            torch.cat(slopes) if to_hidden else None, *((hidden_ND, weight_VD, target_N) if to_weight else ())
+        )
+        ctx.how = temperature, banned_ids, chunk
+        found = torch.cat(picked), torch.cat(entropy)
+        ctx.mark_non_differentiable(found[1])
+        return found
+
+    @staticmethod
+    def backward(ctx: Any, grad_N: Tensor, _: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        slope_ND, *kept = ctx.saved_tensors
+        grad_ND = None if slope_ND is None else (grad_N[:, None] * slope_ND).to(slope_ND.dtype)
+        grad_VD = _weight_gradient(grad_N, *kept, *ctx.how) if kept else None
+        return grad_ND, grad_VD, None, None, None, None
+
+
+def _weight_gradient(
+    grad_N: Tensor,
+    hidden_ND: Tensor,
+    weight_VD: Tensor,
+    target_N: Tensor,
+    temperature: float,
+    banned_ids: tuple[int, ...],
+    chunk: int,
+) -> Tensor:
+    grad_VD = torch.zeros_like(weight_VD)
+    pieces = (each.split(chunk) for each in (grad_N / temperature, hidden_ND, target_N))
+    for grad_C, hidden_CD, target_C in zip(*pieces, strict=True):
+        pull_CV = _log_softmax(hidden_CD, weight_VD, temperature, banned_ids).exp_().mul_(-grad_C[:, None])
+        pull_CV.scatter_add_(1, target_C[:, None], grad_C[:, None])
+        grad_VD.addmm_(pull_CV.to(weight_VD.dtype).T, hidden_CD)
+    return grad_VD
+
+
+def _log_softmax(hidden_CD: Tensor, weight_VD: Tensor, temperature: float, banned_ids: tuple[int, ...]) -> Tensor:
+    logits_CV = (hidden_CD @ weight_VD.T).float()
+    if temperature != 1:
+        logits_CV = logits_CV / temperature
     if banned_ids:
-        logits_CV = logits_CV.index_fill(1, torch.tensor(banned_ids, device=logits_CV.device), float("-inf"))
-    logprobs_CV = logits_CV.log_softmax(-1)
-    picked_C = logprobs_CV.gather(1, target_C[:, None])[:, 0]
-    with torch.no_grad():
-        entropy_C = -(logprobs_CV.exp() * logprobs_CV.clamp(min=-1e4)).sum(-1)
-    return picked_C, entropy_C
+        logits_CV.index_fill_(1, torch.tensor(banned_ids, device=logits_CV.device), float("-inf"))
+    return logits_CV.log_softmax(-1)
 
 
 def named_weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:

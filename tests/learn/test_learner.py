@@ -178,7 +178,7 @@ def test_chunked_logprobs_are_the_full_log_softmax(temperature: float, banned_id
     for chunk in (N, 5):
         hidden = torch.linspace(-2, 2, N * D).view(N, D).requires_grad_()
         logprob, entropy = token_logprobs(
-            hidden, head, target, temperature=temperature, banned_ids=banned_ids, chunk=chunk
+            hidden, head.weight, target, temperature=temperature, banned_ids=banned_ids, chunk=chunk
         )
         head.weight.grad = None
         (logprob * weight).sum().backward()
@@ -198,11 +198,24 @@ def test_chunked_logprobs_are_the_full_log_softmax(temperature: float, banned_id
             assert torch.allclose(got, expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("part", ["head", "hidden"])
+def test_what_is_frozen_gets_no_gradient_and_the_rest_the_same(part: str) -> None:
+    torch.manual_seed(0)
+    hidden, weight, target = torch.randn(6, 4), torch.randn(9, 4), torch.randint(9, (6,))
+    both = [hidden.clone().requires_grad_(), weight.clone().requires_grad_()]
+    token_logprobs(*both, target, chunk=2)[0].sum().backward()
+    one = [hidden.clone().requires_grad_(part != "hidden"), weight.clone().requires_grad_(part != "head")]
+    token_logprobs(*one, target, chunk=2)[0].sum().backward()
+    for alone, together in zip(one, both, strict=True):
+        assert (alone.grad is None) == (not alone.requires_grad)
+        assert alone.grad is None or torch.equal(alone.grad, together.grad)
+
+
 def test_entropy_by_hand() -> None:
     # A uniform choice among 4 of 5 tokens: ln 4
     head = nn.Linear(2, 5, bias=False)
     nn.init.zeros_(head.weight)
-    logprob, entropy = token_logprobs(torch.ones(1, 2), head, torch.tensor([1]), banned_ids=(3,))
+    logprob, entropy = token_logprobs(torch.ones(1, 2), head.weight, torch.tensor([1]), banned_ids=(3,))
     assert float(logprob.detach()) == pytest.approx(-math.log(4))
     assert float(entropy) == pytest.approx(math.log(4))
 
