@@ -2,8 +2,8 @@
 
     python -m benchmarks.repeat --recipe nano_sft --steps 200
 
-The recipe runs as it is and is killed (SIGKILL) once the steps are logged, so that its schedules are those of the whole.
-Everything logged must be equal but for wall-clock fields. Prints one JSON line; exits 1 where a step differs.
+The recipe runs as it is and is killed (SIGKILL) once the steps are logged, so that its schedules are those of the
+whole. All that is logged must be equal but for wall-clock fields. Prints one JSON line; exits 1 where a step differs.
 """
 
 from __future__ import annotations

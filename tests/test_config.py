@@ -209,3 +209,9 @@ def test_what_is_no_recipe_is_named(tmp_path: Path) -> None:
 def test_an_unknown_shipped_recipe_gets_the_nearest_name() -> None:
     assert "did you mean nano_sft?" in complaint("nano_stf")
     assert "nano_sft" in complaint("zzz")  # nothing is near: all of them
+
+
+@pytest.mark.parametrize("setting", ["top_p=0.9", "top_k=20", "min_p=0.1", "repetition_penalty=1.1"])
+def test_trap_5_a_distribution_that_the_learner_would_not_see_cannot_be_asked_for(recipe: Path, setting: str) -> None:
+    with pytest.raises(UserError, match=setting.split("=")[0]):
+        load_recipe(str(recipe), [f"sampling.{setting}"])

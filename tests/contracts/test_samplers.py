@@ -138,7 +138,9 @@ def test_eos_ends_a_sample_iff_it_stopped(sampler: Sampler, asked, prompter: Pro
                 assert sample.finish == "stop" or len(sample.token_ids) == max_tokens
 
 
-def test_text_is_what_the_tokens_decode_to_and_no_banned_id_is_sampled(sampler: Sampler, asked, prompter) -> None:
+def test_trap_4_text_is_what_the_tokens_decode_to_and_no_banned_id_is_sampled(
+    sampler: Sampler, asked, prompter
+) -> None:
     for group in sampler.sample(asked, replace(HOW, max_tokens=60)):
         for sample in group.samples:
             assert sample.text == prompter.decode(sample.token_ids)
@@ -184,7 +186,9 @@ def test_samples_differ_between_siblings_pages_and_seeds(real: Sampler, asked) -
 
 
 @pytest.mark.parametrize("temperature", [0.7, 0.0, 1.0])
-def test_logprobs_are_those_of_the_distribution_really_sampled(real, asked, model, prompter, temperature) -> None:
+def test_trap_5_logprobs_are_those_of_the_distribution_really_sampled(
+    real, asked, model, prompter, temperature
+) -> None:
     groups = in_order(real, asked, replace(HOW, temperature=temperature, n=3 if temperature else 1))
     assert gap(groups, weights_of(model), model, prompter) < 1e-4
 

@@ -17,6 +17,7 @@ from ocr_rl.evaluate.grade import (
     to_json,
     write_rows,
 )
+from ocr_rl.plugins import load_reward
 from ocr_rl.text.checks import load_check
 
 
@@ -173,3 +174,11 @@ def test_tallies_add_up_repeats():
         ("a:p1/0", "text.jsonl", "a:p1", 2, 2),
         ("a:p1/1", "baseline", "a:p1", 1, 2),
     ]
+
+
+@pytest.mark.parametrize("body", ["The bat sat. On the mat.", "", "dog", "The cat sat."])
+def test_trap_19_training_and_evaluation_score_alike(body: str) -> None:
+    said = transcript(body)
+    (learnt_from,) = load_reward("pass_rate")(page(), [said])
+    passed = [row.passed for row in grade(page(), said, "strict").checks]
+    assert learnt_from.value == pytest.approx(sum(passed) / len(passed))

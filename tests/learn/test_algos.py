@@ -216,7 +216,7 @@ def test_rows_and_figures_of_a_step(tiny_pages, prompter, counter, capsys: pytes
     assert "share of the advantage on the first 2 groups: longer 100%" in capsys.readouterr().out
 
 
-def test_groups_without_signal_are_replaced_by_further_pages(tiny_pages, prompter, counter) -> None:
+def test_trap_14_groups_without_signal_are_replaced_by_further_pages(tiny_pages, prompter, counter) -> None:
     order = [page.number for page in draw(tiny_pages, 4, 0, "0")]
     sampler = Asked(prompter, flat_on(order[1]))
     step = next(run_grpo(settings(refills=2), tiny_pages, sampler, counter))
@@ -427,7 +427,7 @@ def train(learner, run: Run, open_pages, prompter: Prompter, *, stop_after: int 
     return fit(lambda state: steps(), learner, run, total=5, save_every=2, keep=1, evaluate_every=2, evaluate=evaluate)
 
 
-def test_a_killed_run_ends_as_an_uninterrupted_one(
+def test_trap_17_a_killed_run_ends_as_an_uninterrupted_one(
     open_pages, prompter: Prompter, make_learner: MakeLearner, tmp_path: Path
 ) -> None:
     whole, killed = Run(tmp_path / "whole"), Run(tmp_path / "killed")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
+import torch
 from PIL import Image
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.learn.algos.grpo import rollout, to_rows
 from ocr_rl.learn.fit import best, fit, resume
+from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.losses import grpo as grpo_loss
 from ocr_rl.learn.losses import nll
 from ocr_rl.learn.probe import page_gain, require_eyes
@@ -313,32 +315,55 @@ def test_trap_2_an_engine_that_keeps_what_the_old_tower_saw_is_refused(
         require_eyes(make_learner(), sampler, tiny_pages)
 
 
-@pytest.mark.parametrize("fresh", [True, False])
-def test_trap_8_a_sampler_with_old_weights_stops_the_run(
-    make_learner: MakeLearner, sampler: HfSampler, tiny_pages, tmp_path: Path, fresh: bool
-) -> None:
+Load = Callable[[HfSampler, Learner], None]
+
+
+def scrambled(sampler: HfSampler, learner: Learner) -> None:
+    """What an engine has that lost its weights in its sleep and did not notice."""
+    noise = torch.Generator().manual_seed(learner.policy)
+    sampler.load(
+        ((name, torch.randn(w.shape, generator=noise) if "norm" not in name else w) for name, w in learner.weights()),
+        learner.policy,
+    )
+
+
+def test_trap_7_an_engine_that_woke_up_with_garbage_stops_the_run(canary: Callable[[Load], Run]) -> None:
+    with pytest.raises(UserError, match=r"step 1: gap .* sampler and learner do not compute the same policy"):
+        canary(scrambled)
+
+
+def test_trap_8_a_sampler_with_old_weights_stops_the_run(canary: Callable[[Load], Run]) -> None:
+    with pytest.raises(UserError, match=r"step 2: gap .* sampler and learner do not compute the same policy"):
+        canary(lambda sampler, learner: None)
+
+
+def test_a_sampler_with_the_learners_weights_passes(canary: Callable[[Load], Run]) -> None:
+    run = canary(lambda sampler, learner: sampler.load(learner.weights(), learner.policy))
+    assert max(row["gap_max"] for row in run.metrics()) < 1e-3
+
+
+@pytest.fixture
+def canary(make_learner: MakeLearner, sampler: HfSampler, tiny_pages, tmp_path: Path) -> Callable[[Load], Run]:
     """The canary after every load: log-probabilities of what was sampled, the sampler's against the learner's."""
     learner, run = make_learner(lr=1e-3), Run(tmp_path)
     cfg = config.Grpo(pages=config.PageSource(synth="nano"), steps=3, rewards=(config.RewardChoice(name="eos"),))
     asked = [(page, learner.prompter.prompt(page)) for page in tiny_pages[:2]]
 
-    def steps(state: Mapping[str, Any]) -> Iterator[Step]:
-        while learner.policy < 3:
-            if fresh:
-                sampler.load(learner.weights(), learner.policy)
-            groups = rollout(sampler, asked, Sampling(n=2, max_tokens=8, seed=learner.policy))
-            scored = [ScoredGroup(group=g, scores={}, rewards=(0.0, 1.0), advantages=(-1.0, 1.0)) for g in groups]
-            rows = learner.annotate(to_rows(scored, cfg, 8), reference=False)
-            yield Step(rows=rows, loss=grpo_loss(), state={})
-
     recipe = config.Recipe(policy=config.Policy(path="nano"), grpo=cfg)
-    train = lambda: fit(steps, learner, run, total=3, save_every=9, keep=1, tripwires=recipe.watched)
-    if fresh:
-        train()
-        assert max(row["gap_max"] for row in run.metrics()) < 1e-3
-        return
-    with pytest.raises(UserError, match=r"step 2: gap .* sampler and learner do not compute the same policy"):
-        train()
+
+    def train(load: Load) -> Run:
+        def steps(state: Mapping[str, Any]) -> Iterator[Step]:
+            while learner.policy < 3:
+                load(sampler, learner)
+                groups = rollout(sampler, asked, Sampling(n=2, max_tokens=8, seed=learner.policy))
+                scored = [ScoredGroup(group=g, scores={}, rewards=(0.0, 1.0), advantages=(-1.0, 1.0)) for g in groups]
+                rows = learner.annotate(to_rows(scored, cfg, 8), reference=False)
+                yield Step(rows=rows, loss=grpo_loss(), state={})
+
+        fit(steps, learner, run, total=3, save_every=9, keep=1, tripwires=recipe.watched)
+        return run
+
+    return train
 
 
 def _loaded(sampler: HfSampler) -> list[tuple[str, Tensor]]:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import json
 import math
+import pickle
 import shutil
 from collections.abc import Sequence
 from dataclasses import replace
@@ -24,6 +25,7 @@ from torch import Tensor, nn
 
 from ocr_rl import config
 from ocr_rl.contract import UserError
+from ocr_rl.learn import model
 from ocr_rl.learn.learner import Learner, _optimizers, rate_factor
 from ocr_rl.learn.losses import Loss, nll
 from ocr_rl.learn.model import base, named_weights, token_logprobs
@@ -124,7 +126,7 @@ def test_the_comparison_can_fail(make_learner: MakeLearner, rows: list[Row]) -> 
     assert largest_gap(learner.logprobs(rows, image=blank), found) > 1e-2
 
 
-def test_how_rows_are_cut_does_not_change_the_gradient(make_learner: MakeLearner, rows: list[Row]) -> None:
+def test_trap_15_how_rows_are_cut_does_not_change_the_gradient(make_learner: MakeLearner, rows: list[Row]) -> None:
     whole, told = gradient_of(make_learner(micro_tokens=100_000), rows)
     for micro_tokens in (1, 70, 150):  # each row alone; groups in parts; one group at a time
         found, metrics = gradient_of(make_learner(micro_tokens=micro_tokens), rows)
@@ -152,7 +154,7 @@ def test_autocast_is_close_to_float32(make_learner: MakeLearner, rows: list[Row]
     assert 1e-4 < gap < 0.5  # bfloat16 keeps 8 bits: other numbers, the same policy
 
 
-def test_banned_ids_and_temperature_are_the_rows_own(make_learner: MakeLearner, rows: list[Row]) -> None:
+def test_trap_4_banned_ids_and_temperature_are_the_rows_own(make_learner: MakeLearner, rows: list[Row]) -> None:
     learner = make_learner()
     row = rows[0]
     hot = replace(row, temperature=1.4)
@@ -218,6 +220,31 @@ def test_entropy_by_hand() -> None:
     logprob, entropy = token_logprobs(torch.ones(1, 2), head.weight, torch.tensor([1]), banned_ids=(3,))
     assert float(logprob.detach()) == pytest.approx(-math.log(4))
     assert float(entropy) == pytest.approx(math.log(4))
+
+
+def test_trap_13_logits_exist_for_one_chunk_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[int] = []
+    whole = model._log_softmax
+    monkeypatch.setattr(model, "_log_softmax", lambda h, w, *how: made.append(len(h) * len(w)) or whole(h, w, *how))
+    monkeypatch.setattr(model, "CHUNK_LOGITS", 100)
+    hidden, weight = torch.randn(23, 4, requires_grad=True), torch.randn(40, 4, requires_grad=True)
+    token_logprobs(hidden, weight, torch.arange(23))[0].sum().backward()
+    assert len(made) == 2 * 12 and max(made) <= 100  # twice: for the loss, and for the head's gradient
+
+
+def test_trap_12_a_row_names_its_page_and_holds_no_pixels(rows: list[Row], prompter: Prompter) -> None:
+    """What a run keeps and sends must not grow with its images; `python -m benchmarks.flat` watches a whole run."""
+    assert len(pickle.dumps(rows[0])) < 0.2 * len(prompter.image(rows[0].prompt).tobytes())
+
+
+def test_trap_20_a_page_is_prepared_and_seen_once_for_all_its_samples(
+    rows: list[Row], make_learner: MakeLearner
+) -> None:
+    learner, seen = make_learner(), []
+    tower = base(learner.module).model.visual
+    tower.register_forward_pre_hook(lambda *given: seen.append(len(given[2]["grid_thw"])), with_kwargs=True)
+    learner.update(rows, nll)
+    assert len(rows) == 8 and sum(seen) == 2  # pages
 
 
 # --- updates ----------------------------------------------------------------------------------------------------------

@@ -203,7 +203,7 @@ def test_the_samplers_rounding_is_corrected_up_to_a_cap() -> None:
     assert close(value_and_gradient(grpo(cap=4.0), now, batch), -1.75, [-1.5, -0.25])
 
 
-def test_a_whole_sample_can_be_corrected_by_its_mean() -> None:
+def test_trap_6_a_whole_sample_can_be_corrected_by_its_mean() -> None:
     # Log-ratios ln 3 and -ln 2: mean ln 1.5 / 2, so both tokens weigh sqrt(1.5); at a cap of 1.1 both are truncated.
     batch = batch_of([2], weight=[0.5, 0.5], advantage=[1.0, 1.0], old=[-1.0, -1.0], sampler=[-1 - LN3, -1 + LN2])
     now = torch.tensor([-1.0, -1.0], dtype=torch.float64, requires_grad=True)

@@ -79,7 +79,7 @@ def test_checkpointing_and_smaller_micro_batches_need_less(policy_dir: Path) -> 
     assert activations({"freeze_vision": True}, {}) < whole
 
 
-def test_a_run_that_cannot_fit_is_refused_with_a_way_out(policy_dir: Path) -> None:
+def test_trap_13_a_run_that_cannot_fit_is_refused_with_a_way_out(policy_dir: Path) -> None:
     plan = memory_plan(recipe(policy_dir), str(policy_dir))
     require_memory(plan)
     require_memory(replace(plan, activations=10**15))  # an estimate refuses nothing

@@ -285,7 +285,7 @@ def test_losses_can_be_sent(loss: Loss) -> None:
 
 
 @pytest.mark.parametrize("n", [2, 5])
-def test_every_rank_makes_as_many_passes_and_every_row_counts_once(
+def test_trap_10_every_rank_makes_as_many_passes_and_every_row_counts_once(
     all_steps: dict[str, Steps], monkeypatch: pytest.MonkeyPatch, n: int
 ) -> None:
     rows = all_steps["uneven"][0]

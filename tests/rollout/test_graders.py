@@ -58,7 +58,7 @@ def graders(opened: list[Graders], folder: Path, *names: str, patience_s: float 
 
 
 @pytest.mark.parametrize("name", FAULTS)
-def test_a_hostile_reward_costs_its_group_alone_and_is_counted_named_and_kept(
+def test_trap_11_a_hostile_reward_costs_its_group_alone_and_is_counted_named_and_kept(
     name: str, tmp_path: Path, opened: list[Graders]
 ) -> None:
     """A step of four groups: one is dropped, three are graded; the next step is graded whole by the same workers."""

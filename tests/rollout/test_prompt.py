@@ -33,7 +33,7 @@ def test_an_empty_instruction_leaves_the_image_alone(prompter: Prompter) -> None
     assert text == "<|im_start|><|vision_start|><|image_pad|><|vision_end|><|im_end|><|im_start|>"
 
 
-def test_ids_are_expanded_as_the_processor_itself_does(tiny_pages: list[Page], prompter: Prompter) -> None:
+def test_trap_1_ids_are_expanded_as_the_processor_itself_does(tiny_pages: list[Page], prompter: Prompter) -> None:
     text = prompter.processor.tokenizer.decode(prompter.token_ids)
     for page in tiny_pages:
         prompt = prompter.prompt(page)
@@ -56,7 +56,7 @@ def test_a_page_on_its_side(tiny_pages: list[Page], prompter: Prompter) -> None:
     assert prompter.image(prompt).size == (56, 112)
 
 
-def test_a_prompt_that_is_too_long_is_refused_not_cut(nano_dir: Path, tiny_pages: list[Page]) -> None:
+def test_trap_3_a_prompt_that_is_too_long_is_refused_not_cut(nano_dir: Path, tiny_pages: list[Page]) -> None:
     needed = len(load_prompter(nano_dir, LONGEST_PX, instruction="").prompt(tiny_pages[3]).expanded_ids)
     fits = load_prompter(nano_dir, LONGEST_PX, instruction="", max_prompt_tokens=needed)
     assert len(fits.prompt(tiny_pages[3]).expanded_ids) == needed
@@ -87,7 +87,7 @@ def test_a_tokenizer_that_makes_a_banned_token_of_text_is_refused(prompter: Prom
         replace(prompter, banned_ids=(letter,)).encode("bab")
 
 
-def test_every_special_token_but_eos_is_banned(prompter: Prompter) -> None:
+def test_trap_4_every_special_token_but_eos_is_banned(prompter: Prompter) -> None:
     tokenizer = prompter.processor.tokenizer
     banned = {tokenizer.convert_ids_to_tokens(i) for i in prompter.banned_ids}
     assert {"<|image_pad|>", "<|video_pad|>", "<|vision_start|>", "<|vision_end|>", "<|endoftext|>"} <= banned

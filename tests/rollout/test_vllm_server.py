@@ -78,7 +78,7 @@ def test_what_a_fault_took_is_asked_again_and_the_step_is_as_if_nothing_had_happ
     assert len(lines) == 1 and fake.url in lines[0], "one line says what happened"
 
 
-def test_a_server_slower_than_the_deadline_is_reported_and_asked_again(open_, fake, asked, capsys) -> None:
+def test_trap_9_a_server_slower_than_the_deadline_is_reported_and_asked_again(open_, fake, asked, capsys) -> None:
     sampler = open_(deadline_s=1.0)
     fake.faults = ["slow"]
     assert len(written(sampler, asked)) == len(asked)
@@ -92,7 +92,7 @@ def test_a_fault_that_comes_again_and_again_ends_the_run_with_a_sentence(open_, 
         written(sampler, asked)
 
 
-def test_a_server_that_does_not_come_back_is_waited_for_no_longer_than_the_setting(open_, fake, asked) -> None:
+def test_trap_9_a_server_that_does_not_come_back_is_waited_for_no_longer_than_the_setting(open_, fake, asked) -> None:
     sampler = open_(wait_s=0.1)
     fake.stop()
     with pytest.raises(UserError, match=r"was not back within 0.1 s \(sampling.server_wait_s\)"):
@@ -126,7 +126,7 @@ def test_new_weights_are_read_all_caches_emptied_and_the_old_file_goes(open_, fa
     assert not list(tmp_path.iterdir())
 
 
-def test_a_prompt_that_the_learner_would_see_differently_is_never_learnt_from(open_, fake, asked) -> None:
+def test_trap_1_a_prompt_that_the_learner_would_see_differently_is_never_learnt_from(open_, fake, asked) -> None:
     sampler = open_()
     fake.faults = ["wrong prompt"]
     with pytest.raises(RuntimeError, match="saw a prompt of"):
