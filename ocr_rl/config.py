@@ -213,6 +213,8 @@ class Grpo(Section):
     """Share of groups whose rewards are turned upside down: label noise, for studies."""
     refills: int = Field(default=1, ge=0)
     """How many more rollouts a step may ask for to replace groups without signal."""
+    rest: int = Field(default=0, ge=0)
+    """A page without signal is passed over for one of its turns, then two, four, at most so many; 0: never."""
     mask_unfinished: bool = False
     """Leave samples that hit max_tokens out of the loss."""
 

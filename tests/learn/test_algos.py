@@ -226,6 +226,26 @@ def test_trap_14_groups_without_signal_are_replaced_by_further_pages(tiny_pages,
     assert step.state == {"drawn": 3}
 
 
+def test_a_page_that_teaches_nothing_rests_also_after_a_resume(tiny_pages, prompter, counter) -> None:
+    flat = draw(tiny_pages, 1, 0, "0")[0]
+    cfg = settings(refills=0, pages_per_step=1, steps=9, rest=4)
+    alone = Asked(prompter, flat_on(flat.number))
+    steps = list(run_grpo(cfg, tiny_pages, alone, counter))
+    assert steps[0].state == {"drawn": 2, "rests": {flat.id: [1, 1]}}
+    # Of epochs 0 to 3 the page is asked in the first and, after one without it, in the third; then it rests for two.
+    assert [page for pages in alone.pages for page in pages].count(flat.number) == 2
+    resumed = Asked(prompter, flat_on(flat.number))
+    counter.policy = 3
+    list(run_grpo(cfg, tiny_pages, resumed, counter, json.loads(json.dumps(steps[2].state))))
+    assert alone.pages[-len(resumed.pages) :] == resumed.pages
+
+
+def test_the_share_of_groups_that_teach_is_told_by_part(tiny_pages, prompter, counter) -> None:
+    flat = draw(tiny_pages, 1, 0, "0")[0].number
+    step = next(run_grpo(settings(refills=0), tiny_pages, Asked(prompter, flat_on(flat)), counter))
+    assert step.metrics["live/longer/characters"] == 0.5
+
+
 def test_refills_are_bounded_and_a_small_step_is_a_step(tiny_pages, prompter, counter) -> None:
     order = [page.number for page in draw(tiny_pages, 4, 0, "0")]
     sampler = Asked(prompter, flat_on(order[1], order[2]))

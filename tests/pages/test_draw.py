@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
-from ocr_rl.pages.draw import draw
+from ocr_rl.contract import Page
+from ocr_rl.pages.draw import Rests, draw
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 9, 24, 100])
@@ -21,3 +24,35 @@ def test_no_page_comes_twice_in_a_step_across_epochs(size: int) -> None:
 def test_epochs_mix() -> None:
     first = {frozenset(draw(list(range(12)), 4, 12 * epoch, "seed")) for epoch in range(20)}
     assert len(first) > 15
+
+
+PAGES = [Page(id=f"{k}:p1", pdf=Path("a.pdf"), number=k) for k in range(1, 6)]
+
+
+def test_a_page_without_signal_is_passed_over_for_one_two_and_four_of_its_turns() -> None:
+    rests, at, asked = Rests(4, {}), 0, []
+    for _ in range(12):
+        (epoch, turns) = rests.draw(PAGES, 4, at, "seed", ())
+        at += turns
+        asked += [page.number for page in epoch]
+        for page in epoch:
+            rests.learn(page.id, live=page.number != 1)
+    others = asked.count(2)
+    epochs = [k for k in range(others) if k in (0, 2, 5, 10)]  # rests of 1, 2, 4
+    assert asked.count(1) == len(epochs)
+
+
+def test_a_page_that_teaches_again_is_back_and_nothing_rests_unless_asked() -> None:
+    rests = Rests(4, {"1:p1": [2, 1]})
+    rests.learn("1:p1", live=True)
+    assert rests.state == {}
+    never = Rests(0, {})
+    never.learn("1:p1", live=False)
+    assert never.draw(PAGES, 3, 0, "seed", ()) == (draw(PAGES, 3, 0, "seed"), 3)
+
+
+def test_a_step_never_has_a_page_twice_nor_waits_for_ever() -> None:
+    rests = Rests(2, {page.id: [1, 2] for page in PAGES[1:]})
+    chosen, _ = rests.draw(PAGES, 3, 0, "seed", {"1:p1"})
+    assert len({page.id for page in chosen}) == len(chosen) and "1:p1" not in {page.id for page in chosen}
+    assert Rests(1, {}).draw(PAGES, 3, 0, "seed", {page.id for page in PAGES})[0] == []

@@ -21,7 +21,7 @@ from ocr_rl.learn.algos.asking import ask, require_one, with_left_out
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.losses import grpo as grpo_loss
 from ocr_rl.learn.step import Step
-from ocr_rl.pages.draw import draw
+from ocr_rl.pages.draw import Rests, draw
 from ocr_rl.pages.raster import PageError
 from ocr_rl.rollout.advantage import has_signal, shares, with_advantages
 from ocr_rl.rollout.flow import Group, Prompt, Row, ScoredGroup
@@ -44,6 +44,7 @@ def grpo(
 ) -> Iterator[Step]:
     """Steps from `state` (a step's own `state`, or empty) to `cfg.steps` optimiser updates."""
     drawn, empty = int(state.get("drawn", 0)), 0
+    rests = Rests(cfg.rest, state.get("rests", {}))
     refused: dict[str, PageError] = {}
     loss = grpo_loss(
         ratio=cfg.ratio,
@@ -77,11 +78,11 @@ def grpo(
                 seed=seed_for(seed, drawn),  # the same page and weights may come again, the same samples not
             )
             with _timed(clock, "rollout_s"):
-                more = draw(pages, missing, drawn, str(seed))
+                more, turns = rests.draw(pages, missing, drawn, str(seed), {page.id for page in chosen})
                 usable = ask(more, learner.prompter, refused)
-                learner.prompter.prefetch(draw(pages, cfg.pages_per_step, drawn + missing, str(seed)))
+                learner.prompter.prefetch(draw(pages, cfg.pages_per_step, drawn + turns, str(seed)))
                 groups = rollout(sampler, usable, how) if usable else []
-            drawn += missing
+            drawn += turns
             chosen += more
             asked += usable
             with _timed(clock, "score_s"):
@@ -89,6 +90,8 @@ def grpo(
             generated += sum(len(sample.token_ids) for group in groups for sample in group.samples)
             seen = with_advantages(graded, cfg.advantage)  # of the whole step: a refill is not a batch of its own
             live = [one for one in seen if has_signal(one)]
+        for one in seen:
+            rests.learn(one.group.page.id, has_signal(one))
         live = [upside_down(one, cfg.flip, f"{seed}/{drawn}") for one in live]
         require_one(asked, chosen, refused)
         faults = {"faults": len(asked) - len(graded)} if len(asked) > len(graded) else {}
@@ -115,7 +118,7 @@ def grpo(
                 loss=loss,
                 metrics={**metrics, **clock, **({"generated": generated} if i == 0 else {})},
                 groups=live if last else (),
-                state={"drawn": drawn} if last else None,
+                state={"drawn": drawn, **({"rests": rests.state} if rests.state else {})} if last else None,
             )
             if learner.policy >= cfg.steps:
                 return
@@ -203,7 +206,8 @@ def describe_shares(graded: Sequence[GradedGroup], how: str, what: str = "the ad
 def describe(groups: Sequence[ScoredGroup]) -> dict[str, float]:
     """What the rollout was like, over all its groups, those without signal too.
 
-    A reward's value is the mean of its samples, `<name>/spread` the mean of its standard deviations within groups.
+    A reward's value is the mean of its samples, `<name>/spread` the mean of its standard deviations within groups, and
+    `live/<name>/<part>` the share of groups whose samples differ in a part, such as the tests of one type.
     """
     samples = [sample for one in groups for sample in one.group.samples]
     figures = {
@@ -214,6 +218,9 @@ def describe(groups: Sequence[ScoredGroup]) -> dict[str, float]:
     }
     parts: dict[str, list[float]] = {}
     for one in groups:
+        for name, part in {(name, part) for name, scores in one.scores.items() for s in scores for part in s.parts}:
+            told = {score.parts.get(part) for score in one.scores[name]}
+            parts.setdefault(f"live/{name}/{part}", []).append(float(len(told) > 1))
         for name, scores in one.scores.items():
             values = [score.value for score in scores if score.value is not None]
             if len(values) > 1:
