@@ -17,6 +17,7 @@ from typing import Annotated, Any, Literal, get_origin
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ocr_rl.contract import UserError
+from ocr_rl.track import Tracker
 
 Positive = Annotated[int, Field(gt=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -364,6 +365,8 @@ class Recipe(Section):
     best_of_n: BestOfN | None = None
     evaluation: Evaluation | None = None
     tripwires: Tripwires = Tripwires()
+    track: tuple[Tracker, ...] = ()
+    """Where metrics go besides metrics.jsonl."""
     save_every: Positive = 100
     keep: Positive = 2
     """How many checkpoints are kept: the latest, and the one with the best evaluation, if any was evaluated."""

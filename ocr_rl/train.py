@@ -42,6 +42,7 @@ from ocr_rl.rollout.scoring import FaultBudget, GradedGroup, graded, require_rew
 from ocr_rl.rollout.settings import PromptSettings
 from ocr_rl.rollout.watch import falls
 from ocr_rl.run import Run, environment
+from ocr_rl.track import open_trackers
 
 OpenPages = Callable[[config.PageSource], list[Page]]
 
@@ -101,6 +102,7 @@ def _trained(recipe: config.Recipe, run: Run, graders: Graders, go_on: bool, len
     ranks.tell("open_learner", start_model)
     learner = _learner(recipe, start_model, settings, prompter)
     done, state = resume(learner, run) if go_on else (0, {})
+    run.trackers = open_trackers(recipe.track, run.folder, recipe.model_dump(mode="json"), done)
     loop = partial(
         fit, total=recipe.steps, save_every=recipe.save_every, keep=recipe.keep, state=state, tripwires=recipe.watched
     )

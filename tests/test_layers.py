@@ -17,6 +17,7 @@ WINGS = (
     "contract",
     "text",
     "plugins",
+    "track",
     "config",
     "run",
     "pages",
