@@ -12,7 +12,7 @@ import importlib.util
 import sys
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import ModuleType
 from typing import Any, get_type_hints
@@ -25,8 +25,6 @@ from ocr_rl.text.suggest import did_you_mean
 REWARDS = "ocr_rl.rewards"
 BENCHMARKS = "ocr_rl.benchmarks"
 ENGINES = "ocr_rl.engines"
-_OURS = "ocr-rl"  # the package of the built-in ones
-_FOREIGN = (Exception, SystemExit)  # a plug-in is other people's code: anything may go wrong in it but Ctrl-C
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,22 +53,7 @@ def load(group: str, spec: str) -> Any:
         way_out = did_you_mean(spec, sorted(found.names)) or "; no plug-in is installed"
         message = f"no plug-in {spec!r} in the group {group}{way_out} (a file works too: path/to/file.py:Name)"
         raise UserError(message)
-    first, *others = _ranked(found, spec)
-    if others and _package(first) != _OURS:
-        both = ", ".join(f"{entry.value} of {_package(entry)}" for entry in (first, *others))
-        raise UserError(
-            f"{spec!r} is the name of several plug-ins in the group {group} ({both}); name one by module:Name"
-        )
-    return _load_entry(first)
-
-
-def _ranked(found: EntryPoints, name: str) -> list[EntryPoint]:
-    """All of that name, a built-in one first: what another package installs never changes what a recipe means."""
-    return sorted(found.select(name=name), key=lambda entry: _package(entry) != _OURS)
-
-
-def _package(entry: EntryPoint) -> str:
-    return entry.dist.name if entry.dist else "?"
+    return _load_entry(found[spec])
 
 
 def load_reward(spec: str, options: Mapping[str, Any] | None = None) -> Reward:
@@ -93,52 +76,31 @@ def configured(factory: Any, options: Mapping[str, Any], spec: str) -> Any:
     for name, field in known.items():
         if field.default is MISSING and field.default_factory is MISSING and name not in options:
             raise UserError(f"{spec!r} needs the option {name!r}")
-    hints = _hints(factory)
-    checked = {name: _checked(spec, name, value, hints.get(name, Any)) for name, value in options.items()}
+    hints = get_type_hints(factory)
     try:
-        return factory(**checked)
-    except _FOREIGN as error:
-        reason = str(error) if isinstance(error, ValueError | TypeError) else _reason(error)
-        raise UserError(f"{spec!r} cannot be made with these options: {reason}") from error
-
-
-def _hints(factory: type) -> Mapping[str, Any]:
-    """Types by field; none where one is imported for type checkers alone, and options then go unchecked."""
-    try:
-        return get_type_hints(factory)
-    except Exception:  # an annotation is foreign code too
-        return {}
+        return factory(**{name: _checked(spec, name, value, hints[name]) for name, value in options.items()})
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{spec!r} cannot be made with these options: {error}") from error
 
 
 def installed(group: str) -> list[PluginInfo]:
-    """All plug-ins of a group, by name. One that cannot be loaded, or that another hides, is listed with the reason."""
-    found = entry_points(group=group)
-    described = []
-    for name in sorted(found.names):
-        first, *others = _ranked(found, name)
-        described.append(_describe(first))
-        hidden = f"hidden by the plug-in {name!r} of {_package(first)}; name it by"
-        if _package(first) != _OURS:
-            hidden = f"another package than {_package(first)} has a plug-in {name!r}; name it by"
-        described += [_info(entry, {}, f"{hidden} {entry.value}") for entry in others]
-    return described
+    """All plug-ins of a group, by name. One that cannot be loaded is listed with the reason."""
+    return [_describe(entry) for entry in sorted(entry_points(group=group), key=lambda entry: entry.name)]
 
 
 def _describe(entry: EntryPoint) -> PluginInfo:
+    options: dict[str, str] = {}
     try:
         plugin = _load_entry(entry)
-        text = (str(plugin.__doc__ or "").strip() or "(no docstring)").splitlines()[0]
-        shown = fields(plugin) if is_dataclass(plugin) else ()
-        return _info(entry, {field.name: _default(field) for field in shown if field.init}, text)
     except UserError as error:
-        return _info(entry, {}, str(error))
-    except _FOREIGN as error:
-        return _info(entry, {}, f"cannot be described: {_reason(error)}")
-
-
-def _info(entry: EntryPoint, options: Mapping[str, str], text: str) -> PluginInfo:
+        text = str(error)
+    else:
+        text = ((plugin.__doc__ or "").strip() or "(no docstring)").splitlines()[0]
+        if is_dataclass(plugin):
+            options = {field.name: _default(field) for field in fields(plugin) if field.init}
+    package = entry.dist.name if entry.dist else "?"
     version = entry.dist.version if entry.dist else "?"
-    return PluginInfo(name=entry.name, package=_package(entry), version=version, options=options, help=text)
+    return PluginInfo(name=entry.name, package=package, version=version, options=options, help=text)
 
 
 def _default(field: Any) -> str:
@@ -160,14 +122,14 @@ def _checked(spec: str, name: str, value: Any, hint: Any) -> Any:
 def _load_entry(entry: EntryPoint) -> Any:
     try:
         return entry.load()
-    except _FOREIGN as error:
+    except Exception as error:  # a plug-in is foreign code: anything may go wrong when it is imported
         raise UserError(f"plug-in {entry.name!r} ({entry.value}) cannot be loaded: {_reason(error)}") from error
 
 
 def _module(name: str, spec: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except _FOREIGN as error:
+    except Exception as error:
         raise UserError(f"module {name!r} of {spec!r} cannot be imported: {_reason(error)}") from error
 
 
@@ -188,11 +150,11 @@ def _module_from_file(path: Path) -> ModuleType:
         found.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
-        if isinstance(error, _FOREIGN):
+        if isinstance(error, Exception):
             raise UserError(f"{path} cannot be imported: {_reason(error)}") from error
         raise
     return module
 
 
-def _reason(error: BaseException) -> str:
+def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"

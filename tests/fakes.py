@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from pathlib import Path
 from typing import Any
-
-import pytest
 
 from ocr_rl.contract import Page
 from ocr_rl.rollout.flow import Group, Prompt, Sample
@@ -52,12 +49,3 @@ class FakeSampler:
             finish="stop" if ids[-1] == self._prompter.eos_id else "length",
             policy=self.policy,
         )
-
-
-def install(site: Path, package: str, rewards: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What pip leaves of a package whose modules lie in `site`: metadata with reward entry points, found first."""
-    about = site / f"{package.replace('-', '_')}-1.0.dist-info"
-    about.mkdir()
-    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
-    (about / "entry_points.txt").write_text(f"[ocr_rl.rewards]\n{rewards}")
-    monkeypatch.syspath_prepend(str(site))

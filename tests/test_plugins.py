@@ -8,7 +8,6 @@ import pytest
 from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.plugins import REWARDS, installed, load, load_reward
 from rewards.pass_rate import PassRate
-from tests.fakes import install
 
 PAGE = Page(id="0a1b2c3d:p1", pdf=Path("a.pdf"), number=1)
 SAID = Transcript(raw="abc", body="abc", finish="stop", num_tokens=3)
@@ -112,69 +111,3 @@ def test_installed_plug_ins_are_described() -> None:
     assert found["pass_rate"].help.startswith("Share of the page's unit tests")
     assert found["pass_rate"].version
     assert installed("ocr_rl.no_such_group") == []
-
-
-FOREIGN = """
-from __future__ import annotations
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from decimal import Decimal
-
-@dataclass(frozen=True)
-class Checked:
-    scale: Decimal | None = None
-    def __call__(self, page, group):
-        return []
-
-@dataclass(frozen=True)
-class Breaks:
-    scale: float = 1.0
-    def __post_init__(self):
-        raise {error}
-
-@dataclass(frozen=True)
-class PassRate:
-    \"""Somebody else's.\"""
-"""
-
-
-def test_a_type_that_is_imported_for_checkers_alone_is_no_reason_to_fail(tmp_path: Path) -> None:
-    path = tmp_path / "foreign_checked.py"
-    path.write_text(FOREIGN.format(error="None"))
-    assert load_reward(f"{path}:Checked", {"scale": 2}).scale == 2  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("error", ["KeyError('gone')", "ZeroDivisionError()", "SystemExit(3)", "ValueError('gone')"])
-def test_a_reward_that_breaks_while_it_is_made_is_one_sentence(error: str, tmp_path: Path) -> None:
-    path = tmp_path / "foreign_breaks.py"
-    path.write_text(FOREIGN.format(error=error))
-    with pytest.raises(UserError, match="Breaks' cannot be made with these options"):
-        load_reward(f"{path}:Breaks")
-
-
-def test_a_file_that_ends_the_process_is_one_sentence(tmp_path: Path) -> None:
-    (tmp_path / "ends.py").write_text("raise SystemExit(0)")
-    with pytest.raises(UserError, match="ends.py cannot be imported: SystemExit"):
-        load_reward(f"{tmp_path / 'ends.py'}:Mine")
-
-
-def test_a_built_in_name_stays_what_it_is_and_the_other_is_listed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "foreign_named.py").write_text(FOREIGN.format(error="None"))
-    install(tmp_path, "a-foreign", "pass_rate = foreign_named:PassRate\nmine = foreign_named:PassRate", monkeypatch)
-    assert load(REWARDS, "pass_rate") is PassRate
-    ours, theirs = (plugin for plugin in installed(REWARDS) if plugin.name == "pass_rate")
-    assert (ours.package, theirs.package) == ("ocr-rl", "a-foreign")
-    assert theirs.help == "hidden by the plug-in 'pass_rate' of ocr-rl; name it by foreign_named:PassRate"
-
-
-def test_a_name_of_two_foreign_packages_is_nobodys(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "foreign_twice.py").write_text(FOREIGN.format(error="None"))
-    for package in ("a-foreign", "b-foreign"):
-        install(tmp_path, package, "mine = foreign_twice:PassRate", monkeypatch)
-    with pytest.raises(UserError, match="'mine' is the name of several plug-ins .* name one by module:Name"):
-        load(REWARDS, "mine")
-    assert "another package than" in [plugin for plugin in installed(REWARDS) if plugin.name == "mine"][1].help

@@ -117,8 +117,7 @@ def new_reward(name: str, folder: Path) -> str:
     cls = "".join(part.capitalize() for part in name.split("_"))
     if len(name) > 64 or not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(name):
         raise UserError(f"rewards new: {name!r} is no module name; use small letters, digits and _, as in my_reward.")
-    taken = keyword.iskeyword(cls) or hasattr(contract, cls) or cls in ("ClassVar", "Path")  # names of the templates
-    if taken or find_spec(name) is not None:
+    if keyword.iskeyword(cls) or hasattr(contract, cls) or find_spec(name) is not None:
         raise UserError(f"rewards new: {name!r} has another meaning already; choose another name, as in my_{name}.")
     if name in entry_points(group=REWARDS).names:
         raise UserError(f"rewards new: a reward {name!r} is installed already; choose another name.")

@@ -9,12 +9,9 @@ from pathlib import Path
 import pypdfium2 as pdfium
 import pytest
 
-from ocr_rl.cli import main
 from ocr_rl.contract import UserError
-from ocr_rl.evaluate import score
 from ocr_rl.evaluate.score import score_file
 from ocr_rl.pages.dataset import load_dataset
-from tests.fakes import install
 
 
 @pytest.fixture
@@ -89,63 +86,6 @@ def test_a_fault_is_asked_again_with_its_own_options(data: Path, tmp_path: Path)
                 list(score_file(file, data, None, page=None))
         else:
             assert any("Bad: 1.000" in line for line in score_file(file, data, None, page=None))
-
-
-BAD = """
-import time
-from dataclasses import dataclass
-from ocr_rl.contract import Score
-
-@dataclass(frozen=True)
-class Sleeps:
-    def __call__(self, page, group):
-        time.sleep(1000)
-
-@dataclass(frozen=True)
-class Leaves:
-    def __call__(self, page, group):
-        raise SystemExit(0)
-"""
-
-
-@pytest.mark.parametrize(("name", "reason"), [("Sleeps", "took longer than 2 s"), ("Leaves", "crashed its process")])
-def test_a_reward_that_hangs_or_ends_its_process_is_one_sentence(
-    name: str,
-    reason: str,
-    data: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(score, "TIMEOUT_S", 2.0)
-    (tmp_path / "bad.py").write_text(BAD)
-    reward = f"{tmp_path / 'bad.py'}:{name}"
-    file = data / "pdfs" / "my_repeat_pg2.md"
-    assert main(["score", str(file), "--data", str(data), "--reward", reward]) == 2
-    said = capsys.readouterr().err
-    assert f"{name} failed on page" in said and reason in said
-    group = {"page": load_dataset(data)[0].id, "samples": [sample("text")]}
-    saved(tmp_path / "g.jsonl", group)
-    assert main(["score", str(tmp_path / "g.jsonl"), "--data", str(data), "--reward", reward]) == 2
-
-
-def test_of_all_installed_rewards_one_that_fails_stops_no_other(
-    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / "bad.py").write_text(BAD)
-    (tmp_path / "leaves.py").write_text("raise SystemExit(0)")
-    (tmp_path / "no_such.py").write_text("import no_such_module_at_all")
-    entries = "aa_call = bad:Leaves\naa_exit = leaves:Mine\naa_import = no_such:Mine\n"
-    install(tmp_path, "their-rewards", entries, monkeypatch)
-    lines = list(score_file(data / "pdfs" / "my_repeat_pg2.md", data, None, page=None))
-    assert said(lines, "aa_call") == said(lines, "aa_exit") == said(lines, "aa_import") == ["fault"]
-    assert said(lines, "cer") == ["1.000"]
-
-
-def test_a_group_without_samples_is_the_files_fault(data: Path, tmp_path: Path) -> None:
-    file = saved(tmp_path / "g.jsonl", {"page": load_dataset(data)[0].id, "samples": []})
-    with pytest.raises(UserError, match=r"g.jsonl:1: is no group of samples \(it has none\)"):
-        list(score_file(file, data, ["cer"], page=None))
 
 
 def test_a_file_without_a_group_is_named(data: Path, tmp_path: Path) -> None:
