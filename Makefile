@@ -16,8 +16,9 @@ check: $(STAMP)
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright
 
+# Beside the public checks too, with a Python that has olmocr (docs/checks.md): make bench PEER=olmocr-env/bin/python
 bench: $(STAMP)
-	$(PY) -m benchmarks.speed
+	$(PY) -m benchmarks.speed $(if $(PEER),--peer-python $(PEER)) $(if $(BROWSER),--browser $(BROWSER))
 
 # Losses beside TRL's, which needs an environment of its own (docs/bench.md): make trl PEER=trl-env/bin/python
 trl: $(STAMP)
