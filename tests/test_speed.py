@@ -88,6 +88,8 @@ def test_both_sides_in_one_table_and_every_difference_named() -> None:
     assert "| tables, set: tests | 10 | 100 | 10.00 | 10.0x |" in table
     assert "28 transcripts of a page with 15 tests: groups | 1 | 10.00 | 1.00 | 10.0x |" in table
     assert "| 100 |  |  |" in speeds(ours, None)
+    (skipped,) = comparison(pages, ours, None)
+    assert "comparison of verdicts" in skipped and "make bench PEER=" in skipped
     verdicts, formulas = comparison(pages, ours, peer)
     assert verdicts.splitlines() == [
         "Verdicts, set: 1 of 2 equal; passed 2 (ours), 1 (olmocr)",

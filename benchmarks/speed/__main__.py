@@ -31,6 +31,7 @@ from ocr_rl.evaluate.stats import Interval, Tally, benchmark_score
 from ocr_rl.run import write_atomically
 
 REAL, DAMAGED, COMPOSED = "real pages", "perturbed full pages", "composed pages"
+NO_PEER = "This needs a Python that has the package olmocr: make bench PEER=PATH"
 Answer = Mapping[str, Any]  # of a worker
 
 
@@ -139,9 +140,8 @@ def ratios(ours: Answer, peer: Answer | None, workers: Mapping[int, float]) -> l
     """The ratios of this run that are promised, each with its least; what has no peer says so."""
     group = ours["group"]
     what = f"pass_rate of {group['transcripts']} transcripts with {group['tests']} tests, ours over olmocr"
-    found: dict[str, Any] = {"skipped": "there is no Python with the package olmocr; name one: make bench PEER=PATH"}
-    if peer is not None:
-        found = {"ratio": min(peer["group"]["seconds"]) / min(group["seconds"])}
+    ours_s = min(group["seconds"])
+    found = {"skipped": NO_PEER} if peer is None else {"ratio": min(peer["group"]["seconds"]) / ours_s}
     return [
         {"what": what, "at_least": 5.0, **found},
         {"what": f"rewards of {RECIPE}, two workers over one", "at_least": 1.7, "ratio": workers[1] / workers[2]},
@@ -155,7 +155,7 @@ def comparison(pages: Mapping[str, Sequence[PageCase]], ours: Answer, peer: Answ
         score = overall(pages[REAL], ours["pages"][REAL]["verdicts"])
         said.append(f"Score of the benchmark folder, ours: {score.mean:.1%} ± {(score.high - score.low) / 2:.1%}")
     if peer is None:
-        return said
+        return [*said, f"Skipped: rates of olmocr, ratios to them, the comparison of verdicts. {NO_PEER}"]
     if "score" in peer:
         said.append(f"Score of the benchmark folder, as olmocr prints it:\n\n```\n{peer['score']}\n```")
     for name, found in pages.items():
