@@ -16,9 +16,9 @@ check: $(STAMP)
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright
 
-# Rewards and checks, as ratios to the public package where PEER names a Python that has it: make bench PEER=peer/bin/python
+# Beside the public checks too, with a Python that has olmocr (docs/checks.md): make bench PEER=olmocr-env/bin/python
 bench: $(STAMP)
-	$(PY) -m benchmarks.speed $(if $(PEER),--peer-python $(PEER))
+	$(PY) -m benchmarks.speed $(if $(PEER),--peer-python $(PEER)) $(if $(BROWSER),--browser $(BROWSER))
 	$(PY) -m benchmarks.learner
 
 # Losses beside TRL's, which needs an environment of its own (docs/bench.md): make trl PEER=trl-env/bin/python

@@ -10,7 +10,7 @@ import hashlib
 import importlib
 import importlib.util
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -25,6 +25,8 @@ from ocr_rl.text.suggest import did_you_mean
 REWARDS = "ocr_rl.rewards"
 BENCHMARKS = "ocr_rl.benchmarks"
 ENGINES = "ocr_rl.engines"
+_OURS = "ocr-rl"  # the package of the built-in ones
+_FOREIGN = (Exception, SystemExit)  # a plug-in is other people's code: anything may go wrong in it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,7 +37,7 @@ class PluginInfo:
     package: str
     version: str
     options: Mapping[str, str]  # field -> default as Python writes it, or "required"
-    help: str  # first line of its docstring, or why it cannot be loaded
+    help: str  # first line of its docstring, or why it cannot be had by its name
 
 
 def load(group: str, spec: str) -> Any:
@@ -48,12 +50,34 @@ def load(group: str, spec: str) -> Any:
         except AttributeError:
             known = [name for name in vars(module) if not name.startswith("_")]
             raise UserError(f"{place} has no {attribute!r}{did_you_mean(attribute, known)}") from None
-    found = entry_points(group=group)
-    if spec not in found.names:
-        way_out = did_you_mean(spec, sorted(found.names)) or "; no plug-in is installed"
+    found = _of_name(group, spec)
+    if not found:
+        way_out = did_you_mean(spec, names(group)) or "; no plug-in is installed"
         message = f"no plug-in {spec!r} in the group {group}{way_out} (a file works too: path/to/file.py:Name)"
         raise UserError(message)
-    return _load_entry(found[spec])
+    if _is_open(found):
+        said = ", ".join(f"{entry.value} of {_package(entry)}" for entry in found)
+        raise UserError(f"{spec!r} is the name of several plug-ins in the group {group}; name one as its place: {said}")
+    return _load_entry(found[0])
+
+
+def names(group: str) -> list[str]:
+    """Of all plug-ins of a group; none of them is loaded."""
+    return sorted(entry_points(group=group).names)
+
+
+def _of_name(group: str, name: str) -> list[EntryPoint]:
+    """All of that name, a built-in one first: what another package installs never changes what a recipe means."""
+    return sorted(entry_points(group=group, name=name), key=lambda entry: _package(entry) != _OURS)
+
+
+def _is_open(found: Sequence[EntryPoint]) -> bool:
+    """Whether nothing says which of several is meant."""
+    return len(found) > 1 and _package(found[0]) != _OURS
+
+
+def _package(entry: EntryPoint) -> str:
+    return entry.dist.name if entry.dist else "?"
 
 
 def load_reward(spec: str, options: Mapping[str, Any] | None = None) -> Reward:
@@ -76,31 +100,49 @@ def configured(factory: Any, options: Mapping[str, Any], spec: str) -> Any:
     for name, field in known.items():
         if field.default is MISSING and field.default_factory is MISSING and name not in options:
             raise UserError(f"{spec!r} needs the option {name!r}")
-    hints = get_type_hints(factory)
+    hints = _hints(factory, spec) if options else {}
+    checked = {name: _checked(spec, name, value, hints[name]) for name, value in options.items()}
     try:
-        return factory(**{name: _checked(spec, name, value, hints[name]) for name, value in options.items()})
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{spec!r} cannot be made with these options: {error}") from error
+        return factory(**checked)
+    except _FOREIGN as error:
+        reason = str(error) if isinstance(error, ValueError | TypeError) else _reason(error)
+        raise UserError(f"{spec!r} cannot be made{' with these options' if options else ''}: {reason}") from error
+
+
+def _hints(factory: type, spec: str) -> Mapping[str, Any]:
+    """Types by field."""
+    try:
+        return get_type_hints(factory)
+    except Exception as error:  # an annotation is foreign code too
+        raise UserError(
+            f"the types of the options of {spec!r} cannot be told ({_reason(error)}); import what its annotations name "
+            "where it runs too, not under TYPE_CHECKING alone"
+        ) from error
 
 
 def installed(group: str) -> list[PluginInfo]:
-    """All plug-ins of a group, by name. One that cannot be loaded is listed with the reason."""
-    return [_describe(entry) for entry in sorted(entry_points(group=group), key=lambda entry: entry.name)]
+    """All plug-ins of a group, by name. One that cannot be loaded, or that another hides, is listed with the reason."""
+    return [_describe(entry, found) for found in (_of_name(group, name) for name in names(group)) for entry in found]
 
 
-def _describe(entry: EntryPoint) -> PluginInfo:
-    options: dict[str, str] = {}
+def _describe(entry: EntryPoint, found: Sequence[EntryPoint]) -> PluginInfo:
+    if _is_open(found) or entry is not found[0]:
+        how = "one of several of that name" if _is_open(found) else "hidden by the built-in one"
+        return _info(entry, {}, f"of {_package(entry)}, {how}: name it as {entry.value}")
     try:
         plugin = _load_entry(entry)
+        text = (str(plugin.__doc__ or "").strip() or "(no docstring)").splitlines()[0]
+        shown = fields(plugin) if is_dataclass(plugin) else ()
+        return _info(entry, {field.name: _default(field) for field in shown if field.init}, text)
     except UserError as error:
-        text = str(error)
-    else:
-        text = ((plugin.__doc__ or "").strip() or "(no docstring)").splitlines()[0]
-        if is_dataclass(plugin):
-            options = {field.name: _default(field) for field in fields(plugin) if field.init}
-    package = entry.dist.name if entry.dist else "?"
+        return _info(entry, {}, str(error))
+    except _FOREIGN as error:
+        return _info(entry, {}, f"cannot be described: {_reason(error)}")
+
+
+def _info(entry: EntryPoint, options: Mapping[str, str], text: str) -> PluginInfo:
     version = entry.dist.version if entry.dist else "?"
-    return PluginInfo(name=entry.name, package=package, version=version, options=options, help=text)
+    return PluginInfo(name=entry.name, package=_package(entry), version=version, options=options, help=text)
 
 
 def _default(field: Any) -> str:
@@ -122,14 +164,14 @@ def _checked(spec: str, name: str, value: Any, hint: Any) -> Any:
 def _load_entry(entry: EntryPoint) -> Any:
     try:
         return entry.load()
-    except Exception as error:  # a plug-in is foreign code: anything may go wrong when it is imported
+    except _FOREIGN as error:
         raise UserError(f"plug-in {entry.name!r} ({entry.value}) cannot be loaded: {_reason(error)}") from error
 
 
 def _module(name: str, spec: str) -> ModuleType:
     try:
         return importlib.import_module(name)
-    except Exception as error:
+    except _FOREIGN as error:
         raise UserError(f"module {name!r} of {spec!r} cannot be imported: {_reason(error)}") from error
 
 
@@ -150,11 +192,11 @@ def _module_from_file(path: Path) -> ModuleType:
         found.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
-        if isinstance(error, Exception):
+        if isinstance(error, _FOREIGN):
             raise UserError(f"{path} cannot be imported: {_reason(error)}") from error
         raise
     return module
 
 
-def _reason(error: Exception) -> str:
-    return f"{type(error).__name__}: {error}"
+def _reason(error: BaseException) -> str:
+    return " ".join(f"{type(error).__name__}: {error}".split())  # one line

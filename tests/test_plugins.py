@@ -3,11 +3,14 @@
 import pickle
 from pathlib import Path
 
+import pypdfium2 as pdfium
 import pytest
 
+from ocr_rl.cli import main
 from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.plugins import REWARDS, installed, load, load_reward
 from rewards.pass_rate import PassRate
+from tests.packages import install
 
 PAGE = Page(id="0a1b2c3d:p1", pdf=Path("a.pdf"), number=1)
 SAID = Transcript(raw="abc", body="abc", finish="stop", num_tokens=3)
@@ -87,6 +90,81 @@ def test_wrong_places_are_named(mine: str, tmp_path: Path) -> None:
         load_reward("no_such_module:Mine")
     with pytest.raises(UserError, match="must be a frozen dataclass"):
         load_reward(f"{file}:no_class")
+
+
+UNTYPED = """
+from __future__ import annotations
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+if TYPE_CHECKING:
+    from pathlib import Path
+
+@dataclass(frozen=True)
+class Mine:
+    names: Path | None = None
+
+    def __call__(self, page, group):
+        return []
+"""
+
+
+def test_types_for_type_checkers_alone_are_asked_for_where_an_option_needs_them(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(UNTYPED)
+    load_reward(f"{tmp_path}/mine.py:Mine")
+    with pytest.raises(UserError, match="the types of the options of .*NameError: .*'Path'.*TYPE_CHECKING"):
+        load_reward(f"{tmp_path}/mine.py:Mine", {"names": "a.txt"})
+
+
+@pytest.mark.parametrize("thrown", ["KeyError('no word list')", "SystemExit(3)", "RuntimeError('two\\nlines')"])
+def test_a_plug_in_that_cannot_be_made_is_one_sentence(
+    thrown: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text(MINE.replace('ValueError("target must be at least 1")', thrown))
+    rewards = f'[{{name = "{tmp_path}/mine.py:Mine", options = {{target = 0}}}}]'
+    argv = ["rewards", "audit", "nano_grpo", "--data", str(dataset(tmp_path)), "--set", f"grpo.rewards={rewards}"]
+    assert main(argv) == 2
+    (said,) = capsys.readouterr().err.splitlines()
+    assert f"Mine' cannot be made with these options: {thrown.partition('(')[0]}: " in said
+
+
+def dataset(folder: Path) -> Path:
+    (folder / "data" / "pdfs").mkdir(parents=True)
+    document = pdfium.PdfDocument.new()
+    document.new_page(100, 100)
+    document.save(folder / "data" / "pdfs" / "a.pdf")
+    (folder / "data" / "pdfs" / "a.md").write_text("A line of words.")
+    return folder / "data"
+
+
+def test_a_name_of_the_built_in_ones_stays_theirs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "their_module.py").write_text(MINE)
+    install(tmp_path, "their-rewards", {"cer": "their_module:Mine", "twice": "their_module:Mine"})
+    install(tmp_path, "more-rewards", {"twice": "their_module:Mine"})
+    monkeypatch.syspath_prepend(tmp_path)  # before this package, as an environment may have it
+    assert type(load_reward("cer")).__module__ == "rewards.error_rates"
+    with pytest.raises(UserError, match="'twice' is the name of several .*their_module:Mine of more-rewards"):
+        load_reward("twice", {"target": 1})
+    assert main(["plugins"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    ours, theirs = (line for line in lines if line.startswith("  cer ("))
+    assert "hidden" not in ours
+    assert "of their-rewards, hidden by the built-in one: name it as their_module:Mine" in theirs
+    assert sum("one of several of that name" in line for line in lines if line.startswith("  twice (")) == 2
+
+
+def test_a_plug_in_that_leaves_when_it_is_imported_is_one_sentence(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "leaves.py").write_text("raise SystemExit(3)")
+    install(tmp_path, "their-rewards", {"leaves": "leaves:Mine"})
+    monkeypatch.syspath_prepend(tmp_path)
+    for spec in ("leaves", "leaves:Mine", f"{tmp_path}/leaves.py:Mine"):
+        with pytest.raises(UserError, match="cannot be (loaded|imported): SystemExit: 3"):
+            load_reward(spec)
+    assert main(["plugins"]) == 0
+    assert "leaves (0.1.0)  plug-in 'leaves' (leaves:Mine) cannot be loaded: SystemExit: 3" in capsys.readouterr().out
 
 
 def test_unknown_name_suggests_a_known_one() -> None:

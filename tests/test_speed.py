@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.coverage import coverage
 from benchmarks.speed import cases
-from benchmarks.speed.__main__ import collect, comparison, main, overall, speeds
+from benchmarks.speed.__main__ import collect, comparison, main, overall, ratios, speeds
 from benchmarks.speed.worker import Ours, compared, graded, judged
 from ocr_rl.contract import UserError
 
@@ -88,12 +88,25 @@ def test_both_sides_in_one_table_and_every_difference_named() -> None:
     assert "| tables, set: tests | 10 | 100 | 10.00 | 10.0x |" in table
     assert "28 transcripts of a page with 15 tests: groups | 1 | 10.00 | 1.00 | 10.0x |" in table
     assert "| 100 |  |  |" in speeds(ours, None)
+    (skipped,) = comparison(pages, ours, None)
+    assert "comparison of verdicts" in skipped and "make bench PEER=" in skipped
     verdicts, formulas = comparison(pages, ours, peer)
     assert verdicts.splitlines() == [
         "Verdicts, set: 1 of 2 equal; passed 2 (ours), 1 (olmocr)",
         "- t2: ours True, olmocr False",
     ]
     assert formulas == "Pairs of formulas: 1 of 2 verdicts equal"
+
+
+def test_promised_ratios_are_of_the_best_rounds_and_one_without_a_peer_says_what_it_needs() -> None:
+    ours, peer = ({"group": {"transcripts": 28, "tests": 15, "seconds": s}} for s in ([0.2, 0.1], [0.9, 0.8]))
+    group, pool = ratios(ours, peer, {1: 3.0, 2: 2.0})
+    assert (group["ratio"], group["at_least"]) == (pytest.approx(8), 5)
+    assert (pool["ratio"], pool["at_least"]) == (1.5, 1.7)
+    alone, same = ratios(ours, None, {1: 3.0, 2: 2.0})
+    assert "ratio" not in alone
+    assert "make bench PEER=" in alone["skipped"]
+    assert same == pool
 
 
 def test_a_group_of_28_transcripts_is_graded_by_the_reward_itself() -> None:

@@ -5,7 +5,8 @@
 
 Without folders the cases are pages composed on the spot and well-known formulas. With a peer (a Python that can
 `import olmocr.bench.tests`) both sides judge the same cases, one process after the other; the verdicts are compared
-too, and on the folder of --bench the benchmark's score. Prints Markdown; --out writes speed.json beside it.
+too, and on the folder of --bench the benchmark's score. Prints Markdown, then the ratios that this project promises as
+JSON lines; --out writes speed.json and speed.md.
 """
 
 from __future__ import annotations
@@ -24,12 +25,13 @@ from typing import Any
 
 from benchmarks.speed import cases
 from benchmarks.speed.cases import PageCase
-from benchmarks.speed.pool import workers_line
+from benchmarks.speed.pool import GROUPS, RECIPE, seconds_by_workers
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate.stats import Interval, Tally, benchmark_score
 from ocr_rl.run import write_atomically
 
 REAL, DAMAGED, COMPOSED = "real pages", "perturbed full pages", "composed pages"
+NO_PEER = "This needs a Python that has the package olmocr: make bench PEER=PATH"
 Answer = Mapping[str, Any]  # of a worker
 
 
@@ -60,11 +62,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
-    text = "\n\n".join([device(), speeds(ours, peer), workers_line(), *comparison(pages, ours, peer)])
+    workers = seconds_by_workers()
+    promised = ratios(ours, peer, workers)
+    lines = "\n".join(map(json.dumps, promised))
+    text = "\n\n".join([device(), speeds(ours, peer), pool_line(workers), *comparison(pages, ours, peer), lines])
     print(text)
     if args.out:
         write_atomically(args.out / "speed.md", text + "\n")
-        found = {"device": device(), "command": sys.argv[1:], "ours": ours, "peer": peer}
+        found = {"device": device(), "command": sys.argv[1:], "ours": ours, "peer": peer, "ratios": promised}
         write_atomically(args.out / "speed.json", json.dumps(found, indent=1))
     return 0
 
@@ -124,6 +129,25 @@ def speeds(ours: Answer, peer: Answer | None) -> str:
     return "\n".join(lines)
 
 
+def pool_line(workers: Mapping[int, float]) -> str:
+    return (
+        f"The rewards of {RECIPE} over {GROUPS} groups of {cases.GROUP} transcripts: {workers[1]:.2f} s with one "
+        f"worker, {workers[2]:.2f} s with two, ratio {workers[1] / workers[2]:.2f}"
+    )
+
+
+def ratios(ours: Answer, peer: Answer | None, workers: Mapping[int, float]) -> list[dict[str, Any]]:
+    """The ratios of this run that are promised, each with its least; what has no peer says so."""
+    group = ours["group"]
+    what = f"pass_rate of {group['transcripts']} transcripts with {group['tests']} tests, ours over olmocr"
+    ours_s = min(group["seconds"])
+    found = {"skipped": NO_PEER} if peer is None else {"ratio": min(peer["group"]["seconds"]) / ours_s}
+    return [
+        {"what": what, "at_least": 5.0, **found},
+        {"what": f"rewards of {RECIPE}, two workers over one", "at_least": 1.7, "ratio": workers[1] / workers[2]},
+    ]
+
+
 def comparison(pages: Mapping[str, Sequence[PageCase]], ours: Answer, peer: Answer | None) -> list[str]:
     """How far the verdicts agree, every difference, and the score of the benchmark folder."""
     said = []
@@ -131,7 +155,7 @@ def comparison(pages: Mapping[str, Sequence[PageCase]], ours: Answer, peer: Answ
         score = overall(pages[REAL], ours["pages"][REAL]["verdicts"])
         said.append(f"Score of the benchmark folder, ours: {score.mean:.1%} ± {(score.high - score.low) / 2:.1%}")
     if peer is None:
-        return said
+        return [*said, f"Skipped: rates of olmocr, ratios to them, the comparison of verdicts. {NO_PEER}"]
     if "score" in peer:
         said.append(f"Score of the benchmark folder, as olmocr prints it:\n\n```\n{peer['score']}\n```")
     for name, found in pages.items():

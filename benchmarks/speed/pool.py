@@ -19,7 +19,8 @@ RECIPE = "qwen2_5_vl_7b_grpo"
 GROUPS, ROUNDS = 14, 3
 
 
-def workers_line() -> str:
+def seconds_by_workers() -> dict[int, float]:
+    """Of the best round."""
     asked = [_group(seed) for seed in range(GROUPS)]
     pools = {workers: _graders(workers) for workers in (1, 2)}
     seconds: dict[int, list[float]] = {workers: [] for workers in pools}
@@ -32,11 +33,7 @@ def workers_line() -> str:
     finally:
         for graders in pools.values():
             graders.close()
-    one, two = min(seconds[1]), min(seconds[2])
-    return (
-        f"The rewards of {RECIPE} over {GROUPS} groups of {cases.GROUP} transcripts: {one:.2f} s with one worker, "
-        f"{two:.2f} s with two, ratio {one / two:.2f}"
-    )
+    return {workers: min(found) for workers, found in seconds.items()}
 
 
 def _timed(graders: Graders, asked: Sequence[Asked]) -> float:

@@ -31,6 +31,11 @@ def audit_recipe(
     """
     if not recipe.rewards:
         raise UserError("rewards audit: the recipe has no rewards; give one with [grpo], [dpo] or [best_of_n].")
+    if out is not None:  # before the work, which its lack would waste
+        try:
+            out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"--out {out}: cannot be a folder ({error.strerror}); name another.") from None
     groups: dict[str, Sequence[Transcript]] = {}
     for group in read_groups(samples) if samples is not None else ():
         groups[group.page_id] = group.samples  # the latest of a page: siblings are of one policy

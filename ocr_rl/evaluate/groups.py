@@ -48,6 +48,8 @@ def _rows(file: Path) -> list[SavedGroup]:
             row: Mapping = json.loads(line)
             fault = (str(row["fault"]["reward"]), dict(row["fault"]["options"])) if "fault" in row else None
             samples = tuple(from_json(sample) for sample in row["samples"])
+            if not samples:
+                raise ValueError("it has none")
             rows.append(SavedGroup(page_id=str(row["page"]), samples=samples, fault=fault))
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
             raise UserError(f"{file}:{number}: is no group of samples ({error}); give a file of a run.") from None

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import keyword
 import re
-from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 
 from ocr_rl import contract
 from ocr_rl.contract import UserError
-from ocr_rl.plugins import REWARDS
+from ocr_rl.plugins import REWARDS, names
 
 _PYPROJECT = """\
 [build-system]
@@ -117,9 +116,10 @@ def new_reward(name: str, folder: Path) -> str:
     cls = "".join(part.capitalize() for part in name.split("_"))
     if len(name) > 64 or not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(name):
         raise UserError(f"rewards new: {name!r} is no module name; use small letters, digits and _, as in my_reward.")
-    if keyword.iskeyword(cls) or hasattr(contract, cls) or find_spec(name) is not None:
+    taken = keyword.iskeyword(cls) or hasattr(contract, cls) or cls in ("ClassVar", "PAGE")  # the templates have these
+    if taken or find_spec(name) is not None:
         raise UserError(f"rewards new: {name!r} has another meaning already; choose another name, as in my_{name}.")
-    if name in entry_points(group=REWARDS).names:
+    if name in names(REWARDS):
         raise UserError(f"rewards new: a reward {name!r} is installed already; choose another name.")
     package = name.replace("_", "-")
     root = folder / package

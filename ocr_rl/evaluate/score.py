@@ -8,22 +8,24 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from ocr_rl.config import RewardChoice
-from ocr_rl.contract import Page, Score, Transcript, UserError
+from ocr_rl.config import RewardChoice, Scoring
+from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.evaluate.groups import read_groups
 from ocr_rl.pages.dataset import load_dataset
-from ocr_rl.plugins import REWARDS, installed, load_reward
-from ocr_rl.rollout.graders import Graders, weighted
-from ocr_rl.rollout.scoring import GraderFault, WeightedReward, grade
+from ocr_rl.plugins import REWARDS, names
+from ocr_rl.rollout.graders import Answer, Graders
+from ocr_rl.rollout.scoring import GraderFault
 from ocr_rl.text.front_matter import split_front_matter
 
-_AGAIN_S = 60.0  # for a fault that is asked again, as in a recipe
+HOW = Scoring()  # workers and their time, as in a recipe that says nothing
 
 
 def score_file(file: Path, data: Path, rewards: Sequence[str] | None, *, page: str | None) -> Iterator[str]:
     """One line a reward. `page` is "name.pdf:2"; by default the page that the file's name says (`name_pg2.md`).
 
-    Of a JSONL file (a run's groups/*.jsonl or faults/*.jsonl), for every page: one line a sample and reward.
+    Of a JSONL file (a run's groups/*.jsonl or faults/*.jsonl), for every page: one line a sample and reward. Rewards
+    are made and run in workers, as in training. One that fails is a UserError where it was asked for by name, else a
+    line.
     """
     if file.suffix == ".jsonl":
         yield from _score_groups(file, data, rewards)
@@ -36,56 +38,58 @@ def score_file(file: Path, data: Path, rewards: Sequence[str] | None, *, page: s
         raise UserError(f"{file}: is not UTF-8 text.") from None
     chosen = _page(load_dataset(data), page or _named(file), data)
     transcript = Transcript(raw=raw, body=split_front_matter(raw)[1], finish="stop", num_tokens=0)
-    for name in rewards or [plugin.name for plugin in installed(REWARDS)]:
-        (score,) = _score(name, chosen, [transcript])
-        yield _line(name, score)
+    with closing(_graders(_choices(rewards))) as graders:
+        for name, answer in _asked(graders, chosen, [transcript], strict=rewards is not None).items():
+            yield _line(name, answer, 0)
 
 
 def _score_groups(file: Path, data: Path, rewards: Sequence[str] | None) -> Iterator[str]:
     pages = {page.id: page for page in load_dataset(data)}
-    asked = list(rewards or [plugin.name for plugin in installed(REWARDS)])
-    for group in read_groups(file):
-        page = pages.get(group.page_id)
-        if page is None:
-            raise UserError(
-                f"{file}: {data} has no page {group.page_id}; give the dataset that the run was trained on."
-            )
-        yield f"{page.id} ({page.pdf.name}, page {page.number}), {len(group.samples)} samples"
-        if group.fault is not None:
-            names, scores = [group.fault[0]], _again(*group.fault, page, group.samples)
-        else:
-            names = asked
-            scores = {name: _score(name, page, group.samples) for name in names}
-        for k in range(len(group.samples)):
-            yield from (f"  {k}  {_line(name, scores[name][k])}" for name in names)
+    with closing(_graders(_choices(rewards))) as graders:
+        for group in read_groups(file):
+            page = pages.get(group.page_id)
+            if page is None:
+                raise UserError(
+                    f"{file}: {data} has no page {group.page_id}; give the dataset that the run was trained on."
+                )
+            yield f"{page.id} ({page.pdf.name}, page {page.number}), {len(group.samples)} samples"
+            if group.fault is not None:
+                answers = _again(*group.fault, page, group.samples)
+            else:
+                answers = _asked(graders, page, group.samples, strict=rewards is not None)
+            for k in range(len(group.samples)):
+                yield from (f"  {k}  {_line(name, answer, k)}" for name, answer in answers.items())
 
 
-def _line(name: str, score: Score) -> str:
+def _choices(rewards: Sequence[str] | None) -> list[RewardChoice]:
+    return [RewardChoice(name=name) for name in dict.fromkeys(rewards or names(REWARDS))]
+
+
+def _graders(choices: Sequence[RewardChoice]) -> Graders:
+    # Nothing is weighed: a page to which no reward applies is here an answer like any other.
+    return Graders(choices=choices, rewards=(), workers=HOW.workers, timeout_s=HOW.timeout_s)
+
+
+def _asked(graders: Graders, page: Page, group: Sequence[Transcript], *, strict: bool) -> Mapping[str, Answer]:
+    (answers,) = graders.ask([(page, group)])
+    fault = next((answer for answer in answers.values() if isinstance(answer, GraderFault)), None)
+    if strict and fault is not None:
+        raise UserError(f"{fault}.")
+    return answers
+
+
+def _again(name: str, options: Mapping[str, Any], page: Page, group: Sequence[Transcript]) -> Mapping[str, Answer]:
+    """Of a saved fault: the same reward with the same options."""
+    with closing(_graders([RewardChoice(name=name, options=dict(options))])) as graders:
+        return _asked(graders, page, group, strict=True)
+
+
+def _line(name: str, answer: Answer, k: int) -> str:
+    if isinstance(answer, GraderFault):
+        return f"{name}: fault  ({answer.reason})"
+    score = answer[k]
     value = "does not apply" if score.value is None else f"{score.value:.3f}"
     return f"{name}: {value}" + (f"  ({score.why})" if score.why else "")
-
-
-def _score(name: str, page: Page, group: Sequence[Transcript]) -> Sequence[Score]:
-    asked = WeightedReward(name=name, reward=load_reward(name))
-    # `grade` refuses a page to which no reward applies; here that is an answer like any other.
-    applies = WeightedReward(name="", reward=lambda page, group: [Score(value=1.0)] * len(group))
-    try:
-        return grade(page, group, [asked, applies]).scores[name]
-    except GraderFault as fault:
-        raise UserError(f"{fault}.") from None
-
-
-def _again(
-    name: str, options: Mapping[str, Any], page: Page, group: Sequence[Transcript]
-) -> Mapping[str, Sequence[Score]]:
-    """Of a saved fault: the same reward with the same options, in a worker that may hang or crash as it did then."""
-    choice = RewardChoice(name=name, options=dict(options))
-    graders = Graders([choice], weighted([choice]), workers=1, timeout_s=_AGAIN_S)
-    with closing(graders):
-        (found,) = graders.grade([(page, group)])
-    if isinstance(found, GraderFault):
-        raise UserError(f"{found}.")
-    return found.scores
 
 
 def _named(file: Path) -> str:

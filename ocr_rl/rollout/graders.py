@@ -7,7 +7,7 @@ a fault happened on is kept for replay. Knows nothing about what a fault means f
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,13 +15,14 @@ from pathlib import Path
 from typing import Any
 
 from ocr_rl.config import RewardChoice
-from ocr_rl.contract import Page, Reward, Score, Transcript
+from ocr_rl.contract import Page, Reward, Score, Transcript, UserError
 from ocr_rl.pages.guarded import Pool, Refusal
 from ocr_rl.plugins import load_reward
 from ocr_rl.rollout.scoring import GraderFault, Grades, WeightedReward, ask, combine
 from ocr_rl.text.front_matter import split_front_matter
 
 Asked = tuple[Page, Sequence[Transcript]]
+Answer = tuple[Score, ...] | GraderFault  # of one reward: a score per transcript
 
 
 def weighted(choices: Iterable[RewardChoice]) -> list[WeightedReward]:
@@ -47,11 +48,13 @@ class _Job:
     group: Sequence[Transcript]
 
 
-def _work(job: _Job) -> tuple[Score, ...] | GraderFault:
+def _work(job: _Job) -> Answer:
     try:
         return ask(job.name, _loaded(job.name, job.options), job.page, job.group)
     except GraderFault as fault:
         return fault
+    except UserError as error:  # the reward cannot be made
+        return GraderFault(job.name, job.page.id, str(error))
 
 
 @cache
@@ -78,19 +81,24 @@ class Graders:
 
     def grade(self, asked: Sequence[Asked]) -> Iterator[Grades | GraderFault]:
         """Grades of each page's transcripts in order, or the first fault. UserError where no reward applies."""
+        with closing(self.ask(asked)) as found:
+            for (page, group), answers in zip(asked, found, strict=True):
+                scores = {name: answer for name, answer in answers.items() if not isinstance(answer, GraderFault)}
+                fault = next((answer for answer in answers.values() if isinstance(answer, GraderFault)), None)
+                if fault is not None:
+                    self._keep(fault, page, group)
+                yield fault or combine(page, scores, self.rewards)
+
+    def ask(self, asked: Sequence[Asked]) -> Generator[dict[str, Answer], None, None]:
+        """What every reward says of each page's transcripts, by name."""
         jobs = (
             _Job(choice.name, json.dumps(choice.options), page, group)
             for page, group in asked
             for choice in self.choices
         )
         with closing(self._pool.run(jobs)) as results:  # given up half-way, its jobs are ended
-            for page, group in asked:
-                answers = {choice.name: _answer(choice.name, page, next(results)[1]) for choice in self.choices}
-                scores = {name: answer for name, answer in answers.items() if not isinstance(answer, GraderFault)}
-                fault = next((answer for answer in answers.values() if isinstance(answer, GraderFault)), None)
-                if fault is not None:
-                    self._keep(fault, page, group)
-                yield fault or combine(page, scores, self.rewards)
+            for page, _ in asked:
+                yield {choice.name: _answer(choice.name, page, next(results)[1]) for choice in self.choices}
 
     def close(self) -> None:
         self._pool.close()
@@ -110,7 +118,7 @@ class Graders:
         (self.faults / f"{number:06d}.jsonl").write_text(text, encoding="utf-8")
 
 
-def _answer(name: str, page: Page, result: Any) -> tuple[Score, ...] | GraderFault:
+def _answer(name: str, page: Page, result: Any) -> Answer:
     return GraderFault(name, page.id, str(result)) if isinstance(result, Refusal) else result
 
 

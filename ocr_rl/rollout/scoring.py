@@ -192,7 +192,7 @@ def ask(name: str, reward: Reward, page: Page, transcripts: Sequence[Transcript]
         scores = tuple(_plain(score) for score in reward(page, transcripts))
     except _Strange as error:
         raise GraderFault(name, page.id, str(error)) from error
-    except Exception as error:  # the boundary to other people's code
+    except (Exception, SystemExit) as error:  # the boundary to other people's code
         raise GraderFault(name, page.id, f"{type(error).__name__}: {error}") from error
     if len(scores) != len(transcripts):
         raise GraderFault(name, page.id, f"{len(scores)} scores for {len(transcripts)} transcripts")

@@ -360,6 +360,13 @@ def test_samples_are_audited_where_there_are_tests_alone(
     assert "cheat (samples): page twice" in capsys.readouterr().out
 
 
+def test_a_place_for_the_report_is_looked_at_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "taken").write_text("")
+    argv = ["rewards", "audit", "nano_grpo", "--data", "nowhere", "--out", str(tmp_path / "taken")]
+    assert main(argv) == 2
+    assert "taken: cannot be a folder" in capsys.readouterr().err
+
+
 def test_samples_of_another_dataset_are_refused(
     notices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

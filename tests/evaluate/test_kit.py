@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from ocr_rl.cli import main
+from tests.packages import install
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -39,18 +40,17 @@ def test_installed_it_is_found_and_keeps_the_contract(package: Path, tmp_path: P
     """Laid out as an installer would: the module, and beside it the metadata that its pyproject.toml stands for."""
     said = tomllib.loads((package / "pyproject.toml").read_text())["project"]
     shutil.copy(package / "my_reward.py", tmp_path)
-    info = tmp_path / "my_reward-0.1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {said['name']}\nVersion: {said['version']}\n")
-    entries = "".join(f"{name} = {at}\n" for name, at in said["entry-points"]["ocr_rl.rewards"].items())
-    (info / "entry_points.txt").write_text(f"[ocr_rl.rewards]\n{entries}")
+    install(tmp_path, said["name"], said["entry-points"]["ocr_rl.rewards"], said["version"])
     done = run_tests(ROOT, "tests/contracts/test_rewards.py", "-k", "my_reward or none_is", "-rA", path=str(tmp_path))
     assert done.returncode == 0, done.stdout
     for test in ("test_gold_is_at_the_maximum[my_reward]", "sees_scores_lower[my_reward-empty]", "test_none_is_for"):
         assert test in done.stdout
 
 
-@pytest.mark.parametrize("name", ["My", "1st", "class", "../x", "a-b", "a_", "pass_rate", "page", "none", "json"])
+@pytest.mark.parametrize(
+    "name",
+    ["My", "1st", "class", "../x", "a-b", "a_", "pass_rate", "page", "none", "json", "class_var", "path", "p_a_g_e"],
+)
 def test_a_name_that_cannot_be_is_refused(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["rewards", "new", name, "--out", str(tmp_path)]) == 2
     assert repr(name) in capsys.readouterr().err

@@ -9,9 +9,13 @@ from pathlib import Path
 import pypdfium2 as pdfium
 import pytest
 
+from ocr_rl.cli import main
+from ocr_rl.config import Scoring
 from ocr_rl.contract import UserError
+from ocr_rl.evaluate import score
 from ocr_rl.evaluate.score import score_file
 from ocr_rl.pages.dataset import load_dataset
+from tests.packages import install
 
 
 @pytest.fixture
@@ -86,6 +90,71 @@ def test_a_fault_is_asked_again_with_its_own_options(data: Path, tmp_path: Path)
                 list(score_file(file, data, None, page=None))
         else:
             assert any("Bad: 1.000" in line for line in score_file(file, data, None, page=None))
+
+
+HOSTILE = Path(__file__).parents[1] / "rollout" / "hostile.py"
+FAULTS = {
+    "Hangs": "it took longer than 2 s",
+    "EatsMemory": "MemoryError",
+    "Exits": "it crashed its process",
+    "Leaves": "SystemExit: 3",
+    "Raises": "KeyError: 'no such table'",
+    "NotANumber": "a value that is not a number",
+    "TooFew": "0 scores for 1 transcripts",
+}
+
+
+@pytest.mark.parametrize("name", FAULTS)
+def test_a_reward_that_fails_is_one_sentence(
+    name: str, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if name == "Hangs":
+        monkeypatch.setattr(score, "HOW", Scoring(timeout_s=2))
+    (tmp_path / "my_repeat_pg2.md").write_text("poison")
+    saved(tmp_path / "g.jsonl", {"page": load_dataset(data)[0].id, "samples": [sample("poison")]})
+    for file in ("my_repeat_pg2.md", "g.jsonl"):
+        argv = ["score", str(tmp_path / file), "--data", str(data), "--reward", f"{HOSTILE}:{name}"]
+        assert main(argv) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"ocr-rl: Reward {HOSTILE}:{name} failed on page ")
+        assert FAULTS[name] in line
+
+
+@pytest.mark.parametrize(
+    ("code", "reason"),
+    [
+        ("import time; time.sleep(1000)", "it took longer than 2 s"),
+        ("import os; os._exit(0)", "it crashed its process"),
+        ("raise SystemExit(3)", "cannot be imported: SystemExit: 3"),
+    ],
+)
+def test_a_file_that_fails_when_it_is_imported_is_one_sentence(
+    code: str, reason: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(score, "HOW", Scoring(timeout_s=2))
+    (tmp_path / "bad.py").write_text(code)
+    with pytest.raises(UserError, match=reason):
+        list(score_file(data / "pdfs" / "my_repeat_pg2.md", data, [f"{tmp_path / 'bad.py'}:Bad"], page=None))
+
+
+def test_of_all_installed_rewards_one_that_fails_stops_no_other(
+    data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "hostile.py").write_text(HOSTILE.read_text().replace("poison", "page two"))
+    (tmp_path / "leaves.py").write_text("raise SystemExit(0)")
+    install(
+        tmp_path, "their-rewards", {"aa_call": "hostile:Exits", "aa_exit": "leaves:Mine", "aa_none": "no_such:Mine"}
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    lines = list(score_file(data / "pdfs" / "my_repeat_pg2.md", data, None, page=None))
+    assert said(lines, "aa_call") == said(lines, "aa_exit") == said(lines, "aa_none") == ["fault"]
+    assert said(lines, "cer") == ["1.000"]
+
+
+def test_a_group_without_samples_is_the_files_fault(data: Path, tmp_path: Path) -> None:
+    file = saved(tmp_path / "g.jsonl", {"page": load_dataset(data)[0].id, "samples": []})
+    with pytest.raises(UserError, match=r"g.jsonl:1: is no group of samples \(it has none\)"):
+        list(score_file(file, data, ["cer"], page=None))
 
 
 def test_a_file_without_a_group_is_named(data: Path, tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from ocr_rl.pages.raster import ImageRef
 from ocr_rl.pages.synth.make import make_document
 from ocr_rl.rollout.flow import Group, Prompt, Row
 from ocr_rl.rollout.prompt import Prompter
-from ocr_rl.rollout.scoring import GradedGroup, WeightedReward, score
+from ocr_rl.rollout.scoring import FaultBudget, GradedGroup, WeightedReward, score
 from ocr_rl.run import Run
 from ocr_rl.text.front_matter import split_front_matter
 from tests.fakes import FakeSampler
@@ -244,6 +244,21 @@ def test_the_share_of_groups_that_teach_is_told_by_part(tiny_pages, prompter, co
     flat = draw(tiny_pages, 1, 0, "0")[0].number
     step = next(run_grpo(settings(refills=0), tiny_pages, Asked(prompter, flat_on(flat)), counter))
     assert step.metrics["live/longer/characters"] == 0.5
+
+
+def test_a_grader_fault_costs_its_group_alone_is_counted_and_refilled(tiny_pages, prompter, counter) -> None:
+    order = [page.number for page in draw(tiny_pages, 4, 0, "0")]
+
+    def breaks(page: Page, group: Sequence[Transcript]) -> list[Score]:
+        return longer(page, group if page.number != order[1] else group[1:])
+
+    budget = FaultBudget()
+    judged = lambda groups: list(score(groups, [WeightedReward(name="breaks", reward=breaks)], budget))
+    sampler = Asked(prompter, DIFFERENT)
+    step = next(grpo(settings(refills=1), SAMPLING, 0, {}, tiny_pages, sampler, counter, judged))
+    assert [group.group.page.number for group in step.groups] == [order[0], order[2]]
+    assert step.metrics["faults"] == budget.total == 1
+    assert step.metrics["reward"] == pytest.approx(0.15)  # of 0 and 0.3, twice: the fault is no 0
 
 
 def test_refills_are_bounded_and_a_small_step_is_a_step(tiny_pages, prompter, counter) -> None:

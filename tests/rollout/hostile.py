@@ -55,6 +55,14 @@ class Exits:
 
 
 @dataclass(frozen=True)
+class Leaves:
+    def __call__(self, page: Page, group: Sequence[Transcript]) -> Sequence[Score]:
+        if poisoned(group):
+            raise SystemExit(3)
+        return fair(group)
+
+
+@dataclass(frozen=True)
 class Raises:
     def __call__(self, page: Page, group: Sequence[Transcript]) -> Sequence[Score]:
         if poisoned(group):
@@ -71,4 +79,4 @@ class NotANumber:
 @dataclass(frozen=True)
 class TooFew:
     def __call__(self, page: Page, group: Sequence[Transcript]) -> Sequence[Score]:
-        return fair(group)[: 1 if poisoned(group) else len(group)]
+        return fair(group)[poisoned(group) :]

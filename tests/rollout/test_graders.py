@@ -21,6 +21,7 @@ FAULTS = {
     "Hangs": "it took longer than 2 s",
     "EatsMemory": "MemoryError",
     "Exits": "it crashed its process",
+    "Leaves": "SystemExit: 3",
     "Raises": "KeyError: 'no such table'",
     "NotANumber": "a value that is not a number",
     "TooFew": "1 scores for 2 transcripts",
