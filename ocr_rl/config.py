@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from ocr_rl.contract import UserError
 from ocr_rl.track import Tracker
@@ -150,7 +150,7 @@ class RewardChoice(Section):
     name: str
     """An installed plug-in (`ocr-rl plugins`) or "my_file.py:MyReward"."""
     weight: float = Field(default=1.0, gt=0)
-    options: dict[str, Any] = {}
+    options: dict[str, JsonValue] = {}
     gate: Annotated[float, Field(gt=0, le=1)] | None = None
     """Least value with which the other rewards of a transcript count; below it they are all 0. A gate has no weight."""
     holds: tuple[str, ...] = ()

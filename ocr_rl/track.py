@@ -25,8 +25,8 @@ def open_trackers(names: Sequence[Tracker], folder: Path, config: Mapping[str, A
 
     UserError for a tracker that is not installed.
     """
-    modules = [(name, _module(name)) for name in names]  # all of them before any begins
-    return [_OPEN[name](module, folder, config, step) for name, module in modules]
+    modules = [_module(name) for name in names]  # all of them before any begins
+    return [_OPEN[name](module, folder, config, step) for name, module in zip(names, modules, strict=True)]
 
 
 def _module(name: Tracker) -> ModuleType:

@@ -114,6 +114,7 @@ def test_the_last_of_two_overrides_wins(recipe: Path) -> None:
         ("sampling.url=http://127.0.0.1:8000", ["sampling", 'url belongs to engine = "vllm_server"']),
         ('sampling={ engine = "vllm_server", url = "localhost" }', ["sampling", "http://127.0.0.1:8000", "localhost"]),
         ("optim.lr=inf", ["optim.lr", "finite"]),
+        ('grpo.rewards=[{ name = "bleu", options = { since = 2026-01-02 } }]', ["grpo.rewards", "since", "JSON"]),
         ("grpo.rewards.0.weight=inf", ["grpo.rewards.0.weight", "finite"]),
         ('grpo.rewards=[{ name = "bleu" }, { name = "cer" }, { name = "bleu" }]', ["grpo.rewards", "'bleu'", "twice"]),
         ('evaluation.sets.new={ synth = "nano", foo = 1 }', ["evaluation.sets.new.foo", "known here are dir, synth"]),
