@@ -204,6 +204,15 @@ def test_only_ties_stop_the_run(tiny_pages, prompter: Prompter, tmp_path: Path) 
     assert not list(tmp_path.iterdir())
 
 
+def test_a_grader_fault_costs_its_group_and_is_counted(
+    tiny_pages, prompter: Prompter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = graded
+    monkeypatch.setitem(globals(), "graded", lambda groups: whole(groups)[1:])
+    step = next(run_rounds(dpo, settings(), tiny_pages, Asked(prompter, LENGTHS), Referee(prompter), tmp_path))
+    assert step.metrics["faults"] == 1
+
+
 def test_a_margin_makes_more_ties(tiny_pages, prompter: Prompter) -> None:
     asked = [(page, Counter(prompter).prompter.prompt(page)) for page in tiny_pages[:1]]
     sampler = FakeSampler(prompter, lambda page, k: "abcdef"[: 2 * k])

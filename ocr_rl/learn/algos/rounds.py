@@ -170,6 +170,8 @@ def _sampled(
     groups = with_advantages(graded, "none")
     pairs = [pair for group in groups if (pair := best_and_worst(group, margin)) is not None]
     figures = {**describe(groups), "ties": len(groups) - len(pairs), "pairs": len(pairs)}
+    if len(graded) < len(sampled):
+        figures["faults"] = len(sampled) - len(graded)
     figures["generated"] = sum(len(sample.token_ids) for group in sampled for sample in group.samples)
     figures["rollout_s"] = time.perf_counter() - started
     return pairs, with_left_out(figures, len(drawn) - len(asked))
