@@ -163,6 +163,17 @@ def test_a_server_started_with_other_settings_is_refused(open_, fake, wrong: dic
         open_()
 
 
+@pytest.mark.parametrize(("name", "value"), [("raw_logprobs", True), ("max_model_len", 100)])
+def test_a_server_started_again_with_other_settings_is_refused_too(open_, fake, asked, name: str, value) -> None:
+    sampler = open_()
+    assert written(sampler, asked)
+    fake.stop()
+    setattr(fake, name, value)
+    fake.start()
+    with pytest.raises(UserError, match="start it with"):
+        written(sampler, asked)
+
+
 def test_banned_ids_get_no_probability_at_all(prompter: Prompter) -> None:
     for dtype in (torch.float32, torch.bfloat16):
         logits = torch.tensor([3.0, 50.0], dtype=dtype) + torch.tensor([0.0, BANNED], dtype=dtype)

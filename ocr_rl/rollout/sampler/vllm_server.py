@@ -87,7 +87,7 @@ class VllmServerSampler:
             trust_env=False,
         )
         try:
-            self._insist(self._check_settings)
+            self._insist(self._hold_our_weights)
         except BaseException:
             self.close()
             raise
@@ -151,11 +151,15 @@ class VllmServerSampler:
         # On both sides, in the server and in its engine: left alone they silently serve what the old vision tower saw.
         self._call("/reset_mm_cache")
         self._call("/reset_encoder_cache")
-        self._call("/update_weight_version", {"new_version": self._version})
         self._call("/resume")
+        self._check_settings()  # with every load: a server that was started again may have been given others
+        self._call("/update_weight_version", {"new_version": self._version})
 
     def _check_settings(self) -> None:
-        """UserError where the server's own settings would give other log-probabilities, or cut samples short."""
+        """UserError where the server's own settings would give other log-probabilities, or cut samples short.
+
+        Not before the load: a load that failed, for whoever was here last, leaves an engine that dies when asked.
+        """
         shown = self._call("/v1/models", method="GET").get("data") or [{}]
         longest = shown[0].get("max_model_len")
         if not isinstance(longest, int) or longest < self._max_model_len:
@@ -163,8 +167,6 @@ class VllmServerSampler:
                 f"sampling.max_model_len is {self._max_model_len}, that of the server {self._url} {longest}: "
                 "start it with a larger --max-model-len, or lower the setting."
             )
-        # Not before the load: a load that failed, for whoever was here last, leaves an engine that dies when asked.
-        self._hold_our_weights()
         # With one token allowed its probability is 1, unless the server says what it was before the ban.
         only = {"temperature": 1.0, "max_tokens": 1, "logprobs": 0, "ignore_eos": True, "detokenize": False}
         ids = [each for each in self._prompter.token_ids if each not in self._prompter.banned_ids] or [0]
