@@ -4,7 +4,7 @@
     python -m benchmarks.kills --kills 3 --engine vllm
 
 Each run is killed `--each` times and then gone on with to its end. Its weights must be the same bits, its metrics file
-the same but for wall-clock fields. Prints one JSON line a run and exits 1 where one differs.
+the same but for wall-clock fields. Prints one JSON line a run, with what differs, and exits 1 where something does.
 """
 
 from __future__ import annotations
@@ -19,12 +19,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
+from itertools import count
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import IO, Any
 
+STEPS = 30
 SETTINGS = (
-    "grpo.steps=30",
+    f"grpo.steps={STEPS}",
     "grpo.pages_per_step=2",
     "grpo.samples_per_page=4",
     "grpo.pages={synth='notice', n=24, seed=1, pages_per_document=24}",
@@ -48,39 +50,48 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("runs/kills"))
     args = parser.parse_args()
     shutil.rmtree(args.out, ignore_errors=True)
+    args.out.mkdir(parents=True)
     settings = (*SETTINGS, f'sampling.engine="{args.engine}"')
     started = time.perf_counter()
     _finish(args.out / "alone", settings)
     seconds = time.perf_counter() - started
     alone = fingerprint(args.out / "alone")
     rng, kills, equal = Random(args.seed), 0, True
-    while kills < args.kills:
-        out = args.out / f"killed{kills:02d}"
-        done = killed(out, settings, min(args.each, args.kills - kills), seconds, rng)
+    for run in count():
+        if kills >= args.kills:
+            break
+        out = args.out / f"killed{run:02d}"
+        done = killed(out, settings, min(args.each, args.kills - kills), seconds / STEPS, rng)
         kills += len(done)
         _finish(out, settings)
-        same = fingerprint(out) == alone
-        equal &= same
-        print(json.dumps({"engine": args.engine, "killed_after_step": done, "same": same}), flush=True)
+        differs = differences(fingerprint(out), alone)
+        equal &= not differs
+        print(json.dumps({"engine": args.engine, "killed_after_step": done, "differs": differs}), flush=True)
     print(
         json.dumps({"engine": args.engine, "kills": kills, "all_the_same": equal, "seconds_alone": round(seconds, 1)})
     )
     sys.exit(not equal)
 
 
-def killed(out: Path, settings: Sequence[str], times: int, seconds: float, rng: Random) -> list[int]:
-    """Start, wait a random while, kill, start again; returns the steps logged at each kill."""
+def killed(out: Path, settings: Sequence[str], times: int, step_s: float, rng: Random) -> list[int]:
+    """Kill a run at `times` random moments of its way, starting it again in between; returns the steps then logged.
+
+    A moment is a step drawn from all, and a while after it was logged: every stage of a step has its turn, and so have
+    the start and the end of a run. One that ends before its moment is not killed.
+    """
     steps = []
-    for _ in range(times):
-        run = subprocess.Popen(_argv(out, settings), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        try:
-            run.wait(rng.uniform(0.2, 0.9) * seconds)
-        except subprocess.TimeoutExpired:
-            os.kill(run.pid, signal.SIGKILL)
-            run.wait()
-            steps.append(len(_metrics(out)))
-        else:  # it was quicker this time
-            break
+    for moment in sorted(rng.uniform(0, STEPS) for _ in range(times)):
+        with _log(out) as log, subprocess.Popen(_argv(out, settings), stdout=log, stderr=log) as run:
+            while run.poll() is None and len(_metrics(out)) < int(moment):
+                time.sleep(0.02)
+            try:
+                run.wait(rng.uniform(0, 2 * step_s))
+            except subprocess.TimeoutExpired:
+                os.kill(run.pid, signal.SIGKILL)
+                run.wait()
+                steps.append(len(_metrics(out)))
+            if run.returncode not in (0, -signal.SIGKILL):
+                raise SystemExit(f"{out.name} ended with {run.returncode}: see {out}.log")
     return steps
 
 
@@ -92,6 +103,19 @@ def fingerprint(out: Path) -> tuple[str, list[dict[str, Any]]]:
     return weights, rows
 
 
+def differences(one: tuple[str, list[dict[str, Any]]], other: tuple[str, list[dict[str, Any]]]) -> list[str]:
+    """What two fingerprints do not share, in words; nothing where they are equal."""
+    weights = ["weights"] if one[0] != other[0] else []
+    lengths = [f"{len(one[1])} steps logged, not {len(other[1])}"] if len(one[1]) != len(other[1]) else []
+    figures = [
+        f"step {mine.get('step')}: {name}"
+        for mine, theirs in zip(one[1], other[1], strict=False)
+        for name in sorted(mine.keys() | theirs.keys())
+        if mine.get(name) != theirs.get(name)
+    ]
+    return weights + lengths + figures
+
+
 def _metrics(out: Path) -> list[dict[str, Any]]:
     path = out / "metrics.jsonl"
     lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
@@ -99,7 +123,14 @@ def _metrics(out: Path) -> list[dict[str, Any]]:
 
 
 def _finish(out: Path, settings: Sequence[str]) -> None:
-    subprocess.run(_argv(out, settings), check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    with _log(out) as log:
+        code = subprocess.run(_argv(out, settings), stdout=log, stderr=log).returncode
+    if code:
+        raise SystemExit(f"{out.name} ended with {code}: see {out}.log")
+
+
+def _log(out: Path) -> IO[bytes]:
+    return out.with_name(out.name + ".log").open("ab")
 
 
 def _argv(out: Path, settings: Sequence[str]) -> list[str]:
