@@ -24,7 +24,15 @@ from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.learn import ranks
 from ocr_rl.learn.losses import Loss
-from ocr_rl.learn.model import base, forward_hidden, named_weights, save_model, token_logprobs, trainable
+from ocr_rl.learn.model import (
+    base,
+    forward_hidden,
+    named_weights,
+    read_packed,
+    save_model,
+    token_logprobs,
+    trainable,
+)
 from ocr_rl.learn.rows import Batch, collate
 from ocr_rl.rollout.flow import Prompt, Row
 from ocr_rl.rollout.prompt import Prompter
@@ -57,6 +65,7 @@ class Learner:
         self.policy = 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         model = load_model(path, dtype=policy.dtype, trust_remote_code=policy.trust_remote_code)
+        read_packed(model)
         if ranks.world() == 1:  # otherwise each rank takes its part only
             model.to(self.device)  # type: ignore[arg-type]
         # With LoRA the reference is the same model with its adapters switched off; otherwise a frozen copy.
@@ -199,7 +208,7 @@ class Learner:
             pixel_values, grid = self.prompter.pixels(images)
             pixels = (torch.from_numpy(pixel_values), torch.from_numpy(grid).long())
             positions = lambda row, grid: self.positions(row.prompt.expanded_ids, tuple(grid.tolist()))  # noqa: E731
-            yield collate(groups, pixels, positions, self.prompter.eos_id).to(self.device), counts
+            yield collate(groups, pixels, positions).to(self.device), counts
 
     def _logprobs(self, module: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
         model = base(module)
@@ -207,16 +216,16 @@ class Learner:
         assert all((r.temperature, r.banned_ids) == (first.temperature, first.banned_ids) for r in batch.rows)
 
         def through() -> tuple[Tensor, Tensor]:
-            hidden_PLD = forward_hidden(
+            hidden_1XD = forward_hidden(
                 model,
-                input_ids_PL=batch.input_ids_PL,
-                position_ids_3PL=batch.position_ids_3PL,
-                visible_PLL=batch.visible_PLL,
+                input_ids_1X=batch.input_ids_1X,
+                position_ids_31X=batch.position_ids_31X,
+                packing=batch.packing,
                 pixel_values=batch.pixel_values,
                 image_grid_thw=batch.image_grid_thw,
             )
             return token_logprobs(
-                hidden_PLD.flatten(0, 1)[batch.source_N],
+                hidden_1XD[0].index_select(0, batch.source_N),
                 model.lm_head.weight,
                 batch.target_N,
                 temperature=first.temperature,

@@ -18,10 +18,11 @@ declare()
 
 import torch  # noqa: E402  (the shim must come before transformers' image code)
 from torch import Tensor, nn  # noqa: E402
-from transformers import PreTrainedModel  # noqa: E402
+from transformers import AttentionInterface, PreTrainedModel  # noqa: E402
 
 from ocr_rl import config  # noqa: E402
 from ocr_rl.contract import UserError  # noqa: E402
+from ocr_rl.learn.attention import PACKED, Packing, attend  # noqa: E402
 from ocr_rl.learn.ranks import whole  # noqa: E402
 from ocr_rl.rollout.sampler.load import DTYPES  # noqa: E402
 
@@ -40,6 +41,12 @@ def model_folder(name: str) -> str:
     raise UserError(
         "The embedded policy's weights are not there: train it with `make nano` and name its folder instead."
     )
+
+
+def read_packed(model: PreTrainedModel) -> None:
+    """Let the language part attend over packed sequences. The vision tower stays as it is."""
+    AttentionInterface.register(PACKED, attend)
+    model.set_attn_implementation({"text_config": PACKED})
 
 
 def trainable(model: PreTrainedModel, policy: config.Policy) -> nn.Module:
@@ -67,27 +74,26 @@ def base(module: nn.Module) -> PreTrainedModel:
 def forward_hidden(
     model: PreTrainedModel,
     *,
-    input_ids_PL: Tensor,
-    position_ids_3PL: Tensor,
-    visible_PLL: Tensor,
+    input_ids_1X: Tensor,
+    position_ids_31X: Tensor,
+    packing: Packing,
     pixel_values: Tensor,
     image_grid_thw: Tensor,
 ) -> Tensor:
-    """Last hidden states (P, L, D). The vision tower runs once per image, whatever the number of samples."""
+    """Last hidden states (1, X, D) of packed tokens. The vision tower runs once per image, however many samples."""
     inner = model.model
-    embeds_PLD = inner.get_input_embeddings()(input_ids_PL)
+    embeds_1XD = inner.get_input_embeddings()(input_ids_1X)
     pixel_values = pixel_values.to(inner.visual.dtype)
     features = inner.get_image_features(pixel_values, image_grid_thw)
     features = getattr(features, "pooler_output", features)
     if isinstance(features, list | tuple):
         features = torch.cat(list(features))
-    is_image = (input_ids_PL == model.config.image_token_id)[..., None].expand_as(embeds_PLD)
-    embeds_PLD = embeds_PLD.masked_scatter(is_image, features.to(embeds_PLD.dtype))
-    mask_P1LL = visible_PLL[:, None]
+    is_image = (input_ids_1X == model.config.image_token_id)[..., None].expand_as(embeds_1XD)
+    embeds_1XD = embeds_1XD.masked_scatter(is_image, features.to(embeds_1XD.dtype))
     return inner.language_model(
-        inputs_embeds=embeds_PLD,
-        position_ids=position_ids_3PL,
-        attention_mask={"full_attention": mask_P1LL, "sliding_attention": mask_P1LL},
+        inputs_embeds=embeds_1XD,
+        position_ids=position_ids_31X,
+        attention_mask={"full_attention": packing, "sliding_attention": packing},
         use_cache=False,
     ).last_hidden_state
 

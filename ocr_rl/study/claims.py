@@ -10,12 +10,13 @@ from collections.abc import Callable
 import numpy as np
 
 from ocr_rl.evaluate.grade import Graded
-from ocr_rl.evaluate.stats import bootstrap_mean
+from ocr_rl.evaluate.stats import Interval, bootstrap_mean
 from ocr_rl.study.findings import Finding, Series, apart, contrast, per_page, points, unpaired, verdict_of
 from ocr_rl.study.plan import NOISE
 from ocr_rl.study.results import Results
 
 _G = 8  # samples of a group
+_THIRDS = ("hardest", "middle", "easiest")
 
 
 def findings(results: Results) -> list[Finding]:
@@ -76,15 +77,7 @@ def label_noise(results: Results) -> Finding | None:
         table=[(f"{s} %", points(gains["dpo"][s]), points(gains["grpo"][s])) for s in (0, *NOISE)],
         x_label="labels wrong, %",
         y_label="gain over the start, points",
-        series={
-            arm: Series(
-                x=list(by),
-                y=[100 * i.mean for i in by.values()],
-                low=[100 * i.low for i in by.values()],
-                high=[100 * i.high for i in by.values()],
-            )
-            for arm, by in gains.items()
-        },
+        series={arm: Series.of(list(by.values()), list(by)) for arm, by in gains.items()},
     )
 
 
@@ -95,6 +88,10 @@ def weak_reference(results: Results) -> Finding | None:
         return None
     effect = contrast((1, arms["dpo_late"]), (-1, arms["dpo"]), (-1, arms["grpo_late"]), (1, arms["grpo"]))
     early, late = per_page(results.start), arms["sft"]
+    starts = (
+        ("earlier: the embedded policy", early, ("dpo", "grpo")),
+        ("later: after the SFT arm", late, ("dpo_late", "grpo_late")),
+    )
     return Finding(
         key="weak_reference",
         claim="3. A weak reference limits what DPO reaches, more than it limits GRPO",
@@ -111,11 +108,14 @@ def weak_reference(results: Results) -> Finding | None:
                 f"{100 * np.mean(list(begun.values())):.1f} %",
                 *(apart(arms[a], begun) for a in ends),
             )
-            for name, begun, ends in (
-                ("earlier: the embedded policy", early, ("dpo", "grpo")),
-                ("later: after the SFT arm", late, ("dpo_late", "grpo_late")),
-            )
+            for name, begun, ends in starts
         ],
+        y_label="gain over its start, points",
+        series={
+            arm: Series.of([contrast((1, arms[ends[k]]), (-1, begun)) for _, begun, ends in starts])
+            for k, arm in enumerate(("DPO", "GRPO"))
+        },
+        ticks=[name for name, _, _ in starts],
     )
 
 
@@ -147,6 +147,12 @@ def discovery(results: Results) -> Finding | None:
         ),
         header=("arm", "tests gained, % of all", "of them outside the start's samples"),
         table=[(arm, f"{100 * np.mean(list(every[arm].values())):.1f}", f"{share[arm]:.0%}") for arm in arms],
+        y_label="tests gained, % of all",
+        series={
+            label: Series.of([contrast((1, gained[arm])) for arm in arms])
+            for label, gained in (("all", every), ("that no sample of the start passed", new))
+        },
+        ticks=list(arms),
     )
 
 
@@ -175,6 +181,10 @@ def graded_reward(results: Results) -> Finding | None:
         ),
         header=("quarter of the pairs", "edits between the answers", "DPO, gain in points"),
         table=[(str(n), f"{edges[n][0]:.2f} to {edges[n][1]:.2f}", points(gains[n])) for n in quarters],
+        x_label="edits between the two answers, share of the longer",
+        y_label="gain over the start, points",
+        series={"DPO on a quarter of the pairs": Series.of([gains[n] for n in quarters])},
+        ticks=[f"{edges[n][0]:.2f} to {edges[n][1]:.2f}" for n in quarters],
     )
 
 
@@ -205,8 +215,12 @@ def flat_groups(results: Results) -> Finding | None:
         header=("third of the pages by difficulty", "mean pass rate of samples", "groups without signal, %"),
         table=[
             (name, f"{rate:.0%}", f"{100 * s.mean:.1f} [{100 * s.low:.1f}, {100 * s.high:.1f}]")
-            for name, rate, s in zip(("hardest", "middle", "easiest"), rates, shares, strict=True)
+            for name, rate, s in zip(_THIRDS, rates, shares, strict=True)
         ],
+        x_label="third of the pages by difficulty",
+        y_label="groups without signal, %",
+        series={f"{_G} samples of the start": Series.of(shares)},
+        ticks=_THIRDS,
     )
 
 
@@ -217,6 +231,8 @@ def distortion(results: Results) -> Finding | None:
         return None
     effect = contrast((1, tests), (-1, bleu))
     on_bleu = [per_page(results.of(arm, seeds), lambda row: row.bleu) for arm in ("grpo_bleu", "grpo")]
+    before = per_page(results.start), per_page(results.start, lambda row: row.bleu)
+    ends = {"unit tests": (tests, on_bleu[1]), "BLEU": (bleu, on_bleu[0])}
     return Finding(
         key="distortion",
         claim="GRPO 2. A badly chosen reward distorts training: BLEU alone costs unit tests",
@@ -225,6 +241,15 @@ def distortion(results: Results) -> Finding | None:
             f"Rewarded by BLEU alone GRPO passes {points(effect)} points fewer tests than rewarded by them, and its "
             f"BLEU is {apart(on_bleu[0], on_bleu[1])} points apart."
         ),
+        x_label="measured by",
+        y_label="gain over the start, points",
+        series={
+            f"rewarded by {name}": Series.of(
+                [contrast((1, after), (-1, begun)) for after, begun in zip(both, before, strict=True)]
+            )
+            for name, both in ends.items()
+        },
+        ticks=("unit tests", "BLEU"),
     )
 
 
@@ -246,6 +271,9 @@ def diversity(results: Results) -> Finding | None:
         seen=f"At temperature 1 GRPO ends {points(effect)} points above where it ends at 0.5.",
         header=("sampling", "gain over the start, points"),
         table=[(label, apart(arms[name], start)) for name, label in names.items()],
+        y_label="gain over the start, points",
+        series={"GRPO": Series.of([contrast((1, arms[name]), (-1, start)) for name in names])},
+        ticks=list(names.values()),
     )
 
 
@@ -261,8 +289,8 @@ def long_pages(results: Results) -> Finding | None:
     short, long_ = ([gain[page] for page in third if page in gain] for third in (thirds[0], thirds[2]))
     effect = unpaired(short, long_)
 
-    def on(arm: str, third: set[str]) -> str:
-        return apart({p: v for p, v in arms[arm].items() if p in third}, start)
+    def on(arm: str, third: set[str]) -> Interval:
+        return contrast((1, {p: v for p, v in arms[arm].items() if p in third}), (-1, start))
 
     return Finding(
         key="long_pages",
@@ -270,7 +298,10 @@ def long_pages(results: Results) -> Finding | None:
         verdict=verdict_of(effect),
         seen=f"GRPO gains {points(effect)} points more on the shortest third of the pages than on the longest.",
         header=("arm", "shortest third", "middle", "longest third"),
-        table=[(arm, *(on(arm, third) for third in thirds)) for arm in arms],
+        table=[(arm, *(points(on(arm, third)) for third in thirds)) for arm in arms],
+        y_label="gain over the start, points",
+        series={arm: Series.of([on(arm, third) for third in thirds]) for arm in arms},
+        ticks=("shortest third", "middle", "longest third"),
     )
 
 

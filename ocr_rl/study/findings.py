@@ -25,6 +25,16 @@ class Series:
     low: Sequence[float] = ()
     high: Sequence[float] = ()
 
+    @classmethod
+    def of(cls, intervals: Sequence[Interval], x: Sequence[float] | None = None) -> Series:
+        """In per cent, at x (side by side unless given)."""
+        return cls(
+            x=range(len(intervals)) if x is None else x,
+            y=[100 * each.mean for each in intervals],
+            low=[100 * each.low for each in intervals],
+            high=[100 * each.high for each in intervals],
+        )
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finding:
@@ -39,6 +49,7 @@ class Finding:
     x_label: str = ""
     y_label: str = ""
     series: Mapping[str, Series] = field(default_factory=dict)
+    ticks: Sequence[str] = ()  # names of the places 0, 1, ... where x is no quantity
 
 
 def verdict_of(effect: Interval) -> Verdict:

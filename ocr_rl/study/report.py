@@ -96,8 +96,9 @@ def _sections(results: Results, plot: bytes) -> list[Section]:
             title="The arms at the end, on the test pages",
             text=(
                 f"{len(results.pages)} pages, opened once, greedy; all seeds of an arm together, intervals of 95 % by "
-                "redrawing pages. Arms had the same rewards, pages and start. p is of the change; Holm's, over test "
-                "types, is behind the stars of the next table."
+                "redrawing pages. Arms had the same pages and start; SFT reads their reference transcripts, all others "
+                "learn from the same rewards and see no reference. p is of the change; Holm's, over test types, is "
+                "behind the stars of the next table."
             ),
             header=("arm", "pass rate, %", "change, points", "p", "BLEU, change", "CER, change"),
             rows=[
@@ -235,8 +236,13 @@ def _claim_plot(finding: Finding) -> bytes:
     import matplotlib.pyplot as plt
 
     figure, axis = plt.subplots(figsize=(6, 3.4), dpi=110, layout="constrained")
-    for name, series in finding.series.items():
-        _band(axis, name, series)
+    for k, (name, series) in enumerate(finding.series.items()):
+        if finding.ticks:
+            _whiskers(axis, name, series, 0.12 * (k - (len(finding.series) - 1) / 2))
+        else:
+            _band(axis, name, series)
+    if finding.ticks:
+        axis.set_xticks(range(len(finding.ticks)), finding.ticks, fontsize=8)
     axis.axhline(0, color="0.5", linewidth=0.8)
     axis.set_xlabel(finding.x_label)
     axis.set_ylabel(finding.y_label)
@@ -249,6 +255,11 @@ def _band(axis, name: str, series: Series) -> None:  # type: ignore[no-untyped-d
     (line,) = axis.plot(series.x, series.y, marker="o" if len(series.x) < 30 else None, markersize=3, label=name)
     if series.low:
         axis.fill_between(series.x, series.low, series.high, alpha=0.15, color=line.get_color())
+
+
+def _whiskers(axis, name: str, series: Series, shift: float) -> None:  # type: ignore[no-untyped-def]
+    y, low, high = map(np.asarray, (series.y, series.low, series.high))
+    axis.errorbar(np.asarray(series.x) + shift, y, [y - low, high - y], fmt="o", markersize=4, capsize=3, label=name)
 
 
 def _png(figure) -> bytes:  # type: ignore[no-untyped-def]

@@ -15,6 +15,7 @@ from torch import Tensor
 from ocr_rl import config
 from ocr_rl.contract import Page
 from ocr_rl.learn.algos.grpo import to_rows
+from ocr_rl.learn.attention import packing
 from ocr_rl.learn.losses import Loss, grpo, kl_k1, kl_k2, kl_k3, nll
 from ocr_rl.learn.rows import Batch
 from ocr_rl.pages.raster import ImageRef
@@ -41,9 +42,9 @@ def batch_of(
     values = lambda xs: None if xs is None else torch.tensor(xs, dtype=torch.float64)
     nothing = torch.empty(0)
     return Batch(
-        input_ids_PL=nothing,
-        position_ids_3PL=nothing,
-        visible_PLL=nothing,
+        input_ids_1X=nothing,
+        position_ids_31X=nothing,
+        packing=packing([[1, 1]]),
         pixel_values=nothing,
         image_grid_thw=nothing,
         source_N=nothing,

@@ -11,11 +11,9 @@ pytest.importorskip("torch", reason="torch is not installed")
 
 import torch
 
-from ocr_rl.learn.rows import collate, micro_batches, packed_length, visibility
+from ocr_rl.learn.rows import collate, micro_batches, packed_length
 from ocr_rl.pages.raster import ImageRef
 from ocr_rl.rollout.flow import Prompt, Row
-
-PAD = 0
 
 
 def row(group_id: int, completion: tuple[int, ...], prompt: tuple[int, ...] = (7, 8), **more) -> Row:
@@ -28,38 +26,27 @@ def packed(*groups: list[Row]):
     pixels = torch.zeros(len(groups), 4), torch.tensor([[1, 2, 2]] * len(groups))
     # M-RoPE gives an image's patches small positions, so the largest is not the prompt's length - 1.
     positions = lambda row, grid: torch.tensor([[0, 5]] * 3)[:, : len(row.prompt.expanded_ids)]
-    return collate(groups, pixels, positions, PAD)
+    return collate(groups, pixels, positions)
 
 
 def test_a_group_is_its_prompt_and_then_its_completions() -> None:
     batch = packed([row(0, (1, 2)), row(0, (3,))])
-    assert batch.input_ids_PL.tolist() == [[7, 8, 1, 2, 3]]
+    assert batch.input_ids_1X.tolist() == [[7, 8, 1, 2, 3]]
     # Every completion goes on from the prompt's largest position, 5.
-    assert batch.position_ids_3PL.tolist() == [[[0, 5, 6, 7, 6]]] * 3
+    assert batch.position_ids_31X.tolist() == [[[0, 5, 6, 7, 6]]] * 3
     # The first token of a completion is predicted at the prompt's end, index 1; 2 is predicted where 1 stands.
     assert batch.source_N.tolist() == [1, 2, 1]
     assert batch.target_N.tolist() == [1, 2, 3]
     assert batch.row_N.tolist() == [0, 0, 1]
 
 
-def test_a_token_sees_the_prompt_and_its_own_completion() -> None:
-    visible = packed([row(0, (1, 2)), row(0, (3,))]).visible_PLL[0].int().tolist()
-    assert visible == [
-        [1, 0, 0, 0, 0],
-        [1, 1, 0, 0, 0],
-        [1, 1, 1, 0, 0],
-        [1, 1, 1, 1, 0],
-        [1, 1, 0, 0, 1],  # the second completion does not see the first
-    ]
-
-
-def test_groups_are_padded_and_counted_on() -> None:
+def test_groups_stand_one_after_the_other_without_padding() -> None:
     batch = packed([row(0, (1, 2))], [row(1, (3,), advantage=-2.0)])
-    assert batch.input_ids_PL.tolist() == [[7, 8, 1, 2], [7, 8, 3, PAD]]
-    assert batch.source_N.tolist() == [1, 2, 5]  # in the flattened (P, L)
+    assert batch.input_ids_1X.tolist() == [[7, 8, 1, 2, 7, 8, 3]]
+    assert batch.position_ids_31X.tolist() == [[[0, 5, 6, 7, 0, 5, 6]]] * 3
+    assert batch.source_N.tolist() == [1, 2, 5]
     assert batch.row_N.tolist() == [0, 0, 1]
     assert batch.advantage_N.tolist() == [0.0, 0.0, -2.0]
-    assert batch.visible_PLL[1, 3].any()  # padding sees something: a row of nothing would be NaN in attention
 
 
 def test_per_token_values_are_there_only_if_every_row_has_them() -> None:
@@ -72,12 +59,6 @@ def test_per_token_values_are_there_only_if_every_row_has_them() -> None:
 def test_rows_of_a_group_with_different_prompts_are_refused() -> None:
     with pytest.raises(AssertionError, match="share their prompt"):
         packed([row(0, (1,)), row(0, (1,), prompt=(9, 9))])
-
-
-def test_padding_is_invisible_to_the_rest() -> None:
-    visible = visibility(torch.tensor([[0, 1, -1]]))[0].int().tolist()
-    assert visible[0] == [1, 0, 0]
-    assert visible[1] == [1, 1, 0]
 
 
 # --- micro-batches ----------------------------------------------------------------------------------------------------
@@ -94,8 +75,7 @@ def test_every_row_is_computed_once_within_the_budget(budget: int) -> None:
     batches = micro_batches(ROWS, budget)
     assert sorted(map(id, flat(batches))) == sorted(map(id, ROWS))
     for batch in batches:
-        padded = len(batch) * max(map(packed_length, batch))
-        assert padded <= budget or len(flat([batch])) == 1  # one row is not cut
+        assert sum(map(packed_length, batch)) <= budget or len(flat([batch])) == 1  # one row is not cut
         for part in batch:
             assert len({one.group_id for one in part}) == 1
 
@@ -105,6 +85,6 @@ def test_a_group_stays_together_where_it_fits() -> None:
     length = lambda part: [len(one.completion_ids) for one in part]
     sizes = lambda budget: [[length(part) for part in batch] for batch in micro_batches(ROWS, budget)]
     assert sizes(1000) == [[[1, 1, 1], [3, 4], [10]]]
-    assert sizes(18) == [[[1, 1, 1], [3, 4]], [[10]]]  # 2 * 9 fits, 3 * 12 does not
+    assert sizes(25) == [[[1, 1, 1], [3, 4]], [[10]]]  # 5 + 9 fit, 5 + 9 + 12 do not
     assert sizes(12) == [[[1, 1, 1]], [[3, 4]], [[10]]]
     assert sizes(8) == [[[3]], [[1, 1, 1]], [[4]], [[10]]]  # (3, 4) needs 9: cut, each with the prompt again

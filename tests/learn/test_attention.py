@@ -1,0 +1,84 @@
+"""Attention over packed tokens against one dense mask over all of them, and against each sample on its own."""
+
+from __future__ import annotations
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed")
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from ocr_rl.learn.attention import attend, packing
+
+H, KV, D = 4, 2, 8
+
+
+def segments(lengths: list[list[int]]) -> Tensor:
+    """(group, number in the group) of each token; number 0 is the prompt."""
+    return torch.tensor([(p, k) for p, each in enumerate(lengths) for k, n in enumerate(each) for _ in range(n)])
+
+
+def dense_mask(lengths: list[list[int]]) -> Tensor:
+    """Query (dim 0) may look at key (dim 1): causal, in its group, at the prompt or its own completion."""
+    group, number = segments(lengths).T
+    X = len(group)
+    own = number[:, None] == number[None, :]
+    return (group[:, None] == group[None, :]) & (own | (number == 0)[None, :]) & torch.ones(X, X).bool().tril()
+
+
+def inputs(X: int) -> list[Tensor]:
+    torch.manual_seed(0)
+    return [torch.randn(1, heads, X, D, dtype=torch.float64, requires_grad=True) for heads in (H, KV, KV)]
+
+
+def densely(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
+    key, value = (x.repeat_interleave(H // KV, dim=1) for x in (key, value))
+    return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=0.3).transpose(1, 2)
+
+
+@pytest.mark.parametrize(
+    "lengths",
+    [
+        [[3, 2]],
+        [[1, 1]],
+        [[5, 3, 1, 4]],
+        [[4, 2, 2], [4, 5]],  # prompts of one length share a mask
+        [[6, 2, 7, 1], [2, 3], [9, 1, 1, 1, 8]],
+    ],
+)
+def test_packed_attention_and_its_gradient_are_those_of_the_dense_mask(lengths: list[list[int]]) -> None:
+    X = sum(map(sum, lengths))
+    given, again = inputs(X), inputs(X)
+    ours, weights = attend(torch.nn.Module(), *given, packing(lengths), 0.3)
+    theirs = densely(*again, dense_mask(lengths))
+    assert weights is None
+    assert (ours - theirs).abs().max() < 1e-12
+    upstream = torch.randn_like(ours)
+    (ours * upstream).sum().backward()
+    (theirs * upstream).sum().backward()
+    for one, other in zip(given, again, strict=True):
+        assert one.grad is not None and other.grad is not None
+        assert (one.grad - other.grad).abs().max() < 1e-12
+
+
+def test_a_completion_sees_its_prompt_and_itself_alone() -> None:
+    lengths, (group, number) = [[3, 2, 2], [2, 2]], segments([[3, 2, 2], [2, 2]]).T
+    given = inputs(11)
+    before, _ = attend(torch.nn.Module(), *given, packing(lengths), 0.3)
+    with torch.no_grad():
+        given[1][:, :, 3:5] += 1.0  # keys and values of the first completion of the first group
+        given[2][:, :, 3:5] += 1.0
+    after, _ = attend(torch.nn.Module(), *given, packing(lengths), 0.3)
+    changed = (after - before).abs().amax((0, 2, 3)) > 1e-9
+    assert changed.tolist() == ((group == 0) & (number == 1)).tolist()
+
+
+def test_memory_grows_with_the_number_of_completions_and_not_with_its_square() -> None:
+    def size(samples: int) -> int:
+        found = packing([[512, *[256] * samples]])
+        return sum(getattr(found, name).nbytes for name in found.__slots__)
+
+    assert size(28) - size(24) == size(8) - size(4)
+    assert size(28) < (512 + 28 * 256) ** 2 / 100
