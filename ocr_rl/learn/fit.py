@@ -243,7 +243,7 @@ _LINE = {
     "sync_s": "sync {:.1f}s",
     "rollout_s": "sample {:.1f}s",
     "score_s": "score {:.1f}s",
-    "annotate_s": "old {:.1f}s",
+    "annotate_s": "ref {:.1f}s",
     "update_s": "update {:.1f}s",
 }
 

@@ -144,11 +144,11 @@ class Learner:
         found = {i: values for share in ranks.gathered(own) for i, values in share.items()}
         return [found[place[id(row)]] for row in rows]
 
-    def annotate(self, rows: Sequence[Row], *, reference: bool) -> list[Row]:
-        """Rows with old (and reference) log-probabilities: new rows, nothing filled in later."""
-        old = self.logprobs(rows)
+    def annotate(self, rows: Sequence[Row], *, old: bool, reference: bool) -> list[Row]:
+        """Rows with the log-probabilities that are asked for: new rows, nothing filled in later."""
+        before = self.logprobs(rows) if old else [None] * len(rows)
         ref = self.logprobs(rows, reference=True) if reference else [None] * len(rows)
-        return [replace(row, old_logprobs=o, ref_logprobs=r) for row, o, r in zip(rows, old, ref, strict=True)]
+        return [replace(row, old_logprobs=o, ref_logprobs=r) for row, o, r in zip(rows, before, ref, strict=True)]
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
         ranks.tell("gather")

@@ -80,8 +80,8 @@ def grpo(
     high = epsilon if epsilon_high is None else epsilon_high
 
     def loss(logprob_N: Tensor, batch: Batch) -> LossAndSums:
-        assert batch.old_N is not None
-        ratio_N = _level(logprob_N - batch.old_N, batch.row_N, len(batch.rows), ratio).exp()
+        old_N = logprob_N.detach() if batch.old_N is None else batch.old_N  # None: no update since the rollout
+        ratio_N = _level(logprob_N - old_N, batch.row_N, len(batch.rows), ratio).exp()
         clipped_N = ratio_N.clamp(1 - epsilon, 1 + high)
         if surrogate == "cispo":
             surrogate_N = ratio_N.detach().clamp(max=1 + high) * batch.advantage_N * logprob_N
@@ -90,7 +90,7 @@ def grpo(
             bounded_N = ratio_N if delta is None else ratio_N.clamp(max=delta)
             surrogate_N = torch.minimum(bounded_N * batch.advantage_N, clipped_N * batch.advantage_N)
             outside_N = (ratio_N * batch.advantage_N > surrogate_N).float()
-        gap_N = torch.zeros_like(surrogate_N) if batch.sampler_N is None else batch.old_N - batch.sampler_N
+        gap_N = torch.zeros_like(surrogate_N) if batch.sampler_N is None else old_N - batch.sampler_N
         importance_N = _level(gap_N, batch.row_N, len(batch.rows), "geometric" if level == "sequence" else level).exp()
         kl_N = torch.zeros_like(surrogate_N) if batch.ref_N is None else KL[kl](logprob_N, batch.ref_N)
         total = ((beta * kl_N - surrogate_N * importance_N.clamp(max=cap)) * batch.weight_N).sum()

@@ -84,5 +84,5 @@ class Row:
     temperature: float = 1.0
     banned_ids: tuple[int, ...] = ()
     sampler_logprobs: tuple[float, ...] | None = None
-    old_logprobs: tuple[float, ...] | None = None  # of the learner, before the step's first update
+    old_logprobs: tuple[float, ...] | None = None  # of the learner, before the rollout's first of several updates
     ref_logprobs: tuple[float, ...] | None = None  # of the frozen reference policy

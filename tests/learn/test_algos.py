@@ -126,8 +126,8 @@ class Counter:
     def weights(self) -> Iterator:
         return iter([("w", self.policy)])
 
-    def annotate(self, rows: Sequence[Row], *, reference: bool) -> list[Row]:
-        return [replace(row, old_logprobs=row.sampler_logprobs) for row in rows]
+    def annotate(self, rows: Sequence[Row], *, old: bool, reference: bool) -> list[Row]:
+        return [replace(row, old_logprobs=row.sampler_logprobs if old else None) for row in rows]
 
 
 class Asked(FakeSampler):

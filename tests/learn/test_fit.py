@@ -357,7 +357,7 @@ def canary(make_learner: MakeLearner, sampler: HfSampler, tiny_pages, tmp_path: 
                 load(sampler, learner)
                 groups = rollout(sampler, asked, Sampling(n=2, max_tokens=8, seed=learner.policy))
                 scored = [ScoredGroup(group=g, scores={}, rewards=(0.0, 1.0), advantages=(-1.0, 1.0)) for g in groups]
-                rows = learner.annotate(to_rows(scored, cfg, 8), reference=False)
+                rows = learner.annotate(to_rows(scored, cfg, 8), old=False, reference=False)
                 yield Step(rows=rows, loss=grpo_loss(), state={})
 
         fit(steps, learner, run, total=3, save_every=9, keep=1, tripwires=recipe.watched)

@@ -352,11 +352,12 @@ def test_the_reference_stays_where_the_run_began(make_learner: MakeLearner, rows
     learner = make_learner(policy=policy, reference=True, lr=1e-2)
     start = learner.logprobs(rows)
     learner.update(rows, nll)
-    annotated = learner.annotate(rows, reference=True)
+    annotated = learner.annotate(rows, old=True, reference=True)
     assert largest_gap([row.ref_logprobs for row in annotated], start) < 1e-5
     assert largest_gap([row.old_logprobs for row in annotated], start) > 1e-2
     assert all(row.old_logprobs is None for row in rows)  # new rows, nothing filled in
-    assert learner.annotate(rows[:1], reference=False)[0].ref_logprobs is None
+    left_out = learner.annotate(rows[:1], old=False, reference=False)[0]
+    assert (left_out.old_logprobs, left_out.ref_logprobs) == (None, None)
 
 
 # --- saving and going on ----------------------------------------------------------------------------------------------

@@ -96,6 +96,21 @@ def test_token_ratio_is_clipped_below_for_a_bad_sample() -> None:
     assert close(value_and_gradient(grpo(), logs(0.5, 1.5), batch), 2.3, [0.0, 1.5])
 
 
+@pytest.mark.parametrize("settings", [{}, {"ratio": "sequence"}, {"ratio": "geometric"}, {"surrogate": "cispo"}])
+def test_without_old_log_probabilities_the_policy_is_the_old_one(settings: dict) -> None:
+    how = {
+        "weight": [0.5, 0.5, 1.0],
+        "advantage": [2.0, 2.0, -1.0],
+        "sampler": [0.0, -0.1, 0.2],
+        "ref": [0.1, 0.0, 0.3],
+    }
+    now = logs(1.5, 0.9, 0.7)
+    given, left_out = batch_of([2, 1], **how, old=now.tolist()), batch_of([2, 1], **how)
+    loss = grpo(beta=0.1, **settings)
+    assert close(value_and_gradient(loss, now, left_out), *value_and_gradient(loss, now, given))
+    assert loss(now, left_out)[1] == pytest.approx(loss(now, given)[1])
+
+
 def test_the_upper_clip_can_be_wider() -> None:
     # epsilon_high = 0.6: 1.5 is inside, 3 counts: loss = -(3 + 1.8) / 2 = -2.4
     batch = batch_of([2], weight=[0.5, 0.5], advantage=[2.0, 2.0], old=[0.0, 0.0])

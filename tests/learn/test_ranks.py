@@ -86,7 +86,7 @@ def whole_weights(learner: Learner) -> dict[str, Tensor]:
 
 def trained(learner: Learner, steps: Steps, loss: Loss) -> dict[str, Any]:
     start = whole_weights(learner)
-    metrics = [learner.update(learner.annotate(rows, reference=True), loss) for rows in steps]
+    metrics = [learner.update(learner.annotate(rows, old=True, reference=True), loss) for rows in steps]
     return {"start": start, "end": whole_weights(learner), "metrics": metrics}
 
 

@@ -109,7 +109,8 @@ def grpo(
         if not rows:
             continue
         with _timed(clock, "annotate_s"):
-            rows = learner.annotate(rows, reference=cfg.beta > 0)
+            # One update a rollout: the old policy is the one that is updated, and the pass through it the update's own.
+            rows = learner.annotate(rows, old=cfg.minibatches > 1, reference=cfg.beta > 0)
         parts = split_by_group(rows, cfg.minibatches)
         for i, part in enumerate(parts):
             last = i == len(parts) - 1 or learner.policy + 1 == cfg.steps
