@@ -43,7 +43,7 @@ Answer = dict[str, Any]
 def parsed(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--peer-python", help="a Python that has TRL 1.16")
-    parser.add_argument("--pages", type=int, default=4, help="a step")
+    parser.add_argument("--pages", type=int, default=8, help="a step")
     parser.add_argument("--samples", type=int, default=8, help="a page")
     parser.add_argument("--max-tokens", type=int, default=48)
     parser.add_argument("--steps", type=int, default=6)
