@@ -23,14 +23,17 @@ PACKED = "packed"  # its name among transformers' attention functions
 class Packing:
     """Which token stands where; a prompt or completion that is shorter than the longest repeats its last token."""
 
-    prompt_PK: Tensor
-    completion_RT: Tensor
+    shape_PK: torch.Size
+    shape_RT: torch.Size
     owner_R: Tensor  # whose prompt a completion sees
     visible_RTS: Tensor  # bool, S = K + T: its prompt, and what it wrote so far; R is 1 where all prompts are as long
-    order_X: Tensor  # of each token: its place among all P x K and then all R x T
+    apart_Y: Tensor  # Y = P x K + R x T: the tokens of prompts, then of completions
+    real_Y: Tensor  # bool: not a repeated one
+    packed_X: Tensor  # the way back: of each token, its place among the Y
 
     def to(self, device: torch.device) -> Packing:
-        return replace(self, **{f.name: getattr(self, f.name).to(device, non_blocking=True) for f in fields(self)})
+        tensors = {f.name: x for f in fields(self) if isinstance(x := getattr(self, f.name), Tensor)}
+        return replace(self, **{name: x.to(device, non_blocking=True) for name, x in tensors.items()})
 
 
 def packing(lengths: Sequence[Sequence[int]]) -> Packing:
@@ -46,15 +49,18 @@ def packing(lengths: Sequence[Sequence[int]]) -> Packing:
         seen_RK = seen_RK[:1]
     T = completion_RT.shape[1]
     own_TT = torch.ones(T, T, dtype=torch.bool).tril()
-    order_X = torch.empty(int(sizes.sum()), dtype=torch.long)
-    order_X[prompt_PK[real_PK]] = real_PK.flatten().nonzero()[:, 0]
-    order_X[completion_RT[real_RT]] = real_PK.numel() + real_RT.flatten().nonzero()[:, 0]
+    apart_Y = torch.cat([prompt_PK.flatten(), completion_RT.flatten()])
+    real_Y = torch.cat([real_PK.flatten(), real_RT.flatten()])
+    packed_X = torch.empty(int(sizes.sum()), dtype=torch.long)
+    packed_X[apart_Y[real_Y]] = real_Y.nonzero()[:, 0]
     return Packing(
-        prompt_PK=prompt_PK,
-        completion_RT=completion_RT,
+        shape_PK=prompt_PK.shape,
+        shape_RT=completion_RT.shape,
         owner_R=owner[~prompt],
         visible_RTS=torch.cat([seen_RK[:, None].expand(-1, T, -1), own_TT.expand(len(seen_RK), -1, -1)], dim=2),
-        order_X=order_X,
+        apart_Y=apart_Y,
+        real_Y=real_Y,
+        packed_X=packed_X,
     )
 
 
@@ -75,24 +81,55 @@ def attend(
 ) -> tuple[Tensor, None]:
     """As transformers asks for it: (1, heads, X, D) in, fewer heads of keys and values; (1, X, heads, D) out."""
     where = attention_mask
-    times = query_1HXD.shape[1] // key_1HXD.shape[1]
-    query_XHD, key_XHD, value_XHD = (x[0].transpose(0, 1) for x in (query_1HXD, key_1HXD, value_1HXD))
+    P, K = where.shape_PK
 
-    def heads(x_XHD: Tensor, places: Tensor, times: int = 1) -> Tensor:
-        picked = x_XHD.index_select(0, places.flatten()).unflatten(0, places.shape).transpose(1, 2)
-        return picked.repeat_interleave(times, dim=1) if times > 1 else picked
+    def apart(x_1HXD: Tensor) -> tuple[Tensor, Tensor]:
+        x_YHD = _Apart.apply(x_1HXD[0].transpose(0, 1), where)
+        parts = x_YHD[: P * K].unflatten(0, where.shape_PK), x_YHD[P * K :].unflatten(0, where.shape_RT)
+        prompt, own = (part.transpose(1, 2) for part in parts)
+        repeat = query_1HXD.shape[1] // x_1HXD.shape[1]
+        return (prompt, own) if repeat == 1 else (prompt.repeat_interleave(repeat, 1), own.repeat_interleave(repeat, 1))
 
-    prompt_key, prompt_value = (heads(x, where.prompt_PK, times) for x in (key_XHD, value_XHD))
-    prompts_PHKD = scaled_dot_product_attention(
-        heads(query_XHD, where.prompt_PK), prompt_key, prompt_value, is_causal=True, scale=scaling
+    (prompt_query, own_query), (prompt_key, own_key), (prompt_value, own_value) = (
+        apart(x) for x in (query_1HXD, key_1HXD, value_1HXD)
     )
-    own_key, own_value = (heads(x, where.completion_RT, times) for x in (key_XHD, value_XHD))
+    prompts_PHKD = scaled_dot_product_attention(prompt_query, prompt_key, prompt_value, is_causal=True, scale=scaling)
     completions_RHTD = scaled_dot_product_attention(
-        heads(query_XHD, where.completion_RT),
+        own_query,
         torch.cat([prompt_key.index_select(0, where.owner_R), own_key], dim=2),
         torch.cat([prompt_value.index_select(0, where.owner_R), own_value], dim=2),
         attn_mask=where.visible_RTS[:, None],
         scale=scaling,
     )
     found = torch.cat([x.transpose(1, 2).flatten(0, 1) for x in (prompts_PHKD, completions_RHTD)])
-    return found.index_select(0, where.order_X)[None], None
+    return _Packed.apply(found, where)[None], None
+
+
+class _Apart(torch.autograd.Function):
+    """(X, ...) -> (Y, ...). Gradients come back by picking too, which adding up at indices would do on one core.
+
+    Nobody looks at a repeated token, so it has no gradient of its own.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, where: Packing) -> Tensor:
+        ctx.where = where
+        return x.index_select(0, where.apart_Y)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        return grad.index_select(0, ctx.where.packed_X), None
+
+
+class _Packed(torch.autograd.Function):
+    """(Y, ...) -> (X, ...), the way back."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, where: Packing) -> Tensor:
+        ctx.where = where
+        return y.index_select(0, where.packed_X)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
+        picked = grad.index_select(0, ctx.where.apart_Y)
+        return picked * ctx.where.real_Y.view(-1, *[1] * (grad.ndim - 1)), None
