@@ -179,7 +179,7 @@ def loss_and_gradient(loss: Loss, rows: Sequence[Row], logprobs: Values, dtype: 
     total = 0.0
     for groups in micro_batches(rows, max(BUDGET, 2 * max(map(packed_length, ([row] for row in rows))))):
         pixels = torch.zeros(0), torch.zeros(len(groups), 3)
-        batch = _as(collate(groups, pixels, lambda row, grid: torch.zeros(3, 1, dtype=torch.long), 0), dtype)
+        batch = _as(collate(groups, pixels, lambda row, grid: torch.zeros(3, 1, dtype=torch.long)), dtype)
         values = [logprobs[place[id(row)]] for row in batch.rows]
         logprob_N = torch.tensor([each for row in values for each in row], dtype=dtype, requires_grad=True)
         value, _ = loss(logprob_N, batch)
