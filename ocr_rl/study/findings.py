@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
 from ocr_rl.evaluate.grade import Graded
-from ocr_rl.evaluate.stats import Interval, bootstrap_mean
+from ocr_rl.evaluate.stats import Interval
 
 Verdict = Literal["supported", "not supported", "undecided with this budget"]
 SAME = 0.01  # an interval within this of 0 says that there is no difference to speak of
@@ -64,6 +64,23 @@ def verdict_of(effect: Interval) -> Verdict:
 PerPage = Mapping[str, float]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noise:
+    """How far runs of one arm that differ in their seed alone lie apart, on the same pages."""
+
+    sd: float = 0.0
+    freedom: int = 0  # degrees of freedom that it is known with
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """A figure of each page: the mean over runs, or over none (the start, which nobody trained here)."""
+
+    pages: PerPage
+    runs: int = 0
+    noise: Noise = Noise()
+
+
 def per_page(
     rows: Sequence[Graded], of: Callable[[Graded], float | None] = lambda row: row.pass_rate
 ) -> dict[str, float]:
@@ -74,13 +91,46 @@ def per_page(
     return {page: float(np.mean(values)) for page, values in found.items()}
 
 
-def contrast(*terms: tuple[float, PerPage]) -> Interval:
-    """The mean over pages of a weighted sum, with a page-clustered 95 % interval: differences of differences too."""
-    pages = set.intersection(*(set(values) for _, values in terms))
-    return bootstrap_mean({page: [sum(w * values[page] for w, values in terms)] for page in pages}, seed=0)
+def noise_of(arms: Sequence[Sequence[PerPage]]) -> Noise:
+    """From each arm's runs: the standard deviation of a run's mean about its arm's, pooled over arms."""
+    means = [[float(np.mean(list(run.values()))) for run in runs] for runs in arms if len(runs) > 1]
+    freedom = sum(len(runs) - 1 for runs in means)
+    squares = sum(float(np.var(runs)) * len(runs) for runs in means)
+    return Noise(sd=(squares / freedom) ** 0.5, freedom=freedom) if freedom else Noise()
 
 
-def unpaired(first: Sequence[float], second: Sequence[float], draws: int = 2000) -> Interval:
+def contrast(*terms: tuple[float, Measured], draws: int = 4000) -> Interval:
+    """A weighted sum of means over pages, with a 95 % interval: differences, and differences of differences.
+
+    Pages are redrawn together for all terms, so what they have in common cancels. How much runs differ by their seed is
+    drawn beside it, from Student's t: with few seeds an interval of the pages alone would speak of these runs only.
+    """
+    pages = sorted(set.intersection(*(set(one.pages) for _, one in terms)))
+    values = np.array([sum(weight * one.pages[page] for weight, one in terms) for page in pages])
+    rng = np.random.default_rng(0)
+    drawn = values[rng.integers(0, len(pages), (draws, len(pages)))].mean(1)
+    variance = sum(weight**2 * one.noise.sd**2 / one.runs for weight, one in terms if one.runs)
+    if variance > 0:
+        freedom = max(one.noise.freedom for _, one in terms)
+        drawn += variance**0.5 * rng.standard_t(freedom, draws)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Interval(mean=float(values.mean()), low=float(low), high=float(high), clusters=len(pages))
+
+
+def share_contrast(first: tuple[PerPage, PerPage], second: tuple[PerPage, PerPage], draws: int = 4000) -> Interval:
+    """The share (part of whole, each summed over pages) of `first` less that of `second`; pages redrawn together."""
+    pages = sorted(first[1])
+    a, b, c, d = (np.array([each[page] for page in pages]) for each in (*first, *second))
+    times = np.random.default_rng(0).multinomial(len(pages), [1 / len(pages)] * len(pages), draws)
+
+    def shares(weights: Any) -> Any:
+        return (weights @ a) / np.maximum(weights @ b, 1e-9) - (weights @ c) / np.maximum(weights @ d, 1e-9)
+
+    low, high = np.quantile(shares(times), [0.025, 0.975])
+    return Interval(mean=float(shares(np.ones(len(pages)))), low=float(low), high=float(high), clusters=len(pages))
+
+
+def unpaired(first: Sequence[float], second: Sequence[float], draws: int = 4000) -> Interval:
     """Mean of `first` less mean of `second`, two sets of pages redrawn apart."""
     rng = np.random.default_rng(0)
     a, b = np.asarray(first), np.asarray(second)
@@ -94,6 +144,12 @@ def points(interval: Interval) -> str:
     return f"{100 * interval.mean:+.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
-def apart(after: PerPage, before: PerPage) -> str:
+def apart(after: Measured, before: Measured) -> str:
     """How far two arms (or an arm and the start) are apart, in points of per cent."""
     return points(contrast((1, after), (-1, before)))
+
+
+def every(found: Sequence[Measured | None]) -> list[Measured] | None:
+    """All of them, or none where one is missing."""
+    kept = [one for one in found if one is not None]
+    return kept if len(kept) == len(found) else None

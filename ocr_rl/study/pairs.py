@@ -6,13 +6,14 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import numpy as np
 from rapidfuzz.distance import Levenshtein
 
 from ocr_rl import config
-from ocr_rl.contract import Page
+from ocr_rl.contract import Page, UserError
 from ocr_rl.learn.model import model_folder, named_weights
 from ocr_rl.pages.source import open_pages
 from ocr_rl.rollout.advantage import with_advantages
@@ -28,8 +29,11 @@ Pair = Mapping[str, Any]  # as rounds.py writes it
 
 
 def read_pairs(run: Path) -> list[dict[str, Any]]:
-    """Of a run's first round."""
-    return json.loads((run / "pairs" / "round_000.json").read_text(encoding="utf-8"))["pairs"]
+    """Of a run's first round. Raises UserError for a run that has none."""
+    try:
+        return json.loads((run / "pairs" / "round_000.json").read_text(encoding="utf-8"))["pairs"]
+    except OSError:
+        raise UserError(f"the run {run.name}, whose pairs this one learns from, has none") from None
 
 
 def write_pairs(
@@ -48,6 +52,9 @@ def write_pairs(
     if choice == "both_bad":
         rewards = greedy_rewards([pages[pair["page_id"]] for pair in pairs], recipe, sampler, prompter, run)
         kept = both_bad(pairs, rewards)
+        why = {"pairs": len(pairs), "kept": len(kept)}
+    elif choice == "random_quarter":
+        kept = Random(f"quarter/{recipe.seed}").sample(pairs, (len(pairs) + 3) // 4)
         why = {"pairs": len(pairs), "kept": len(kept)}
     else:
         number = int(choice.removeprefix("quartile"))

@@ -7,6 +7,7 @@ an algorithm and its settings. A claim's experiment is a variation of an arm. Ev
 from __future__ import annotations
 
 import copy
+import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from ocr_rl import config
 from ocr_rl.contract import UserError
 
 Algorithm = Literal["sft", "best_of_n", "dpo", "grpo"]
-PairChoice = Literal["both_bad", "quartile1", "quartile2", "quartile3", "quartile4"]
+PairChoice = Literal["both_bad", "quartile1", "quartile2", "quartile3", "quartile4", "random_quarter"]
 TUNING_SEED = 1000
 
 
@@ -54,6 +55,15 @@ class Study(config.Section):
     workers: config.Positive = 1
     """Processes side by side, each on its share of the cores."""
 
+    @property
+    def temperature(self) -> float:
+        return float(self.base.get("sampling", {}).get("temperature", config.Sampling().temperature))
+
+    @property
+    def group_size(self) -> int:
+        """Samples a page of the GRPO arm."""
+        return int(self.algorithms.get("grpo", {}).get("samples_per_page", 8))
+
     @model_validator(mode="after")
     def _equal(self) -> Study:
         if lost := [name for name, arm in self.arms.items() if arm.algorithm not in self.algorithms]:
@@ -75,8 +85,15 @@ class Variation:
     pairs: PairChoice | None = None  # learn from these of the arm's own pairs alone
     late: bool = False  # start from where the SFT arm ended
     samples: int | None = None  # samples a page, with so many more pages that the tokens stay the same
+    beside: str | None = None  # one more reward, of weight 1
+    colder: float | None = None  # sampling temperature, as a share of the study's
 
     def settings(self, study: Study) -> tuple[str, ...]:
+        if self.beside is not None:
+            mix = [*map(_inline, study.rewards), _inline(config.RewardChoice(name=self.beside))]
+            return (*self.set, f"{study.arms[self.of].algorithm}.rewards=[{', '.join(mix)}]")
+        if self.colder is not None:
+            return (*self.set, f"sampling.temperature={self.colder * study.temperature}")
         if self.samples is None:
             return self.set
         section = config.Grpo.model_validate(
@@ -102,7 +119,7 @@ class Job:
 
 
 NOISE = (10, 20, 30)  # per cent of labels
-_TWO = '[{ name = "pass_rate" }, { name = "bleu" }]'
+FEWER = 4  # samples a page
 VARIATIONS = (
     Variation(name="dpo_both_bad", of="dpo", pairs="both_bad"),
     *(Variation(name=f"dpo_flip{share}", of="dpo", set=(f"dpo.flip={share / 100}",)) for share in NOISE),
@@ -113,12 +130,27 @@ VARIATIONS = (
     Variation(name="dpo_quartile2", of="dpo", pairs="quartile2"),
     Variation(name="dpo_quartile3", of="dpo", pairs="quartile3"),
     Variation(name="dpo_quartile4", of="dpo", pairs="quartile4"),
-    Variation(name="dpo_two_rewards", of="dpo", set=(f"dpo.rewards={_TWO}",)),
-    Variation(name="grpo_two_rewards", of="grpo", set=(f"grpo.rewards={_TWO}", 'grpo.advantage="gdpo"')),
+    Variation(name="dpo_random_quarter", of="dpo", pairs="random_quarter"),
+    Variation(name="dpo_two_rewards", of="dpo", beside="bleu"),
+    Variation(name="grpo_two_rewards", of="grpo", beside="bleu"),
     Variation(name="grpo_bleu", of="grpo", set=('grpo.rewards=[{ name = "bleu" }]',)),
-    Variation(name="grpo_cool", of="grpo", set=("sampling.temperature=0.5",)),
-    Variation(name="grpo_small_groups", of="grpo", samples=4),
+    Variation(name="grpo_cool", of="grpo", colder=0.5),
+    Variation(name="grpo_small_groups", of="grpo", samples=FEWER),
 )
+
+
+def _inline(choice: config.RewardChoice) -> str:
+    """As an inline table of TOML."""
+    said = choice.model_dump(mode="json", exclude_unset=True, exclude_none=True)
+    return "{ " + ", ".join(f"{key} = {_value(value)}" for key, value in said.items()) + " }"
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{json.dumps(key)} = {_value(each)}" for key, each in value.items()) + " }"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return json.dumps(value)
 
 
 def load_study(name: str) -> Study:

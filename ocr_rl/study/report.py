@@ -7,7 +7,6 @@ Everything shown is computed from the rows; no figure is written by hand.
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
@@ -19,20 +18,21 @@ import numpy as np
 
 from ocr_rl.evaluate.grade import Comparison, Graded, check_types, compare, to_json
 from ocr_rl.evaluate.report import Section, write_report
-from ocr_rl.evaluate.stats import bootstrap_mean
 from ocr_rl.evaluate.tables import p_value, to_markdown_table
 from ocr_rl.pages.images import image_of
 from ocr_rl.run import write_atomically
-from ocr_rl.study.claims import findings
-from ocr_rl.study.findings import Finding, Series, apart, per_page, points
-from ocr_rl.study.results import Point, Results, at_seconds
+from ocr_rl.study.claims import CLAIMS
+from ocr_rl.study.findings import Finding, Measured, apart, contrast, per_page, points
+from ocr_rl.study.plots import claim_plot, main_plot
+from ocr_rl.study.results import Of, Results, at_seconds, bleu, pass_rate
+from ocr_rl.study.weak_spots import WEAK_SPOTS
 
 
 def write_study(results: Results, out: Path, *, env: Mapping[str, Any], longest_px: int) -> Path:
     """All files below `out`; returns study.md."""
     out.mkdir(parents=True, exist_ok=True)
-    seen = findings(results)
-    plots = {"study": _main_plot(results)} | {f"study_{f.key}": _claim_plot(f) for f in seen if f.series}
+    seen = [found for claim in (*CLAIMS, *WEAK_SPOTS) if (found := claim(results)) is not None]
+    plots = {"study": main_plot(results)} | {f"study_{f.key}": claim_plot(f) for f in seen if f.series}
     for name, png in plots.items():
         (out / f"{name}.png").write_bytes(png)
     sections = [*_sections(results, plots["study"]), *(_section(f, plots.get(f"study_{f.key}")) for f in seen)]
@@ -80,71 +80,102 @@ def _row(name: str, rows: Sequence[Graded]) -> str:
 
 
 def _sections(results: Results, plot: bytes) -> list[Section]:
-    arms = [arm for arm in results.study.arms if results.of(arm)]
+    arms = {arm: one for arm in results.study.arms if (one := results.measured(arm)) is not None}
     against = {arm: compare(*_paired(results, arm)) for arm in arms}
+    noise = next(iter(arms.values())).noise if arms else None
+    runs = (
+        f"runs of one arm lie {100 * noise.sd:.1f} points apart (standard deviation over seeds, pooled over arms), "
+        "which the intervals hold"
+        if noise and noise.freedom
+        else "with one seed an arm, the intervals know nothing of how runs differ"
+    )
     return [
         Section(
             title="Pass rate against what it cost",
             text=(
                 f"Pass rate on {_count(results)} validation pages by tokens generated and by seconds of sampling, "
                 "scoring and learning (evaluation left out): the mean over seeds, the band from the lowest seed to the "
-                "highest. SFT and the start generate nothing."
+                "highest. SFT and the start generate nothing. While a round's samples are drawn nothing is learnt."
             ),
             png=plot,
         ),
         Section(
             title="The arms at the end, on the test pages",
             text=(
-                f"{len(results.pages)} pages, opened once, greedy; all seeds of an arm together, intervals of 95 % by "
-                "redrawing pages. Arms had the same pages and start; SFT reads their reference transcripts, all others "
-                "learn from the same rewards and see no reference. p is of the change; Holm's, over test types, is "
-                "behind the stars of the next table."
+                f"{len(results.pages)} pages, opened once, greedy; intervals of 95 % by redrawing pages; {runs}. All "
+                "arms had the same pages and start; SFT reads their reference transcripts, all others learn from the "
+                "same rewards and see no reference. p, of the change, is of the pages alone."
             ),
-            header=("arm", "pass rate, %", "change, points", "p", "BLEU, change", "CER, change"),
+            header=("arm", "pass rate, %", "change, points", "p", "BLEU, change", "CER, change", "change by seed"),
             rows=[
-                ("start", _share(results.start), "", "", "", ""),
-                *(_arm(results, arm, against[arm]) for arm in arms),
+                ("start", _level(results.began()), "", "", "", "", ""),
+                *(_arm(results, arm, one, against[arm]) for arm, one in arms.items()),
             ],
         ),
         Section(
             title="By test type",
-            text="Change of the share of tests passed, in points; * where Holm's p over the types is below 0.05.",
+            text=(
+                "Change of the share of tests passed, in points; * where Holm's p over an arm's types is below 0.05. "
+                "Pages are redrawn, runs are not: these figures speak of the runs that there were."
+            ),
             header=("type", *arms),
             rows=[(type_, *(_type(against[arm], type_) for arm in arms)) for type_ in check_types(results.start)],
         ),
         Section(
             title="Each arm against GRPO",
-            text="GRPO's pass rate on the test pages less the arm's, in points.",
-            header=("arm", "GRPO ahead by"),
+            text="GRPO's pass rate on the test pages less the arm's, in points; seed by seed too.",
+            header=("arm", "GRPO ahead by", "by seed"),
             rows=[
-                (arm, apart(per_page(results.of("grpo")), per_page(results.of(arm))))
-                for arm in arms
+                (arm, apart(arms["grpo"], one), _by_seed(results, "grpo", arm))
+                for arm, one in arms.items()
                 if arm != "grpo" and "grpo" in arms
             ],
         ),
-        Section(title="The ledger", text=_ledger_text(results), header=_LEDGER, rows=_ledger(results, arms)),
+        Section(title="The ledger", text=_LEDGER_TEXT, header=_LEDGER, rows=_ledger(results, list(arms))),
+        Section(
+            title="The tuning trials",
+            text=(
+                "Pass rate on the validation pages at the end of each trial, at a seed of its own; the best was taken. "
+                "Where it is the first or the last of its row, a better one may lie beyond."
+            ),
+            header=("arm", "trials, %", "taken"),
+            rows=[_tuned(results, arm) for arm in results.study.arms],
+        ),
     ]
 
 
 def _paired(results: Results, arm: str) -> tuple[list[Graded], list[Graded]]:
     """The start and the arm at every seed that ended, each seed a repeat of the page."""
     after, before = [], []
-    for k, seed in enumerate(results.study.seeds, 1):
-        if rows := results.rows.get(f"{arm}-seed{seed}"):
-            after += [replace(row, repeat=k) for row in rows]
-            before += [replace(row, repeat=k) for row in results.start]
+    for k, rows in enumerate(results.runs(arm), 1):
+        after += [replace(row, repeat=k) for row in rows]
+        before += [replace(row, repeat=k) for row in results.start]
     return before, after
 
 
-def _share(rows: Sequence[Graded]) -> str:
-    found = bootstrap_mean({page: [value] for page, value in per_page(rows).items()}, seed=0)
+def _level(one: Measured) -> str:
+    found = contrast((1, one))
     return f"{100 * found.mean:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
 
 
-def _arm(results: Results, arm: str, against: Comparison) -> tuple[str, ...]:
-    change = against.metrics["pass_rate"]
-    others = [points(against.metrics[name].difference) if name in against.metrics else "" for name in ("bleu", "cer")]
-    return (arm, _share(results.of(arm)), points(change.difference), p_value(change.p), *others)
+def _arm(results: Results, arm: str, one: Measured, against: Comparison) -> tuple[str, ...]:
+    def change(of: Of) -> str:
+        after, before = results.measured(arm, of=of), results.began(of)
+        return apart(after, before) if after and after.pages else ""
+
+    p = p_value(against.metrics["pass_rate"].p)
+    seeds = " ".join(f"{100 * (_mean(rows) - _mean(results.start)):+.1f}" for rows in results.runs(arm))
+    return (arm, _level(one), change(pass_rate), p, change(bleu), change(lambda row: row.cer), seeds)
+
+
+def _mean(rows: Sequence[Graded]) -> float:
+    return float(np.mean(list(per_page(rows).values())))
+
+
+def _by_seed(results: Results, arm: str, other: str) -> str:
+    names = [(f"{arm}-seed{seed}", f"{other}-seed{seed}") for seed in results.study.seeds]
+    both = [(results.rows[a], results.rows[b]) for a, b in names if a in results.rows and b in results.rows]
+    return " ".join(f"{100 * (_mean(one) - _mean(two)):+.1f}" for one, two in both)
 
 
 def _type(against: Comparison, type_: str) -> str:
@@ -155,123 +186,47 @@ def _type(against: Comparison, type_: str) -> str:
     return points(found.difference) + star
 
 
-_LEDGER = ("arm", "tuning trials", "chosen", "updates", "tokens generated", "seconds", "validation at equal seconds, %")
-
-
-def _ledger_text(results: Results) -> str:
-    return (
-        "Means over seeds. Arms that sample generate about the same number of tokens; sampling for pairs is charged to "
-        f"DPO. The last column reads every arm's curve at {_equal_seconds(results):.0f} s, the shortest arm's length."
-    )
-
-
-def _equal_seconds(results: Results) -> float:
-    return min((curve[-1].seconds for name, curve in _main_curves(results).items() if curve), default=0.0)
-
-
-def _main_curves(results: Results) -> dict[str, Sequence[Point]]:
-    wanted = {f"{arm}-seed{seed}" for arm in results.study.arms for seed in results.study.seeds}
-    return {name: curve for name, curve in results.curves.items() if name in wanted}
+_LEDGER = ("arm", "updates", "tokens generated", "seconds", "validation then, %", "GRPO's at those seconds, %")
+_LEDGER_TEXT = (
+    "Means over seeds. Arms that sample generate about as many tokens each; sampling for pairs is charged to DPO. The "
+    "last two columns compare at equal seconds: the arm at its end, and GRPO's curve at the same second, read between "
+    "its evaluations."
+)
 
 
 def _ledger(results: Results, arms: Sequence[str]) -> list[tuple[str, ...]]:
     rows = []
     for arm in arms:
-        curves = [
-            results.curves[name] for seed in results.study.seeds if (name := f"{arm}-seed{seed}") in results.curves
-        ]
+        curves, grpo = results.curves_of(arm), results.curves_of("grpo")
         last = [curve[-1] for curve in curves]
-        trials = results.study.arms[arm].trials
+        seconds = float(np.mean([p.seconds for p in last]))
+        then = f"{100 * np.mean([at_seconds(curve, seconds) for curve in grpo]):.1f}" if grpo and arm != "grpo" else ""
         rows.append(
             (
                 arm,
-                str(len(trials)),
-                ", ".join(trials[results.chosen.get(arm, 0)]) or "as written",
                 f"{np.mean([p.step for p in last]):.0f}",
                 f"{np.mean([p.tokens for p in last]):,.0f}",
-                f"{np.mean([p.seconds for p in last]):.0f}",
-                f"{100 * np.mean([at_seconds(curve, _equal_seconds(results)) for curve in curves]):.1f}",
+                f"{seconds:.0f}",
+                f"{100 * np.mean([p.pass_rate for p in last]):.1f}",
+                then,
             )
         )
     return rows
 
 
+def _tuned(results: Results, arm: str) -> tuple[str, str, str]:
+    trials = results.study.arms[arm].trials
+    scores = [results.trials.get(f"{arm}-trial{k}") for k in range(len(trials))]
+    said = [
+        f"{', '.join(trial) or 'as written'}: {'did not end' if score is None else f'{100 * score:.1f}'}"
+        for trial, score in zip(trials, scores, strict=True)
+    ]
+    return arm, "; ".join(said), ", ".join(trials[results.chosen.get(arm, 0)]) or "as written"
+
+
 def _count(results: Results) -> str:
     source = results.study.validation
     return str(source.limit or source.n) if source.dir is None else "the"
-
-
-# --- pictures ---
-
-
-def _main_plot(results: Results) -> bytes:
-    import matplotlib.pyplot as plt
-
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), dpi=110, sharey=True, layout="constrained")
-    for axis, what, label in ((axes[0], "tokens", "tokens generated"), (axes[1], "seconds", "seconds")):
-        for arm in results.study.arms:
-            curves = [results.curves[n] for s in results.study.seeds if (n := f"{arm}-seed{s}") in results.curves]
-            if curves:
-                _band(axis, arm, _over_seeds(curves, what))
-        axis.set_xlabel(label)
-        axis.grid(alpha=0.3)
-    axes[0].set_ylabel("pass rate on the validation pages, %")
-    axes[1].legend(fontsize=8)
-    return _png(figure)
-
-
-def _over_seeds(curves: Sequence[Sequence[Point]], what: str) -> Series:
-    """Evaluations of the seeds side by side: they came after equally many steps."""
-    together = list(zip(*curves, strict=False))
-    rates = [[100 * point.pass_rate for point in points_] for points_ in together]
-    return Series(
-        x=[float(np.mean([getattr(point, what) for point in points_])) for points_ in together],
-        y=[float(np.mean(each)) for each in rates],
-        low=[min(each) for each in rates],
-        high=[max(each) for each in rates],
-    )
-
-
-def _claim_plot(finding: Finding) -> bytes:
-    import matplotlib.pyplot as plt
-
-    figure, axis = plt.subplots(figsize=(6, 3.4), dpi=110, layout="constrained")
-    for k, (name, series) in enumerate(finding.series.items()):
-        if finding.ticks:
-            _whiskers(axis, name, series, 0.12 * (k - (len(finding.series) - 1) / 2))
-        else:
-            _band(axis, name, series)
-    if finding.ticks:
-        axis.set_xticks(range(len(finding.ticks)), finding.ticks, fontsize=8)
-    axis.axhline(0, color="0.5", linewidth=0.8)
-    axis.set_xlabel(finding.x_label)
-    axis.set_ylabel(finding.y_label)
-    axis.grid(alpha=0.3)
-    axis.legend(fontsize=8)
-    return _png(figure)
-
-
-def _band(axis, name: str, series: Series) -> None:  # type: ignore[no-untyped-def]
-    (line,) = axis.plot(series.x, series.y, marker="o" if len(series.x) < 30 else None, markersize=3, label=name)
-    if series.low:
-        axis.fill_between(series.x, series.low, series.high, alpha=0.15, color=line.get_color())
-
-
-def _whiskers(axis, name: str, series: Series, shift: float) -> None:  # type: ignore[no-untyped-def]
-    y, low, high = map(np.asarray, (series.y, series.low, series.high))
-    axis.errorbar(np.asarray(series.x) + shift, y, [y - low, high - y], fmt="o", markersize=4, capsize=3, label=name)
-
-
-def _png(figure) -> bytes:  # type: ignore[no-untyped-def]
-    import matplotlib.pyplot as plt
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    plt.close(figure)
-    return buffer.getvalue()
-
-
-# --- words ---
 
 
 def _section(finding: Finding, png: bytes | None) -> Section:
@@ -290,6 +245,10 @@ def _markdown(
     names = {png: name for name, png in plots.items()}
     parts = ["# Study: preference training against rewards\n"]
     parts.append(to_markdown_table(("claim", "verdict"), [(finding.claim, finding.verdict) for finding in seen]))
+    parts.append(
+        "A verdict is read off one interval of 95 %, by one rule; over all the claims nothing is corrected, so one of "
+        "twenty such intervals is expected to miss.\n"
+    )
     for section in sections:
         parts.append(f"## {section.title}\n\n{section.text}\n")
         if section.png:

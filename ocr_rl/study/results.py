@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from ocr_rl.contract import Page
 from ocr_rl.evaluate.grade import Graded, read_rows, summary
 from ocr_rl.pages.source import open_pages
 from ocr_rl.run import read_jsonl
+from ocr_rl.study.findings import Measured, noise_of, per_page
 from ocr_rl.study.pairs import read_pairs
 from ocr_rl.study.plan import Job, Study, claim_jobs, main_jobs, tuning_jobs
 from ocr_rl.study.run import Folder, choose
@@ -23,9 +24,20 @@ _EVERY_STEP = ("update_s", "pages_s")
 _ROLLOUT = ("sync_s", "rollout_s", "score_s", "annotate_s")
 
 
+Of = Callable[[Graded], float | None]
+
+
+def pass_rate(row: Graded) -> float | None:
+    return row.pass_rate
+
+
+def bleu(row: Graded) -> float | None:
+    return row.bleu
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
-    """A run at one of its evaluations."""
+    """A run at one of its evaluations, or where a round of samples was drawn and nothing was learnt of it yet."""
 
     step: int
     tokens: int  # generated so far
@@ -48,10 +60,27 @@ class Results:
     choices: Mapping[str, Mapping[str, Any]]  # what pairs were chosen by, by run
     failed: Mapping[str, str]  # reason, by run
 
-    def of(self, arm: str, seeds: Sequence[int] | None = None) -> list[Graded]:
-        """Rows of an arm at these seeds (all that ended), each seed a repeat."""
+    def runs(self, arm: str, seeds: Sequence[int] | None = None) -> list[Sequence[Graded]]:
+        """Rows of an arm's runs that ended, at these seeds."""
         wanted = [f"{arm}-seed{seed}" for seed in (self.study.seeds if seeds is None else seeds)]
-        return [row for name in wanted for row in self.rows.get(name, ())]
+        return [self.rows[name] for name in wanted if name in self.rows]
+
+    def of(self, arm: str) -> list[Graded]:
+        return [row for rows in self.runs(arm) for row in rows]
+
+    def curves_of(self, arm: str) -> list[Sequence[Point]]:
+        return [self.curves[name] for seed in self.study.seeds if (name := f"{arm}-seed{seed}") in self.curves]
+
+    def began(self, of: Of = pass_rate) -> Measured:
+        return Measured(pages=per_page(self.start, of))
+
+    def measured(self, arm: str, seeds: Sequence[int] | None = None, of: Of = pass_rate) -> Measured | None:
+        """Of an arm at these seeds (all, unless given); None where none ended."""
+        runs = self.runs(arm, seeds)
+        if not runs:
+            return None
+        noise = noise_of([[per_page(rows, of) for rows in self.runs(name)] for name in self.study.arms])
+        return Measured(pages=per_page([row for rows in runs for row in rows], of), runs=len(runs), noise=noise)
 
 
 def read_results(study: Study, out: Path) -> Results:
@@ -95,9 +124,11 @@ def _curve(job: Job, folder: Folder) -> list[Point]:
     tokens, seconds = 0, 0.0
     for row in read_jsonl(run / "metrics.jsonl"):
         tokens += row.get("generated", 0)
-        seconds += sum(row.get(name, 0.0) for name in _EVERY_STEP)
         if "generated" in row or "round" in row:
             seconds += sum(row.get(name, 0.0) for name in _ROLLOUT)
+        if "generated" in row and "round" in row:
+            points.append(Point(step=row["step"] - 1, tokens=tokens, seconds=seconds, pass_rate=points[-1].pass_rate))
+        seconds += sum(row.get(name, 0.0) for name in _EVERY_STEP)
         if "eval_pass_rate" in row:
             points.append(Point(step=row["step"], tokens=tokens, seconds=seconds, pass_rate=row["eval_pass_rate"]))
     return points

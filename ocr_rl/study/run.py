@@ -7,6 +7,7 @@ Every run is `train` with a sampler that its worker process keeps open. Knows no
 
 from __future__ import annotations
 
+import hashlib
 import json
 import multiprocessing
 import os
@@ -54,7 +55,7 @@ class Folder:
     def model(self, name: str) -> Path:
         """The policy that a run ended with. Raises UserError for a run that did not end."""
         try:
-            return Path(json.loads((self.run(name) / "done.json").read_text(encoding="utf-8"))["model"])
+            return self.root / json.loads((self.run(name) / "done.json").read_text(encoding="utf-8"))["model"]
         except OSError:
             raise UserError(f"the run {name}, which this one starts from, did not end") from None
 
@@ -115,11 +116,25 @@ def longest_px_of(study: Study) -> int:
 
 def _claim(study: Study, folder: Folder) -> None:
     said = json.loads(study.model_dump_json())
-    path = folder.root / "study.json"
-    if path.exists() and json.loads(path.read_text(encoding="utf-8"))["study"] != said:
-        raise UserError(f"{path}: this folder holds another study; go on with that one, or give another --out.")
+    path, start = folder.root / "study.json", _fingerprint(study)
     if not path.exists():
-        write_atomically(path, json.dumps({"study": said, "env": environment()}, indent=1))
+        write_atomically(path, json.dumps({"study": said, "start": start, "env": environment()}, indent=1))
+    known = json.loads(path.read_text(encoding="utf-8"))
+    if known["study"] != said:
+        raise UserError(f"{path}: this folder holds another study; go on with that one, or give another --out.")
+    if known["start"] != start:
+        raise UserError(
+            f"{path}: this study began with other weights of the policy than those that are there now; put those back, "
+            "or give another --out."
+        )
+
+
+def _fingerprint(study: Study) -> str:
+    """Of the start's weights: a study goes on over days, and its arms must have had one start."""
+    recipe = main_jobs(study, {})[0].recipe
+    assert recipe.policy.path is not None
+    weights = sorted(Path(model_folder(recipe.policy.path)).glob("*.safetensors"))
+    return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in weights)).hexdigest()
 
 
 def _train_all(label: str, jobs: Sequence[Job], study: Study, folder: Folder) -> None:
@@ -192,6 +207,7 @@ def _share_cores(k: int, workers: int) -> None:
 def _train(job: Job, study: Study, folder: Folder, sampler: Sampler, prompter: Prompter) -> None:
     recipe = _prepared(job, study, folder, sampler, prompter)
     model = train(recipe, folder.run(job.name), go_on=True, lent=Lent(sampler=sampler, pages=folder.pages))
+    model = model.resolve().relative_to(folder.root)
     write_atomically(folder.run(job.name) / "done.json", json.dumps({"model": str(model)}))
     for state in folder.run(job.name).glob("ckpt/*/optim.pt"):
         state.unlink()  # nobody trains on from here; the weights stay

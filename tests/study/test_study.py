@@ -16,13 +16,14 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed")
 
 from ocr_rl.cli import main
+from ocr_rl.config import RewardChoice
 from ocr_rl.contract import Page, UserError
 from ocr_rl.evaluate.stats import Interval
 from ocr_rl.learn.algos.grpo import upside_down
 from ocr_rl.pages.raster import ImageRef
 from ocr_rl.rollout.flow import Group, Prompt, ScoredGroup
-from ocr_rl.study.findings import contrast, verdict_of
-from ocr_rl.study.pairs import both_bad, quartile
+from ocr_rl.study.findings import Measured, Noise, contrast, noise_of, share_contrast, verdict_of
+from ocr_rl.study.pairs import both_bad, quartile, read_pairs
 from ocr_rl.study.plan import VARIATIONS, claim_jobs, load_study, main_jobs, tuning_jobs
 from ocr_rl.study.results import Point, at_seconds
 
@@ -31,7 +32,7 @@ seeds = [0, 1]
 pages = {{ synth = "notice", n = 16, seed = 11, pages_per_document = 16 }}
 validation = {{ synth = "notice", n = 3, seed = 12, pages_per_document = 3 }}
 test = {{ synth = "notice", n = 9, seed = 13, pages_per_document = 9 }}
-samples = 8
+samples = 10
 variations = {variations}
 rewards = [{{ name = "diff_ratio" }}] # a random policy passes no test
 
@@ -80,6 +81,8 @@ def test_every_arm_and_claim_is_run_and_reported(whole: Path) -> None:
     }
     # Of a random policy's few pairs none may be of two bad answers, and a quarter may hold none.
     assert failed <= {"dpo_both_bad-seed0", "dpo_quartile4-seed0"}
+    for path in (whole / "failed").glob("*"):
+        assert path.read_text().strip()
     text = (whole / "report" / "study.md").read_text(encoding="utf-8")
     assert text.count("## ") >= 10
     assert "tokens generated" in text
@@ -104,6 +107,28 @@ def test_another_study_does_not_go_on_in_its_folder(
     other = write_study(whole.parent / "other.toml", nano_dir, variations=False)
     assert main(["study", str(other), "--out", str(whole)]) == 2
     assert "another study" in capsys.readouterr().err
+
+
+def test_a_study_whose_start_has_changed_does_not_go_on(
+    whole: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ocr_rl.study.run._fingerprint", lambda study: "other weights")
+    assert main(["study", str(whole.with_suffix(".toml")), "--out", str(whole)]) == 2
+    assert "other weights of the policy" in capsys.readouterr().err
+
+
+def test_a_run_without_pairs_is_named_and_the_study_goes_on(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="the run dpo-seed0, whose pairs this one learns from, has none"):
+        read_pairs(tmp_path / "dpo-seed0")
+
+
+def test_a_second_reward_is_added_to_the_whole_mix() -> None:
+    study = load_study("small")
+    for job in claim_jobs(study, {}):
+        if job.arm in ("dpo_two_rewards", "grpo_two_rewards"):
+            algorithm = job.recipe.dpo or job.recipe.grpo
+            assert algorithm is not None
+            assert algorithm.rewards == (*study.rewards, RewardChoice(name="bleu"))
 
 
 def test_killed_and_gone_on_gives_the_rows_of_one_that_was_left_alone(
@@ -166,7 +191,7 @@ def test_wrong_studies_are_refused_in_one_sentence(nano_dir: Path, tmp_path: Pat
             'sft = { algorithm = "sft" }',
             "equal numbers of trials",
         ),
-        ("samples = 8", "sample = 8", "unknown key sample: did you mean samples?"),
+        ("samples = 10", "sample = 10", "unknown key sample: did you mean samples?"),
         ("seeds = [0, 1]", "seeds = [0, 1]\nclaim_seeds = [4]", "none of seeds"),
         ("optim = { lr = 1e-3 }", "optim = { lr = -1 }", "optim.lr"),
     ):
@@ -189,13 +214,44 @@ def test_verdicts_are_read_off_the_interval() -> None:
 
 
 def test_a_contrast_is_paired_by_page() -> None:
-    base = {f"p{k}": Random(k).random() for k in range(40)}
-    shifted = {page: value + 0.1 for page, value in base.items()}
+    base = Measured(pages={f"p{k}": Random(k).random() for k in range(40)})
+    shifted = Measured(pages={page: value + 0.1 for page, value in base.pages.items()})
     found = contrast((1, shifted), (-1, base))
     assert found.low == pytest.approx(0.1)
     assert found.high == pytest.approx(0.1)  # what pages have in common cancels
     twice = contrast((1, shifted), (-1, base), (-1, shifted), (1, base))
     assert twice.mean == pytest.approx(0.0)
+
+
+def test_a_contrast_knows_that_runs_differ_by_their_seed() -> None:
+    pages = {f"p{k}": 0.5 for k in range(40)}
+    start = Measured(pages=pages)
+    noise = Noise(sd=0.02, freedom=12)
+    halves = []
+    for runs in (1, 4):
+        found = contrast((1, Measured(pages=pages, runs=runs, noise=noise)), (-1, start))
+        assert found.mean == 0
+        halves.append((found.high - found.low) / 2)
+    assert halves[0] == pytest.approx(
+        2.18 * 0.02, rel=0.1
+    )  # t of 12 degrees of freedom; pages that are alike add nothing
+    assert halves[1] == pytest.approx(halves[0] / 2, rel=0.1)
+
+
+def test_noise_is_pooled_over_the_runs_of_arms() -> None:
+    def run(mean: float) -> dict[str, float]:
+        return {"a": mean - 0.1, "b": mean + 0.1}
+
+    # Deviations from the arm's mean: 0.1, -0.1 and 0.2, 0, -0.2: squares 0.1 over 1 + 2 degrees of freedom.
+    found = noise_of([[run(0.6), run(0.4)], [run(0.7), run(0.5), run(0.3)], [run(0.9)]])
+    assert found == Noise(sd=pytest.approx((0.1 / 3) ** 0.5), freedom=3)  # type: ignore[arg-type]
+    assert noise_of([[run(0.5)]]) == Noise()
+
+
+def test_a_difference_of_shares_is_of_sums_over_pages() -> None:
+    first = {"a": 0.2, "b": 0.0}, {"a": 0.4, "b": 0.4}  # 0.2 of 0.8
+    second = {"a": 0.0, "b": 0.1}, {"a": 0.1, "b": 0.1}  # 0.1 of 0.2
+    assert share_contrast(first, second).mean == pytest.approx(0.25 - 0.5)
 
 
 def test_pairs_are_chosen_by_what_they_are() -> None:

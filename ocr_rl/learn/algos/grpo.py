@@ -57,14 +57,13 @@ def grpo(
         level=cfg.importance_level,
         cap=cfg.importance_cap,
     )
+    generated, clock = 0, dict[str, float]()  # of a rollout that taught nothing too: the next step's line has them
     while learner.policy < cfg.steps:
-        clock: dict[str, float] = {}
         with _timed(clock, "sync_s"):
             sampler.load(learner.weights(), learner.policy)
         graded: list[GradedGroup] = []
         chosen: list[Page] = []
         asked: list[tuple[Page, Prompt]] = []
-        generated = 0
         seen: list[ScoredGroup] = []
         live: list[ScoredGroup] = []
         for _ in range(1 + cfg.refills):
@@ -123,6 +122,7 @@ def grpo(
             )
             if learner.policy >= cfg.steps:
                 return
+        generated, clock = 0, {}
 
 
 def upside_down(one: ScoredGroup, share: float, key: str) -> ScoredGroup:

@@ -1,0 +1,162 @@
+"""GRPO's own weak spots, each a small pure function: results in, a finding out (none where its runs are not there)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from ocr_rl.evaluate.stats import bootstrap_mean
+from ocr_rl.study.findings import (
+    Finding,
+    Measured,
+    Series,
+    apart,
+    contrast,
+    every,
+    points,
+    unpaired,
+    verdict_of,
+)
+from ocr_rl.study.plan import FEWER
+from ocr_rl.study.results import Results, bleu, pass_rate
+
+_THIRDS = ("hardest", "middle", "easiest")
+
+
+def flat_groups(results: Results) -> Finding | None:
+    """Samples of the start as if they were a step's groups; how hard a page is, the other samples say."""
+    G = results.study.group_size
+    by_page: dict[str, list[float]] = {}
+    for row in results.samples:
+        if row.pass_rate is not None:
+            by_page.setdefault(row.page, []).append(row.pass_rate)
+    groups = {page: values[:G] for page, values in by_page.items() if len(values) > G}
+    if len(groups) < 9:
+        return None
+    flat = {page: float(max(values) - min(values) < 1e-9) for page, values in groups.items()}
+    ease = {page: float(np.mean(by_page[page][G:])) for page in groups}
+    order = sorted(groups, key=lambda page: (ease[page], page))
+    thirds = [part.tolist() for part in np.array_split(np.array(order), 3)]
+    shares = [bootstrap_mean({page: [flat[page]] for page in third}, seed=0) for third in thirds]
+    effect = unpaired([flat[page] for page in thirds[0]], [flat[page] for part in thirds[1:] for page in part])
+    all_bad = np.mean([flat[page] and groups[page][0] < 1e-9 for page in groups])
+    all_good = np.mean([flat[page] and groups[page][0] > 1 - 1e-9 for page in groups])
+    runs = [row["flat_groups"] for name, rows in results.metrics.items() if name.startswith("grpo-") for row in rows]
+    during = f"; in the GRPO runs {np.mean(runs):.0%} of the groups" if runs else ""
+    return Finding(
+        key="flat_groups",
+        claim="GRPO 1. Groups whose answers are all equal teach nothing, and hard pages have more of them than others",
+        verdict=verdict_of(effect),
+        seen=(
+            f"Of groups of {G} samples of the start {np.mean(list(flat.values())):.0%} pass equally many tests (all "
+            f"none: {all_bad:.0%}, all every one: {all_good:.0%}){during}; on the hardest third of the pages "
+            f"{points(effect)} points more."
+        ),
+        header=("third of the pages by difficulty", "mean pass rate of samples", "groups without signal, %"),
+        table=[
+            (
+                name,
+                f"{np.mean([ease[page] for page in third]):.0%}",
+                f"{100 * s.mean:.1f} [{100 * s.low:.1f}, {100 * s.high:.1f}]",
+            )
+            for name, third, s in zip(_THIRDS, thirds, shares, strict=True)
+        ],
+        x_label="third of the pages by difficulty",
+        y_label="groups without signal, %",
+        series={f"{G} samples of the start": Series.of(shares)},
+        ticks=_THIRDS,
+    )
+
+
+def distortion(results: Results) -> Finding | None:
+    seeds = results.study.claim_seeds
+    arms = every([results.measured(arm, seeds, of) for of in (pass_rate, bleu) for arm in ("grpo", "grpo_bleu")])
+    if arms is None:
+        return None
+    on_tests, on_bleu = arms[:2], arms[2:]
+    effect = contrast((1, on_tests[0]), (-1, on_tests[1]))
+    before = results.began(), results.began(bleu)
+    return Finding(
+        key="distortion",
+        claim="GRPO 2. A badly chosen reward distorts training: BLEU alone costs unit tests",
+        verdict=verdict_of(effect),
+        seen=(
+            f"Rewarded by BLEU alone, without gates, GRPO passes {points(effect)} points fewer tests than rewarded by "
+            f"the study's mix, and its BLEU is {apart(on_bleu[1], on_bleu[0])} points apart."
+        ),
+        x_label="measured by",
+        y_label="gain over the start, points",
+        series={
+            f"rewarded by {name}": Series.of(
+                [contrast((1, both[k]), (-1, begun)) for both, begun in zip((on_tests, on_bleu), before, strict=True)]
+            )
+            for k, name in enumerate(("the study's mix", "BLEU"))
+        },
+        ticks=("unit tests", "BLEU"),
+    )
+
+
+def diversity(results: Results) -> Finding | None:
+    seeds, study = results.study.claim_seeds, results.study
+    arms = every([results.measured(name, seeds) for name in ("grpo", "grpo_cool", "grpo_small_groups")])
+    if arms is None:
+        return None
+    warm = study.temperature
+    labels = (
+        f"temperature {warm:g}, {study.group_size} samples",
+        f"temperature {warm / 2:g}",
+        f"{FEWER} samples, as many in all",
+    )
+    effect = contrast((1, arms[0]), (-1, arms[1]))
+    gains = [contrast((1, one), (-1, results.began())) for one in arms]
+    return Finding(
+        key="diversity",
+        claim="GRPO 3. Without diversity training stalls: half the temperature gains less",
+        verdict=verdict_of(effect),
+        seen=f"At temperature {warm:g} GRPO ends {points(effect)} points above where it ends at {warm / 2:g}.",
+        header=("sampling", "gain over the start, points"),
+        table=[(label, points(gain)) for label, gain in zip(labels, gains, strict=True)],
+        y_label="gain over the start, points",
+        series={"GRPO": Series.of(gains)},
+        ticks=labels,
+    )
+
+
+def long_pages(results: Results) -> Finding | None:
+    arms = {name: one for name in results.study.arms if (one := results.measured(name)) is not None}
+    start = results.began()
+    if "grpo" not in arms:
+        return None
+    order = sorted(start.pages, key=lambda page: (len(results.pages[page].reference or ""), page))
+    thirds = [set(part.tolist()) for part in np.array_split(np.array(order), 3)]
+    gain = {page: arms["grpo"].pages[page] - start.pages[page] for page in start.pages if page in arms["grpo"].pages}
+    # unpaired: pages of two lengths are different pages
+    short, long_ = ([gain[page] for page in third if page in gain] for third in (thirds[0], thirds[2]))
+    effect = unpaired(short, long_)
+    on = {
+        arm: [contrast((1, one), (-1, Measured(pages={p: start.pages[p] for p in third}))) for third in thirds]
+        for arm, one in arms.items()
+    }
+    return Finding(
+        key="long_pages",
+        claim="GRPO 4. One reward for a whole transcript: long pages gain less than short ones",
+        verdict=verdict_of(effect),
+        seen=(
+            f"GRPO gains {points(effect)} points more on the shortest third of the pages than on the longest (pages "
+            "redrawn). A stand-in for delayed credit: there is no arm with a value function yet."
+        ),
+        header=("arm", "shortest third", "middle", "longest third"),
+        table=[(arm, *map(points, each)) for arm, each in on.items()],
+        y_label="gain over the start, points",
+        series={arm: Series.of(each) for arm, each in on.items()},
+        ticks=("shortest third", "middle", "longest third"),
+    )
+
+
+WEAK_SPOTS: tuple[Callable[[Results], Finding | None], ...] = (
+    flat_groups,
+    distortion,
+    diversity,
+    long_pages,
+)
