@@ -3,7 +3,8 @@
     python -m benchmarks.flat [--steps 300] [--engine vllm]
 
 GRPO with the embedded policy on short transcripts. Memory is read from /proc whenever a step is logged (Linux only);
-the first 50 steps, in which caches fill, are left out. Prints one JSON line; exits 1 above 0.1 MB a step.
+the first 50 steps, in which caches fill (page images up to 128 MB, here all of them), are left out. Prints one JSON
+line; exits 1 above 0.1 MB a step.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ WARM = 50
 SETTINGS = (
     "grpo.pages_per_step=2",
     "grpo.samples_per_page=4",
-    "grpo.pages={synth='notice', n=600, seed=1, pages_per_document=16}",
+    "grpo.pages={synth='notice', n=96, seed=1, pages_per_document=16}",  # all seen, and remembered, within WARM steps
     "evaluation.sets={new={synth='notice', n=4, seed=2, pages_per_document=4}}",
     "sampling.max_tokens=64",
     "scoring.audit=false",
