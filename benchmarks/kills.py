@@ -24,6 +24,8 @@ from pathlib import Path
 from random import Random
 from typing import IO, Any
 
+from benchmarks.repeat import rows
+
 STEPS = 30
 SETTINGS = (
     f"grpo.steps={STEPS}",
@@ -82,14 +84,14 @@ def killed(out: Path, settings: Sequence[str], times: int, step_s: float, rng: R
     steps = []
     for moment in sorted(rng.uniform(0, STEPS) for _ in range(times)):
         with _log(out) as log, subprocess.Popen(_argv(out, settings), stdout=log, stderr=log) as run:
-            while run.poll() is None and len(_metrics(out)) < int(moment):
+            while run.poll() is None and len(rows(out)) < int(moment):
                 time.sleep(0.02)
             try:
                 run.wait(rng.uniform(0, 2 * step_s))
             except subprocess.TimeoutExpired:
                 os.kill(run.pid, signal.SIGKILL)
                 run.wait()
-                steps.append(len(_metrics(out)))
+                steps.append(len(rows(out)))
             if run.returncode not in (0, -signal.SIGKILL):
                 raise SystemExit(f"{out.name} ended with {run.returncode}: see {out}.log")
     return steps
@@ -99,8 +101,7 @@ def fingerprint(out: Path) -> tuple[str, list[dict[str, Any]]]:
     """Of the weights that a run ended with, and its metrics without what a clock says."""
     (last, *_) = sorted((out / "ckpt").glob("[0-9]*"), reverse=True)
     weights = hashlib.sha256((last / "model" / "model.safetensors").read_bytes()).hexdigest()
-    rows = [{name: value for name, value in row.items() if not name.endswith("_s")} for row in _metrics(out)]
-    return weights, rows
+    return weights, rows(out)
 
 
 def differences(one: tuple[str, list[dict[str, Any]]], other: tuple[str, list[dict[str, Any]]]) -> list[str]:
@@ -114,12 +115,6 @@ def differences(one: tuple[str, list[dict[str, Any]]], other: tuple[str, list[di
         if mine.get(name) != theirs.get(name)
     ]
     return weights + lengths + figures
-
-
-def _metrics(out: Path) -> list[dict[str, Any]]:
-    path = out / "metrics.jsonl"
-    lines = path.read_bytes().split(b"\n")[:-1] if path.exists() else []
-    return [json.loads(line) for line in lines]
 
 
 def _finish(out: Path, settings: Sequence[str]) -> None:

@@ -98,7 +98,7 @@ class Optim(Section):
     final: Share = 0.05
     max_grad_norm: float = Field(default=1.0, gt=0)
     micro_tokens: Positive = 16384
-    """Tokens (prompts and completions, padding included) computed at once; changes memory, never the result."""
+    """Tokens (prompts and completions) computed at once; changes memory, never the result."""
 
 
 class Sampling(Section):

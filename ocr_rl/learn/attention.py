@@ -84,7 +84,7 @@ def attend(
     P, K = where.shape_PK
 
     def apart(x_1HXD: Tensor) -> tuple[Tensor, Tensor]:
-        x_YHD = _Apart.apply(x_1HXD[0].transpose(0, 1), where)
+        x_YHD = _Pick.apply(x_1HXD[0].transpose(0, 1), where.apart_Y, where.packed_X, None)
         parts = x_YHD[: P * K].unflatten(0, where.shape_PK), x_YHD[P * K :].unflatten(0, where.shape_RT)
         prompt, own = (part.transpose(1, 2) for part in parts)
         repeat = query_1HXD.shape[1] // x_1HXD.shape[1]
@@ -102,34 +102,23 @@ def attend(
         scale=scaling,
     )
     found = torch.cat([x.transpose(1, 2).flatten(0, 1) for x in (prompts_PHKD, completions_RHTD)])
-    return _Packed.apply(found, where)[None], None
+    return _Pick.apply(found, where.packed_X, where.apart_Y, where.real_Y)[None], None
 
 
-class _Apart(torch.autograd.Function):
-    """(X, ...) -> (Y, ...). Gradients come back by picking too, which adding up at indices would do on one core.
+class _Pick(torch.autograd.Function):
+    """x.index_select(0, there), whose gradient comes back by picking too: adding up at indices runs on one core.
 
-    Nobody looks at a repeated token, so it has no gradient of its own.
+    `back` is the way back. Where `real` is given, what is not has no gradient: nobody looks at a repeated token.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, where: Packing) -> Tensor:
-        ctx.where = where
-        return x.index_select(0, where.apart_Y)
+    def forward(ctx: Any, x: Tensor, there: Tensor, back: Tensor, real: Tensor | None) -> Tensor:
+        ctx.back, ctx.real = back, real
+        return x.index_select(0, there)
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        return grad.index_select(0, ctx.where.packed_X), None
-
-
-class _Packed(torch.autograd.Function):
-    """(Y, ...) -> (X, ...), the way back."""
-
-    @staticmethod
-    def forward(ctx: Any, y: Tensor, where: Packing) -> Tensor:
-        ctx.where = where
-        return y.index_select(0, where.packed_X)
-
-    @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:  # type: ignore[override]
-        picked = grad.index_select(0, ctx.where.apart_Y)
-        return picked * ctx.where.real_Y.view(-1, *[1] * (grad.ndim - 1)), None
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        picked = grad.index_select(0, ctx.back)
+        if ctx.real is not None:
+            picked = picked * ctx.real.view(-1, *[1] * (grad.ndim - 1))
+        return picked, None, None, None

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ocr_rl.contract import Page
-from ocr_rl.pages.raster import document_sha
+from ocr_rl.pages.raster import document_sha, file_sha
 from ocr_rl.pages.text_layer import read_layers
 from ocr_rl.text.normalize import normalize
 
@@ -90,7 +90,7 @@ def write_manifest(folder: Path, made_by: Mapping[str, Any]) -> Path:
     manifest = {
         "made_by": dict(made_by),
         "versions": {name: _version(name) for name in _MAKERS},
-        "files": {path.relative_to(folder).as_posix(): _sha(path) for path in files},
+        "files": {path.relative_to(folder).as_posix(): file_sha(path) for path in files},
     }
     path = folder / "manifest.json"
     path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -120,11 +120,6 @@ def _marks(words: Sequence[str], one_in: int) -> set[int]:
 
 def _same(page: Page, other: Page) -> bool:
     return document_sha(page.pdf) == document_sha(other.pdf)
-
-
-def _sha(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _version(name: str) -> str:

@@ -102,6 +102,12 @@ def size_faults(pages: Iterable[tuple[Path, Sequence[int]]], *, timeout_s: float
             yield from (PageError(pdf, number, reason) for number, reason in found)
 
 
+def file_sha(path: Path) -> str:
+    """sha256 of the file's bytes in hex, read piece by piece."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def document_sha(pdf: Path) -> str:
     """sha256 of the file's bytes in hex; remembered for as long as the file's size and times stay."""
     stat = pdf.stat()
@@ -294,8 +300,7 @@ def _size_px(page: pdfium.PdfPage, longest_px: int, rotation: int) -> tuple[int,
 
 @lru_cache(maxsize=4096)
 def _sha_of(pdf: Path, _inode: int, _size: int, _mtime_ns: int) -> str:
-    with pdf.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return file_sha(pdf)
 
 
 @contextlib.contextmanager

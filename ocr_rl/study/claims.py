@@ -11,7 +11,6 @@ import numpy as np
 
 from ocr_rl.evaluate.grade import Graded
 from ocr_rl.study.findings import (
-    SAME,
     Finding,
     Measured,
     PerPage,
@@ -23,6 +22,7 @@ from ocr_rl.study.findings import (
     per_page,
     points,
     share_contrast,
+    turned,
     verdict_of,
 )
 from ocr_rl.study.plan import NOISE
@@ -48,9 +48,7 @@ def both_bad(results: Results) -> Finding | None:
     ends = {name: float(np.mean(values[-_LATE:])) for name, values in moved.items()}
     verdict: Verdict = "undecided with this budget"
     if kept >= _FEW_PAIRS * len(seeds):  # it teaches if it changes anything, for better or worse
-        teaches = gain.low > 0 or gain.high < 0
-        nothing = gain.low > -SAME and gain.high < SAME
-        verdict = "supported" if teaches else "not supported" if nothing else verdict
+        verdict = verdict_of(gain if gain.mean >= 0 else turned(gain))
     return Finding(
         key="both_bad",
         claim="1. Only the order counts: a pair of two bad answers still teaches",
@@ -155,9 +153,8 @@ def discovery(results: Results) -> Finding | None:
         if not row.checks:
             return None
         found = [check for check in row.checks if check.passed and not before[row.page, check.id]]
-        return sum(not outside or not passed.get((row.page, check.id), set()) - {but} for check in found) / len(
-            row.checks
-        )
+        counted = [check for check in found if not outside or not passed.get((row.page, check.id), set()) - {but}]
+        return len(counted) / len(row.checks)
 
     def shares(rows: Sequence[Graded], *, own: bool = False) -> tuple[PerPage, PerPage]:
         """Gained outside, and gained, by page; `own`: rows that are among the samples themselves."""
@@ -184,8 +181,8 @@ def discovery(results: Results) -> Finding | None:
         ),
         header=("arm", "tests gained, % of all", "of them outside the start's samples"),
         table=[
-            (arm, f"{100 * np.mean(list(every.values())):.1f}", f"{share((new, every)):.0%}")
-            for arm, (new, every) in found.items()
+            (arm, f"{100 * np.mean(list(gains.values())):.1f}", f"{share((new, gains)):.0%}")
+            for arm, (new, gains) in found.items()
         ],
         y_label="tests gained, % of all",
         series={

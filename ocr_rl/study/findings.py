@@ -6,7 +6,7 @@ A verdict is read off an interval by one rule (`verdict_of`), never by hand.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
@@ -59,6 +59,11 @@ def verdict_of(effect: Interval) -> Verdict:
     if effect.high < 0 or (effect.low > -SAME and effect.high < SAME):
         return "not supported"
     return "undecided with this budget"
+
+
+def turned(effect: Interval) -> Interval:
+    """The same difference the other way round."""
+    return replace(effect, mean=-effect.mean, low=-effect.high, high=-effect.low)
 
 
 PerPage = Mapping[str, float]

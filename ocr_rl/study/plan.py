@@ -7,7 +7,6 @@ an algorithm and its settings. A claim's experiment is a variation of an arm. Ev
 from __future__ import annotations
 
 import copy
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -62,7 +61,11 @@ class Study(config.Section):
     @property
     def group_size(self) -> int:
         """Samples a page of the GRPO arm."""
-        return int(self.algorithms.get("grpo", {}).get("samples_per_page", 8))
+        return int(
+            self.algorithms.get("grpo", {}).get(
+                "samples_per_page", config.Grpo.model_fields["samples_per_page"].default
+            )
+        )
 
     @model_validator(mode="after")
     def _equal(self) -> Study:
@@ -88,10 +91,13 @@ class Variation:
     beside: str | None = None  # one more reward, of weight 1
     colder: float | None = None  # sampling temperature, as a share of the study's
 
+    def mixed(self, study: Study) -> Study:
+        """The study with the rewards of this variation."""
+        if self.beside is None:
+            return study
+        return study.model_copy(update={"rewards": (*study.rewards, config.RewardChoice(name=self.beside))})
+
     def settings(self, study: Study) -> tuple[str, ...]:
-        if self.beside is not None:
-            mix = [*map(_inline, study.rewards), _inline(config.RewardChoice(name=self.beside))]
-            return (*self.set, f"{study.arms[self.of].algorithm}.rewards=[{', '.join(mix)}]")
         if self.colder is not None:
             return (*self.set, f"sampling.temperature={self.colder * study.temperature}")
         if self.samples is None:
@@ -137,20 +143,6 @@ VARIATIONS = (
     Variation(name="grpo_cool", of="grpo", colder=0.5),
     Variation(name="grpo_small_groups", of="grpo", samples=FEWER),
 )
-
-
-def _inline(choice: config.RewardChoice) -> str:
-    """As an inline table of TOML."""
-    said = choice.model_dump(mode="json", exclude_unset=True, exclude_none=True)
-    return "{ " + ", ".join(f"{key} = {_value(value)}" for key, value in said.items()) + " }"
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return "{ " + ", ".join(f"{json.dumps(key)} = {_value(each)}" for key, each in value.items()) + " }"
-    if isinstance(value, list | tuple):
-        return "[" + ", ".join(map(_value, value)) + "]"
-    return json.dumps(value)
 
 
 def load_study(name: str) -> Study:
@@ -210,7 +202,10 @@ def claim_jobs(study: Study, chosen: Mapping[str, int]) -> list[Job]:
             seed=seed,
             variation=variation,
             recipe=recipe_of(
-                study, variation.of, seed, (*_chosen(study, variation.of, chosen), *variation.settings(study))
+                variation.mixed(study),
+                variation.of,
+                seed,
+                (*_chosen(study, variation.of, chosen), *variation.settings(study)),
             ),
         )
         for seed in study.claim_seeds

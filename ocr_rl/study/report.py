@@ -161,7 +161,7 @@ def _level(one: Measured) -> str:
 def _arm(results: Results, arm: str, one: Measured, against: Comparison) -> tuple[str, ...]:
     def change(of: Of) -> str:
         after, before = results.measured(arm, of=of), results.began(of)
-        return apart(after, before) if after and after.pages else ""
+        return apart(after, before) if after else ""
 
     p = p_value(against.metrics["pass_rate"].p)
     seeds = " ".join(f"{100 * (_mean(rows) - _mean(results.start)):+.1f}" for rows in results.runs(arm))

@@ -75,12 +75,13 @@ class Results:
         return Measured(pages=per_page(self.start, of))
 
     def measured(self, arm: str, seeds: Sequence[int] | None = None, of: Of = pass_rate) -> Measured | None:
-        """Of an arm at these seeds (all, unless given); None where none ended."""
+        """Of an arm at these seeds (all, unless given); None where no run ended, or no page has the figure."""
         runs = self.runs(arm, seeds)
-        if not runs:
+        pages = per_page([row for rows in runs for row in rows], of)
+        if not pages:
             return None
         noise = noise_of([[per_page(rows, of) for rows in self.runs(name)] for name in self.study.arms])
-        return Measured(pages=per_page([row for rows in runs for row in rows], of), runs=len(runs), noise=noise)
+        return Measured(pages=pages, runs=len(runs), noise=noise)
 
 
 def read_results(study: Study, out: Path) -> Results:

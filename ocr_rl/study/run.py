@@ -7,7 +7,6 @@ Every run is `train` with a sampler that its worker process keeps open. Knows no
 
 from __future__ import annotations
 
-import hashlib
 import json
 import multiprocessing
 import os
@@ -26,6 +25,7 @@ from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate.grade import Graded, to_json
 from ocr_rl.learn.model import model_folder, named_weights
+from ocr_rl.pages.raster import file_sha
 from ocr_rl.pages.source import open_pages
 from ocr_rl.policy import open_sampler, policy_prompter, policy_settings
 from ocr_rl.rollout.prompt import Prompter
@@ -122,7 +122,7 @@ def _claim(study: Study, folder: Folder) -> None:
     known = json.loads(path.read_text(encoding="utf-8"))
     if known["study"] != said:
         raise UserError(f"{path}: this folder holds another study; go on with that one, or give another --out.")
-    if known["start"] != start:
+    if known.get("start") != start:
         raise UserError(
             f"{path}: this study began with other weights of the policy than those that are there now; put those back, "
             "or give another --out."
@@ -134,7 +134,7 @@ def _fingerprint(study: Study) -> str:
     recipe = main_jobs(study, {})[0].recipe
     assert recipe.policy.path is not None
     weights = sorted(Path(model_folder(recipe.policy.path)).glob("*.safetensors"))
-    return hashlib.sha256(b"".join(hashlib.sha256(path.read_bytes()).digest() for path in weights)).hexdigest()
+    return " ".join(map(file_sha, weights))
 
 
 def _train_all(label: str, jobs: Sequence[Job], study: Study, folder: Folder) -> None:

@@ -286,6 +286,14 @@ def test_pages_that_teach_nothing_stop_the_run(tiny_pages, prompter, counter) ->
     assert len(set(sampler.seeds)) == 20  # the same weights and pages came again, other samples were asked for
 
 
+def test_what_a_rollout_that_taught_nothing_cost_is_charged_to_the_next_step(tiny_pages, prompter, counter) -> None:
+    flat = draw(tiny_pages, 1, 0, "0")[0].number
+    cfg = settings(refills=0, pages_per_step=1)
+    first, second, *_ = run_grpo(cfg, tiny_pages, Asked(prompter, flat_on(flat)), counter)
+    assert first.metrics["generated"] == 2 * 5 + 1 + 4  # "same" twice, then "" and "abc"; each with its EOS
+    assert second.metrics["generated"] == 1 + 4
+
+
 def test_only_unfinished_samples_that_are_masked_stop_the_run_too(tiny_pages, prompter, counter) -> None:
     sampler = Asked(prompter, lambda page, k: "ab"[k] * (20 + k))
     first = lambda page, group: [Score(value=float(transcript.body[0] == "a")) for transcript in group]

@@ -117,7 +117,7 @@ def test_a_study_whose_start_has_changed_does_not_go_on(
     assert "other weights of the policy" in capsys.readouterr().err
 
 
-def test_a_run_without_pairs_is_named_and_the_study_goes_on(tmp_path: Path) -> None:
+def test_a_run_without_pairs_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the run dpo-seed0, whose pairs this one learns from, has none"):
         read_pairs(tmp_path / "dpo-seed0")
 
@@ -232,9 +232,8 @@ def test_a_contrast_knows_that_runs_differ_by_their_seed() -> None:
         found = contrast((1, Measured(pages=pages, runs=runs, noise=noise)), (-1, start))
         assert found.mean == 0
         halves.append((found.high - found.low) / 2)
-    assert halves[0] == pytest.approx(
-        2.18 * 0.02, rel=0.1
-    )  # t of 12 degrees of freedom; pages that are alike add nothing
+    # Student's t of 12 degrees of freedom; pages that are alike add nothing.
+    assert halves[0] == pytest.approx(2.18 * 0.02, rel=0.1)
     assert halves[1] == pytest.approx(halves[0] / 2, rel=0.1)
 
 
