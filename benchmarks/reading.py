@@ -2,27 +2,27 @@
 
     python -m benchmarks.reading --model nano --engines tesseract rapidocr --out runs/reading
 
-Held-out pages are of the kind that the policy was trained on, from documents it never saw. The other sets change one
-thing each: typefaces it never saw, a scanner of three strengths, the image at another size. Engines get the same PDFs
-at the size they ask for; they write plain text, so table tests are not for them. Prints Markdown, writes reading.json.
+Held-out pages are of the kind that the policy was trained on, four to ten lines each, from documents it never saw. The
+other sets change one thing each: typefaces it never saw, a scanner of three strengths, the image at another size.
+Engines get the same PDFs at the size they ask for; they write plain text, so table tests are
+not for them. Prints Markdown, writes reading.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from math import inf
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from PIL import Image
-
 from ocr_rl import config
-from ocr_rl.contract import Page, Transcript
-from ocr_rl.evaluate.engines import read_pages
+from ocr_rl.contract import Page, Transcript, UserError
+from ocr_rl.evaluate.engines import open_engine, read_pages
 from ocr_rl.evaluate.grade import Graded, grade, summary
 from ocr_rl.evaluate.tables import summary_table, to_markdown_table, type_table
 from ocr_rl.learn.algos.sft import reference_rows, target_text
@@ -31,6 +31,7 @@ from ocr_rl.learn.model import model_folder
 from ocr_rl.learn.probe import looks
 from ocr_rl.pages.guarded import Refusal
 from ocr_rl.pages.source import open_pages
+from ocr_rl.pages.text_layer import layers
 from ocr_rl.policy import open_policy, policy_prompter, policy_settings
 from ocr_rl.rollout.sampler.base import Sampling
 from ocr_rl.run import environment, write_atomically
@@ -43,6 +44,9 @@ LOOKS: dict[str, dict[str, Any]] = {
     "scanner, strength 1": {"scan": 1.0},
     "scanner, strength 2": {"scan": 2.0},
 }
+NUM_LINES = range(4, 11)
+WORDS_ALONE = ("present", "order", "table", "math")  # what a page that is not read cannot pass
+SAME_LINE_PT = 6.0  # type is 14 pt and more
 OTHER_SIZES_PX = (252, 308)  # the policy's own is 280
 PAGE_TYPES: dict[str, Callable[[str], bool]] = {
     "prose alone": lambda text: not any(mark in text for mark in ("<table>", "# ", r"\[")),
@@ -59,14 +63,18 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=200)
     parser.add_argument("--out", type=Path, default=Path("runs/reading"))
     args = parser.parse_args()
-    held_out = _pages(HELD_OUT, args.pages, args.out)
+    try:
+        print("engines:", ", ".join(open_engine(engine).version() for engine in args.engines) or "none")
+    except UserError as missing:
+        sys.exit(str(missing))
+    held_out = held_out_pages(HELD_OUT, args.pages, args.out)
     started = time.perf_counter()
     rows = {args.model: read(args.model, held_out)}
     seconds = time.perf_counter() - started
     for engine in args.engines:
         rows[engine] = engine_rows(engine, held_out)
     other = {
-        name: read(args.model, _pages(HELD_OUT.model_copy(update=look), args.pages, args.out))
+        name: read(args.model, held_out_pages(HELD_OUT.model_copy(update=look), args.pages, args.out))
         for name, look in LOOKS.items()
     }
     for px in OTHER_SIZES_PX:
@@ -75,27 +83,31 @@ def main() -> None:
         name: [row for row, page in zip(rows[args.model], held_out, strict=True) if belongs(page.reference or "")]
         for name, belongs in PAGE_TYPES.items()
     }
+    words = {name: [words_alone(row) for row in graded] for name, graded in rows.items()}
     found = {
         "env": environment(),
         "pages": len(held_out),
         "seconds": seconds,
         "held_out": {name: _figures(graded) for name, graded in rows.items()},
+        "words_alone": {name: _figures(graded) for name, graded in words.items()},
         "by_page": {name: _figures(graded) for name, graded in by_type.items()},
         "looks": {name: _figures(graded) for name, graded in other.items()},
         "probe": probe(args.model, held_out),
         "pace": pace(args.model, held_out),
-        "blank": blank(args.model, args.out / "blank"),
         "finished": sum(row.finish == "stop" for row in rows[args.model]) / len(held_out),
     }
     write_atomically(args.out / "reading.json", json.dumps(found, indent=1))
     print(f"{len(held_out)} held-out pages, strict reading, greedy, {found['env']['date']}\n")
     print(summary_table({name: summary(graded) for name, graded in rows.items()}))
     print(type_table({name: summary(graded) for name, graded in rows.items()}))
+    for name, graded in words.items():
+        print(f"{name}, {', '.join(WORDS_ALONE)} tests alone: {summary(graded).metrics['tests']} passed")
+    print()
     print(summary_table({name: summary(graded) for name, graded in by_type.items()}))
     print(summary_table({"as trained": summary(rows[args.model])} | {k: summary(v) for k, v in other.items()}))
     print(to_markdown_table(["loss, nats a token", "value"], [[k, f"{v:.3f}"] for k, v in found["probe"].items()]))
     print("{pages} pages sampled together, {tokens} tokens: {seconds:.1f} s".format(**found["pace"]))
-    print(f"blank pages with an empty transcript: {found['blank']}; transcripts that end: {found['finished']:.1%}")
+    print(f"transcripts that end: {found['finished']:.1%}")
 
 
 def read(model: str, pages: Sequence[Page], *, longest_px: int | None = None) -> list[Graded]:
@@ -103,10 +115,16 @@ def read(model: str, pages: Sequence[Page], *, longest_px: int | None = None) ->
         return evaluate_policy(policy.sampler, policy.prompter, pages, max_tokens=policy.settings.max_tokens)
 
 
+def words_alone(row: Graded) -> Graded:
+    return replace(row, checks=tuple(check for check in row.checks if check.type in WORDS_ALONE))
+
+
 def engine_rows(spec: str, pages: Sequence[Page]) -> list[Graded]:
     rows = []
     for page, text in read_pages(spec, pages, workers=2):
         body = "" if isinstance(text, Refusal) else text
+        if isinstance(text, Refusal):
+            print(f"{spec}, page {page.id}: counted as empty: {text}")
         rows.append(grade(page, Transcript(raw=body, body=body, finish="stop", num_tokens=0), "strict"))
     return rows
 
@@ -138,26 +156,21 @@ def pace(model: str, pages: Sequence[Page], count: int = 8, tokens: int = 250) -
     return {"pages": len(groups), "tokens": written, "seconds": seconds}
 
 
-def blank(model: str, folder: Path) -> dict[str, bool]:
-    """Whether the transcript of a blank page is empty: white, grey, and scanned paper."""
-    from ocr_rl.pages.synth.looks import image_pdf, scan
+def held_out_pages(source: config.PageSource, count: int, out: Path) -> list[Page]:
+    """The first `count` pages of four to ten lines: the same documents for every look of `HELD_OUT`.
 
-    white = Image.new("RGB", (560, 448), "white")
-    images = {f"grey {shade}": Image.new("RGB", white.size, (shade,) * 3) for shade in (250, 240, 225)}
-    images |= {f"scanner, strength {s}": scan(white, np.random.default_rng(0), s) for s in (0.5, 1.0)}
-    folder.mkdir(parents=True, exist_ok=True)
-    pages = []
-    for name, image in ({"white": white} | images).items():
-        pdf = folder / f"{name}.pdf"
-        pdf.write_bytes(image_pdf([image], 144))
-        pages.append(Page(id=name, pdf=pdf, number=1, reference=""))
-    return {row.page: not row.text.strip() for row in read(model, pages)}
+    Lines are counted in the text layer of the pages as they were typeset, before any scanner.
+    """
+    pages = open_pages(source, out / "pages")
+    typeset = open_pages(HELD_OUT.model_copy(update={"scan": 0.0}), out / "pages")
+    return [page for page, twin in zip(pages, typeset, strict=True) if num_lines(twin) in NUM_LINES][:count]
 
 
-def _pages(source: config.PageSource, count: int, out: Path) -> list[Page]:
-    """The first `count` pages with at least four tests: blank and nearly blank ones say little."""
-    pages = [page for page in open_pages(source, out / "pages") if len(page.checks) >= 4]
-    return pages[:count]
+def num_lines(page: Page) -> int:
+    """Lines of text by their height on the page, running header and page number included; 0 without a text layer."""
+    lines = layers(page.pdf)[page.number - 1].lines
+    middles = sorted((line.bottom + line.top) / 2 for line in lines)
+    return sum(b - a > SAME_LINE_PT for a, b in zip([-inf, *middles], middles, strict=False))
 
 
 def _figures(rows: Sequence[Graded]) -> Mapping[str, Any]:

@@ -79,7 +79,7 @@ def _train(args: argparse.Namespace) -> None:
     with ranks.group() as first:
         if not first:
             return follow(recipe)
-        trained = train(recipe, out, go_on=args.resume)
+        trained = train(recipe, out, go_on=args.resume, until=args.until)
     print(f"policy: {trained}")
     _show(_reports(out))
 
@@ -379,6 +379,7 @@ def _parser() -> argparse.ArgumentParser:
     train.add_argument("--set", action="append", metavar="KEY=VALUE", help="override a setting, e.g. optim.lr=1e-6")
     train.add_argument("--out", type=Path, help="run directory (default runs/<recipe>)")
     train.add_argument("--resume", action="store_true", help="go on from the last checkpoint")
+    train.add_argument("--until", type=int, metavar="STEP", help="stop there as if cut off: leaves a weaker policy")
     train.set_defaults(run=_train, again="the same command with --resume goes on")
 
     demo = verbs.add_parser("demo", help="GRPO on a new kind of page, before and after (minutes on two cores)")

@@ -12,7 +12,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
+from tqdm import tqdm
 
 from ocr_rl import config
 from ocr_rl.contract import Page, Transcript, UserError
@@ -36,7 +38,7 @@ from ocr_rl.pages.source import open_pages
 from ocr_rl.policy import open_sampler, policy_prompter, policy_settings
 from ocr_rl.rollout.flow import Group
 from ocr_rl.rollout.graders import Graders, weighted
-from ocr_rl.rollout.prompt import Prompter
+from ocr_rl.rollout.prompt import Prompter, PromptTooLong
 from ocr_rl.rollout.sampler.base import Sampler
 from ocr_rl.rollout.scoring import FaultBudget, GradedGroup, graded, require_rewards
 from ocr_rl.rollout.settings import PromptSettings
@@ -55,8 +57,12 @@ class Lent:
     pages: Path
 
 
-def train(recipe: config.Recipe, out: Path, *, go_on: bool = False, lent: Lent | None = None) -> Path:
+def train(
+    recipe: config.Recipe, out: Path, *, go_on: bool = False, until: int | None = None, lent: Lent | None = None
+) -> Path:
     """Train as the recipe says, below `out`; returns the folder of the trained policy.
+
+    With `until`, only to that step, as an interruption would: a checkpoint on the way, and no report.
 
     Who lends something reports on many runs at once: no report is written here then, and SFT is evaluated by its
     transcripts, as the others are.
@@ -64,7 +70,7 @@ def train(recipe: config.Recipe, out: Path, *, go_on: bool = False, lent: Lent |
     run = Run(out)
     run.claim(recipe.model_dump(mode="json"), resume=go_on)
     with closing(open_graders(recipe, run)) as graders:
-        return _trained(recipe, run, graders, go_on, lent)
+        return _trained(recipe, run, graders, go_on, until, lent)
 
 
 def follow(recipe: config.Recipe) -> None:
@@ -86,8 +92,12 @@ def require_ranks(recipe: config.Recipe) -> None:
         )
 
 
-def _trained(recipe: config.Recipe, run: Run, graders: Graders, go_on: bool, lent: Lent | None) -> Path:
+def _trained(
+    recipe: config.Recipe, run: Run, graders: Graders, go_on: bool, until: int | None, lent: Lent | None
+) -> Path:
     require_ranks(recipe)
+    if until is not None and not 1 <= until < recipe.steps:
+        raise UserError(f"--until must be a step before the last one (1 to {recipe.steps - 1}), got {until}.")
     begin = partial(run.start, recipe.model_dump(mode="json"), resume=go_on)  # once everything has been opened
     pages = partial(open_pages, root=lent.pages if lent else run.folder / "pages")
     start_model = _start_model(recipe, run)
@@ -102,9 +112,17 @@ def _trained(recipe: config.Recipe, run: Run, graders: Graders, go_on: bool, len
     ranks.tell("open_learner", start_model)
     learner = _learner(recipe, start_model, settings, prompter)
     done, state = resume(learner, run) if go_on else (0, {})
+    if until is not None and done >= until:
+        raise UserError(f"--until: {run.folder} is at step {done} already; its checkpoints are {run.folder / 'ckpt'}.")
     run.trackers = open_trackers(recipe.track, run.folder, recipe.model_dump(mode="json"), done)
     loop = partial(
-        fit, total=recipe.steps, save_every=recipe.save_every, keep=recipe.keep, state=state, tripwires=recipe.watched
+        fit,
+        total=recipe.steps,
+        until=until,
+        save_every=recipe.save_every,
+        keep=recipe.keep,
+        state=state,
+        tripwires=recipe.watched,
     )
     every = recipe.evaluation.every if recipe.evaluation else 0
     if recipe.sft is not None:
@@ -134,7 +152,7 @@ def _trained(recipe: config.Recipe, run: Run, graders: Graders, go_on: bool, len
     finally:
         if lent is None:
             sampler.close()
-    if lent is None:
+    if lent is None and until is None:
         for name, shown in held_out.items():
             report_run(run, name, shown, recipe, longest_px=prompter.longest_px, device=str(learner.device))
     return trained
@@ -186,8 +204,12 @@ def report_run(
 
 
 def _learner(recipe: config.Recipe, start_model: str, settings: PromptSettings, prompter: Prompter) -> Learner:
-    beta = recipe.grpo.beta if recipe.grpo else 0.0
-    return Learner(start_model, prompter, settings, recipe.policy, recipe.optim, steps=recipe.steps, reference=beta > 0)
+    reference = recipe.grpo is not None and recipe.grpo.beta > 0
+    with torch.random.fork_rng():
+        torch.manual_seed(recipe.seed)  # LoRA's adapters begin with random numbers
+        return Learner(
+            start_model, prompter, settings, recipe.policy, recipe.optim, steps=recipe.steps, reference=reference
+        )
 
 
 def _start_model(recipe: config.Recipe, run: Run) -> str:
@@ -222,6 +244,25 @@ def require_lengths(recipe: config.Recipe, prompter: Prompter) -> None:
             )
 
 
+def require_short(pages: Sequence[Page], prompter: Prompter) -> None:
+    """UserError naming the first page whose prompt is longer than policy.max_prompt_tokens, and how many are.
+
+    Nothing is cut to fit. Pages that cannot be drawn do not count here: each costs itself alone when it is asked for.
+    """
+    if prompter.max_prompt_tokens is None:
+        return
+    long = []
+    for page in tqdm(pages, desc="measuring prompts", unit="page", leave=False):
+        try:
+            prompter.prompt(page)
+        except PromptTooLong as error:
+            long.append(error)
+        except PageError:
+            continue
+    if long:
+        raise UserError(f"{long[0]} ({len(long)} of {len(pages)} pages); or take such pages out of the dataset.")
+
+
 def open_graders(recipe: config.Recipe, run: Run) -> Graders:
     """The recipe's rewards in worker processes (which start when something is to be graded)."""
     return Graders(
@@ -244,6 +285,7 @@ def _taught(recipe: config.Recipe, pages: OpenPages, prompter: Prompter, graders
     if isinstance(cfg, config.Dpo) and cfg.preferences is not None:
         read_preferences(cfg.preferences, training_pages, prompter)  # somebody has judged already: no reward is asked
         return training_pages
+    require_short(training_pages, prompter)
     require_rewards(training_pages, graders.grade)
     if recipe.scoring.audit:
         require_honest(training_pages, graders, recipe.samples_per_page, recipe.seed, recipe.advantage)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 pytest.importorskip("torch", reason="torch is not installed")
 
@@ -13,6 +14,7 @@ from ocr_rl.contract import Page
 from ocr_rl.evaluate.grade import summary
 from ocr_rl.learn.model import model_folder
 from ocr_rl.pages.source import open_pages
+from ocr_rl.pages.synth.looks import image_pdf
 from ocr_rl.policy import open_policy
 from ocr_rl.train import evaluate_policy
 
@@ -36,7 +38,20 @@ def test_it_is_small_and_ordinary(folder: Path) -> None:
     assert {path.name for path in folder.iterdir()} >= {"README.md", "train.jsonl", "curve.png", "ocr_rl.json"}
 
 
-def test_it_reads_pages_it_never_saw_and_nothing_on_a_blank_one(tmp_path: Path) -> None:
+def test_it_writes_nothing_on_a_blank_page_and_ends(tmp_path: Path) -> None:
+    pages = open_pages(config.PageSource(synth="nano", n=400, seed=4001), tmp_path)
+    blank = [page for page in pages if not page.reference]
+    assert len(blank) >= 3
+    white = tmp_path / "white.pdf"
+    white.write_bytes(image_pdf([Image.new("RGB", (560, 448), "white")], 144))
+    blank.append(Page(id="white:p1", pdf=white, number=1, reference=""))
+    with open_policy("nano", engine="transformers") as policy:
+        rows = evaluate_policy(policy.sampler, policy.prompter, blank, max_tokens=384)
+    assert [row.text.strip() for row in rows] == [""] * len(blank)
+    assert {row.finish for row in rows} == {"stop"}
+
+
+def test_it_reads_pages_it_never_saw(tmp_path: Path) -> None:
     held_out = open_pages(config.PageSource(synth="nano", n=24, seed=4000), tmp_path)
     notices = open_pages(config.PageSource(synth="notice", n=24, seed=4000), tmp_path)
     with open_policy("nano", engine="transformers") as policy:

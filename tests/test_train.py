@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
+from ocr_rl import train
 from ocr_rl.cli import main
+from ocr_rl.contract import UserError
 from ocr_rl.rollout.sampler.load import load_model
 
 SMALL = [
@@ -59,6 +62,49 @@ def test_a_step_learns_and_the_engines_agree(trained: Path) -> None:
     assert rows[-1]["kl"] > 0  # it has moved away from the reference
 
 
+def test_trap_3_the_first_step_of_a_run_says_what_the_page_is_worth(trained: Path) -> None:
+    rows = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    assert all("page_gain" in row for row in rows)  # saved at every step
+
+
+@pytest.fixture
+def asked_by_a_run(
+    nano_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[[str], bool]:
+    """Whether a run asks that check of `train`, and does not begin where it refuses."""
+
+    def asked(check: str) -> bool:
+        def refuse(*_: object) -> None:
+            raise UserError("refused by this check")
+
+        monkeypatch.setattr(train, check, refuse)
+        settings = [*SMALL, f"policy.path={nano_dir}", "sampling.engine=transformers"]
+        argv = [part for one in settings for part in ("--set", one)]
+        code = main(["train", "nano_grpo", "--out", str(tmp_path / "run"), *argv])
+        said = capsys.readouterr().err
+        return code == 2 and "refused by this check" in said and not (tmp_path / "run" / "config.json").exists()
+
+    return asked
+
+
+def test_trap_2_a_run_asks_whether_the_engine_sees_before_it_begins(asked_by_a_run: Callable[[str], bool]) -> None:
+    assert asked_by_a_run("require_eyes")
+
+
+def test_trap_13_a_run_asks_for_its_memory_before_it_begins(asked_by_a_run: Callable[[str], bool]) -> None:
+    assert asked_by_a_run("require_memory")
+
+
+def test_trap_3_a_page_that_is_too_long_is_refused_before_the_first_step(
+    nano_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = [*SMALL, f"policy.path={nano_dir}", "policy.max_prompt_tokens=12"]
+    argv = [part for one in settings for part in ("--set", one)]
+    assert main(["train", "nano_grpo", "--out", str(tmp_path / "run"), *argv]) == 2
+    said = capsys.readouterr().err
+    assert "max_prompt_tokens is 12" in said and "(6 of 6 pages)" in said
+
+
 def test_reports_and_groups_are_there_to_read(trained: Path) -> None:
     assert {path.name for path in (trained / "report" / "new").iterdir()} >= {"report.html", "report.md", "report.json"}
     shown = json.loads((trained / "groups" / "000001.jsonl").read_text().splitlines()[0])
@@ -95,6 +141,23 @@ def test_a_resumed_run_is_the_same_run(trained: Path, nano_dir: Path, tmp_path: 
     assert again[:2] == whole[:2]
     for figure in ("reward", "length", "loss", "kl", "grad_norm"):
         assert again[2][figure] == pytest.approx(whole[2][figure], rel=1e-3, abs=1e-6)
+
+
+def test_a_run_stopped_on_the_way_leaves_a_weaker_policy_and_goes_on_as_the_same_run(
+    trained: Path, nano_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "stopped"
+    assert [row["step"] for row in run(nano_dir, out, "--until", "2")] == [1, 2]
+    assert (out / "ckpt" / "000002" / "model" / "model.safetensors").exists()
+    assert not (out / "report").exists()
+    settings = [part for one in (*SMALL, f"policy.path={nano_dir}") for part in ("--set", one)]
+    for until, said in (("2", "is at step 2 already"), ("3", "before the last one"), ("0", "before the last one")):
+        assert main(["train", "nano_grpo", "--out", str(out), *settings, "--resume", "--until", until]) == 2
+        assert said in capsys.readouterr().err
+    whole = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
+    for row, other in zip(run(nano_dir, out, "--resume"), whole, strict=True):
+        for figure in ("reward", "length", "loss", "kl", "lr", "grad_norm"):
+            assert row[figure] == pytest.approx(other[figure], rel=1e-3, abs=1e-6)
 
 
 def test_a_run_is_not_written_over(trained: Path, nano_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,15 +1,16 @@
 """Attention over packed tokens: prompts, each followed by the completions that share it and see it and themselves.
 
-A mask over all of them would cost the square of their number. Here prompts attend among themselves, and completions,
-side by side, to their prompt and to themselves: time and memory grow with the number of completions.
+A mask over all of them would cost the square of their number. Here prompts of one length attend side by side, and so do
+completions of about one length, to their prompts and to themselves: time and memory grow with the number of
+completions, and a long one costs the short ones nothing.
 
-Shapes: X packed tokens, of P prompts and R completions; K the longest prompt, T the longest completion; H heads of D.
+Shapes: X packed tokens; P prompts of length K; R completions of at most T tokens; H heads of D.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -20,54 +21,78 @@ PACKED = "packed"  # its name among transformers' attention functions
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Packing:
-    """Which token stands where; a prompt or completion that is shorter than the longest repeats its last token."""
+class Block:
+    """Completions side by side: of prompts of one length, and none less than half as long as the longest."""
 
-    shape_PK: torch.Size
-    shape_RT: torch.Size
-    owner_R: Tensor  # whose prompt a completion sees
-    visible_RTS: Tensor  # bool, S = K + T: its prompt, and what it wrote so far; R is 1 where all prompts are as long
-    apart_Y: Tensor  # Y = P x K + R x T: the tokens of prompts, then of completions
+    prompts: int  # which of the packing's `shapes_PK` has their prompts
+    shape_RT: tuple[int, int]
+    owner_R: Tensor  # whose prompt, among the P, a completion sees
+    visible_TS: Tensor  # bool, S = K + T: the prompt, and what the completion wrote so far
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Packing:
+    """Which token stands where; a completion that is shorter than the longest of its block repeats its last token."""
+
+    shapes_PK: tuple[tuple[int, int], ...]
+    blocks: tuple[Block, ...]
+    apart_Y: Tensor  # the tokens of prompts, shape by shape, then those of completions, block by block
     real_Y: Tensor  # bool: not a repeated one
     packed_X: Tensor  # the way back: of each token, its place among the Y
 
     def to(self, device: torch.device) -> Packing:
-        tensors = {f.name: x for f in fields(self) if isinstance(x := getattr(self, f.name), Tensor)}
-        return replace(self, **{name: x.to(device, non_blocking=True) for name, x in tensors.items()})
+        def moved(x: Tensor) -> Tensor:
+            return x.to(device, non_blocking=True)
+
+        blocks = [replace(b, owner_R=moved(b.owner_R), visible_TS=moved(b.visible_TS)) for b in self.blocks]
+        return replace(
+            self,
+            blocks=tuple(blocks),
+            apart_Y=moved(self.apart_Y),
+            real_Y=moved(self.real_Y),
+            packed_X=moved(self.packed_X),
+        )
 
 
 def packing(lengths: Sequence[Sequence[int]]) -> Packing:
     """`lengths[p]`: of the p-th prompt, then of its completions; all stand one after the other."""
-    sizes = torch.tensor([n for each in lengths for n in each])
-    starts = sizes.cumsum(0) - sizes
-    prompt = torch.tensor([k == 0 for each in lengths for k in range(len(each))])
-    owner = torch.tensor([p for p, each in enumerate(lengths) for _ in each])
-    prompt_PK, real_PK = _places(starts[prompt], sizes[prompt])
-    completion_RT, real_RT = _places(starts[~prompt], sizes[~prompt])
-    seen_RK = real_PK[owner[~prompt]]
-    if bool(real_PK.all()):
-        seen_RK = seen_RK[:1]
-    T = completion_RT.shape[1]
-    own_TT = torch.ones(T, T, dtype=torch.bool).tril()
-    apart_Y = torch.cat([prompt_PK.flatten(), completion_RT.flatten()])
-    real_Y = torch.cat([real_PK.flatten(), real_RT.flatten()])
-    packed_X = torch.empty(int(sizes.sum()), dtype=torch.long)
+    prompts: dict[int, list[int]] = {}  # where prompts start, by their length
+    completions: dict[tuple[int, int], list[tuple[int, int, int]]] = {}  # (start, length, owner) by block
+    start = 0
+    for K, *written in lengths:
+        starts = prompts.setdefault(K, [])
+        starts.append(start)
+        start += K
+        for n in written:
+            completions.setdefault((K, n.bit_length()), []).append((start, n, len(starts) - 1))
+            start += n
+    places = [_places(starts, [K] * len(starts)) for K, starts in prompts.items()]
+    shapes_PK = tuple((len(starts), K) for K, starts in prompts.items())
+    blocks = []
+    for (K, _), some in completions.items():
+        begins, sizes, owners = zip(*some, strict=True)
+        places.append(_places(begins, sizes))
+        T = max(sizes)
+        own_TT = torch.ones(T, T, dtype=torch.bool).tril()
+        blocks.append(
+            Block(
+                prompts=list(prompts).index(K),
+                shape_RT=(len(some), T),
+                owner_R=torch.tensor(owners),
+                visible_TS=torch.cat([torch.ones(T, K, dtype=torch.bool), own_TT], dim=1),
+            )
+        )
+    apart_Y, real_Y = (torch.cat([pair[i].flatten() for pair in places]) for i in (0, 1))
+    packed_X = torch.empty(start, dtype=torch.long)
     packed_X[apart_Y[real_Y]] = real_Y.nonzero()[:, 0]
-    return Packing(
-        shape_PK=prompt_PK.shape,
-        shape_RT=completion_RT.shape,
-        owner_R=owner[~prompt],
-        visible_RTS=torch.cat([seen_RK[:, None].expand(-1, T, -1), own_TT.expand(len(seen_RK), -1, -1)], dim=2),
-        apart_Y=apart_Y,
-        real_Y=real_Y,
-        packed_X=packed_X,
-    )
+    return Packing(shapes_PK=shapes_PK, blocks=tuple(blocks), apart_Y=apart_Y, real_Y=real_Y, packed_X=packed_X)
 
 
-def _places(starts: Tensor, sizes: Tensor) -> tuple[Tensor, Tensor]:
+def _places(starts: Sequence[int], sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
     """(n, longest) indices of tokens, and which of them are real."""
-    offset = torch.arange(int(sizes.max()))
-    return starts[:, None] + torch.minimum(offset, sizes[:, None] - 1), offset < sizes[:, None]
+    start_N1, size_N1 = torch.tensor(starts)[:, None], torch.tensor(sizes)[:, None]
+    offset = torch.arange(max(sizes))
+    return start_N1 + torch.minimum(offset, size_N1 - 1), offset < size_N1
 
 
 def attend(
@@ -81,28 +106,27 @@ def attend(
 ) -> tuple[Tensor, None]:
     """As transformers asks for it: (1, heads, X, D) in, fewer heads of keys and values; (1, X, heads, D) out."""
     where = attention_mask
-    P, K = where.shape_PK
+    shapes = (*where.shapes_PK, *(block.shape_RT for block in where.blocks))
+    sizes = [n * longest for n, longest in shapes]
 
-    def apart(x_1HXD: Tensor) -> tuple[Tensor, Tensor]:
+    def apart(x_1HXD: Tensor) -> list[Tensor]:
+        """(n, heads, length, D) of each shape."""
         x_YHD = _Pick.apply(x_1HXD[0].transpose(0, 1), where.apart_Y, where.packed_X, None)
-        parts = x_YHD[: P * K].unflatten(0, where.shape_PK), x_YHD[P * K :].unflatten(0, where.shape_RT)
-        prompt, own = (part.transpose(1, 2) for part in parts)
         repeat = query_1HXD.shape[1] // x_1HXD.shape[1]
-        return (prompt, own) if repeat == 1 else (prompt.repeat_interleave(repeat, 1), own.repeat_interleave(repeat, 1))
+        x_YHD = x_YHD if repeat == 1 else x_YHD.repeat_interleave(repeat, 1)
+        parts = zip(x_YHD.split(sizes), shapes, strict=True)
+        return [part.unflatten(0, shape).transpose(1, 2) for part, shape in parts]
 
-    (prompt_query, own_query), (prompt_key, own_key), (prompt_value, own_value) = (
-        apart(x) for x in (query_1HXD, key_1HXD, value_1HXD)
-    )
-    prompts_PHKD = scaled_dot_product_attention(prompt_query, prompt_key, prompt_value, is_causal=True, scale=scaling)
-    completions_RHTD = scaled_dot_product_attention(
-        own_query,
-        torch.cat([prompt_key.index_select(0, where.owner_R), own_key], dim=2),
-        torch.cat([prompt_value.index_select(0, where.owner_R), own_value], dim=2),
-        attn_mask=where.visible_RTS[:, None],
-        scale=scaling,
-    )
-    found = torch.cat([x.transpose(1, 2).flatten(0, 1) for x in (prompts_PHKD, completions_RHTD)])
-    return _Pick.apply(found, where.packed_X, where.apart_Y, where.real_Y)[None], None
+    queries, keys, values = (apart(x) for x in (query_1HXD, key_1HXD, value_1HXD))
+    found = [
+        scaled_dot_product_attention(queries[i], keys[i], values[i], is_causal=True, scale=scaling)
+        for i in range(len(where.shapes_PK))
+    ]
+    for i, block in enumerate(where.blocks, len(where.shapes_PK)):
+        seen = [torch.cat([x[block.prompts].index_select(0, block.owner_R), x[i]], dim=2) for x in (keys, values)]
+        found.append(scaled_dot_product_attention(queries[i], *seen, attn_mask=block.visible_TS, scale=scaling))
+    found_YHD = torch.cat([x.transpose(1, 2).flatten(0, 1) for x in found])
+    return _Pick.apply(found_YHD, where.packed_X, where.apart_Y, where.real_Y)[None], None
 
 
 class _Pick(torch.autograd.Function):

@@ -39,6 +39,7 @@ def fit(
     run: Run,
     *,
     total: int,
+    until: int | None = None,
     save_every: int,
     keep: int,
     state: Mapping[str, Any] | None = None,
@@ -49,9 +50,11 @@ def fit(
 ) -> Path:
     """Run the algorithm from `state` to its end; returns the folder of the last checkpoint's model.
 
-    Steps already done are `learner.policy`'s business: a resumed learner starts where its checkpoint was. Raises
-    UserError where a tripwire stops the run. `probe` is asked before the first update and at every save, so that a
-    resumed run has the figures of an uninterrupted one.
+    With `until`, it ends at the first step from there on that can be saved, and saves it: schedules are those of
+    `total` steps, so a resumed run goes on as if it had never stopped. Steps already done are `learner.policy`'s
+    business: a resumed learner starts where its checkpoint was. Raises UserError where a tripwire stops the run.
+    `probe` is asked before the first update and at every save, so that a resumed run has the figures of an
+    uninterrupted one.
     """
     wires = tripwires or Tripwires()
 
@@ -84,10 +87,13 @@ def fit(
                 _act(decisions, done, step, steps, state)
                 if step.state is not None:
                     state = step.state
-                if due and step.state is not None:
+                stop = until is not None and done >= until
+                if (due or stop) and step.state is not None:
                     due = False
                     save(learner, run, done, step.state)
                     run.prune(keep, best(history, run))
+                    if stop:
+                        return
 
     state = dict(state or {})
     while True:

@@ -27,6 +27,10 @@ INSTRUCTION = (
 _VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 
 
+class PromptTooLong(PageError):
+    """More tokens than `max_prompt_tokens`."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prompter:
     """Everything around the weights that turns pages into token ids and pixels, and token ids back into text."""
@@ -44,7 +48,7 @@ class Prompter:
         ref = self._ref(page, rotation)
         expanded_ids = self.expand(self.num_image_tokens(page_image(ref)))
         if self.max_prompt_tokens is not None and len(expanded_ids) > self.max_prompt_tokens:
-            raise PageError(
+            raise PromptTooLong(
                 page.pdf,
                 page.number,
                 f"the prompt has {len(expanded_ids)} tokens and max_prompt_tokens is {self.max_prompt_tokens}: "

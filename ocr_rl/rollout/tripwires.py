@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite
 from statistics import fmean
 from typing import Any
 
@@ -53,6 +54,8 @@ def _beyond(name: str, values: Sequence[float], wire: Tripwire) -> str:
     """Why the wire trips; "" when it does not, or when there are too few steps to say so."""
     if len(values) < wire.steps + (WINDOW if wire.of_start else 0):
         return ""
+    if not all(map(isfinite, values[-wire.steps :])):
+        return f"{name} is not a number"
     now, start = fmean(values[-wire.steps :]), fmean(values[:WINDOW])
     unit = start if wire.of_start else 1.0
     if unit <= 0:  # nothing to compare with

@@ -211,7 +211,7 @@ def test_banned_ids_stay_out_even_when_the_model_wants_nothing_else(real, asked,
 
 
 @pytest.mark.parametrize(("part", "by"), [("visual", 0.1), ("language_model", 0.02)])
-def test_new_weights_are_used_everywhere_and_old_ones_nowhere(real, asked, model, prompter, part, by) -> None:
+def test_trap_2_new_weights_are_used_everywhere_and_old_ones_nowhere(real, asked, model, prompter, part, by) -> None:
     before = in_order(real, asked, HOW)  # fills the caches
     weights = changed(model, part, by)
     real.load(weights, 1)
@@ -232,7 +232,7 @@ def test_vllm_refuses_what_does_not_fit(vllm_sampler: Sampler, asked) -> None:
         list(vllm_sampler.sample(asked, replace(HOW, max_tokens=1000)))
 
 
-def test_vllm_names_a_prompt_that_the_learner_would_see_differently(vllm_sampler: Sampler, asked) -> None:
+def test_trap_1_vllm_names_a_prompt_that_the_learner_would_see_differently(vllm_sampler: Sampler, asked) -> None:
     page, prompt = asked[0]
     wrong = replace(prompt, expanded_ids=prompt.expanded_ids[:-1])
     with pytest.raises(RuntimeError, match=f"{page.id}.*{len(prompt.expanded_ids)} tokens"):
@@ -252,6 +252,12 @@ def test_vllm_reads_more_pages_than_fit_into_one_forward_pass(nano_dir: Path, vl
     finally:
         scheduler.max_num_encoder_input_tokens = budget
     assert [group.page for group in groups] == tiny_pages
+
+
+def test_trap_8_weights_that_are_not_given_are_named(hf_sampler: HfSampler, model) -> None:
+    with pytest.raises(RuntimeError, match=r"weights were not given, model\.visual"):
+        hf_sampler.load([(name, weight) for name, weight in weights_of(model) if "visual" not in name], 1)
+    hf_sampler.load(weights_of(model), 0)
 
 
 def test_a_closed_sampler_says_so_and_closes_twice(nano_dir: Path, prompter: Prompter, asked) -> None:

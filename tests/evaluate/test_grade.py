@@ -176,9 +176,11 @@ def test_tallies_add_up_repeats():
     ]
 
 
-@pytest.mark.parametrize("body", ["The bat sat. On the mat.", "", "dog", "The cat sat."])
+@pytest.mark.parametrize("body", ["The bat sat. On the mat.", "", "dog", "The cat sat.", "-- abcdeXghijkl --"])
 def test_trap_19_training_and_evaluation_score_alike(body: str) -> None:
     said = transcript(body)
-    (learnt_from,) = load_reward("pass_rate")(page(), [said])
-    passed = [row.passed for row in grade(page(), said, "strict").checks]
+    near = {"pdf": "x.pdf", "page": 1, "id": "near", "type": "present", "text": "abcdefghijkl", "max_diffs": 1}
+    asked = replace(page(), checks=(*page().checks, load_check(near)))  # one that passes by the strict reading alone
+    (learnt_from,) = load_reward("pass_rate")(asked, [said])
+    passed = [row.passed for row in grade(asked, said, "strict").checks]
     assert learnt_from.value == pytest.approx(sum(passed) / len(passed))

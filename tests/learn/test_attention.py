@@ -46,6 +46,7 @@ def densely(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
         [[5, 3, 1, 4]],
         [[4, 2, 2], [4, 5]],  # prompts of one length share a mask
         [[6, 2, 7, 1], [2, 3], [9, 1, 1, 1, 8]],
+        [[3, 1, 17, 2, 3], [5, 16, 4], [3, 2, 1]],  # one that runs away, and prompts of two lengths in turn
     ],
 )
 def test_packed_attention_and_its_gradient_are_those_of_the_dense_mask(lengths: list[list[int]]) -> None:
@@ -75,10 +76,23 @@ def test_a_completion_sees_its_prompt_and_itself_alone() -> None:
     assert changed.tolist() == ((group == 0) & (number == 1)).tolist()
 
 
-def test_memory_grows_with_the_number_of_completions_and_not_with_its_square() -> None:
-    def size(samples: int) -> int:
-        found = packing([[512, *[256] * samples]])
-        return sum(x.nbytes for name in found.__slots__ if isinstance(x := getattr(found, name), Tensor))
+def size(lengths: list[list[int]]) -> int:
+    """Bytes of where each token stands and who sees whom, and of one number a computed score."""
+    found = packing(lengths)
+    scores = sum(n * longest**2 for n, longest in found.shapes_PK)
+    scores += sum(block.shape_RT[0] * block.visible_TS.numel() for block in found.blocks)
+    return scores + sum(x.nbytes for x in (found.apart_Y, *(block.visible_TS for block in found.blocks)))
 
-    assert size(28) - size(24) == size(8) - size(4)
-    assert size(28) < (512 + 28 * 256) ** 2 / 100
+
+def test_memory_grows_with_the_number_of_completions_and_not_with_its_square() -> None:
+    def group(samples: int) -> int:
+        return size([[512, *[256] * samples]])
+
+    assert group(28) - group(24) == group(8) - group(4)
+    assert group(28) < (512 + 28 * 256) ** 2 / 5
+
+
+def test_one_long_completion_costs_the_short_ones_nothing() -> None:
+    """A sample that loops to its limit beside 27 short ones: it pays for itself."""
+    short, alone = size([[100, *[15] * 27]]), size([[100, 715]])
+    assert size([[100, *[15] * 27, 715]]) < short + alone

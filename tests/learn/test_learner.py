@@ -238,13 +238,15 @@ def test_trap_12_a_row_names_its_page_and_holds_no_pixels(rows: list[Row], promp
 
 
 def test_trap_20_a_page_is_prepared_and_seen_once_for_all_its_samples(
-    rows: list[Row], make_learner: MakeLearner
+    rows: list[Row], make_learner: MakeLearner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learner, seen = make_learner(), []
+    learner, seen, prepared = make_learner(), [], []
+    pixels = Prompter.pixels
+    monkeypatch.setattr(Prompter, "pixels", lambda self, images: prepared.extend(images) or pixels(self, images))
     tower = base(learner.module).model.visual
     tower.register_forward_pre_hook(lambda *given: seen.append(len(given[2]["grid_thw"])), with_kwargs=True)
     learner.update(rows, nll)
-    assert len(rows) == 8 and sum(seen) == 2  # pages
+    assert len(rows) == 8 and sum(seen) == len(prepared) == 2  # pages
 
 
 # --- updates ----------------------------------------------------------------------------------------------------------

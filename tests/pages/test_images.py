@@ -68,7 +68,7 @@ def test_an_image_is_the_one_that_render_makes_and_goes_by_content(
     assert lines(log) == ["1 0"]
 
 
-def test_what_was_used_longest_ago_is_forgotten(pdf: Path, images: Images, log: Path) -> None:
+def test_trap_12_what_was_used_longest_ago_is_forgotten(pdf: Path, images: Images, log: Path) -> None:
     for number in (1, 2, 1, 3, 1, 2):  # two images have room (pages are no taller than wide): 2 goes when 3 comes
         images.get(ref(pdf, number))
     assert lines(log) == ["1 0", "2 0", "3 0", "2 0"]

@@ -62,6 +62,12 @@ def test_trap_16_a_collapse_trips_its_wire(figure: str, value: float, then: str)
     assert str(decision).startswith(f"{then}: {figure} {value:.3g} has ")
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_trap_16_what_is_not_a_number_trips_every_wire(value: float) -> None:
+    assert [decision.name for decision in tripped(history(kl=value), WIRES)] == ["kl"]
+    assert str(tripped(history(page_gain=value), WIRES)[0]) == "stop: page_gain is not a number"
+
+
 def test_one_bad_step_is_no_collapse_and_a_figure_that_is_missing_trips_nothing() -> None:
     rows = history(reward=0.05)
     assert tripped(rows[:-4], WIRES) == []

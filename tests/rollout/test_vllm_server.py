@@ -101,7 +101,7 @@ def test_trap_9_a_server_that_does_not_come_back_is_waited_for_no_longer_than_th
     assert len(written(sampler, asked)) == len(asked)
 
 
-def test_a_restarted_server_gets_our_weights_again_before_it_writes(open_, fake, asked) -> None:
+def test_trap_8_a_restarted_server_gets_our_weights_again_before_it_writes(open_, fake, asked) -> None:
     sampler = open_()
     sampler.load(weights(2.0), 1)
     ours = written(sampler, asked)
@@ -112,7 +112,9 @@ def test_a_restarted_server_gets_our_weights_again_before_it_writes(open_, fake,
     assert fake.calls.index("/collective_rpc") < fake.calls.index("/inference/v1/generate")
 
 
-def test_new_weights_are_read_all_caches_emptied_and_the_old_file_goes(open_, fake, asked, tmp_path: Path) -> None:
+def test_trap_2_new_weights_are_read_all_caches_emptied_and_the_old_file_goes(
+    open_, fake, asked, tmp_path: Path
+) -> None:
     sampler = open_()
     sampler.load(weights(2.0), 1)
     before = written(sampler, asked)

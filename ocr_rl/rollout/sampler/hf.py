@@ -60,8 +60,12 @@ class HfSampler:
 
     def load(self, weights: Iterable[tuple[str, Tensor]], policy: int) -> None:
         own = self._model.state_dict()
+        left = {weight.data_ptr(): name for name, weight in own.items()}  # by place: tied weights have two names
         for name, weight in weights:
             own[name].copy_(weight)  # in place; a name that the model lacks is a KeyError
+            left.pop(own[name].data_ptr(), None)
+        if left:
+            raise RuntimeError(f"{len(left)} weights were not given, {min(left.values())} among them")
         self.policy = policy
 
     def close(self) -> None:
