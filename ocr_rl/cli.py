@@ -6,6 +6,7 @@ Wrong input from outside is one sentence on stderr and exit code 2, never a trac
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import re
 import select
@@ -23,6 +24,9 @@ _EXTRAS = ("torch", "transformers", "peft", "safetensors", "tokenizers", "psutil
 
 
 def main(argv: Sequence[str] | None = None) -> int:
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a transcript may hold what the terminal cannot show
     try:
         try:
             return _main(argv)
@@ -313,15 +317,23 @@ def _bench(args: argparse.Namespace) -> None:
 
 
 def _plugins(args: argparse.Namespace) -> None:
-    from ocr_rl.plugins import installed
+    from functools import partial
+
+    from ocr_rl.pages.guarded import Refusal, guarded
+    from ocr_rl.plugins import described, names
 
     for group in ("ocr_rl.rewards", "ocr_rl.benchmarks", "ocr_rl.engines"):
-        found = installed(group)
-        if found:
-            print(f"{group}")
-        for plugin in found:
-            options = ", ".join(f"{name}={default}" for name, default in plugin.options.items())
-            print(f"  {plugin.name} ({plugin.version})  {plugin.help}" + (f"  [{options}]" if options else ""))
+        known = list(dict.fromkeys(names(group)))
+        if known:
+            print(group)
+        # Describing one means to load it: in a worker, so that one that hangs or leaves does not take the others along.
+        for name, found in guarded(partial(described, group), known, workers=1, timeout_s=60):
+            if isinstance(found, Refusal):
+                print(f"  {name} (?)  cannot be loaded: {found}")
+                continue
+            for plugin in found:
+                options = ", ".join(f"{name}={default}" for name, default in plugin.options.items())
+                print(f"  {plugin.name} ({plugin.version})  {plugin.help}" + (f"  [{options}]" if options else ""))
 
 
 def _doctor(args: argparse.Namespace) -> int:

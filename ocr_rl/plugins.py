@@ -71,6 +71,12 @@ def _of_name(group: str, name: str) -> list[EntryPoint]:
     return sorted(entry_points(group=group, name=name), key=lambda entry: _package(entry) != _OURS)
 
 
+def is_built_in(group: str, spec: str) -> bool:
+    """Whether it is one of the plug-ins that ship; nothing is loaded."""
+    found = [] if ":" in spec else _of_name(group, spec)
+    return bool(found) and _package(found[0]) == _OURS
+
+
 def _is_open(found: Sequence[EntryPoint]) -> bool:
     """Whether nothing says which of several is meant."""
     return len(found) > 1 and _package(found[0]) != _OURS
@@ -122,7 +128,13 @@ def _hints(factory: type, spec: str) -> Mapping[str, Any]:
 
 def installed(group: str) -> list[PluginInfo]:
     """All plug-ins of a group, by name. One that cannot be loaded, or that another hides, is listed with the reason."""
-    return [_describe(entry, found) for found in (_of_name(group, name) for name in names(group)) for entry in found]
+    return [info for name in dict.fromkeys(names(group)) for info in described(group, name)]
+
+
+def described(group: str, name: str) -> list[PluginInfo]:
+    """All plug-ins of that name."""
+    found = _of_name(group, name)
+    return [_describe(entry, found) for entry in found]
 
 
 def _describe(entry: EntryPoint, found: Sequence[EntryPoint]) -> PluginInfo:

@@ -12,7 +12,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
 from tqdm import tqdm
 
@@ -205,11 +204,16 @@ def report_run(
 
 def _learner(recipe: config.Recipe, start_model: str, settings: PromptSettings, prompter: Prompter) -> Learner:
     reference = recipe.grpo is not None and recipe.grpo.beta > 0
-    with torch.random.fork_rng():
-        torch.manual_seed(recipe.seed)  # LoRA's adapters begin with random numbers
-        return Learner(
-            start_model, prompter, settings, recipe.policy, recipe.optim, steps=recipe.steps, reference=reference
-        )
+    return Learner(
+        start_model,
+        prompter,
+        settings,
+        recipe.policy,
+        recipe.optim,
+        steps=recipe.steps,
+        reference=reference,
+        seed=recipe.seed,
+    )
 
 
 def _start_model(recipe: config.Recipe, run: Run) -> str:
@@ -267,7 +271,7 @@ def open_graders(recipe: config.Recipe, run: Run) -> Graders:
     """The recipe's rewards in worker processes (which start when something is to be graded)."""
     return Graders(
         choices=recipe.rewards,
-        rewards=weighted(recipe.rewards),
+        rewards=weighted(recipe.rewards, timeout_s=recipe.scoring.timeout_s),
         workers=recipe.scoring.workers,
         timeout_s=recipe.scoring.timeout_s,
         faults=run.folder / "faults",

@@ -257,7 +257,7 @@ def test_an_import_that_is_our_own_fault_is_not_hidden(monkeypatch: pytest.Monke
     def broken(group: str) -> None:
         raise ModuleNotFoundError("No module named 'ocr_rl.nothere'", name="ocr_rl.nothere")
 
-    monkeypatch.setattr(plugins, "installed", broken)
+    monkeypatch.setattr(plugins, "names", broken)
     with pytest.raises(ModuleNotFoundError):
         main(["plugins"])
 

@@ -47,7 +47,7 @@ def audit_recipe(
         )
     graders = Graders(
         choices=recipe.rewards,
-        rewards=weighted(recipe.rewards),
+        rewards=weighted(recipe.rewards, timeout_s=recipe.scoring.timeout_s),
         workers=recipe.scoring.workers,
         timeout_s=recipe.scoring.timeout_s,
     )

@@ -8,6 +8,8 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from ocr_rl.config import RewardChoice, Scoring
 from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.evaluate.groups import read_groups
@@ -80,7 +82,11 @@ def _asked(graders: Graders, page: Page, group: Sequence[Transcript], *, strict:
 
 def _again(name: str, options: Mapping[str, Any], page: Page, group: Sequence[Transcript]) -> Mapping[str, Answer]:
     """Of a saved fault: the same reward with the same options."""
-    with closing(_graders([RewardChoice(name=name, options=dict(options))])) as graders:
+    try:
+        choice = RewardChoice(name=name, options=dict(options))
+    except ValidationError:
+        raise UserError(f"The saved fault of {name} has options that no recipe can have: {dict(options)}.") from None
+    with closing(_graders([choice])) as graders:
         return _asked(graders, page, group, strict=True)
 
 

@@ -55,8 +55,12 @@ class Learner:
         *,
         steps: int,
         reference: bool,
+        seed: int = 0,
     ) -> None:
-        """`path`: the model to start from; `reference`: keep it, frozen. `steps`: length of the rate's schedule."""
+        """`path`: the model to start from; `reference`: keep it, frozen. `steps`: length of the rate's schedule.
+
+        `seed` is for the random numbers that LoRA's adapters begin with.
+        """
         self.path = path
         self.prompt_settings = prompt_settings
         self.prompter = prompter
@@ -71,7 +75,9 @@ class Learner:
         # With LoRA the reference is the same model with its adapters switched off; otherwise a frozen copy.
         frozen = reference and policy.lora_rank == 0
         self.reference = copy.deepcopy(model).requires_grad_(False).eval() if frozen else None
-        self.module = trainable(model, policy)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.module = trainable(model, policy)
         ranks.shard(base(self.module))
         if self.reference is not None:
             ranks.shard(self.reference)

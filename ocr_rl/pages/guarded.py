@@ -35,6 +35,10 @@ class Refusal(Exception):
     """Why a job has no result: raised by the function itself, or made up for one that hung, crashed or raised."""
 
 
+class OutOfMemory(Refusal):
+    """The worker is full, maybe of what earlier jobs left: it is ended, and the next job gets a fresh one."""
+
+
 @dataclass(slots=True)
 class _Slot:
     """A job on its way; results leave in the order of the jobs."""
@@ -148,6 +152,8 @@ def _collect(pool: list[_Worker], timeout_s: float) -> None:
             if not worker.ready:
                 worker.ready, worker.deadline_s = True, time.monotonic() + timeout_s
                 continue
+            if isinstance(message, OutOfMemory):
+                _end(worker, pool, "")
         elif time.monotonic() >= worker.deadline_s:
             message = _end(worker, pool, f"it took longer than {timeout_s:g} s")
         else:
@@ -192,11 +198,14 @@ def serve(fd: int) -> None:
         function, timeout_s, memory_bytes = conn.recv()
         _limit_memory(memory_bytes)
         conn.send(None)
+        own = os.getpid()
         while True:
             job = conn.recv()
             signal.alarm(math.ceil(timeout_s) + 5)  # ends a hung worker even when the parent is no more
             result = _attempt(function, job, memory_bytes)
             signal.alarm(0)
+            if os.getpid() != own:
+                os._exit(1)  # a copy that the job left behind: its answer would be taken for the next job's
             conn.send(result)
 
 
@@ -206,7 +215,7 @@ def _attempt(function: Callable[[Any], Any], job: Any, memory_bytes: int) -> Any
     except Refusal as refusal:
         return refusal
     except MemoryError:
-        return Refusal(f"it needs more than {memory_bytes / 2**30:.0f} GiB of memory")
+        return OutOfMemory(f"it needs more than {memory_bytes / 2**30:.0f} GiB of memory")
     except Exception as error:  # noqa: BLE001 the boundary: whatever went wrong is this job's fault alone
         return Refusal(f"{type(error).__name__}: {error}")
 

@@ -7,17 +7,17 @@ a fault happened on is kept for replay. Knows nothing about what a fault means f
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from ocr_rl.config import RewardChoice
-from ocr_rl.contract import Page, Reward, Score, Transcript, UserError
-from ocr_rl.pages.guarded import Pool, Refusal
-from ocr_rl.plugins import load_reward
+from ocr_rl.contract import Finish, Page, Reward, Score, Transcript, UserError
+from ocr_rl.pages.guarded import Pool, Refusal, guarded
+from ocr_rl.plugins import REWARDS, is_built_in, load_reward
 from ocr_rl.rollout.scoring import GraderFault, Grades, WeightedReward, ask, combine
 from ocr_rl.text.front_matter import split_front_matter
 
@@ -25,8 +25,17 @@ Asked = tuple[Page, Sequence[Transcript]]
 Answer = tuple[Score, ...] | GraderFault  # of one reward: a score per transcript
 
 
-def weighted(choices: Iterable[RewardChoice]) -> list[WeightedReward]:
-    """A recipe's rewards, loaded; what is run is user code. UserError where one cannot be made."""
+def weighted(choices: Sequence[RewardChoice], *, timeout_s: float = 60.0) -> list[WeightedReward]:
+    """A recipe's rewards, loaded; what is run is user code. UserError where one cannot be made.
+
+    Those that do not ship are made in a worker first, so that one that hangs or ends its process is a sentence too.
+    """
+    foreign = [(each.name, json.dumps(each.options)) for each in choices if not is_built_in(REWARDS, each.name)]
+    for (name, _), refused in guarded(_refused, foreign, workers=1, timeout_s=timeout_s):
+        if isinstance(refused, Refusal):
+            raise UserError(f"Reward {name} cannot be made: {refused}; mend it, or take it out of the recipe.")
+        if refused:
+            raise UserError(refused)
     return [
         WeightedReward(
             name=choice.name,
@@ -38,6 +47,15 @@ def weighted(choices: Iterable[RewardChoice]) -> list[WeightedReward]:
         )
         for choice in choices
     ]
+
+
+def _refused(choice: tuple[str, str]) -> str:
+    name, options = choice
+    try:
+        load_reward(name, json.loads(options))
+    except UserError as error:
+        return str(error)
+    return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +131,7 @@ class Graders:
             "fault": {"reward": fault.name, "options": options, "reason": fault.reason},
             "samples": [as_json(transcript) for transcript in group],
         }
-        number = len(list(self.faults.glob("*.jsonl"))) + 1
+        number = 1 + max((int(path.stem) for path in self.faults.glob("[0-9]*.jsonl")), default=0)
         text = json.dumps(row) + "\n"  # ASCII: a lone surrogate in a transcript must not stop the run
         (self.faults / f"{number:06d}.jsonl").write_text(text, encoding="utf-8")
 
@@ -128,6 +146,10 @@ def as_json(transcript: Transcript) -> dict[str, Any]:
 
 def from_json(row: Mapping[str, Any]) -> Transcript:
     """What `as_json` wrote. KeyError, TypeError or ValueError for anything else."""
+    if row["finish"] not in get_args(Finish):
+        raise ValueError(f"finish is {row['finish']!r}, not {' or '.join(get_args(Finish))}")
+    if not isinstance(row["tokens"], int) or row["tokens"] < 0:
+        raise ValueError(f"tokens is {row['tokens']!r}, not a number of tokens")
     return Transcript(
         raw=row["text"], body=split_front_matter(row["text"])[1], finish=row["finish"], num_tokens=row["tokens"]
     )

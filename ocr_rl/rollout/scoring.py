@@ -192,6 +192,8 @@ def ask(name: str, reward: Reward, page: Page, transcripts: Sequence[Transcript]
         scores = tuple(_plain(score) for score in reward(page, transcripts))
     except _Strange as error:
         raise GraderFault(name, page.id, str(error)) from error
+    except MemoryError:
+        raise  # what fills a process is not only this reward: a worker that says so is ended
     except (Exception, SystemExit) as error:  # the boundary to other people's code
         raise GraderFault(name, page.id, f"{type(error).__name__}: {error}") from error
     if len(scores) != len(transcripts):

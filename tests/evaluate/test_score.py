@@ -95,7 +95,7 @@ def test_a_fault_is_asked_again_with_its_own_options(data: Path, tmp_path: Path)
 HOSTILE = Path(__file__).parents[1] / "rollout" / "hostile.py"
 FAULTS = {
     "Hangs": "it took longer than 2 s",
-    "EatsMemory": "MemoryError",
+    "EatsMemory": "GiB of memory",
     "Exits": "it crashed its process",
     "Leaves": "SystemExit: 3",
     "Raises": "KeyError: 'no such table'",

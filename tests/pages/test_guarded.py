@@ -34,6 +34,30 @@ def test_one_worker_serves_many_jobs() -> None:
     assert len(ids) == 1 and ids != {os.getsid(0)}
 
 
+def test_a_copy_of_the_worker_that_a_job_leaves_behind_answers_nothing() -> None:
+    """Otherwise each page after it would get the score of the one before."""
+    results = _results(forks, [1, 2, 3])
+    assert results == [1, 2, 3]
+
+
+def forks(job: int) -> int:
+    if os.fork() == 0:
+        time.sleep(0.2)
+    return job
+
+
+def test_a_worker_whose_memory_is_full_is_ended() -> None:
+    first, second, third = _results(full, ["", "full", ""])
+    assert "GiB of memory" in second
+    assert first != third, "another process"
+
+
+def full(job: str) -> str:
+    if job == "full":
+        raise MemoryError
+    return str(os.getpid())
+
+
 def test_a_job_that_hangs_costs_itself_alone() -> None:
     assert _results(time.sleep, [0, 60, 0], timeout_s=2) == [None, "it took longer than 2 s", None]
 

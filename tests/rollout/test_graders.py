@@ -19,7 +19,7 @@ from ocr_rl.rollout.scoring import FaultBudget, graded, require_rewards
 HOSTILE = Path(__file__).with_name("hostile.py")
 FAULTS = {
     "Hangs": "it took longer than 2 s",
-    "EatsMemory": "MemoryError",
+    "EatsMemory": "GiB of memory",
     "Exits": "it crashed its process",
     "Leaves": "SystemExit: 3",
     "Raises": "KeyError: 'no such table'",
@@ -94,6 +94,35 @@ def test_before_training_a_reward_that_hangs_is_one_sentence(tmp_path: Path, ope
     opened.append(Graders(choices=asked, rewards=weighted(asked), workers=1, timeout_s=1))
     with pytest.raises(UserError, match="Hangs failed on page 0a1b2c3d:p1: it took longer than 1 s; mend the reward"):
         require_rewards([page(1), page(2)], opened[-1].grade)
+
+
+@pytest.mark.parametrize(
+    ("code", "says"), [("os._exit(0)", "crashed its process"), ("time.sleep(99)", "longer than 2 s")]
+)
+def test_a_reward_that_leaves_or_hangs_when_it_is_imported_is_one_sentence(
+    tmp_path: Path, code: str, says: str
+) -> None:
+    (tmp_path / "bad.py").write_text(f"import os, time\n{code}\n")
+    with pytest.raises(
+        UserError, match=rf"Reward .*bad\.py:Bad cannot be made: it {'took ' if 'long' in says else ''}{says}"
+    ):
+        weighted([RewardChoice(name=f"{tmp_path}/bad.py:Bad")], timeout_s=2)
+
+
+def test_a_saved_fault_is_never_written_over(tmp_path: Path, opened: list[Graders]) -> None:
+    made = graders(opened, tmp_path, "Raises")
+    for n in (1, 2, 3):
+        list(graded([group(n, "poison", "a")], made.grade, FaultBudget()))
+    (tmp_path / "faults" / "000001.jsonl").unlink()
+    list(graded([group(4, "poison", "a")], made.grade, FaultBudget()))
+    kept = {path.name: json.loads(path.read_text())["page"] for path in (tmp_path / "faults").iterdir()}
+    assert kept == {f"00000{n}.jsonl": f"0a1b2c3d:p{n}" for n in (2, 3, 4)}
+
+
+@pytest.mark.parametrize("wrong", [{"finish": "banana"}, {"finish": None}, {"tokens": float("nan")}, {"tokens": -1}])
+def test_a_saved_sample_that_is_none_is_refused(wrong: dict) -> None:
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        from_json({"text": "a", "finish": "stop", "tokens": 1} | wrong)
 
 
 def test_rewards_run_outside_this_process(tmp_path: Path, opened: list[Graders]) -> None:

@@ -57,7 +57,11 @@ def grpo(
         level=cfg.importance_level,
         cap=cfg.importance_cap,
     )
-    generated, clock = 0, dict[str, float]()  # of a rollout that taught nothing too: the next step's line has them
+    generated, lost, clock = (
+        0,
+        0,
+        dict[str, float](),
+    )  # of a rollout that taught nothing too: the next step's line has them
     while learner.policy < cfg.steps:
         with _timed(clock, "sync_s"):
             sampler.load(learner.weights(), learner.policy)
@@ -93,8 +97,8 @@ def grpo(
             rests.learn(one.group.page.id, has_signal(one))
         live = [upside_down(one, cfg.flip, f"{seed}/{drawn}") for one in live]
         require_one(asked, chosen, refused)
-        faults = {"faults": len(asked) - len(graded)} if len(asked) > len(graded) else {}
-        figures = {**describe(seen), **faults, "pages_drawn": drawn, **clock}
+        lost += len(asked) - len(graded)
+        figures = {**describe(seen), "pages_drawn": drawn, **clock}
         metrics = with_left_out(figures, len(chosen) - len(asked))
         if learner.policy == 0 and seen:
             tqdm.write(describe_shares(graded, cfg.advantage))
@@ -104,25 +108,27 @@ def grpo(
             raise UserError(
                 f"grpo: {empty} rollouts in a row gave no group whose samples differ in reward; use easier pages, "
                 "a higher temperature or more samples per page."
+                + (f" {lost} groups could not be graded: see the run's faults/." if lost else "")
             )
         if not rows:
             continue
         with _timed(clock, "annotate_s"):
             # One update a rollout: the old policy is the one that is updated, and the pass through it the update's own.
             rows = learner.annotate(rows, old=cfg.minibatches > 1, reference=cfg.beta > 0)
+        once = {"generated": generated, **({"faults": lost} if lost else {})}  # of the rollout, not of each update
         parts = split_by_group(rows, cfg.minibatches)
         for i, part in enumerate(parts):
             last = i == len(parts) - 1 or learner.policy + 1 == cfg.steps
             yield Step(
                 rows=reweighted(part, rows, cfg.aggregation),
                 loss=loss,
-                metrics={**metrics, **clock, **({"generated": generated} if i == 0 else {})},
+                metrics={**metrics, **clock, **(once if i == 0 else {})},
                 groups=live if last else (),
                 state={"drawn": drawn, **({"rests": rests.state} if rests.state else {})} if last else None,
             )
             if learner.policy >= cfg.steps:
                 return
-        generated, clock = 0, {}
+        generated, lost, clock = 0, 0, {}
 
 
 def upside_down(one: ScoredGroup, share: float, key: str) -> ScoredGroup:
