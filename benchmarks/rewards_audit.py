@@ -111,7 +111,8 @@ def table(judged: Sequence[Judged], kind: str) -> str:
     ]
     for one in judged:
         found = {o.attack: o for o in one.outcomes if o.kind == kind}
-        cells = [f"{one.honest if kind == 'cheat' else one.reference:.2f}"] if one.pages else [""]
+        mean = one.honest if kind == "cheat" else one.reference
+        cells = ["" if mean is None else f"{mean:.2f}"]
         for name in names:
             o = found.get(name)
             cells.append("" if o is None else f"**{o.value:.2f}**" if o.wins else f"{o.value:.2f}")

@@ -6,7 +6,6 @@ transcripts are tried (`cases`), and nothing about how the result is shown (`aud
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
@@ -66,8 +65,8 @@ class Judged:
 
     name: str
     pages: int
-    reference: float  # mean value of the true transcript
-    honest: float  # mean value of honest ones
+    reference: float | None  # mean value of the true transcript
+    honest: float | None  # mean value of honest ones
     outcomes: Sequence[Outcome]
     curves: Sequence[Curve]
     tie: float | None  # what a caption on the other side of its table costs; None without tables
@@ -348,5 +347,5 @@ def _ranks(values: Sequence[float]) -> list[float]:
     return [low + (rounded.count(value) - 1) / 2 for low, value in zip(below, rounded, strict=True)]
 
 
-def _mean(values: Sequence[float]) -> float:
-    return fmean(values) if values else math.nan
+def _mean(values: Sequence[float]) -> float | None:
+    return fmean(values) if values else None

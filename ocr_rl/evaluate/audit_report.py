@@ -86,8 +86,8 @@ def to_markdown(found: Audit, said: Mapping[str, str]) -> str:
 def attack_table(judged: Sequence[Judged]) -> str:
     """Mean value of every attack (a row) under every reward (a column), beside the honest and the true transcript."""
     heads = ["", *(cell(one.name) for one in judged)]
-    rows = [["the reference", *(f"{one.reference:.3f}" for one in judged)]]
-    rows += [["honest", *(f"{one.honest:.3f}" for one in judged)]]
+    rows = [["the reference", *(_shown(one.reference) for one in judged)]]
+    rows += [["honest", *(_shown(one.honest) for one in judged)]]
     names = list(dict.fromkeys((o.kind, o.attack) for one in judged for o in one.outcomes))
     for kind, attack in names:
         found = [next((o for o in one.outcomes if (o.kind, o.attack) == (kind, attack)), None) for one in judged]
@@ -147,6 +147,10 @@ def to_json(found: Audit) -> dict[str, object]:
         "correlation": [[a, b, value] for (a, b), value in found.correlation.items()],
         "beaten_by": [one.attack for one in found.mix.beaten_by()],
     }
+
+
+def _shown(mean: float | None) -> str:
+    return "" if mean is None else f"{mean:.3f}"  # a reward that applies to none of the pages says nothing
 
 
 def _lines(mix: Judged) -> str:
