@@ -57,11 +57,8 @@ def grpo(
         level=cfg.importance_level,
         cap=cfg.importance_cap,
     )
-    generated, lost, clock = (
-        0,
-        0,
-        dict[str, float](),
-    )  # of a rollout that taught nothing too: the next step's line has them
+    # Of a rollout that taught nothing too: the next step's line has them. `lost` are groups that could not be graded.
+    generated, lost, clock = 0, 0, dict[str, float]()
     while learner.policy < cfg.steps:
         with _timed(clock, "sync_s"):
             sampler.load(learner.weights(), learner.policy)
