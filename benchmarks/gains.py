@@ -14,12 +14,12 @@ import argparse
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
+from benchmarks.reading import of_types
 from ocr_rl.config import Recipe, load_recipe
 from ocr_rl.contract import Page, Transcript
 from ocr_rl.evaluate.grade import Graded, compare, grade, read_rows, summary
@@ -161,8 +161,7 @@ def _as_transcript(row: Graded) -> Transcript:
 
 def _reading_rate(rows: Sequence[Graded]) -> float:
     """Share of present, order and table tests that pass: those that an empty transcript cannot meet."""
-    kept = [replace(row, checks=tuple(c for c in row.checks if c.type in READING_TESTS)) for row in rows]
-    return summary(kept).metrics["tests"].mean
+    return summary([of_types(row, READING_TESTS) for row in rows]).metrics["tests"].mean
 
 
 def _comparison(before: Sequence[Graded], after: Sequence[Graded]) -> dict[str, Any]:

@@ -166,19 +166,15 @@ GUARDS = (
         text='"geometric" if level == "sequence" else level',
         without="level",
     ),
-    Guard(
-        trap=7,
-        what="the gap to the sampler stops the run",
-        file="ocr_rl/config.py",
-        text='gap: Tripwire = Tripwire(above=0.2, steps=1, then="stop")',
-        without='gap: Tripwire = Tripwire(above=1e9, steps=1, then="stop")',
-    ),
-    Guard(
-        trap=8,
-        what="the gap to the sampler stops the run",
-        file="ocr_rl/config.py",
-        text='gap: Tripwire = Tripwire(above=0.2, steps=1, then="stop")',
-        without='gap: Tripwire = Tripwire(above=1e9, steps=1, then="stop")',
+    *(
+        Guard(
+            trap=trap,
+            what="the gap to the sampler stops the run",
+            file="ocr_rl/config.py",
+            text='gap: Tripwire = Tripwire(above=0.2, steps=1, then="stop")',
+            without='gap: Tripwire = Tripwire(above=1e9, steps=1, then="stop")',
+        )
+        for trap in (7, 8)
     ),
     Guard(
         trap=8,

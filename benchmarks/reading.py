@@ -14,7 +14,7 @@ import argparse
 import json
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, replace
 from math import inf
 from pathlib import Path
@@ -83,7 +83,7 @@ def main() -> None:
         name: [row for row, page in zip(rows[args.model], held_out, strict=True) if belongs(page.reference or "")]
         for name, belongs in PAGE_TYPES.items()
     }
-    words = {name: [words_alone(row) for row in graded] for name, graded in rows.items()}
+    words = {name: [of_types(row, WORDS_ALONE) for row in graded] for name, graded in rows.items()}
     found = {
         "env": environment(),
         "pages": len(held_out),
@@ -115,8 +115,9 @@ def read(model: str, pages: Sequence[Page], *, longest_px: int | None = None) ->
         return evaluate_policy(policy.sampler, policy.prompter, pages, max_tokens=policy.settings.max_tokens)
 
 
-def words_alone(row: Graded) -> Graded:
-    return replace(row, checks=tuple(check for check in row.checks if check.type in WORDS_ALONE))
+def of_types(row: Graded, types: Collection[str]) -> Graded:
+    """The same transcript, judged by the tests of these types alone."""
+    return replace(row, checks=tuple(check for check in row.checks if check.type in types))
 
 
 def engine_rows(spec: str, pages: Sequence[Page]) -> list[Graded]:

@@ -234,8 +234,7 @@ def require_lengths(recipe: config.Recipe, prompter: Prompter) -> None:
     """UserError where a page and its transcript may be longer than what the engine is opened for."""
     if recipe.sft is not None or recipe.sampling.engine == "transformers":
         return
-    side = prompter.longest_px  # no page has more tokens than a square one
-    prompt = len(prompter.expand(prompter.num_image_tokens(Image.new("1", (side, side)))))
+    prompt = _longest_prompt(prompter)
     prompt = min(prompt, prompter.max_prompt_tokens or prompt)
     asked = {"sampling.max_tokens": recipe.sampling.max_tokens}
     if recipe.evaluation is not None:
@@ -248,13 +247,19 @@ def require_lengths(recipe: config.Recipe, prompter: Prompter) -> None:
             )
 
 
+def _longest_prompt(prompter: Prompter) -> int:
+    """Tokens of a square page's prompt: no page has more."""
+    side = prompter.longest_px
+    return len(prompter.expand(prompter.num_image_tokens(Image.new("1", (side, side)))))
+
+
 def require_short(pages: Sequence[Page], prompter: Prompter) -> None:
     """UserError naming the first page whose prompt is longer than policy.max_prompt_tokens, and how many are.
 
     Nothing is cut to fit. Pages that cannot be drawn do not count here: each costs itself alone when it is asked for.
     """
-    if prompter.max_prompt_tokens is None:
-        return
+    if prompter.max_prompt_tokens is None or _longest_prompt(prompter) <= prompter.max_prompt_tokens:
+        return  # nothing need be drawn to know
     long = []
     for page in tqdm(pages, desc="measuring prompts", unit="page", leave=False):
         try:

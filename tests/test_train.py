@@ -40,10 +40,13 @@ SMALL = [
 ]
 
 
+def command(nano_dir: Path, out: Path, *settings: str) -> list[str]:
+    every = (*SMALL, f"policy.path={nano_dir}", *settings)
+    return ["train", "nano_grpo", "--out", str(out), *(part for one in every for part in ("--set", one))]
+
+
 def run(nano_dir: Path, out: Path, *more: str) -> list[dict]:
-    settings = [*SMALL, f"policy.path={nano_dir}"]
-    argv = ["train", "nano_grpo", "--out", str(out), *(part for one in settings for part in ("--set", one)), *more]
-    assert main(argv) == 0
+    assert main([*command(nano_dir, out), *more]) == 0
     return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
 
 
@@ -78,9 +81,7 @@ def asked_by_a_run(
             raise UserError("refused by this check")
 
         monkeypatch.setattr(train, check, refuse)
-        settings = [*SMALL, f"policy.path={nano_dir}", "sampling.engine=transformers"]
-        argv = [part for one in settings for part in ("--set", one)]
-        code = main(["train", "nano_grpo", "--out", str(tmp_path / "run"), *argv])
+        code = main(command(nano_dir, tmp_path / "run", "sampling.engine=transformers"))
         said = capsys.readouterr().err
         return code == 2 and "refused by this check" in said and not (tmp_path / "run" / "config.json").exists()
 
@@ -98,9 +99,7 @@ def test_trap_13_a_run_asks_for_its_memory_before_it_begins(asked_by_a_run: Call
 def test_trap_3_a_page_that_is_too_long_is_refused_before_the_first_step(
     nano_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    settings = [*SMALL, f"policy.path={nano_dir}", "policy.max_prompt_tokens=12"]
-    argv = [part for one in settings for part in ("--set", one)]
-    assert main(["train", "nano_grpo", "--out", str(tmp_path / "run"), *argv]) == 2
+    assert main(command(nano_dir, tmp_path / "run", "policy.max_prompt_tokens=12")) == 2
     said = capsys.readouterr().err
     assert "max_prompt_tokens is 12" in said and "(6 of 6 pages)" in said
 
@@ -150,9 +149,8 @@ def test_a_run_stopped_on_the_way_leaves_a_weaker_policy_and_goes_on_as_the_same
     assert [row["step"] for row in run(nano_dir, out, "--until", "2")] == [1, 2]
     assert (out / "ckpt" / "000002" / "model" / "model.safetensors").exists()
     assert not (out / "report").exists()
-    settings = [part for one in (*SMALL, f"policy.path={nano_dir}") for part in ("--set", one)]
     for until, said in (("2", "is at step 2 already"), ("3", "before the last one"), ("0", "before the last one")):
-        assert main(["train", "nano_grpo", "--out", str(out), *settings, "--resume", "--until", until]) == 2
+        assert main([*command(nano_dir, out), "--resume", "--until", until]) == 2
         assert said in capsys.readouterr().err
     whole = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     for row, other in zip(run(nano_dir, out, "--resume"), whole, strict=True):
@@ -161,7 +159,5 @@ def test_a_run_stopped_on_the_way_leaves_a_weaker_policy_and_goes_on_as_the_same
 
 
 def test_a_run_is_not_written_over(trained: Path, nano_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    settings = [*SMALL, f"policy.path={nano_dir}"]
-    argv = ["train", "nano_grpo", "--out", str(trained), *(part for one in settings for part in ("--set", one))]
-    assert main(argv) == 2
+    assert main(command(nano_dir, trained)) == 2
     assert "--resume" in capsys.readouterr().err

@@ -76,23 +76,23 @@ def test_a_completion_sees_its_prompt_and_itself_alone() -> None:
     assert changed.tolist() == ((group == 0) & (number == 1)).tolist()
 
 
-def size(lengths: list[list[int]]) -> int:
-    """Bytes of where each token stands and who sees whom, and of one number a computed score."""
-    found = packing(lengths)
-    scores = sum(n * longest**2 for n, longest in found.shapes_PK)
-    scores += sum(block.shape_RT[0] * block.visible_TS.numel() for block in found.blocks)
-    return scores + sum(x.nbytes for x in (found.apart_Y, *(block.visible_TS for block in found.blocks)))
-
-
 def test_memory_grows_with_the_number_of_completions_and_not_with_its_square() -> None:
-    def group(samples: int) -> int:
-        return size([[512, *[256] * samples]])
+    def size(samples: int) -> int:
+        found = packing([[512, *[256] * samples]])
+        parts = [found, *found.blocks]
+        return sum(x.nbytes for part in parts for n in part.__slots__ if isinstance(x := getattr(part, n), Tensor))
 
-    assert group(28) - group(24) == group(8) - group(4)
-    assert group(28) < (512 + 28 * 256) ** 2 / 5
+    assert size(28) - size(24) == size(8) - size(4)
+    assert size(28) < (512 + 28 * 256) ** 2 / 100
 
 
 def test_one_long_completion_costs_the_short_ones_nothing() -> None:
     """A sample that loops to its limit beside 27 short ones: it pays for itself."""
-    short, alone = size([[100, *[15] * 27]]), size([[100, 715]])
-    assert size([[100, *[15] * 27, 715]]) < short + alone
+
+    def scores(lengths: list[list[int]]) -> int:
+        found = packing(lengths)
+        prompts = sum(n * longest**2 for n, longest in found.shapes_PK)
+        return prompts + sum(block.shape_RT[0] * block.visible_TS.numel() for block in found.blocks)
+
+    short, alone = scores([[100, *[15] * 27]]), scores([[100, 715]])
+    assert scores([[100, *[15] * 27, 715]]) < short + alone
