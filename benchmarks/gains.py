@@ -20,10 +20,12 @@ from typing import Any
 from PIL import Image
 
 from benchmarks.reading import of_types
+from ocr_rl import config
 from ocr_rl.config import Recipe, load_recipe
 from ocr_rl.contract import Page, Transcript
 from ocr_rl.evaluate.grade import Graded, compare, grade, read_rows, summary
 from ocr_rl.evaluate.tables import to_markdown_table
+from ocr_rl.learn.learner import rate_factor
 from ocr_rl.learn.model import model_folder
 from ocr_rl.pages.source import open_pages
 from ocr_rl.pages.synth.looks import image_pdf
@@ -83,8 +85,8 @@ def more_sft(recipe: Recipe, out: Path, seconds: float) -> Path:
     sft = load_recipe("nano_sft")
     assert sft.sft is not None
     stage = sft.sft.stages[-1]
-    rate = sft.optim.lr * sft.optim.final
-    optim = sft.optim.model_copy(update={"warmup": 0, "cooldown": 0.0, "lr": rate, "adam_lr": rate})
+    rate = sft.optim.lr * rate_factor(sft.steps, sft.steps, sft.optim)
+    optim = config.Optim(name=sft.optim.name, lr=rate, adam_lr=rate, micro_tokens=sft.optim.micro_tokens)
     probe_steps = 12
 
     def run(steps: int, folder: Path) -> Path:

@@ -40,6 +40,7 @@ from ocr_rl.train import evaluate_policy
 HELD_OUT = config.PageSource(synth="nano", n=400, seed=3000, pages_per_document=1)
 LOOKS: dict[str, dict[str, Any]] = {
     "typefaces never seen": {"fonts": "unseen"},
+    "words never seen (Latin)": {"words": "latin"},
     "scanner, strength 0.5": {"scan": 0.5},
     "scanner, strength 1": {"scan": 1.0},
     "scanner, strength 2": {"scan": 2.0},

@@ -180,7 +180,7 @@ def _pages_synth(args: argparse.Namespace) -> None:
         seed=args.seed,
         out=args.out,
         pages_per_document=args.pages_per_document,
-        look=Looks(fonts=args.fonts, scan=args.scan),
+        look=Looks(fonts=args.fonts, words=args.words, scan=args.scan),
         front_matter=args.front_matter,
         workers=args.workers,
     )
@@ -441,6 +441,7 @@ def _parser() -> argparse.ArgumentParser:
     synth.add_argument("--kind", default="report")
     synth.add_argument("--pages-per-document", type=_whole(1), default=1)
     synth.add_argument("--fonts", choices=("seen", "unseen"), help="typefaces that data/nano learnt from, or did not")
+    synth.add_argument("--words", choices=("invented", "latin"), help="other words than the kind's own")
     synth.add_argument("--scan", type=_scan, help="how bad a scanner the pages went through; 0: none")
     synth.add_argument("--front-matter", action="store_true", help="references begin with olmOCR's YAML block")
     synth.add_argument("--workers", type=_whole(1), default=2)

@@ -11,6 +11,7 @@ import re
 import tomllib
 from collections.abc import Sequence
 from importlib.resources import files
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_origin
 
@@ -20,6 +21,7 @@ from ocr_rl.contract import UserError
 from ocr_rl.track import Tracker
 
 Positive = Annotated[int, Field(gt=0)]
+Natural = Annotated[int, Field(ge=0)]
 Share = Annotated[float, Field(ge=0, le=1)]
 BelowOne = Annotated[float, Field(ge=0, lt=1)]
 
@@ -39,6 +41,8 @@ class PageSource(Section):
     pages_per_document: Positive = 64
     fonts: Literal["seen", "unseen"] | None = None
     """Typefaces that the embedded policy learnt from, or did not; None: the kind's own."""
+    words: Literal["invented", "latin"] | None = None
+    """invented: half of the words are random syllables; latin: all words are Latin; None: the kind's own."""
     scan: float | None = Field(default=None, ge=0, le=4)
     """How bad a scanner the pages went through, 0 for none; None: the kind's own."""
     limit: Positive | None = None
@@ -96,9 +100,20 @@ class Optim(Section):
     cooldown: Share = 0.0
     """Last share of the steps, over which the rate falls linearly to `final`."""
     final: Share = 0.05
+    schedule: tuple[tuple[Natural, Share], ...] = ()
+    """Instead of warmup, cooldown and final: (step, share of the rate), straight lines between them, flat outside."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     micro_tokens: Positive = 16384
     """Tokens (prompts and completions) computed at once; changes memory, never the result."""
+
+    @model_validator(mode="after")
+    def _one_schedule(self) -> Optim:
+        steps = [step for step, _ in self.schedule]
+        if any(later <= earlier for earlier, later in pairwise(steps)):
+            raise ValueError("schedule: each step must be later than the one before it")
+        if self.schedule and (twice := {"warmup", "cooldown", "final"} & self.model_fields_set):
+            raise ValueError(f"schedule stands instead of {', '.join(sorted(twice))}; leave out one or the other")
+        return self
 
 
 class Sampling(Section):
@@ -381,11 +396,14 @@ class Recipe(Section):
 
     @property
     def watched(self) -> Tripwires:
-        """The tripwires, with the bound of `gap_max` that goes with the dtypes."""
+        """The tripwires, with the bound of `gap_max` that goes with the dtypes; SFT is meant to lower the entropy."""
         exact = self.policy.dtype == "float32" and not self.policy.autocast
-        if self.tripwires.gap_max is not None or not exact:
-            return self.tripwires
-        return self.tripwires.model_copy(update={"gap_max": Tripwire(above=0.01, steps=1, then="stop")})
+        own: dict[str, Tripwire] = {}
+        if self.tripwires.gap_max is None and exact:
+            own["gap_max"] = Tripwire(above=0.01, steps=1, then="stop")
+        if self.sft is not None and "entropy" not in self.tripwires.model_fields_set:
+            own["entropy"] = Tripwire(above=5.0, of_start=True)
+        return self.tripwires.model_copy(update=own)
 
     @property
     def steps(self) -> int:

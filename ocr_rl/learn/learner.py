@@ -16,6 +16,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -271,7 +272,12 @@ def _add(sums: dict[str, float], parts: Mapping[str, float]) -> None:
 
 
 def rate_factor(step: int, steps: int, optim: config.Optim) -> float:
-    """Linear warm-up, flat, then a linear cool-down over the last share of the run (step counts from 0)."""
+    """Linear warm-up, flat, then a linear cool-down over the last share of the run (step counts from 0).
+
+    Or the schedule's straight lines.
+    """
+    if optim.schedule:
+        return float(np.interp(step, *zip(*optim.schedule, strict=True)))
     up = min(1.0, (step + 1) / optim.warmup) if optim.warmup else 1.0
     cooling = optim.cooldown * steps
     left = min(1.0, (steps - step) / cooling) if cooling else 1.0

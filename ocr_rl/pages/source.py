@@ -25,6 +25,7 @@ def _synthetic(source: PageSource, root: Path) -> Path:
     kind = str(source.synth)
     name = f"{kind}-n{source.n}-seed{source.seed}-per{source.pages_per_document}"
     name += f"-{source.fonts}" if source.fonts else ""
+    name += f"-{source.words}-words" if source.words else ""
     folder = root / (name if source.scan is None else f"{name}-scan{source.scan:g}")
     if not (folder / f"{kind}.jsonl").exists():
         write_dataset(
@@ -33,7 +34,7 @@ def _synthetic(source: PageSource, root: Path) -> Path:
             seed=source.seed,
             out=folder,
             pages_per_document=source.pages_per_document,
-            look=Looks(fonts=source.fonts, scan=source.scan),
+            look=Looks(fonts=source.fonts, words=source.words, scan=source.scan),
             workers=2,
         )
         (folder / "source.json").write_text(json.dumps(source.model_dump(mode="json")), encoding="utf-8")

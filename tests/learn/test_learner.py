@@ -339,6 +339,14 @@ def test_the_rate_by_hand() -> None:
     assert rate_factor(7, 20, config.Optim()) == 1.0
 
 
+def test_a_schedule_by_hand() -> None:
+    optim = config.Optim(lr=1.0, schedule=((2, 1.0), (6, 0.2), (8, 0.6)))
+    # Flat at 1; down by 0.2 a step; up by 0.2 a step; flat at 0.6.
+    assert [rate_factor(step, 20, optim) for step in (0, 2, 3, 6, 7, 8, 19)] == pytest.approx(
+        [1, 1, 0.8, 0.2, 0.4, 0.6, 0.6]
+    )
+
+
 def test_the_rate_is_set_before_the_step(make_learner: MakeLearner, rows: list[Row]) -> None:
     learner = make_learner(name="muon", lr=0.01, adam_lr=0.002, warmup=2)
     assert learner.update(rows[:1], nll)["lr"] == pytest.approx(0.005)

@@ -19,10 +19,11 @@ from ocr_rl.pages.dataset import check_dataset, load_dataset
 from ocr_rl.pages.raster import render_bytes
 from ocr_rl.pages.source import open_pages
 from ocr_rl.pages.synth import looks, words
-from ocr_rl.pages.synth.compose import KINDS, SEEN_FONTS, UNSEEN_FONTS
+from ocr_rl.pages.synth.compose import KINDS, SEEN_FONTS, UNSEEN_FONTS, in_other_words
 from ocr_rl.pages.synth.document import Heading, Paragraph, Run, Source, Style, Table, to_markdown, to_typst
-from ocr_rl.pages.synth.make import Document, make_dataset, make_document
+from ocr_rl.pages.synth.make import Document, Looks, make_dataset, make_document
 from ocr_rl.pages.synth.mine import mine
+from ocr_rl.pages.synth.sheets.make import SHEET_KINDS
 from ocr_rl.pages.synth.typeset import fits, typeset
 from ocr_rl.text.checks import judge, load_check
 
@@ -291,6 +292,24 @@ def test_words_are_as_long_as_asked() -> None:
     assert all(2 <= len(words.gibberish(rng, 2, 7)) <= 7 for _ in range(200))
 
 
+def test_a_page_in_other_words_is_the_same_page_in_other_words() -> None:
+    known = {word.lower() for word in (*words.WORDS, *words.FIRST_NAMES, *words.LAST_NAMES)}
+    written = lambda text: set(re.findall(r"\b[a-z]{2,}\b", text.lower()))
+    source = in_other_words(PAGE, "latin", Random(0))
+    assert written(to_markdown(PAGE)) & known
+    said = to_markdown(source) + (source.header or "")
+    assert len(written(said)) > 9 and not (written(said) - {"table", "tr", "th", "td"}) & known
+    assert [type(block) for block in source.blocks] == [type(block) for block in PAGE.blocks]
+    assert "$12.50" in said and "7 &amp; 8" in said and source.footer == "17"
+    assert re.match(r"# [A-Z][a-z]+ [a-z]+\n", said)  # capitals stay where they were
+
+
+def test_pages_in_other_words_pass_their_own_tests() -> None:
+    document = make_document("nano", 11, 0, 20, Looks(words="latin"))
+    for number, text in enumerate(document.references, 1):
+        assert all(passed(of_page(document, number), text, "strict"))
+
+
 def test_a_notice_holds_only_a_scanned_image(documents: dict[str, Document]) -> None:
     with pdfium.PdfDocument(documents["notice"].pdf) as scan, pdfium.PdfDocument(documents["nano"].pdf) as typed:
         assert len(scan) == PAGES["notice"]
@@ -356,6 +375,12 @@ def test_a_page_source_is_made_once_and_read_again(tmp_path: Path) -> None:
     assert len(some) == 3
     assert {page.id for page in some} < {page.id for page in pages}
     assert open_pages(PageSource(dir=next(tmp_path.iterdir())), tmp_path) == pages
+
+
+def test_sheets_choose_their_own_words(tmp_path: Path) -> None:
+    kind = next(iter(SHEET_KINDS))
+    with pytest.raises(UserError, match="words"):
+        open_pages(PageSource(synth=kind, n=1, words="latin"), tmp_path)
 
 
 def test_an_unknown_kind_is_named(tmp_path: Path) -> None:

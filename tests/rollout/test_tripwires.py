@@ -116,3 +116,14 @@ def test_what_a_recipe_cannot_ask_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"roll_back is for \[grpo\]"):
         load_recipe("nano_sft", ["tripwires.not_finite=roll_back"])
     assert isinstance(load_recipe("nano_sft", ["tripwires.not_finite=stop"]), Recipe)
+
+
+def test_sft_may_lower_the_entropy_and_not_raise_it() -> None:
+    watched = load_recipe("nano_sft").watched
+    sure = [{"step": step, "entropy": 4.0 if step < WINDOW else 0.01} for step in range(3 * WINDOW)]
+    unsure = [{"step": step, "entropy": 1.0 if step < WINDOW else 6.0} for step in range(3 * WINDOW)]
+    assert not tripped(sure, watched)
+    assert [decision.name for decision in tripped(sure, load_recipe("nano_grpo").watched)] == ["entropy"]
+    assert [decision.name for decision in tripped(unsure, watched)] == ["entropy"]
+    asked = load_recipe("nano_sft", ["tripwires.entropy={below=0.1, of_start=true}"]).watched
+    assert [decision.name for decision in tripped(sure, asked)] == ["entropy"]

@@ -144,6 +144,27 @@ def in_fonts(source: Source, fonts: Literal["seen", "unseen"], rng: Random) -> S
     return replace(source, style=replace(source.style, font=new, size=size))
 
 
+def in_other_words(source: Source, which: Literal["invented", "latin"], rng: Random) -> Source:
+    """The same page in words that the kind's own pages do not have: what it says must be read, letter by letter."""
+
+    def other(text: str) -> str:
+        return words.in_other_words(text, which, rng)
+
+    def block(old: Block) -> Block:
+        match old:
+            case Heading():
+                return replace(old, text=other(old.text))
+            case Paragraph():
+                return Paragraph(runs=tuple(replace(run, text=other(run.text)) for run in old.runs))
+            case Table():
+                return Table(rows=tuple(tuple(map(other, cells)) for cells in old.rows))
+            case Display():
+                return old
+
+    header, footer = (other(text) if text else text for text in (source.header, source.footer))
+    return replace(source, blocks=tuple(map(block, source.blocks)), header=header, footer=footer)
+
+
 def _small(rng: Random, width: float, height: float, margin: float) -> Style:
     font = rng.choice(SEEN_FONTS)
     return Style(

@@ -22,7 +22,7 @@ from ocr_rl.pages.guarded import Refusal, guarded
 from ocr_rl.pages.hygiene import write_manifest
 from ocr_rl.pages.raster import render_bytes
 from ocr_rl.pages.synth import looks, wear
-from ocr_rl.pages.synth.compose import KINDS, in_fonts
+from ocr_rl.pages.synth.compose import KINDS, in_fonts, in_other_words
 from ocr_rl.pages.synth.document import Source, to_markdown
 from ocr_rl.pages.synth.mine import mine
 from ocr_rl.pages.synth.sheets.make import SHEET_KINDS
@@ -55,6 +55,7 @@ class Looks:
     """How pages of a kind look where that is not the kind's own choice."""
 
     fonts: Literal["seen", "unseen"] | None = None  # typefaces that the embedded policy learnt from, or did not
+    words: Literal["invented", "latin"] | None = None  # other words than the kind's own (`words.in_other_words`)
     scan: float | None = None  # strength of the scanner (`looks.scan`); 0: the PDF as it was typeset
 
 
@@ -69,6 +70,8 @@ def make_document(kind: str, seed: int, index: int, pages: int, look: Looks = AS
     sources = [KINDS[kind](rng) for _ in range(pages)]
     if look.fonts is not None:
         sources = [in_fonts(source, look.fonts, rng) for source in sources]
+    if look.words is not None:
+        sources = [in_other_words(source, look.words, rng) for source in sources]
     sources = [_fitting(source) for source in sources]
     pdf = typeset(sources)
     scanner = np.random.default_rng(_key(kind, seed, index))
@@ -154,6 +157,8 @@ def write_dataset(
         raise UserError(f"There is no kind {kind!r} of synthetic page; known are {', '.join(ALL_KINDS)}.")
     if look.fonts is not None and kind in SHEET_KINDS:
         raise UserError(f"fonts: pages of kind {kind!r} choose their own typefaces; leave the setting out.")
+    if look.words is not None and kind in SHEET_KINDS:
+        raise UserError(f"words: pages of kind {kind!r} choose their own words; leave the setting out.")
     own = {name for k, pages in enumerate(_sizes(n, pages_per_document)) for name in _names(kind, seed, k, pages)}
     if any(out.glob("*.jsonl")) or any(path.name not in own for path in (out / "pdfs").glob("*")):
         raise UserError(f"{out}: already holds a dataset; give an empty or a new folder with --out.")

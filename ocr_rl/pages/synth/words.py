@@ -1,20 +1,29 @@
 """Text that reads like text: words, names, numbers, dates and sentences, drawn with a given random generator.
 
-The lists are those of Faker (en_US); only its data is used, so that drawing is fast and depends on nothing but the
-generator. Knows nothing about pages.
+The lists are those of Faker (en_US, and Latin for words that pages do not have otherwise); only its data is used, so
+that drawing is fast and depends on nothing but the generator. Knows nothing about pages.
 """
 
 from __future__ import annotations
 
+import re
+from bisect import bisect_left
+from collections.abc import Callable
 from random import Random
 from string import ascii_lowercase, ascii_uppercase, digits
+from typing import Literal
 
 from faker.providers.lorem.en_US import Provider as _Lorem
+from faker.providers.lorem.la import Provider as _Latin
 from faker.providers.person.en_US import Provider as _Person
 
 WORDS: tuple[str, ...] = tuple(sorted({word.lower() for word in _Lorem.word_list if word.isalpha()}))
 FIRST_NAMES: tuple[str, ...] = tuple(sorted(_Person.first_names))
 LAST_NAMES: tuple[str, ...] = tuple(sorted(_Person.last_names))
+_KNOWN = {word.lower() for word in (*WORDS, *FIRST_NAMES, *LAST_NAMES)}
+LATIN: tuple[str, ...] = tuple(
+    sorted({word.lower() for word in _Latin.word_list if word.isalpha()} - _KNOWN, key=lambda word: (len(word), word))
+)
 MONTHS = (
     "January",
     "February",
@@ -29,6 +38,9 @@ MONTHS = (
     "November",
     "December",
 )
+_ONSETS = (*"bcdfghjklmnpqrstvwxz", "", "br", "ch", "cl", "fl", "gr", "pl", "pr", "qu", "sc", "sh", "st", "th", "tr")
+_VOWELS = (*"aaeeiioouuy", "ae", "ai", "ea", "ee", "ie", "io", "oo", "ou", "ui")
+_CODAS = (*"bcdfgklmnprstxz", *"nrst", *[""] * 12, "ck", "ll", "mp", "nd", "ng", "nt", "rm", "ss", "st")
 UNITS = ("kg", "km", "m", "mm", "h", "min", "%", "GB", "litres", "pages")
 
 
@@ -99,3 +111,33 @@ _FACTS = (
     lambda r: f"Why does {name(r)} {word(r)} it?",
     lambda r: f"{_capital(word(r))}: {number(r)} {r.choice(UNITS)}; {word(r)}: {number(r)}.",
 )
+
+
+def in_other_words(text: str, which: Literal["invented", "latin"], rng: Random) -> str:
+    """The text with each word of two letters and more exchanged for one of about its length.
+
+    invented: every second one, on average, for random syllables, so that a reader gains little from knowing words.
+    latin: all of them, for Latin that is in none of this file's other lists.
+    """
+    other = {"invented": _half_invented, "latin": _latin}[which]
+    return re.sub(r"\b[A-Za-z][a-z]+\b", lambda found: _like(found[0], other, rng), text)
+
+
+def _like(old: str, other: Callable[[str, Random], str], rng: Random) -> str:
+    new = other(old, rng)
+    return new[:1].upper() + new[1:] if old[0].isupper() else new
+
+
+def _half_invented(old: str, rng: Random) -> str:
+    if rng.random() < 0.5:
+        return old
+    new = ""
+    while len(new) < len(old):
+        new += rng.choice(_ONSETS) + rng.choice(_VOWELS) + rng.choice(_CODAS)
+    return new[: max(2, len(old) + rng.randint(-1, 1))]
+
+
+def _latin(old: str, rng: Random) -> str:
+    lengths = [len(word) for word in LATIN]
+    at = bisect_left(lengths, min(len(old), lengths[-1]))
+    return rng.choice([word for word in LATIN if len(word) == lengths[at]])
