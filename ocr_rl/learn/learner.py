@@ -277,7 +277,8 @@ def rate_factor(step: int, steps: int, optim: config.Optim) -> float:
     Or the schedule's straight lines.
     """
     if optim.schedule:
-        return float(np.interp(step, *zip(*optim.schedule, strict=True)))
+        at, shares = np.array(optim.schedule).T
+        return float(np.interp(step, at, shares))
     up = min(1.0, (step + 1) / optim.warmup) if optim.warmup else 1.0
     cooling = optim.cooldown * steps
     left = min(1.0, (steps - step) / cooling) if cooling else 1.0
