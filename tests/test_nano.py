@@ -53,6 +53,7 @@ def test_it_writes_nothing_on_a_blank_page_and_ends(tmp_path: Path) -> None:
 
 def test_it_reads_pages_it_never_saw(tmp_path: Path) -> None:
     held_out = open_pages(config.PageSource(synth="nano", n=24, seed=4000), tmp_path)
+    latin = open_pages(config.PageSource(synth="nano", words="latin", n=24, seed=4000), tmp_path)
     notices = open_pages(config.PageSource(synth="notice", n=24, seed=4000), tmp_path)
     with open_policy("nano", engine="transformers") as policy:
 
@@ -63,6 +64,9 @@ def test_it_reads_pages_it_never_saw(tmp_path: Path) -> None:
 
         pass_rate, cer = read([page for page in held_out if page.reference])
         assert pass_rate > 0.7
+        assert cer < 0.15
+        pass_rate, cer = read([page for page in latin if page.reference])  # words that nothing taught it: letters
+        assert pass_rate > 0.6
         assert cer < 0.15
         assert 0.2 < read(notices)[0] < 0.8  # the demo's kind: to be read better, not to be learnt from nothing
         mixed = [
