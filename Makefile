@@ -25,7 +25,7 @@ bench: $(STAMP)
 trl: $(STAMP)
 	$(PY) -m benchmarks.trl.losses --peer-python $(PEER)
 
-# Trains the embedded policy again, from nothing (about three hours on two cores).
+# Trains the embedded policy again, from nothing (about three and a half hours on two cores).
 nano: $(STAMP)
 	$(PY) -m ocr_rl.cli train nano_sft --out runs/nano_sft --resume
 

@@ -4,8 +4,8 @@
 
 For each seed: `nano_grpo` from the embedded policy (tests only, no transcripts), then on held-out pages before and
 after: greedy pass rate by test type, pass rate sampled at temperature 1, character error rate, pages of the old kind,
-transcripts of a blank page, transcripts judged by another page's tests; and the control: as many seconds of more SFT
-on the old kind. Prints Markdown and writes gains.json. No figure is left out.
+transcripts of a blank page, transcripts judged by another page's tests; and the control: as many seconds of more SFT,
+its last lesson on other pages. Prints Markdown and writes gains.json. No figure is left out.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ from typing import Any
 from PIL import Image
 
 from benchmarks.reading import of_types
-from ocr_rl import config
 from ocr_rl.config import Recipe, load_recipe
 from ocr_rl.contract import Page, Transcript
 from ocr_rl.evaluate.grade import Graded, compare, grade, read_rows, summary
@@ -81,12 +80,12 @@ def one_seed(recipe: Recipe, out: Path, *, controlled: bool) -> dict[str, Any]:
 
 
 def more_sft(recipe: Recipe, out: Path, seconds: float) -> Path:
-    """The same seconds of SFT on the old kind, at the learning rate that the SFT recipe ended with."""
+    """The same seconds of SFT, its last lesson on other pages of that kind, at the rate that its recipe ends with."""
     sft = load_recipe("nano_sft")
     assert sft.sft is not None
     stage = sft.sft.stages[-1]
     rate = sft.optim.lr * rate_factor(sft.steps, sft.steps, sft.optim)
-    optim = config.Optim(name=sft.optim.name, lr=rate, adam_lr=rate, micro_tokens=sft.optim.micro_tokens)
+    optim = sft.optim.model_copy(update={"schedule": (), "lr": rate, "adam_lr": rate})
     probe_steps = 12
 
     def run(steps: int, folder: Path) -> Path:

@@ -101,7 +101,7 @@ class Optim(Section):
     """Last share of the steps, over which the rate falls linearly to `final`."""
     final: Share = 0.05
     schedule: tuple[tuple[Natural, Share], ...] = ()
-    """Instead of warmup, cooldown and final: (step, share of the rate), straight lines between them, flat outside."""
+    """Instead of warmup, cooldown and final: (step from 0, share of lr), straight lines between them, flat outside."""
     max_grad_norm: float = Field(default=1.0, gt=0)
     micro_tokens: Positive = 16384
     """Tokens (prompts and completions) computed at once; changes memory, never the result."""
@@ -112,7 +112,7 @@ class Optim(Section):
         if any(later <= earlier for earlier, later in pairwise(steps)):
             raise ValueError("schedule: each step must be later than the one before it")
         if self.schedule and (twice := {"warmup", "cooldown", "final"} & self.model_fields_set):
-            raise ValueError(f"schedule stands instead of {', '.join(sorted(twice))}; leave out one or the other")
+            raise ValueError(f"schedule stands instead of {', '.join(sorted(twice))}: leave that out, or schedule = []")
         return self
 
 
@@ -401,8 +401,9 @@ class Recipe(Section):
         own: dict[str, Tripwire] = {}
         if self.tripwires.gap_max is None and exact:
             own["gap_max"] = Tripwire(above=0.01, steps=1, then="stop")
-        if self.sft is not None and "entropy" not in self.tripwires.model_fields_set:
-            own["entropy"] = Tripwire(above=5.0, of_start=True)
+        entropy, usual = self.tripwires.entropy, Tripwires().entropy
+        if self.sft is not None and (entropy.above, entropy.below) == (usual.above, usual.below):
+            own["entropy"] = entropy.model_copy(update={"below": None})
         return self.tripwires.model_copy(update=own)
 
     @property

@@ -31,13 +31,23 @@ GOLDEN: dict[tuple[str, int, int, int, str | None, float | None], tuple[str, ...
     ("report", 3, 2, 2, "seen", None): ("9ddf6d0dee92a944", "8198e4d4292cd5d2", "07a3e6c6e17c55cc"),
 }
 
+OTHER_WORDS = {
+    "invented": ("6340d3cfb793e370", "21cc02d7c853dce1", "574872fdf9ffcad3"),
+    "latin": ("5451240d61fe221f", "cb0ef245a2220268", "6d52b319841a2c2a"),
+}
 
-def fingerprints(kind: str, seed: int, index: int, pages: int, fonts, scan) -> tuple[str, ...]:
+
+def fingerprints(kind: str, seed: int, index: int, pages: int, fonts, scan, words=None) -> tuple[str, ...]:
     """(of the PDF, of its name and references, of its tests)"""
-    document = make_document(kind, seed, index, pages, Looks(fonts=fonts, scan=scan))
+    document = make_document(kind, seed, index, pages, Looks(fonts=fonts, words=words, scan=scan))
     known = ([document.name, document.references], document.tests)
     texts = (json.dumps(each, ensure_ascii=False).encode() for each in known)
     return tuple(hashlib.sha256(data).hexdigest()[:16] for data in (document.pdf, *texts))
+
+
+@pytest.mark.parametrize("words", OTHER_WORDS)
+def test_a_document_in_other_words_is_what_it_was(words: str) -> None:
+    assert fingerprints("nano", 5, 1, 2, None, None, words) == OTHER_WORDS[words]
 
 
 @pytest.mark.parametrize("job", GOLDEN, ids=str)

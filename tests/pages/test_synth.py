@@ -7,6 +7,7 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 from random import Random
+from typing import Literal
 
 import numpy as np
 import pypdfium2 as pdfium
@@ -304,8 +305,18 @@ def test_a_page_in_other_words_is_the_same_page_in_other_words() -> None:
     assert re.match(r"# [A-Z][a-z]+ [a-z]+\n", said)  # capitals stay where they were
 
 
-def test_pages_in_other_words_pass_their_own_tests() -> None:
-    document = make_document("nano", 11, 0, 20, Looks(words="latin"))
+def test_about_half_of_the_words_are_invented_and_all_of_about_their_length() -> None:
+    text = " ".join(words.WORDS)
+    pairs = list(zip(text.split(), words.in_other_words(text, "invented", Random(0)).split(), strict=True))
+    assert all(abs(len(before) - len(after)) <= 1 for before, after in pairs)
+    new = [after for before, after in pairs if before != after]
+    assert 0.4 < len(new) / len(pairs) < 0.6
+    assert sum(word in words.WORDS for word in new) < 0.1 * len(new)  # what is invented is hardly ever a word
+
+
+@pytest.mark.parametrize("which", ["invented", "latin"])
+def test_pages_in_other_words_pass_their_own_tests(which: Literal["invented", "latin"]) -> None:
+    document = make_document("nano", 11, 0, 20, Looks(words=which))
     for number, text in enumerate(document.references, 1):
         assert all(passed(of_page(document, number), text, "strict"))
 
@@ -375,6 +386,16 @@ def test_a_page_source_is_made_once_and_read_again(tmp_path: Path) -> None:
     assert len(some) == 3
     assert {page.id for page in some} < {page.id for page in pages}
     assert open_pages(PageSource(dir=next(tmp_path.iterdir())), tmp_path) == pages
+
+
+def test_pages_in_other_words_have_a_folder_of_their_own(tmp_path: Path) -> None:
+    source = PageSource(synth="line", n=12, seed=6)
+    texts = [
+        tuple(page.reference for page in open_pages(source.model_copy(update={"words": which}), tmp_path))
+        for which in (None, "invented", "latin", None)
+    ]
+    assert texts[0] == texts[3]
+    assert len(set(texts)) == 3
 
 
 def test_sheets_choose_their_own_words(tmp_path: Path) -> None:

@@ -125,5 +125,6 @@ def test_sft_may_lower_the_entropy_and_not_raise_it() -> None:
     assert not tripped(sure, watched)
     assert [decision.name for decision in tripped(sure, load_recipe("nano_grpo").watched)] == ["entropy"]
     assert [decision.name for decision in tripped(unsure, watched)] == ["entropy"]
+    assert not tripped(sure, load_recipe("nano_sft", ["tripwires.entropy.then=stop"]).watched)
     asked = load_recipe("nano_sft", ["tripwires.entropy={below=0.1, of_start=true}"]).watched
     assert [decision.name for decision in tripped(sure, asked)] == ["entropy"]

@@ -7,7 +7,6 @@ that drawing is fast and depends on nothing but the generator. Knows nothing abo
 from __future__ import annotations
 
 import re
-from bisect import bisect_left
 from collections.abc import Callable
 from random import Random
 from string import ascii_lowercase, ascii_uppercase, digits
@@ -24,6 +23,7 @@ _KNOWN = {word.lower() for word in (*WORDS, *FIRST_NAMES, *LAST_NAMES)}
 LATIN: tuple[str, ...] = tuple(
     sorted({word.lower() for word in _Latin.word_list if word.isalpha()} - _KNOWN, key=lambda word: (len(word), word))
 )
+_LATIN = {length: [word for word in LATIN if len(word) == length] for length in map(len, LATIN)}
 MONTHS = (
     "January",
     "February",
@@ -114,10 +114,10 @@ _FACTS = (
 
 
 def in_other_words(text: str, which: Literal["invented", "latin"], rng: Random) -> str:
-    """The text with each word of two letters and more exchanged for one of about its length.
+    """The text with each word of two letters and more, random strings too, exchanged for one of about its length.
 
     invented: every second one, on average, for random syllables, so that a reader gains little from knowing words.
-    latin: all of them, for Latin that is in none of this file's other lists.
+    latin: all of them, for Latin that is in none of the lists of words and names.
     """
     other = {"invented": _half_invented, "latin": _latin}[which]
     return re.sub(r"\b[A-Za-z][a-z]+\b", lambda found: _like(found[0], other, rng), text)
@@ -138,6 +138,4 @@ def _half_invented(old: str, rng: Random) -> str:
 
 
 def _latin(old: str, rng: Random) -> str:
-    lengths = [len(word) for word in LATIN]
-    at = bisect_left(lengths, min(len(old), lengths[-1]))
-    return rng.choice([word for word in LATIN if len(word) == lengths[at]])
+    return rng.choice(_LATIN[min(len(old), max(_LATIN))])
