@@ -20,10 +20,8 @@ WORDS: tuple[str, ...] = tuple(sorted({word.lower() for word in _Lorem.word_list
 FIRST_NAMES: tuple[str, ...] = tuple(sorted(_Person.first_names))
 LAST_NAMES: tuple[str, ...] = tuple(sorted(_Person.last_names))
 _KNOWN = {word.lower() for word in (*WORDS, *FIRST_NAMES, *LAST_NAMES)}
-LATIN: tuple[str, ...] = tuple(
-    sorted({word.lower() for word in _Latin.word_list if word.isalpha()} - _KNOWN, key=lambda word: (len(word), word))
-)
-_LATIN = {length: [word for word in LATIN if len(word) == length] for length in map(len, LATIN)}
+LATIN: tuple[str, ...] = tuple(sorted({word.lower() for word in _Latin.word_list if word.isalpha()} - _KNOWN))
+_LATIN = {length: [word for word in LATIN if len(word) == length] for length in set(map(len, LATIN))}
 MONTHS = (
     "January",
     "February",
@@ -125,7 +123,7 @@ def in_other_words(text: str, which: Literal["invented", "latin"], rng: Random) 
 
 def _like(old: str, other: Callable[[str, Random], str], rng: Random) -> str:
     new = other(old, rng)
-    return new[:1].upper() + new[1:] if old[0].isupper() else new
+    return _capital(new) if old[0].isupper() else new
 
 
 def _half_invented(old: str, rng: Random) -> str:
