@@ -27,7 +27,7 @@ from random import Random
 from statistics import median
 from typing import Any
 
-from ocr_rl.rollout.sampler.torchvision_shim import declare
+from ocr_rl.models.torchvision_shim import declare
 
 declare()
 
@@ -37,7 +37,7 @@ from torch import Tensor  # noqa: E402
 from benchmarks.trl.peer_step import reset_peak, resident_mb  # noqa: E402
 from ocr_rl import config  # noqa: E402
 from ocr_rl.learn.learner import Learner  # noqa: E402
-from ocr_rl.learn.losses import nll  # noqa: E402
+from ocr_rl.objectives.losses import nll  # noqa: E402
 from ocr_rl.learn.model import model_folder, token_logprobs  # noqa: E402
 from ocr_rl.pages.source import open_pages  # noqa: E402
 from ocr_rl.policy import policy_prompter, policy_settings  # noqa: E402

@@ -23,7 +23,7 @@ from ocr_rl.evaluate.attacks import ATTACKS, LEVELS
 from ocr_rl.evaluate.audit import Judged, audit
 from ocr_rl.evaluate.cases import Case, cases_of, composed_pages
 from ocr_rl.plugins import REWARDS, installed
-from ocr_rl.rollout.graders import Graders, weighted
+from ocr_rl.rollout.reward_pool import RewardPool, weighted
 from ocr_rl.run import write_atomically
 
 TESTS_ONLY = load_recipe("nano_grpo").rewards
@@ -71,7 +71,7 @@ def _hidden(page: Page) -> Page:
 
 
 def tried(choices: Sequence[RewardChoice], tries: Sequence[Case]) -> Sequence[Judged]:
-    graders = Graders(choices=choices, rewards=weighted(choices), workers=2, timeout_s=120)
+    graders = RewardPool(choices=choices, rewards=weighted(choices), workers=2, timeout_s=120)
     with closing(graders):
         return audit(tries, graders.rewards, graders.grade, []).judged
 

@@ -21,8 +21,8 @@ from typing import Any
 
 from ocr_rl.config import Recipe
 from ocr_rl.doctor import GAP_LIMIT, parity
-from ocr_rl.learn.nano import VISION, write_random
-from ocr_rl.rollout.settings import PromptSettings
+from ocr_rl.models.nano import VISION, write_random
+from ocr_rl.models.settings import PromptSettings
 from ocr_rl.run import environment
 from ocr_rl.train import train
 

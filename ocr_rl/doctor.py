@@ -72,11 +72,10 @@ def _engine() -> Finding:
 
 
 def _torchvision() -> Finding:
-    from ocr_rl.rollout.sampler.torchvision_shim import declare
-
-    declare()
     try:
         from transformers import Qwen2_5_VLProcessor  # noqa: F401
+
+        import ocr_rl.models  # noqa: F401  (before transformers' image code)
     except (ImportError, RuntimeError, OSError) as error:
         return Finding(
             name="image code",
@@ -113,39 +112,39 @@ def parity(
     import torch
 
     from ocr_rl import config
-    from ocr_rl.learn.algos.grpo import rollout, to_rows
+    from ocr_rl.learn.algos.grpo import to_rows
     from ocr_rl.learn.learner import Learner
-    from ocr_rl.learn.model import model_folder
+    from ocr_rl.models import qwen2_5_vl as family
+    from ocr_rl.models.load import model_folder
     from ocr_rl.pages.source import open_pages
-    from ocr_rl.policy import open_sampler, policy_prompter, policy_settings
-    from ocr_rl.rollout.flow import ScoredGroup
+    from ocr_rl.policy import open_origin, open_sampler
+    from ocr_rl.rollout.collect import sample_pages
+    from ocr_rl.rollout.flow import ComparedGroup
     from ocr_rl.rollout.sampler.base import Sampling
 
     path = model_folder(model)
     policy = config.Policy(path=path)
-    settings = policy_settings(policy, path)
-    prompter = policy_prompter(policy, path, settings)
-    sampler = open_sampler(
-        config.Sampling(max_model_len=settings.max_prompt_tokens + max_tokens), path, prompter, policy
-    )
-    learner = Learner(path, prompter, settings, policy, config.Optim(), steps=1, reference=False)
+    origin = open_origin(policy, path)
+    settings = origin.settings
+    sampler = open_sampler(config.Sampling(max_model_len=settings.max_prompt_tokens + max_tokens), origin, policy)
+    learner = Learner(origin, policy, config.Optim(), steps=1, reference=False)
     try:
         if changed:
             with torch.no_grad():
                 for name, weight in learner.module.named_parameters():
-                    if "visual" in name:
+                    if family.of_vision(name):
                         weight.mul_(1 + 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
             sampler.load(learner.weights(), 1)
         with TemporaryDirectory() as folder:
             kind = "report" if settings.longest_px > 500 else "nano"
-            made = open_pages(config.PageSource(synth=kind, n=pages, pages_per_document=1), Path(folder))
-            asked = [(page, prompter.prompt(page)) for page in made]
+            source = config.Typeset(synth=kind, n=pages, pages_per_document=1)
+            prompts = [(page, origin.prompter.prompt(page)) for page in open_pages(source, Path(folder))]
             how = Sampling(n=4, temperature=temperature, max_tokens=max_tokens, seed=1)
-            groups = rollout(sampler, asked, how)
-            flat = [ScoredGroup(group=group, scores={}, rewards=(0.0,) * 4, advantages=(0.0,) * 4) for group in groups]
-            choice = config.RewardChoice(name="eos")
-            cfg = config.Grpo(pages=config.PageSource(synth=kind), steps=1, rewards=(choice,))
-            rows = to_rows(flat, cfg, max_tokens)
+            groups = sample_pages(sampler, prompts, how)
+            flat = [
+                ComparedGroup(group=group, scores={}, rewards=(0.0,) * 4, advantages=(0.0,) * 4) for group in groups
+            ]
+            rows = to_rows(flat, config.Grpo(pages=source, steps=1), max_tokens)
             ours = learner.logprobs(rows)
     finally:
         sampler.close()

@@ -31,7 +31,7 @@ def tiny_pages(tmp_path_factory: pytest.TempPathFactory) -> list[Page]:
 def nano_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A policy of the embedded policy's shape with random weights; tests must not write to it."""
     pytest.importorskip("torch", reason="torch is not installed")
-    from ocr_rl.learn.nano import new_nano
+    from ocr_rl.models.nano import new_nano
 
     folder = tmp_path_factory.mktemp("models") / "nano"
     new_nano(folder, seed=0)
@@ -49,7 +49,7 @@ def prompter(nano_dir: Path) -> object:
 def vllm_sampler(nano_dir: Path, prompter) -> Iterator[object]:
     """The one vLLM engine of a test session (a start takes seconds). Whoever loads weights loads `nano_dir`'s back."""
     pytest.importorskip("vllm", reason="vLLM is not installed")
-    from ocr_rl.rollout.sampler.vllm import VllmSampler
+    from ocr_rl.rollout.sampler.vllm.engine import VllmSampler
 
     sampler = VllmSampler(nano_dir, prompter, max_model_len=256, max_num_seqs=64, kv_cache_gib=0.25)
     yield sampler

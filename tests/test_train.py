@@ -14,7 +14,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 from ocr_rl import train
 from ocr_rl.cli import main
 from ocr_rl.contract import UserError
-from ocr_rl.rollout.sampler.load import load_model
+from ocr_rl.models.load import load_model
 
 SMALL = [
     "policy.longest_px=112",

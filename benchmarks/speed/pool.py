@@ -12,7 +12,7 @@ from pathlib import Path
 from benchmarks.speed import cases
 from ocr_rl.config import load_recipe
 from ocr_rl.contract import Page, Transcript
-from ocr_rl.rollout.graders import Asked, Graders, weighted
+from ocr_rl.rollout.reward_pool import Asked, RewardPool, weighted
 from ocr_rl.text.checks import load_check
 
 RECIPE = "qwen2_5_vl_7b_grpo"
@@ -36,15 +36,15 @@ def seconds_by_workers() -> dict[int, float]:
     return {workers: min(found) for workers, found in seconds.items()}
 
 
-def _timed(graders: Graders, asked: Sequence[Asked]) -> float:
+def _timed(graders: RewardPool, asked: Sequence[Asked]) -> float:
     start = time.perf_counter()
     list(graders.grade(asked))
     return time.perf_counter() - start
 
 
-def _graders(workers: int) -> Graders:
+def _graders(workers: int) -> RewardPool:
     choices = load_recipe(RECIPE).rewards
-    return Graders(choices=choices, rewards=weighted(choices), workers=workers, timeout_s=60)
+    return RewardPool(choices=choices, rewards=weighted(choices), workers=workers, timeout_s=60)
 
 
 def _group(seed: int) -> Asked:

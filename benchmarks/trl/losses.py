@@ -29,12 +29,12 @@ from benchmarks.trl.cases import MAX_TOKENS, PAGES, SAMPLES, Case, Numbers, Valu
 from ocr_rl import config
 from ocr_rl.contract import Page, Score, UserError
 from ocr_rl.learn.algos.grpo import reweighted, to_rows
-from ocr_rl.learn.losses import Loss, dpo, grpo
+from ocr_rl.objectives.losses import Loss, dpo, grpo
 from ocr_rl.learn.rows import Batch, collate, micro_batches, packed_length
 from ocr_rl.pages.raster import ImageRef
 from ocr_rl.rollout.advantage import EPS, has_signal, with_advantages
-from ocr_rl.rollout.flow import Group, Prompt, Row, Sample, ScoredGroup
-from ocr_rl.rollout.scoring import GradedGroup, Grades
+from ocr_rl.rollout.flow import Group, Prompt, Row, Sample, ComparedGroup
+from ocr_rl.rollout.scoring import ScoredGroup, GroupScores
 from ocr_rl.run import write_atomically
 
 LIMIT = 1e-6
@@ -64,7 +64,7 @@ def asked_dpo(case: Case, given: Numbers) -> dict[str, Any]:
     return {"kind": "dpo", "config": config, "batch": case.batch, "logprobs": given.logprobs, "ref": given.ref}
 
 
-def scored(case: Case, given: Numbers) -> list[ScoredGroup]:
+def scored(case: Case, given: Numbers) -> list[ComparedGroup]:
     """The numbers as graded groups, with advantages; GDPO's scaled over the batch, which ours leave out (`alike`)."""
     graded = []
     for j in range(PAGES):
@@ -81,7 +81,7 @@ def scored(case: Case, given: Numbers) -> list[ScoredGroup]:
         ]
         page = Page(id=f"p{j}", pdf=Path("a.pdf"), number=1, reference=None, checks=())
         names = [f"reward {i}" for i in range(len(case.reward_weights))]
-        grades = Grades(
+        grades = GroupScores(
             scores={name: tuple(Score(value=given.rewards[k][i]) for k in ks) for i, name in enumerate(names)},
             weights=dict(zip(names, case.reward_weights, strict=True)),
             passes=(True,) * SAMPLES,
@@ -91,7 +91,7 @@ def scored(case: Case, given: Numbers) -> list[ScoredGroup]:
             ),
         )
         group = Group(page=page, prompt=PROMPT, samples=tuple(samples), temperature=1.0, banned_ids=())
-        graded.append(GradedGroup(group=group, grades=grades))
+        graded.append(ScoredGroup(group=group, grades=grades))
     found = with_advantages(graded, case.recipe.get("advantage", "group_std"))
     if case.recipe.get("advantage") != "gdpo":
         return found
@@ -142,7 +142,7 @@ def compare_grpo(case: Case, given: Numbers, answer: Mapping[str, Any], dtype: t
     }
 
 
-def _factor(case: Case, part: Sequence[Row], rows: Sequence[Row], groups: Sequence[ScoredGroup]) -> float:
+def _factor(case: Case, part: Sequence[Row], rows: Sequence[Row], groups: Sequence[ComparedGroup]) -> float:
     """From our normaliser to TRL's, where they are not the same: see `alike`."""
     kind = case.recipe["aggregation"]
     tokens = sum(len(row.completion_ids) for row in rows)

@@ -35,7 +35,7 @@ from ocr_rl.pages.source import open_pages
 from ocr_rl.policy import open_sampler, policy_prompter, policy_settings
 from ocr_rl.rollout.flow import Group
 from ocr_rl.rollout.prompt import Prompter
-from ocr_rl.rollout.scoring import GradedGroup, Grades
+from ocr_rl.rollout.scoring import ScoredGroup, GroupScores
 
 Answer = dict[str, Any]
 
@@ -178,13 +178,13 @@ def ours(asked: Answer) -> Answer:
     return {"prompt_ids": [list(ids) for ids in prompt_ids], "steps": done}
 
 
-def score(groups: Sequence[Group]) -> list[GradedGroup]:
+def score(groups: Sequence[Group]) -> list[ScoredGroup]:
     """Sample k of G gets k / G: nothing to compute, and every group has a signal."""
     graded = []
     for group in groups:
         rewards = tuple(k / len(group.samples) for k in range(len(group.samples)))
-        grades = Grades(scores={}, weights={}, passes=(True,) * len(rewards), rewards=rewards)
-        graded.append(GradedGroup(group=group, grades=grades))
+        grades = GroupScores(scores={}, weights={}, passes=(True,) * len(rewards), rewards=rewards)
+        graded.append(ScoredGroup(group=group, grades=grades))
     return graded
 
 

@@ -9,17 +9,17 @@ from pathlib import Path
 from random import Random
 from typing import Literal
 
-from ocr_rl.config import PageSource
+from ocr_rl.config import PageSource, page_source
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate.grade import Graded, read_rows
 from ocr_rl.evaluate.report import write_report
+from ocr_rl.models.settings import read_settings
 from ocr_rl.pages.dataset import load_dataset
 from ocr_rl.pages.images import image_of
 from ocr_rl.pages.raster import LONGEST_PX
 from ocr_rl.pages.source import open_pages
-from ocr_rl.rollout.graders import as_json
+from ocr_rl.rollout.reward_pool import as_json
 from ocr_rl.rollout.sampler.base import Sampling
-from ocr_rl.rollout.settings import read_settings
 from ocr_rl.run import read_jsonl, write_atomically
 
 
@@ -92,7 +92,7 @@ def _evaluated(run: Path) -> tuple[dict[str, PageSource], int]:
     try:
         said = json.loads((run / "config.json").read_text(encoding="utf-8"))
         sets = (said["evaluation"] or {"sets": {}})["sets"]
-        return {name: PageSource.model_validate(source) for name, source in sets.items()}, int(said["seed"])
+        return {name: page_source(source) for name, source in sets.items()}, int(said["seed"])
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise UserError(f"{run}: holds no config.json of a run; give a folder that `ocr-rl train` wrote.") from None
 

@@ -17,9 +17,9 @@ import numpy as np
 from ocr_rl.contract import Page, UserError
 from ocr_rl.evaluate.attacks import ATTACKS, CURVES, LEVELS, Attack
 from ocr_rl.evaluate.cases import Case, cases_of, floating, is_known, transcripts
-from ocr_rl.rollout.advantage import ADVANTAGES
-from ocr_rl.rollout.graders import Graders
-from ocr_rl.rollout.scoring import AskAll, GraderFault, Grades, WeightedReward
+from ocr_rl.objectives.advantages import ADVANTAGES
+from ocr_rl.rollout.reward_pool import RewardPool
+from ocr_rl.rollout.scoring import GroupScores, RewardFault, ScoreAll, WeightedReward
 
 MIX = "the mix"  # of the rewards, as the recipe weighs and gates them
 LEAST = 1e-9  # rounding
@@ -106,7 +106,7 @@ _BY_ADVANTAGE = (
 def audit(
     cases: Sequence[Case],
     rewards: Sequence[WeightedReward],
-    ask_all: AskAll,
+    ask_all: ScoreAll,
     notes: Sequence[str],
     how: str = "none",
 ) -> Audit:
@@ -139,7 +139,7 @@ def _partly(gate: str, tried: Sequence[_Tried]) -> str:
 SHORT = 16  # pages of the audit before training
 
 
-def require_honest(pages: Sequence[Page], graders: Graders, siblings: int, seed: int, how: str) -> None:
+def require_honest(pages: Sequence[Page], graders: RewardPool, siblings: int, seed: int, how: str) -> None:
     """Before training: UserError where a cheat beats honest transcripts in what the recipe trains on (`how`)."""
     known = [page for page in pages if is_known(page)]
     bare = [page for page in pages if not is_known(page)]
@@ -150,7 +150,7 @@ def require_honest(pages: Sequence[Page], graders: Graders, siblings: int, seed:
             _require_honest(cases, asked, how)
 
 
-def patient(graders: Graders, siblings: int, cases: Sequence[Case]) -> Graders:
+def patient(graders: RewardPool, siblings: int, cases: Sequence[Case]) -> RewardPool:
     """The same rewards in workers of their own, with as much more time as the audit's groups have more transcripts.
 
     `siblings`: how many a group of training has, for which the limit is meant.
@@ -159,8 +159,8 @@ def patient(graders: Graders, siblings: int, cases: Sequence[Case]) -> Graders:
     return replace(graders, timeout_s=graders.timeout_s * max(1.0, largest / siblings))
 
 
-def _require_honest(cases: Sequence[Case], graders: Graders, how: str) -> None:
-    found = audit(cases, graders.rewards, graders.grade, [], how)
+def _require_honest(cases: Sequence[Case], graders: RewardPool, how: str) -> None:
+    found = audit(cases, graders.rewards, graders.score_all, [], how)
     for note in found.notes:
         print(f"audit of the rewards: {note}")
     if beaten := found.mix.beaten_by():
@@ -184,7 +184,7 @@ class _Tried:
     places: Mapping[tuple[str, str], Sequence[int]]  # (sort, name) -> which transcripts
     texts: Sequence[str]
     values: Mapping[str, Sequence[float]]
-    grades: Grades  # what the values are of
+    grades: GroupScores  # what the values are of
     silent: Mapping[str, str] = field(default_factory=dict)  # rewards that do not apply, and why
     ties: Mapping[str, Sequence[float]] = field(default_factory=dict)  # caption where the reference has it, elsewhere
 
@@ -197,17 +197,17 @@ class _Tried:
         return list(ADVANTAGES["gdpo"]([_only(self.grades, at)])[0][: len(of)])
 
 
-def _only(grades: Grades, at: Sequence[int]) -> Grades:
+def _only(grades: GroupScores, at: Sequence[int]) -> GroupScores:
     """Of some of the siblings."""
     return replace(
         grades,
-        scores={name: tuple(scores[k] for k in at) for name, scores in grades.scores.items()},
+        by_reward={name: tuple(scores[k] for k in at) for name, scores in grades.by_reward.items()},
         passes=tuple(grades.passes[k] for k in at),
         rewards=tuple(grades.rewards[k] for k in at),
     )
 
 
-def _try_all(cases: Sequence[Case], ask_all: AskAll) -> list[_Tried]:
+def _try_all(cases: Sequence[Case], ask_all: ScoreAll) -> list[_Tried]:
     labelled = [list(transcripts(case)) for case in cases]
     asked = [(case.page, [one for _, one in each]) for case, each in zip(cases, labelled, strict=True)]
     floats = {case.page.id: found for case in cases if (found := floating(case)) is not None}
@@ -225,22 +225,22 @@ def _try_all(cases: Sequence[Case], ask_all: AskAll) -> list[_Tried]:
                 texts=[one.body for one in group],
                 values=_values(grades),
                 grades=grades,
-                silent={name: s[0].why for name, s in grades.scores.items() if s[0].value is None},
+                silent={name: s[0].why for name, s in grades.by_reward.items() if s[0].value is None},
             )
         )
     ties = {page_id: _values(_graded(next(answers))) for page_id in floats}
     return [replace(one, ties=ties.get(one.page_id, {})) for one in tried]
 
 
-def _graded(grades: Grades | GraderFault) -> Grades:
-    if isinstance(grades, GraderFault):
+def _graded(grades: GroupScores | RewardFault) -> GroupScores:
+    if isinstance(grades, RewardFault):
         raise UserError(f"{grades}; mend the reward, or take it out of the recipe.")
     return grades
 
 
-def _values(grades: Grades) -> dict[str, list[float]]:
+def _values(grades: GroupScores) -> dict[str, list[float]]:
     values = {MIX: list(grades.rewards)}
-    for name, scores in grades.scores.items():
+    for name, scores in grades.by_reward.items():
         if scores[0].value is not None:
             values[name] = [score.value for score in scores if score.value is not None]
     return values

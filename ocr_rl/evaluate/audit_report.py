@@ -16,7 +16,7 @@ from ocr_rl.evaluate.cases import cases_of
 from ocr_rl.evaluate.groups import read_groups
 from ocr_rl.evaluate.tables import cell
 from ocr_rl.pages.dataset import load_dataset
-from ocr_rl.rollout.graders import Graders, weighted
+from ocr_rl.rollout.reward_pool import RewardPool, weighted
 from ocr_rl.run import write_atomically
 
 _SHOWN = 1200  # characters of a winning attack
@@ -45,14 +45,14 @@ def audit_recipe(
             f"{samples}: none of its groups is of a page of {data} that has a reference, or has a sample that ended by "
             "itself; give their dataset, or samples of a better policy."
         )
-    graders = Graders(
-        choices=recipe.rewards,
-        rewards=weighted(recipe.rewards, timeout_s=recipe.scoring.timeout_s),
+    graders = RewardPool(
+        choices=recipe.mix,
+        rewards=weighted(recipe.mix, timeout_s=recipe.scoring.timeout_s),
         workers=recipe.scoring.workers,
         timeout_s=recipe.scoring.timeout_s,
     )
-    with closing(patient(graders, recipe.samples_per_page, cases)) as asked:
-        found = audit(cases, asked.rewards, asked.grade, notes, recipe.advantage)
+    with closing(patient(graders, recipe.algorithm.group_size, cases)) as asked:
+        found = audit(cases, asked.rewards, asked.score_all, notes, recipe.algorithm.comparison)
     text = to_markdown(found, {"data": data.name, "seed": str(seed)})
     if out is not None:
         write_atomically(out / "audit.md", text)

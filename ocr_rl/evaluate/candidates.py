@@ -221,7 +221,7 @@ def _fingerprint(model: str) -> dict[str, list[int]]:
     """
     folder = Path(model)
     if not folder.is_dir():
-        from ocr_rl.learn.model import model_folder
+        from ocr_rl.models.load import model_folder
 
         folder = Path(model_folder(model))
     files = sorted(path for pattern in ("*.safetensors", "*.json") for path in folder.glob(pattern))

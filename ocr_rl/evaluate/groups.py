@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ocr_rl.contract import Transcript, UserError
-from ocr_rl.rollout.graders import from_json
+from ocr_rl.rollout.reward_pool import from_json
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,8 +15,8 @@ from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.evaluate.groups import read_groups
 from ocr_rl.pages.dataset import load_dataset
 from ocr_rl.plugins import REWARDS, names
-from ocr_rl.rollout.graders import Answer, Graders
-from ocr_rl.rollout.scoring import GraderFault
+from ocr_rl.rollout.reward_pool import Answer, RewardPool
+from ocr_rl.rollout.scoring import RewardFault
 from ocr_rl.text.front_matter import split_front_matter
 
 HOW = Scoring()  # workers and their time, as in a recipe that says nothing
@@ -67,14 +67,14 @@ def _choices(rewards: Sequence[str] | None) -> list[RewardChoice]:
     return [RewardChoice(name=name) for name in dict.fromkeys(rewards or names(REWARDS))]
 
 
-def _graders(choices: Sequence[RewardChoice]) -> Graders:
+def _graders(choices: Sequence[RewardChoice]) -> RewardPool:
     # Nothing is weighed: a page to which no reward applies is here an answer like any other.
-    return Graders(choices=choices, rewards=(), workers=HOW.workers, timeout_s=HOW.timeout_s)
+    return RewardPool(choices=choices, rewards=(), workers=HOW.workers, timeout_s=HOW.timeout_s)
 
 
-def _asked(graders: Graders, page: Page, group: Sequence[Transcript], *, strict: bool) -> Mapping[str, Answer]:
+def _asked(graders: RewardPool, page: Page, group: Sequence[Transcript], *, strict: bool) -> Mapping[str, Answer]:
     (answers,) = graders.ask([(page, group)])
-    fault = next((answer for answer in answers.values() if isinstance(answer, GraderFault)), None)
+    fault = next((answer for answer in answers.values() if isinstance(answer, RewardFault)), None)
     if strict and fault is not None:
         raise UserError(f"{fault}.")
     return answers
@@ -91,7 +91,7 @@ def _again(name: str, options: Mapping[str, Any], page: Page, group: Sequence[Tr
 
 
 def _line(name: str, answer: Answer, k: int) -> str:
-    if isinstance(answer, GraderFault):
+    if isinstance(answer, RewardFault):
         return f"{name}: fault  ({answer.reason})"
     score = answer[k]
     value = "does not apply" if score.value is None else f"{score.value:.3f}"

@@ -16,7 +16,6 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -24,21 +23,15 @@ from torch import Tensor
 from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.learn import ranks
-from ocr_rl.learn.losses import Loss
-from ocr_rl.learn.model import (
-    base,
-    forward_hidden,
-    named_weights,
-    read_packed,
-    save_model,
-    token_logprobs,
-    trainable,
-)
+from ocr_rl.learn.network import PolicyNetwork, base, named_weights, read_packed, save_model, trainable
+from ocr_rl.learn.optimizers import open_optimizers, rate_factor
 from ocr_rl.learn.rows import Batch, collate
+from ocr_rl.models import qwen2_5_vl as family
+from ocr_rl.models.load import load_model
+from ocr_rl.models.settings import write_settings
+from ocr_rl.objectives.losses import Loss
 from ocr_rl.rollout.flow import Prompt, Row
-from ocr_rl.rollout.prompt import Prompter
-from ocr_rl.rollout.sampler.load import load_model
-from ocr_rl.rollout.settings import PromptSettings, write_settings
+from ocr_rl.rollout.prompt import Origin
 
 ImageOf = Callable[[Prompt], Image.Image]
 
@@ -48,9 +41,7 @@ class Learner:
 
     def __init__(
         self,
-        path: str,
-        prompter: Prompter,
-        prompt_settings: PromptSettings,
+        origin: Origin,
         policy: config.Policy,
         optim: config.Optim,
         *,
@@ -58,34 +49,30 @@ class Learner:
         reference: bool,
         seed: int = 0,
     ) -> None:
-        """`path`: the model to start from; `reference`: keep it, frozen. `steps`: length of the rate's schedule.
+        """`reference`: keep the start, frozen. `steps`: length of the rate's schedule.
 
         `seed` is for the random numbers that LoRA's adapters begin with.
         """
-        self.path = path
-        self.prompt_settings = prompt_settings
-        self.prompter = prompter
+        self.origin = origin
+        self.prompter = origin.prompter
         self.settings = optim
         self.steps = steps
         self.policy = 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        model = load_model(path, dtype=policy.dtype, trust_remote_code=policy.trust_remote_code)
+        self.dtype = policy.dtype
+        model = load_model(origin.path, dtype=policy.dtype, trust_remote_code=policy.trust_remote_code)
         read_packed(model)
         if ranks.world() == 1:  # otherwise each rank takes its part only
             model.to(self.device)  # type: ignore[arg-type]
         # With LoRA the reference is the same model with its adapters switched off; otherwise a frozen copy.
-        frozen = reference and policy.lora_rank == 0
-        self.reference = copy.deepcopy(model).requires_grad_(False).eval() if frozen else None
+        frozen = copy.deepcopy(model).requires_grad_(False).eval() if reference and policy.lora_rank == 0 else None
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.module = trainable(model, policy)
-        ranks.shard(base(self.module))
-        if self.reference is not None:
-            ranks.shard(self.reference)
+        self.network = _sharded(self.module, policy)
+        self.reference = None if frozen is None else _sharded(frozen, policy)
         self.module.train()
-        self.autocast = policy.autocast
-        self.dtype = policy.dtype
-        self.optimizers = _optimizers(self.module, optim)
+        self.optimizers = open_optimizers(self.module, optim)
         self.positions = lru_cache(maxsize=256)(self._positions)
 
     def update(self, rows: Sequence[Row], loss: Loss) -> dict[str, float]:
@@ -98,18 +85,17 @@ class Learner:
         rate = self._set_rate()
         own: dict[str, float] = defaultdict(float)
         for batch, counts in self._batches(rows):
-            logprob_N, entropy_N = self._logprobs(self.module, batch)
+            read = self.network(batch)
             if not counts:
-                (0 * logprob_N.sum()).backward()
+                (0 * read.logprob_N.sum()).backward()
                 continue
-            value, parts = loss(logprob_N, batch)
+            value, parts = loss(read, batch)
             value.backward()
-            _add(own, {"loss": float(value.detach()), "entropy": float(entropy_N.sum()), **parts})
+            _add(own, {"loss": float(value.detach()), "entropy": float(read.entropy_N.sum()), **parts})
         sums: dict[str, float] = defaultdict(float)
         for share in ranks.gathered(own):
             _add(sums, share)
-        parameters = [p for p in self.module.parameters() if p.requires_grad]
-        norm = float(ranks.whole(torch.nn.utils.clip_grad_norm_(parameters, self.settings.max_grad_norm)))
+        norm = float(ranks.whole(torch.nn.utils.clip_grad_norm_(self._learnt(), self.settings.max_grad_norm)))
         if not (math.isfinite(norm) and math.isfinite(sums["loss"])):
             for optimizer in self.optimizers:
                 optimizer.zero_grad(set_to_none=True)  # whoever goes on must not add to it
@@ -139,17 +125,17 @@ class Learner:
         self.module.eval()
         try:
             for batch, counts in self._batches(rows, image):
-                model = self.reference if reference and self.reference is not None else self.module
+                network = self.reference if reference and self.reference is not None else self.network
                 with self._adapters_off() if reference and self.reference is None else nullcontext():
-                    logprob_N = self._logprobs(model, batch)[0].cpu()
+                    logprob_N = network(batch).logprob_N.cpu()
                 lengths = [len(row.completion_ids) for row in batch.rows]
                 for row, piece in zip(batch.rows, logprob_N.split(lengths), strict=True):
                     if counts:
                         own[place[id(row)]] = tuple(piece.tolist())
         finally:
             self.module.train()
-        found = {i: values for share in ranks.gathered(own) for i, values in share.items()}
-        return [found[place[id(row)]] for row in rows]
+        everywhere = {i: values for share in ranks.gathered(own) for i, values in share.items()}
+        return [everywhere[place[id(row)]] for row in rows]
 
     def annotate(self, rows: Sequence[Row], *, old: bool, reference: bool) -> list[Row]:
         """Rows with the log-probabilities that are asked for: new rows, nothing filled in later."""
@@ -169,14 +155,14 @@ class Learner:
     def save(self, folder: Path, *, dtype: str | None = None) -> None:
         """The policy as an ordinary Hugging Face folder, in the dtype that it is trained in unless told otherwise."""
         ranks.tell("gather")
-        save_model(self.module, folder, source=self.path, dtype=dtype or self.dtype)
-        write_settings(folder, self.prompt_settings)
+        save_model(self.module, folder, source=self.origin.path, dtype=dtype or self.dtype)
+        write_settings(folder, self.origin.settings)
 
     def save_state(self, path: Path) -> None:
         """What `load_state` goes on from, with any number of ranks."""
         ranks.tell("save_state", path)
         state = {
-            "weights": self._learnt(),
+            "weights": self._learnt_by_name(),
             "optimizers": [o.state_dict() for o in self.optimizers],
             "policy": self.policy,
         }
@@ -188,7 +174,7 @@ class Learner:
         ranks.tell("load_state", path)
         where = self.device if ranks.world() == 1 else "cpu"  # whole tensors, of which a rank keeps its part
         state: dict[str, Any] = torch.load(path, map_location=where, weights_only=True)
-        learnt = self._learnt()
+        learnt = self._learnt_by_name()
         if lost := sorted(set(learnt) - set(state["weights"])):
             raise UserError(
                 f"{path}: lacks {lost[0]} ({len(lost)} in all); delete this checkpoint to use an older one."
@@ -203,7 +189,10 @@ class Learner:
             optimizer.load_state_dict(saved)
         self.policy = state["policy"]
 
-    def _learnt(self) -> dict[str, Tensor]:
+    def _learnt(self) -> list[torch.nn.Parameter]:
+        return [p for p in self.module.parameters() if p.requires_grad]
+
+    def _learnt_by_name(self) -> dict[str, Tensor]:
         """Weights that training moves; the others are those of the model that it starts from."""
         return {name: p.detach() for name, p in self.module.named_parameters() if p.requires_grad}
 
@@ -217,42 +206,9 @@ class Learner:
             positions = lambda row, grid: self.positions(row.prompt.expanded_ids, tuple(grid.tolist()))  # noqa: E731
             yield collate(groups, pixels, positions).to(self.device), counts
 
-    def _logprobs(self, module: torch.nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
-        model = base(module)
-        first = batch.rows[0]
-        assert all((r.temperature, r.banned_ids) == (first.temperature, first.banned_ids) for r in batch.rows)
-
-        def through() -> tuple[Tensor, Tensor]:
-            hidden_1XD = forward_hidden(
-                model,
-                input_ids_1X=batch.input_ids_1X,
-                position_ids_31X=batch.position_ids_31X,
-                packing=batch.packing,
-                pixel_values=batch.pixel_values,
-                image_grid_thw=batch.image_grid_thw,
-            )
-            return token_logprobs(
-                hidden_1XD[0].index_select(0, batch.source_N),
-                model.lm_head.weight,
-                batch.target_N,
-                temperature=first.temperature,
-                banned_ids=first.banned_ids,
-            )
-
-        with torch.autocast(self.device.type, torch.bfloat16) if self.autocast else nullcontext():
-            return ranks.run(model, through)
-
     def _positions(self, prompt_ids: tuple[int, ...], grid: tuple[int, ...]) -> Tensor:
-        """M-RoPE positions (3, prompt length) from the model's own rule; most prompts of a run are alike."""
-        model = base(self.module)
-        ids_1L = torch.tensor([prompt_ids])
-        positions_31L, _ = model.model.get_rope_index(
-            ids_1L,
-            mm_token_type_ids=(ids_1L == model.config.image_token_id).int(),
-            image_grid_thw=torch.tensor([grid]),
-            attention_mask=torch.ones_like(ids_1L),
-        )
-        return positions_31L[:, 0]
+        """M-RoPE positions (3, prompt length); most prompts of a run are alike."""
+        return family.prompt_positions(base(self.module), prompt_ids, grid)
 
     def _adapters_off(self) -> Any:
         return self.module.disable_adapter()  # type: ignore[operator]
@@ -271,42 +227,7 @@ def _add(sums: dict[str, float], parts: Mapping[str, float]) -> None:
         sums[name] = max(sums[name], part) if name.endswith("_max") else sums[name] + part
 
 
-def rate_factor(step: int, steps: int, optim: config.Optim) -> float:
-    """Linear warm-up, flat, then a linear cool-down over the last share of the run (step counts from 0).
-
-    Or the schedule's straight lines.
-    """
-    if optim.schedule:
-        at, shares = np.array(optim.schedule).T
-        return float(np.interp(step, at, shares))
-    up = min(1.0, (step + 1) / optim.warmup) if optim.warmup else 1.0
-    cooling = optim.cooldown * steps
-    left = min(1.0, (steps - step) / cooling) if cooling else 1.0
-    return up * (optim.final + (1 - optim.final) * left)
-
-
-def muon_matrices(named: Sequence[tuple[str, Tensor]]) -> list[Tensor]:
-    """The weights that Muon is for: matrices inside the layers."""
-    return [p for name, p in named if p.ndim == 2 and "embed" not in name and "lm_head" not in name]
-
-
-def _optimizers(module: torch.nn.Module, optim: config.Optim) -> list[torch.optim.Optimizer]:
-    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    adam = {"betas": optim.betas, "weight_decay": optim.weight_decay}
-    if optim.name == "adamw":
-        groups = [{"params": [p for _, p in named], "peak": optim.lr}]
-        return [torch.optim.AdamW(groups, lr=optim.lr, **adam)]
-    matrices = muon_matrices(named)
-    chosen = {id(p) for p in matrices}
-    others = [p for _, p in named if id(p) not in chosen]
-    rate = optim.adam_lr or optim.lr
-    return [
-        torch.optim.Muon(
-            [{"params": matrices, "peak": optim.lr}],
-            lr=optim.lr,
-            momentum=0.95,
-            weight_decay=optim.weight_decay,
-            adjust_lr_fn="match_rms_adamw",
-        ),
-        torch.optim.AdamW([{"params": others, "peak": rate}], lr=rate, **adam),
-    ]
+def _sharded(model: Any, policy: config.Policy) -> PolicyNetwork:
+    network = PolicyNetwork(model, autocast=policy.autocast)
+    ranks.shard(network, family.blocks(base(model)))
+    return network

@@ -9,22 +9,20 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ocr_rl.rollout.sampler.torchvision_shim import declare
+import psutil
+import torch
+from torch import nn
+from transformers import AutoModelForImageTextToText
 
-declare()
-
-import psutil  # noqa: E402  (the shim must come before transformers' image code)
-import torch  # noqa: E402
-from torch import nn  # noqa: E402
-from transformers import AutoModelForImageTextToText  # noqa: E402
-
-from ocr_rl import config  # noqa: E402
-from ocr_rl.contract import UserError  # noqa: E402
-from ocr_rl.learn import ranks  # noqa: E402
-from ocr_rl.learn.learner import muon_matrices  # noqa: E402
-from ocr_rl.learn.model import CHUNK_LOGITS, trainable  # noqa: E402
-from ocr_rl.rollout.sampler.base import CPU_CACHE_GIB, GPU_SHARE  # noqa: E402
-from ocr_rl.rollout.sampler.load import DTYPES, load_config  # noqa: E402
+from ocr_rl import config
+from ocr_rl.contract import UserError
+from ocr_rl.learn import ranks
+from ocr_rl.learn.logprobs import CHUNK_LOGITS
+from ocr_rl.learn.network import trainable
+from ocr_rl.learn.optimizers import muon_matrices
+from ocr_rl.models import qwen2_5_vl as family
+from ocr_rl.models.load import DTYPES, load_config
+from ocr_rl.rollout.sampler.base import CPU_CACHE_GIB, GPU_SHARE
 
 GIB = 2**30
 
@@ -71,7 +69,7 @@ def memory_plan(recipe: config.Recipe, path: str) -> MemoryPlan:
     momenta = 2 * gradients
     if recipe.optim.name == "muon":
         momenta -= sum(p.nbytes for p in muon_matrices(learnt))
-    frozen_copy = recipe.grpo is not None and recipe.grpo.beta > 0 and recipe.policy.lora_rank == 0
+    frozen_copy = recipe.algorithm.needs_reference and recipe.policy.lora_rank == 0
     on_gpu = torch.cuda.is_available()
     parts = ranks.world() if on_gpu else 1
     return MemoryPlan(
@@ -79,7 +77,7 @@ def memory_plan(recipe: config.Recipe, path: str) -> MemoryPlan:
         gradients=gradients // parts,
         optimizer=momenta // parts,
         reference=weights // parts if frozen_copy else 0,
-        sampler=_sampler(recipe, weights, on_gpu) if recipe.sft is None else 0,
+        sampler=_sampler(recipe, weights, on_gpu) if recipe.algorithm.samples else 0,
         activations=_activations(recipe, settings, 2 if recipe.policy.autocast else dtype.itemsize),
         available=torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available,
     )
@@ -113,14 +111,15 @@ def _activations(recipe: config.Recipe, settings: Any, itemsize: int) -> int:
 
     Half of the micro-batch's tokens are taken to be image tokens, four patches each. Attention scores are not kept.
     """
-    text, vision = settings.text_config, settings.vision_config
+    text = settings.text_config
+    vision_size, vision_mlp, vision_layers = family.vision_sizes(settings.vision_config)
     tokens, patches = recipe.optim.micro_tokens, 2 * recipe.optim.micro_tokens
     whole = tokens * (8 * text.hidden_size + 4 * text.intermediate_size)
-    seen = patches * (8 * vision.hidden_size + 4 * vision.intermediate_size)
+    seen = patches * (8 * vision_size + 4 * vision_mlp)
     if recipe.policy.gradient_checkpointing:
         kept = tokens * text.hidden_size * text.num_hidden_layers + whole
-        looked = patches * vision.hidden_size * vision.depth + seen
+        looked = patches * vision_size * vision_layers + seen
     else:
-        kept, looked = whole * text.num_hidden_layers, seen * vision.depth
+        kept, looked = whole * text.num_hidden_layers, seen * vision_layers
     logits = 3 * 4 * min(tokens * text.vocab_size, CHUNK_LOGITS)
     return itemsize * (kept + (0 if recipe.policy.freeze_vision else looked)) + logits

@@ -12,6 +12,7 @@ from PIL import Image
 
 from ocr_rl.contract import Page, UserError
 from ocr_rl.learn.learner import ImageOf, Learner
+from ocr_rl.models import qwen2_5_vl as family
 from ocr_rl.pages.raster import PageError
 from ocr_rl.rollout.flow import Prompt, Row, Sample
 from ocr_rl.rollout.sampler.base import Sampler, Sampling
@@ -39,8 +40,8 @@ def page_gain(learner: Learner, rows: Sequence[Row]) -> dict[str, float]:
 
     Of one sample of each of the first pages. In the mean this is a Kullback-Leibler divergence, so never negative.
     """
-    one_each = list({row.group_id: row for row in reversed(rows)}.values())[-_ROWS:]
-    return {"page_gain": _nll(learner, one_each, _blank(learner)) - _nll(learner, one_each, None)}
+    first_samples = list({row.group_id: row for row in reversed(rows)}.values())[-_ROWS:]
+    return {"page_gain": _nll(learner, first_samples, _blank(learner)) - _nll(learner, first_samples, None)}
 
 
 def require_eyes(learner: Learner, sampler: Sampler, pages: Sequence[Page]) -> None:
@@ -50,19 +51,19 @@ def require_eyes(learner: Learner, sampler: Sampler, pages: Sequence[Page]) -> N
     policy's again: the second answer must differ from the first by more than the third does. The sampler keeps the
     policy's weights.
     """
-    asked = [_first_drawn(learner, pages)]
+    prompts = [_first_drawn(learner, pages)]
 
     def answer(scale: float) -> Sample:
-        weights = ((name, w * scale if "visual" in name else w) for name, w in learner.weights())
+        weights = ((name, w * scale if family.of_vision(name) else w) for name, w in learner.weights())
         sampler.load(weights, learner.policy)
-        (group,) = sampler.sample(asked, Sampling(temperature=0.0, max_tokens=_TOKENS))
+        (group,) = sampler.sample(prompts, Sampling(temperature=0.0, max_tokens=_TOKENS))
         return group.samples[0]
 
     own, other, again = answer(1.0), answer(1.1), answer(1.0)
     if _distance(own, other) <= 10 * _distance(own, again):
         raise UserError(
-            f"Page {asked[0][0].id}: the engine says the same whatever the vision tower's weights are, or not the same "
-            "with the same weights: it does not see the image or keeps what it saw with old weights. Try another "
+            f"Page {prompts[0][0].id}: the engine says the same whatever the vision tower's weights are, or not the "
+            "same with the same weights: it does not see the image or keeps what it saw with old weights. Try another "
             'version of vLLM (`ocr-rl doctor --parity MODEL`), or sampling.engine = "transformers".'
         )
 

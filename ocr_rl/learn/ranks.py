@@ -15,9 +15,9 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils._pytree import tree_map
 
@@ -108,38 +108,31 @@ def deal(rows: Sequence[Row], ranks: int) -> list[list[Row]]:
         by_group.setdefault(row.group_id, []).append(row)
     shares: list[list[Row]] = [[] for _ in range(ranks)]
     tokens = [0] * ranks
-    for one in sorted(by_group.values(), key=packed_length, reverse=True):
+    for group_rows in sorted(by_group.values(), key=packed_length, reverse=True):
         least = tokens.index(min(tokens))
-        shares[least] += one
-        tokens[least] += packed_length(one)
+        shares[least] += group_rows
+        tokens[least] += packed_length(group_rows)
     return shares
 
 
-def shard(model: Any) -> None:
-    """Cut a Qwen2.5-VL's weights up over the ranks (FSDP2), block by block; gradients are summed, in float32.
+def shard(network: nn.Module, blocks: Sequence[nn.Module]) -> None:
+    """Cut a network's weights up over the ranks (FSDP2), block by block; gradients are summed, in float32.
 
     Weights that are learnt start as the first rank's: adapters begin with random numbers.
     """
     if world() == 1:
         return
-    for parameter in model.parameters():
+    for parameter in network.parameters():
         if parameter.requires_grad:
             dist.broadcast(parameter.data, src=0)
     mesh = init_device_mesh("cuda" if torch.cuda.is_available() else "cpu", (world(),))
     policy = MixedPrecisionPolicy(reduce_dtype=torch.float32)
     # The root is freed after each pass too: a pass without gradients would otherwise leave weights that the next
     # update or checkpoint makes stale.
-    for part in (*model.model.visual.blocks, *model.model.language_model.layers, model):
-        fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
-        part.set_gradient_divide_factor(1.0)  # the weights of rows are those of the whole step: sum, no mean
-        part.set_force_sum_reduction_for_comms(True)  # gloo cannot multiply on the way
-    model.run = lambda work: work()
-    register_fsdp_forward_method(model, "run")
-
-
-def run(model: Any, work: Callable[[], Any]) -> Any:
-    """`work()`, which passes through parts of the model, with the root's own weights gathered around it."""
-    return model.run(work) if isinstance(model, FSDPModule) else work()  # type: ignore[attr-defined]
+    for part in (*blocks, network):
+        sharded: Any = fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
+        sharded.set_gradient_divide_factor(1.0)  # the weights of rows are those of the whole step: sum, no mean
+        sharded.set_force_sum_reduction_for_comms(True)  # gloo cannot multiply on the way
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -11,9 +11,9 @@ from pathlib import Path
 import torch
 
 from ocr_rl.contract import UserError
-from ocr_rl.learn.model import save_model
-from ocr_rl.rollout.sampler.load import load_config, load_model
-from ocr_rl.rollout.settings import read_settings, write_settings
+from ocr_rl.learn.network import save_model
+from ocr_rl.models.load import load_config, load_model
+from ocr_rl.models.settings import read_settings, write_settings
 
 
 def average(folders: Sequence[str], out: Path) -> None:
@@ -52,7 +52,7 @@ def require_alike(first: str, other: str) -> None:
 
 
 def _require_shapes(weights: dict[str, torch.Tensor], part: dict[str, torch.Tensor], first: str, other: str) -> None:
-    shapes, others = ({name: tuple(w.shape) for name, w in each.items()} for each in (weights, part))
+    shapes, others = ({name: tuple(w.shape) for name, w in named.items()} for named in (weights, part))
     for name in sorted({*shapes, *others}):
         if shapes.get(name) != others.get(name):
             raise UserError(

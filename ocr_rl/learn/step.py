@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ocr_rl.learn.losses import Loss
-from ocr_rl.rollout.flow import Row, ScoredGroup
+from ocr_rl.objectives.losses import Loss
+from ocr_rl.rollout.flow import ComparedGroup, Row
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -15,6 +15,6 @@ class Step:
     rows: Sequence[Row]
     loss: Loss
     metrics: Mapping[str, float] = field(default_factory=dict)
-    groups: Sequence[ScoredGroup] = ()
+    groups: Sequence[ComparedGroup] = ()
     # JSON: the algorithm goes on from here. None in the middle of a rollout: the loop saves after a later step.
     state: Mapping[str, Any] | None = field(default_factory=dict)

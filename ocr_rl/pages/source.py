@@ -1,4 +1,4 @@
-"""A recipe's page source -> pages: a dataset folder, or synthetic pages written on first use below `root`."""
+"""A recipe's source of pages -> pages: a dataset folder, or pages that are typeset on first use below `root`."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from random import Random
 
-from ocr_rl.config import PageSource
+from ocr_rl.config import Folder, PageSource, Typeset
 from ocr_rl.contract import Page
 from ocr_rl.pages.dataset import load_dataset
 from ocr_rl.pages.synth.make import Looks, write_dataset
@@ -14,15 +14,15 @@ from ocr_rl.pages.synth.make import Looks, write_dataset
 
 def open_pages(source: PageSource, root: Path) -> list[Page]:
     """Pages in a fixed order; with `limit`, the first after a shuffle by the source's seed."""
-    folder = source.dir if source.dir is not None else _synthetic(source, root)
+    folder = source.dir if isinstance(source, Folder) else _typeset(source, root)
     pages = load_dataset(folder)
     if source.limit is not None:
         pages = Random(source.seed).sample(pages, min(source.limit, len(pages)))
     return pages
 
 
-def _synthetic(source: PageSource, root: Path) -> Path:
-    kind = str(source.synth)
+def _typeset(source: Typeset, root: Path) -> Path:
+    kind = source.synth
     name = f"{kind}-n{source.n}-seed{source.seed}-per{source.pages_per_document}"
     name += f"-{source.fonts}" if source.fonts else ""
     name += f"-{source.words}-words" if source.words else ""

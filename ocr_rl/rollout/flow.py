@@ -1,4 +1,4 @@
-"""The types that travel down the river: Prompt, Sample, Group, ScoredGroup, Row.
+"""The types that travel down the river: Prompt, Sample, Group, ComparedGroup, Row.
 
 Frozen, plain Python values (token ids are tuples of int, log-probabilities tuples of float in nats): cheap to
 hash, to pickle and to write as JSONL. No pixels (an ImageRef makes them again) and no tensors.
@@ -59,8 +59,8 @@ class Group:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ScoredGroup:
-    """A group with its scores; a type of its own, so that training on unscored data is a type error."""
+class ComparedGroup:
+    """A scored group with its samples' advantages: a type of its own, so that no unscored group is learnt from."""
 
     group: Group
     scores: Mapping[str, Sequence[Score]]  # by reward name, one per sample

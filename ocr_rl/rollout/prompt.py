@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
@@ -18,12 +18,10 @@ from ocr_rl.contract import Page, UserError
 from ocr_rl.pages.images import page_image, prefetch
 from ocr_rl.pages.raster import LONGEST_PX, ImageRef, PageError
 from ocr_rl.rollout.flow import Prompt
-from ocr_rl.rollout.sampler import torchvision_shim
 
-INSTRUCTION = (
-    "Transcribe this page in natural reading order. Write text as Markdown, tables as HTML, inline formulas as "
-    "\\( \\) and displayed ones as \\[ \\] in LaTeX. Leave out running headers, footers and page numbers."
-)
+if TYPE_CHECKING:
+    from ocr_rl.models.settings import PromptSettings
+
 _VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 
 
@@ -79,8 +77,8 @@ class Prompter:
 
     def pixels(self, images: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
         """For the vision tower: pixel_values (patches, patch dim) float32 of all images, image_grid_thw (n, 3)."""
-        made = self.processor.image_processor(images=list(images), return_tensors="np")
-        return np.asarray(made["pixel_values"], np.float32), np.asarray(made["image_grid_thw"], np.int64)
+        arrays = self.processor.image_processor(images=list(images), return_tensors="np")
+        return np.asarray(arrays["pixel_values"], np.float32), np.asarray(arrays["image_grid_thw"], np.int64)
 
     def encode(self, text: str) -> tuple[int, ...]:
         """A transcript as token ids, without EOS. Text that reads like a special token is text, and stays it."""
@@ -100,11 +98,20 @@ class Prompter:
         )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Origin:
+    """The model that a policy starts from: where it lies, how it wants to be asked, and what asks it."""
+
+    path: str  # a folder or a hub name
+    settings: PromptSettings
+    prompter: Prompter
+
+
 def load_prompter(
     model: str | Path,
     longest_px: int = LONGEST_PX,
     *,
-    instruction: str = INSTRUCTION,
+    instruction: str,
     max_prompt_tokens: int | None = None,
     trust_remote_code: bool = False,
 ) -> Prompter:
@@ -131,8 +138,8 @@ def load_prompter(
 
 
 def _processor(model: str | Path, trust_remote_code: bool) -> Any:
-    torchvision_shim.declare()
-    from transformers import AutoProcessor
+    import ocr_rl.models  # noqa: F401  (before transformers' image code, and not before it is needed)
+    from transformers import AutoProcessor  # isort: skip
 
     try:
         processor = AutoProcessor.from_pretrained(str(model), trust_remote_code=trust_remote_code)

@@ -1,4 +1,4 @@
-"""A group of samples becomes a graded group: every reward asked, its answers checked, weights applied.
+"""A group of samples becomes a scored group: every reward asked, its answers checked, weights applied.
 
 The one place that decides what a reward's silence (None) or failure means. It knows nothing about how rewards are
 found, about advantages or about training.
@@ -52,10 +52,10 @@ class ByPart:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Grades:
+class GroupScores:
     """What the rewards say of sibling transcripts of one page."""
 
-    scores: Mapping[str, tuple[Score, ...]]  # by reward name, one per transcript, values in [0, 1] or None
+    by_reward: Mapping[str, tuple[Score, ...]]  # by name, one per transcript, values in [0, 1] or None
     weights: Mapping[str, float]  # of the rewards that apply to the page; they sum to 1
     passes: tuple[bool, ...]  # every gate that holds all rewards and applies, one per transcript
     rewards: tuple[float, ...]  # weighted mean over the rewards that apply, 0 where a gate is not passed
@@ -63,14 +63,14 @@ class Grades:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class GradedGroup:
-    """A group with its grades, on its way to advantages."""
+class ScoredGroup:
+    """A group with its scores, on its way to advantages."""
 
     group: Group
-    grades: Grades
+    scores: GroupScores
 
 
-class GraderFault(Exception):
+class RewardFault(Exception):
     """A reward failed; the policy's output is not to blame, and no score can be made of it."""
 
     def __init__(self, name: str, page_id: str, reason: str) -> None:
@@ -81,12 +81,12 @@ class GraderFault(Exception):
         return f"Reward {self.name} failed on page {self.page_id}: {self.reason}"
 
 
-AskAll = Callable[[Sequence[tuple[Page, Sequence[Transcript]]]], Iterable[Grades | GraderFault]]
+ScoreAll = Callable[[Sequence[tuple[Page, Sequence[Transcript]]]], Iterable[GroupScores | RewardFault]]
 FLOAT = 1e-9  # a gate's value may miss its least by rounding
 
 
 class FaultBudget:
-    """How many grader faults training puts up with: fewer than 5, or at most 1 % of the last 1,000 groups."""
+    """How many reward's faults training puts up with: fewer than 5, or at most 1 % of the last 1,000 groups."""
 
     LAST, SHARE, FREE = 1000, 0.01, 5
 
@@ -94,73 +94,82 @@ class FaultBudget:
         self.total = 0
         self._recent: deque[bool] = deque(maxlen=self.LAST)
 
-    def note(self, fault: GraderFault | None) -> None:
+    def note(self, fault: RewardFault | None) -> None:
         """Count one group. Raises UserError when there are too many faults."""
         self._recent.append(fault is not None)
         self.total += fault is not None
         faults = sum(self._recent)
         if fault is not None and faults >= self.FREE and faults > self.SHARE * len(self._recent):
-            raise UserError(f"{faults} of the last {len(self._recent)} groups could not be graded; the latest: {fault}")
+            raise UserError(f"{faults} of the last {len(self._recent)} groups could not be scored; the latest: {fault}")
 
 
 def score(
     groups: Sequence[Group], rewards: Sequence[WeightedReward], budget: FaultBudget | None = None
-) -> Iterator[GradedGroup]:
-    """Grade group after group in this process; faults as in `graded`."""
-    return graded(groups, lambda asked: (grade_or_fault(page, group, rewards) for page, group in asked), budget)
+) -> Iterator[ScoredGroup]:
+    """Score group after group in this process; faults as in `score_groups`."""
+    return score_groups(groups, lambda pages: (score_or_fault(page, group, rewards) for page, group in pages), budget)
 
 
-def graded(groups: Sequence[Group], ask_all: AskAll, budget: FaultBudget | None = None) -> Iterator[GradedGroup]:
-    """Grade group after group. A grader fault drops its group and is counted in `budget`; without one it is raised."""
-    asked = [(group.page, [sample.transcript() for sample in group.samples]) for group in groups]
-    for group, found in zip(groups, ask_all(asked), strict=True):
-        fault = found if isinstance(found, GraderFault) else None
+def score_groups(
+    groups: Sequence[Group], score_all: ScoreAll, budget: FaultBudget | None = None
+) -> Iterator[ScoredGroup]:
+    """Score group after group. A reward's fault drops its group and counts in `budget`; without one it is raised."""
+    transcripts = [(group.page, [sample.transcript() for sample in group.samples]) for group in groups]
+    for group, scores in zip(groups, score_all(transcripts), strict=True):
+        fault = scores if isinstance(scores, RewardFault) else None
         if budget is not None:
             budget.note(fault)
         elif fault is not None:
             raise fault
-        if isinstance(found, Grades):
-            yield GradedGroup(group=group, grades=found)
+        if isinstance(scores, GroupScores):
+            yield ScoredGroup(group=group, scores=scores)
 
 
-def grade_or_fault(page: Page, group: Sequence[Transcript], rewards: Sequence[WeightedReward]) -> Grades | GraderFault:
+def score_or_fault(
+    page: Page, group: Sequence[Transcript], rewards: Sequence[WeightedReward]
+) -> GroupScores | RewardFault:
     try:
-        return grade(page, group, rewards)
-    except GraderFault as fault:
+        return score_page(page, group, rewards)
+    except RewardFault as fault:
         return fault
 
 
-def grade(page: Page, transcripts: Sequence[Transcript], rewards: Sequence[WeightedReward]) -> Grades:
-    """Ask every reward about sibling transcripts. Raises GraderFault, and UserError where no reward applies."""
-    return combine(page, {each.name: ask(each.name, each.reward, page, transcripts) for each in rewards}, rewards)
+def score_page(page: Page, transcripts: Sequence[Transcript], rewards: Sequence[WeightedReward]) -> GroupScores:
+    """Ask every reward about sibling transcripts. Raises RewardFault, and UserError where no reward applies."""
+    scores = {reward.name: ask(reward.name, reward.reward, page, transcripts) for reward in rewards}
+    return combine(page, scores, rewards)
 
 
-def combine(page: Page, scores: Mapping[str, tuple[Score, ...]], rewards: Sequence[WeightedReward]) -> Grades:
+def combine(page: Page, scores: Mapping[str, tuple[Score, ...]], rewards: Sequence[WeightedReward]) -> GroupScores:
     """One total a transcript from the scores of all rewards. UserError where none with a weight applies."""
-    applies = {each.name: each.weight for each in rewards if scores[each.name][0].value is not None and each.weight > 0}
+    applies = {
+        reward.name: reward.weight
+        for reward in rewards
+        if scores[reward.name][0].value is not None and reward.weight > 0
+    }
     if not applies:
         raise UserError(f"Page {page.id}: none of the rewards with a weight applies to it; give it what they need.")
     total = sum(applies.values())
     weights = {name: weight / total for name, weight in applies.items()}
     siblings = range(len(next(iter(scores.values()))))
-    gates = [each for each in rewards if each.gate is not None]
+    gates = [reward for reward in rewards if reward.gate is not None]
     passes = tuple(all(_opens(gate, scores, k) for gate in gates if not gate.holds) for k in siblings)
     for gate in (gate for gate in gates if gate.holds):
         held = {name: tuple(_after(gate, scores, name, k) for k in siblings) for name in gate.holds}
         scores = {**scores, **held}
     rewarded = (math.fsum(weight * _value(scores[name][k]) for name, weight in weights.items()) for k in siblings)
-    return Grades(
-        scores=scores,
+    return GroupScores(
+        by_reward=scores,
         weights=weights,
         passes=passes,
         rewards=tuple(reward if passed else 0.0 for reward, passed in zip(rewarded, passes, strict=True)),
-        by_part={each.name: _by_part(each.reward) for each in rewards if each.by_part},
+        by_part={reward.name: _by_part(reward.reward) for reward in rewards if reward.by_part},
     )
 
 
 def _by_part(reward: Reward) -> ByPart:
-    found = {option: getattr(reward, option, None) for option in ("weights", "floors")}
-    return ByPart(**{option: value for option, value in found.items() if isinstance(value, Mapping)})
+    options = {option: getattr(reward, option, None) for option in ("weights", "floors")}
+    return ByPart(**{option: value for option, value in options.items() if isinstance(value, Mapping)})
 
 
 def _opens(gate: WeightedReward, scores: Mapping[str, tuple[Score, ...]], k: int) -> bool:
@@ -178,28 +187,28 @@ def _after(gate: WeightedReward, scores: Mapping[str, tuple[Score, ...]], name: 
     return Score(value=0.0, parts=dict.fromkeys(score.parts, 0.0), why=f"held back by {gate.name}")
 
 
-def require_rewards(pages: Sequence[Page], ask_all: AskAll) -> None:
+def require_rewards(pages: Sequence[Page], score_all: ScoreAll) -> None:
     """Before training: UserError for the first page to which no reward applies or on which one breaks."""
     empty = Transcript(raw="", body="", finish="stop", num_tokens=1)
-    for found in ask_all([(page, [empty]) for page in pages]):
-        if isinstance(found, GraderFault):
-            raise UserError(f"{found}; mend the reward, or take it out of the recipe.") from found
+    for scores in score_all([(page, [empty]) for page in pages]):
+        if isinstance(scores, RewardFault):
+            raise UserError(f"{scores}; mend the reward, or take it out of the recipe.") from scores
 
 
 def ask(name: str, reward: Reward, page: Page, transcripts: Sequence[Transcript]) -> tuple[Score, ...]:
-    """One reward's answers, checked, clamped to [0, 1] and made plain. Raises GraderFault."""
+    """One reward's answers, checked, clamped to [0, 1] and made plain. Raises RewardFault."""
     try:
         scores = tuple(_plain(score) for score in reward(page, transcripts))
     except _Strange as error:
-        raise GraderFault(name, page.id, str(error)) from error
+        raise RewardFault(name, page.id, str(error)) from error
     except MemoryError:
         raise  # what fills a process is not only this reward: a worker that says so is ended
     except (Exception, SystemExit) as error:  # the boundary to other people's code
-        raise GraderFault(name, page.id, f"{type(error).__name__}: {error}") from error
+        raise RewardFault(name, page.id, f"{type(error).__name__}: {error}") from error
     if len(scores) != len(transcripts):
-        raise GraderFault(name, page.id, f"{len(scores)} scores for {len(transcripts)} transcripts")
+        raise RewardFault(name, page.id, f"{len(scores)} scores for {len(transcripts)} transcripts")
     if len({score.value is None for score in scores}) > 1:
-        raise GraderFault(name, page.id, "None for some siblings and a value for others: None is about the page")
+        raise RewardFault(name, page.id, "None for some siblings and a value for others: None is about the page")
     return scores
 
 

@@ -14,16 +14,15 @@ from rapidfuzz.distance import Levenshtein
 
 from ocr_rl import config
 from ocr_rl.contract import Page, UserError
-from ocr_rl.learn.model import model_folder, named_weights
+from ocr_rl.learn.network import named_weights
+from ocr_rl.models.load import load_model, model_folder
 from ocr_rl.pages.source import open_pages
-from ocr_rl.rollout.advantage import with_advantages
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampler, Sampling
-from ocr_rl.rollout.sampler.load import load_model
-from ocr_rl.rollout.scoring import graded
+from ocr_rl.rollout.scoring import score_groups
 from ocr_rl.run import Run, write_atomically
 from ocr_rl.study.plan import PairChoice
-from ocr_rl.train import open_graders
+from ocr_rl.train.session import open_pool
 
 Pair = Mapping[str, Any]  # as rounds.py writes it
 
@@ -46,8 +45,8 @@ def write_pairs(
     pages_root: Path,
 ) -> None:
     """The chosen pairs as `dpo.preferences`, and beside them what they were chosen by (`.why.json`)."""
-    assert recipe.dpo is not None
-    pages = {page.id: page for page in open_pages(recipe.dpo.pages, pages_root)}
+    assert isinstance(recipe.algorithm, config.Dpo)
+    pages = {page.id: page for page in open_pages(recipe.algorithm.pages, pages_root)}
     pairs = read_pairs(run)
     if choice == "both_bad":
         rewards = greedy_rewards([pages[pair["page_id"]] for pair in pairs], recipe, sampler, prompter, run)
@@ -85,9 +84,9 @@ def greedy_rewards(
     sampler.load(named_weights(load_model(model_folder(recipe.policy.path), dtype=recipe.policy.dtype)), 0)
     how = Sampling(n=1, temperature=0.0, max_tokens=recipe.sampling.max_tokens)
     groups = list(sampler.sample([(page, prompter.prompt(page)) for page in pages], how))
-    with closing(open_graders(recipe, Run(run))) as graders:
-        scored = with_advantages(list(graded(groups, graders.grade)), "none")
-    return {one.group.page.id: one.rewards[0] for one in scored}
+    with closing(open_pool(recipe, Run(run))) as pool:
+        scored = list(score_groups(groups, pool.score_all))
+    return {group.group.page.id: group.scores.rewards[0] for group in scored}
 
 
 def both_bad(pairs: Sequence[Pair], greedy: Mapping[str, float]) -> list[Pair]:

@@ -12,20 +12,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationError, model_validator
 
 from ocr_rl import config
+from ocr_rl.config.base import KeyOf
 from ocr_rl.contract import UserError
 
-Algorithm = Literal["sft", "best_of_n", "dpo", "grpo"]
+AlgorithmName = Annotated[str, KeyOf(config.ALGORITHMS)]
 PairChoice = Literal["both_bad", "quartile1", "quartile2", "quartile3", "quartile4", "random_quarter"]
 TUNING_SEED = 1000
 
 
 class Arm(config.Section):
-    algorithm: Algorithm
+    algorithm: AlgorithmName
+    """The section of a recipe that this arm learns by."""
     set: tuple[str, ...] = ()
     """Settings of this arm, as `ocr-rl train --set` takes them."""
     trials: tuple[tuple[str, ...], ...] = ((),)
@@ -43,11 +45,14 @@ class Study(config.Section):
     """Opened once, when every run has ended."""
     samples: int = Field(default=16, ge=2)
     """Samples of the start per test page: what it can write already."""
-    rewards: config.Rewards
+    rewards: tuple[config.RewardChoice, ...] = Field(min_length=1)
+    """What scores samples, in every arm."""
+    gates: tuple[config.Gate, ...] = ()
+    """What holds rewards back, in every arm."""
     base: dict[str, Any]
     """A recipe without algorithm, seed and evaluation pages."""
-    algorithms: dict[Algorithm, dict[str, Any]]
-    """Sections of a recipe without pages and rewards; of sft, one stage."""
+    algorithms: dict[AlgorithmName, dict[str, Any]]
+    """Sections of a recipe without pages; of sft, one stage."""
     arms: dict[str, Arm] = Field(min_length=1)
     variations: bool = True
     """Run the experiments of the claims too."""
@@ -69,6 +74,7 @@ class Study(config.Section):
 
     @model_validator(mode="after")
     def _equal(self) -> Study:
+        config.require_distinct(self.rewards, self.gates)
         if lost := [name for name, arm in self.arms.items() if arm.algorithm not in self.algorithms]:
             raise ValueError(f"arms.{lost[0]}: there is no section algorithms.{self.arms[lost[0]].algorithm}")
         if len({len(arm.trials) for arm in self.arms.values()}) > 1:
@@ -89,22 +95,23 @@ class Variation:
     late: bool = False  # start from where the SFT arm ended
     samples: int | None = None  # samples a page, with so many more pages that the tokens stay the same
     beside: str | None = None  # one more reward, of weight 1
+    alone: str | None = None  # this reward instead of the study's, without gates
     colder: float | None = None  # sampling temperature, as a share of the study's
 
     def mixed(self, study: Study) -> Study:
         """The study with the rewards of this variation."""
-        if self.beside is None:
-            return study
-        return study.model_copy(update={"rewards": (*study.rewards, config.RewardChoice(name=self.beside))})
+        if self.alone is not None:
+            return study.model_copy(update={"rewards": (config.RewardChoice(name=self.alone),), "gates": ()})
+        if self.beside is not None:
+            return study.model_copy(update={"rewards": (*study.rewards, config.RewardChoice(name=self.beside))})
+        return study
 
     def settings(self, study: Study) -> tuple[str, ...]:
         if self.colder is not None:
             return (*self.set, f"sampling.temperature={self.colder * study.temperature}")
         if self.samples is None:
             return self.set
-        section = config.Grpo.model_validate(
-            {"pages": study.pages, "rewards": study.rewards, **study.algorithms["grpo"]}
-        )
+        section = config.Grpo.model_validate({"pages": study.pages, **study.algorithms["grpo"]})
         pages = section.pages_per_step * section.samples_per_page // self.samples
         return (*self.set, f"grpo.samples_per_page={self.samples}", f"grpo.pages_per_step={pages}")
 
@@ -139,7 +146,7 @@ VARIATIONS = (
     Variation(name="dpo_random_quarter", of="dpo", pairs="random_quarter"),
     Variation(name="dpo_two_rewards", of="dpo", beside="bleu"),
     Variation(name="grpo_two_rewards", of="grpo", beside="bleu"),
-    Variation(name="grpo_bleu", of="grpo", set=('grpo.rewards=[{ name = "bleu" }]',)),
+    Variation(name="grpo_bleu", of="grpo", alone="bleu"),
     Variation(name="grpo_cool", of="grpo", colder=0.5),
     Variation(name="grpo_small_groups", of="grpo", samples=FEWER),
 )
@@ -227,8 +234,9 @@ def recipe_of(study: Study, name: str, seed: int, more: Sequence[str]) -> config
     if arm.algorithm == "sft":
         data["sft"] = {"stages": [{**section, "pages": pages}]}
     else:
-        rewards = [choice.model_dump(exclude_unset=True) for choice in study.rewards]
-        data[arm.algorithm] = {**section, "pages": pages, "rewards": rewards}
+        data[arm.algorithm] = {**section, "pages": pages}
+        data["rewards"] = [choice.model_dump(exclude_unset=True) for choice in study.rewards]
+        data["gates"] = [gate.model_dump(exclude_unset=True) for gate in study.gates]
     data["seed"] = seed
     data["evaluation"] = {
         **data.get("evaluation", {}),

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ocr_rl.config import Typeset
 from ocr_rl.evaluate.grade import Comparison, Graded, check_types, compare, to_json
 from ocr_rl.evaluate.report import Section, write_report
 from ocr_rl.evaluate.tables import p_value, to_markdown_table
@@ -226,7 +227,7 @@ def _tuned(results: Results, arm: str) -> tuple[str, str, str]:
 
 def _count(results: Results) -> str:
     source = results.study.validation
-    return str(source.limit or source.n) if source.dir is None else "the"
+    return str(source.limit or source.n) if isinstance(source, Typeset) else "the"
 
 
 def _section(finding: Finding, png: bytes | None) -> Section:

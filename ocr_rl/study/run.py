@@ -24,13 +24,13 @@ from tqdm import tqdm
 from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate.grade import Graded, to_json
-from ocr_rl.learn.model import model_folder, named_weights
+from ocr_rl.learn.network import named_weights
+from ocr_rl.models.load import load_model, model_folder
 from ocr_rl.pages.raster import file_sha
 from ocr_rl.pages.source import open_pages
-from ocr_rl.policy import open_sampler, policy_prompter, policy_settings
+from ocr_rl.policy import open_origin, open_sampler
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampler
-from ocr_rl.rollout.sampler.load import load_model
 from ocr_rl.run import environment, read_jsonl, write_atomically
 from ocr_rl.study.pairs import write_pairs
 from ocr_rl.study.plan import Job, Study, claim_jobs, main_jobs, tuning_jobs
@@ -111,7 +111,7 @@ def longest_px_of(study: Study) -> int:
     """Of the page images that the policy sees."""
     recipe = main_jobs(study, {})[0].recipe
     assert recipe.policy.path is not None
-    return policy_settings(recipe.policy, model_folder(recipe.policy.path)).longest_px
+    return open_origin(recipe.policy, model_folder(recipe.policy.path)).settings.longest_px
 
 
 def _claim(study: Study, folder: Folder) -> None:
@@ -177,12 +177,11 @@ def _worker(work, jobs, study: Study, folder: Folder, k: int) -> None:  # type: 
     _share_cores(k, study.workers)
     recipe = main_jobs(study, {})[0].recipe
     assert recipe.policy.path is not None
-    start = model_folder(recipe.policy.path)
-    prompter = policy_prompter(recipe.policy, start, policy_settings(recipe.policy, start))
-    with closing(open_sampler(recipe.sampling, start, prompter, recipe.policy)) as sampler:
+    origin = open_origin(recipe.policy, model_folder(recipe.policy.path))
+    with closing(open_sampler(recipe.sampling, origin, recipe.policy)) as sampler:
         for job in jobs:
             try:
-                work(job, study, folder, sampler, prompter)
+                work(job, study, folder, sampler, origin.prompter)
             except (UserError, FloatingPointError) as error:  # of this run alone: the others go on
                 write_atomically(folder.failed(job.name if job else "start"), f"{error}\n")
 
@@ -222,7 +221,6 @@ def _prepared(job: Job, study: Study, folder: Folder, sampler: Sampler, prompter
         start = str(folder.model(f"sft-seed{job.seed}"))
         return recipe.model_copy(update={"policy": recipe.policy.model_copy(update={"path": start})})
     if variation.pairs is not None:
-        assert recipe.dpo is not None
         path = folder.root / "pairs" / f"{job.name}.jsonl"
         if not path.exists():
             write_pairs(
@@ -234,7 +232,7 @@ def _prepared(job: Job, study: Study, folder: Folder, sampler: Sampler, prompter
                 prompter,
                 folder.pages,
             )
-        return recipe.model_copy(update={"dpo": recipe.dpo.model_copy(update={"preferences": path})})
+        return recipe.model_copy(update={"algorithm": recipe.algorithm.model_copy(update={"preferences": path})})
     return recipe
 
 

@@ -23,8 +23,8 @@ from ocr_rl.evaluate.audit_report import to_json, to_markdown
 from ocr_rl.evaluate.cases import cases_of, composed_pages, transcripts
 from ocr_rl.pages.dataset import load_dataset
 from ocr_rl.pages.synth.make import make_dataset
-from ocr_rl.rollout.graders import Graders, as_json, weighted
-from ocr_rl.rollout.scoring import WeightedReward, grade_or_fault
+from ocr_rl.rollout.reward_pool import RewardPool, as_json, weighted
+from ocr_rl.rollout.scoring import WeightedReward, score_or_fault
 from ocr_rl.text.checks import load_check
 
 TABLE = "<table>\n<tr><th>Quay</th><th>Depth</th></tr>\n<tr><td>Nörd</td><td>7.5</td></tr>\n</table>"
@@ -123,7 +123,7 @@ def judged(
     *rewards: WeightedReward, pages: Sequence[Page] = PAGES, samples: dict | None = None, how: str = "none"
 ) -> list[Judged]:
     cases, notes = cases_of(pages, samples or {}, n=3, seed=0)
-    asked = lambda every: [grade_or_fault(page, group, rewards) for page, group in every]
+    asked = lambda every: [score_or_fault(page, group, rewards) for page, group in every]
     found = audit(cases, rewards, asked, notes, how)
     assert json.loads(json.dumps(to_json(found)))["pages"] == len(cases)
     assert "# Audit" in to_markdown(found, {})
@@ -179,7 +179,7 @@ def test_real_samples_are_a_bar_of_their_own_and_give_spread_and_agreement() -> 
     rewards = [WeightedReward(name="true", reward=True_()), WeightedReward(name="longer", reward=Longer())]
     cases, notes = cases_of(PAGES, {"a:p2": said}, n=1, seed=0)
     assert [case.page.id for case in cases] == ["a:p2"]  # pages with samples come first
-    found = audit(cases, rewards, lambda every: [grade_or_fault(p, g, rewards) for p, g in every], notes)
+    found = audit(cases, rewards, lambda every: [score_or_fault(p, g, rewards) for p, g in every], notes)
     assert found.mix.spread is not None and found.mix.spread > 0
     assert found.correlation["true", "longer"] == pytest.approx(1.0)
     assert {one.kind for one in found.mix.outcomes} == {"cheat", "cheat (samples)", "damage"}
@@ -255,7 +255,7 @@ def test_before_training_pages_without_reference_are_tried_by_themselves() -> No
     chosen = load_recipe("nano_grpo").rewards
     known = composed_pages("report", 4, 0)
     bare = [replace(page, reference=None, checks=[check("present", text="Some words here")]) for page in PAGES]
-    graders = Graders(choices=chosen, rewards=weighted(chosen), workers=1, timeout_s=60)
+    graders = RewardPool(choices=chosen, rewards=weighted(chosen), workers=1, timeout_s=60)
     with closing(graders):
         require_honest(known, graders, 8, 0, "none")
         with pytest.raises(UserError, match=r"the gate budget applies to 0 of \d+ pages"):
@@ -267,7 +267,7 @@ def test_a_gate_that_is_silent_on_some_pages_is_named_with_the_reason() -> None:
     cases, notes = cases_of([replace(page, checks=()) for page in PAGES], {}, n=2, seed=0)
     silent = [replace(case, page=replace(case.page, reference=None)) for case in cases]
     rewards = [gate, WeightedReward(name="longer", reward=Longer())]
-    found = audit(silent, rewards, lambda every: [grade_or_fault(p, g, rewards) for p, g in every], notes)
+    found = audit(silent, rewards, lambda every: [score_or_fault(p, g, rewards) for p, g in every], notes)
     assert found.notes == [
         "the gate budget applies to 0 of 2 pages (the page has neither a reference nor a baseline test with max_length)"
     ]

@@ -17,14 +17,14 @@ from ocr_rl.contract import Page, Score, Transcript, UserError
 from ocr_rl.learn.algos.grpo import grpo, reweighted, split_by_group
 from ocr_rl.learn.algos.sft import reference_rows, sft, target_text
 from ocr_rl.learn.fit import fit, resume
-from ocr_rl.learn.losses import nll
+from ocr_rl.objectives.losses import nll
 from ocr_rl.learn.step import Step
 from ocr_rl.pages.draw import draw
 from ocr_rl.pages.raster import ImageRef
 from ocr_rl.pages.synth.make import make_document
 from ocr_rl.rollout.flow import Group, Prompt, Row
 from ocr_rl.rollout.prompt import Prompter
-from ocr_rl.rollout.scoring import FaultBudget, GradedGroup, WeightedReward, score
+from ocr_rl.rollout.scoring import FaultBudget, ScoredGroup, WeightedReward, score
 from ocr_rl.run import Run
 from ocr_rl.text.front_matter import split_front_matter
 from tests.fakes import FakeSampler
@@ -164,7 +164,7 @@ def longer(page: Page, group: Sequence[Transcript]) -> list[Score]:
     return [Score(value=len(transcript.body) / 10, parts={"characters": len(transcript.body)}) for transcript in group]
 
 
-def graded(groups: Sequence[Group]) -> list[GradedGroup]:
+def graded(groups: Sequence[Group]) -> list[ScoredGroup]:
     return list(score(groups, [WeightedReward(name="longer", reward=longer)]))
 
 

@@ -20,11 +20,11 @@ from ocr_rl.contract import UserError
 from ocr_rl.learn.algos.grpo import rollout, to_rows
 from ocr_rl.learn.fit import best, fit, resume
 from ocr_rl.learn.learner import Learner
-from ocr_rl.learn.losses import grpo as grpo_loss
-from ocr_rl.learn.losses import nll
+from ocr_rl.objectives.losses import grpo as grpo_loss
+from ocr_rl.objectives.losses import nll
 from ocr_rl.learn.probe import page_gain, require_eyes
 from ocr_rl.learn.step import Step
-from ocr_rl.rollout.flow import Row, ScoredGroup
+from ocr_rl.rollout.flow import Row, ComparedGroup
 from ocr_rl.rollout.sampler.base import Sampling
 from ocr_rl.rollout.sampler.hf import HfSampler
 from ocr_rl.run import HASHES, Run
@@ -357,7 +357,7 @@ def canary(make_learner: MakeLearner, sampler: HfSampler, tiny_pages, tmp_path: 
             while learner.policy < 3:
                 load(sampler, learner)
                 groups = rollout(sampler, asked, Sampling(n=2, max_tokens=8, seed=learner.policy))
-                scored = [ScoredGroup(group=g, scores={}, rewards=(0.0, 1.0), advantages=(-1.0, 1.0)) for g in groups]
+                scored = [ComparedGroup(group=g, scores={}, rewards=(0.0, 1.0), advantages=(-1.0, 1.0)) for g in groups]
                 rows = learner.annotate(to_rows(scored, cfg, 8), old=False, reference=False)
                 yield Step(rows=rows, loss=grpo_loss(), state={})
 

@@ -27,12 +27,12 @@ from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.learn import model
 from ocr_rl.learn.learner import Learner, _optimizers, rate_factor
-from ocr_rl.learn.losses import Loss, nll
+from ocr_rl.objectives.losses import Loss, nll
 from ocr_rl.learn.model import base, named_weights, token_logprobs
 from ocr_rl.learn.probe import looks
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Prompter
-from ocr_rl.rollout.sampler.load import Qwen2_5_VisionPatchEmbed, load_model
+from ocr_rl.models.load import Qwen2_5_VisionPatchEmbed, load_model
 from tests.learn.conftest import MakeLearner
 
 

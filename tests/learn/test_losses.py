@@ -16,10 +16,10 @@ from ocr_rl import config
 from ocr_rl.contract import Page
 from ocr_rl.learn.algos.grpo import to_rows
 from ocr_rl.learn.attention import packing
-from ocr_rl.learn.losses import Loss, grpo, kl_k1, kl_k2, kl_k3, nll
+from ocr_rl.objectives.losses import Loss, grpo, kl_k1, kl_k2, kl_k3, nll
 from ocr_rl.learn.rows import Batch
 from ocr_rl.pages.raster import ImageRef
-from ocr_rl.rollout.flow import Group, Prompt, Row, Sample, ScoredGroup
+from ocr_rl.rollout.flow import Group, Prompt, Row, Sample, ComparedGroup
 
 PROMPT = Prompt(page_id="ab:p1", image=ImageRef(pdf=Path("a.pdf"), number=1), token_ids=(5, 6), expanded_ids=(5, 5, 6))
 LN2, LN3 = math.log(2), math.log(3)
@@ -267,14 +267,14 @@ def test_gradients_are_those_of_finite_differences(ratio, kl) -> None:
 # --- the weights of a whole step --------------------------------------------------------------------------------------
 
 
-def scored(lengths: list[int], advantages: list[float], finishes: list[str] | None = None) -> ScoredGroup:
+def scored(lengths: list[int], advantages: list[float], finishes: list[str] | None = None) -> ComparedGroup:
     samples = [
         Sample(token_ids=(1,) * n, logprobs=(-1.0,) * n, text="x", finish=finish, policy=0)  # type: ignore[arg-type]
         for n, finish in zip(lengths, finishes or ["stop"] * len(lengths), strict=True)
     ]
     page = Page(id="ab:p1", pdf=Path("a.pdf"), number=1)
     group = Group(page=page, prompt=PROMPT, samples=tuple(samples), temperature=0.7, banned_ids=(9,))
-    return ScoredGroup(group=group, scores={}, rewards=tuple(advantages), advantages=tuple(advantages))
+    return ComparedGroup(group=group, scores={}, rewards=tuple(advantages), advantages=tuple(advantages))
 
 
 def settings(**changes) -> config.Grpo:

@@ -17,8 +17,8 @@ from ocr_rl.contract import UserError
 from ocr_rl.evaluate import soup as kitchen
 from ocr_rl.learn.model import save_model
 from ocr_rl.learn.soup import average
-from ocr_rl.rollout.sampler.load import load_model
-from ocr_rl.rollout.settings import PromptSettings, read_settings, write_settings
+from ocr_rl.models.load import load_model
+from ocr_rl.models.settings import PromptSettings, read_settings, write_settings
 from ocr_rl.run import Run
 
 

@@ -86,7 +86,7 @@ def test_a_half_written_start_is_written_again(tmp_path: Path, monkeypatch: pyte
         if len(made) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("ocr_rl.learn.nano.new_nano", new_nano)
+    monkeypatch.setattr("ocr_rl.models.nano.new_nano", new_nano)
     sft = {"stages": [{"pages": SYNTH, "steps": 1, "pages_per_step": 1}]}
     start = lambda seed: train._start_model(recipe(policy={"fresh": "nano"}, sft=sft, seed=seed), Run(tmp_path))
     with pytest.raises(KeyboardInterrupt):

@@ -6,7 +6,7 @@ import pytest
 
 from ocr_rl.contract import Score
 from ocr_rl.rollout.advantage import ADVANTAGES, EPS, batch_std, centred, gdpo, group_std, leave_one_out, shares
-from ocr_rl.rollout.scoring import Grades
+from ocr_rl.rollout.scoring import GroupScores
 
 GROUP = [0.0, 0.25, 0.5, 1.0]  # mean 0.4375; squared deviations sum to 0.546875; ddof-1 variance 0.182291666...
 STD = 0.4269562819149866
@@ -65,10 +65,10 @@ def test_every_preset_is_reachable() -> None:
 def test_shares_follow_the_scale_that_the_mode_has() -> None:
     """Two rewards, each alone in telling the siblings of one group apart: 1 against 0.01 apart."""
 
-    def grades(a: tuple[float, float], b: tuple[float, float]) -> Grades:
+    def grades(a: tuple[float, float], b: tuple[float, float]) -> GroupScores:
         scores = {name: tuple(Score(value=one) for one in values) for name, values in (("a", a), ("b", b))}
         rewards = tuple((x + y) / 2 for x, y in zip(a, b, strict=True))
-        return Grades(scores=scores, weights={"a": 0.5, "b": 0.5}, passes=(True, True), rewards=rewards)
+        return GroupScores(scores=scores, weights={"a": 0.5, "b": 0.5}, passes=(True, True), rewards=rewards)
 
     batch = [grades((0.0, 1.0), (0.5, 0.5)), grades((0.5, 0.5), (0.5, 0.51))]
     assert shares(batch, "none") == pytest.approx({"a": 1 / 1.01, "b": 0.01 / 1.01})

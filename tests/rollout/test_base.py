@@ -40,7 +40,7 @@ def test_torchvision_can_be_imported_after_declare_called_twice() -> None:
     if importlib.util.find_spec("torchvision") is None or importlib.util.find_spec("torch") is None:
         pytest.skip("torchvision is not installed")
     code = (
-        "from ocr_rl.rollout.sampler.torchvision_shim import declare\n"
+        "from ocr_rl.models.torchvision_shim import declare\n"
         "assert declare() is None and declare() is None\n"
         "import torchvision, torch\n"
         "from transformers import Qwen2VLVideoProcessor\n"
@@ -51,7 +51,7 @@ def test_torchvision_can_be_imported_after_declare_called_twice() -> None:
 
 
 def test_declare_does_nothing_without_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ocr_rl.rollout.sampler import torchvision_shim
+    from ocr_rl.models import torchvision_shim
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "torch", None)  # an import of torch would fail
@@ -62,7 +62,7 @@ def test_declare_leaves_a_torchvision_that_loads_alone() -> None:
     if importlib.util.find_spec("torchvision") is None or importlib.util.find_spec("torch") is None:
         pytest.skip("torchvision is not installed")
     code = (
-        "from ocr_rl.rollout.sampler import torchvision_shim\n"
+        "from ocr_rl.models import torchvision_shim\n"
         "torchvision_shim._loads = lambda package: True\n"
         "torchvision_shim.declare()\n"
         "import torch\n"

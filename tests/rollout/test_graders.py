@@ -13,7 +13,7 @@ from ocr_rl.config import RewardChoice
 from ocr_rl.contract import Page, UserError
 from ocr_rl.pages.raster import ImageRef
 from ocr_rl.rollout.flow import Group, Prompt, Sample
-from ocr_rl.rollout.graders import Graders, from_json, weighted
+from ocr_rl.rollout.reward_pool import RewardPool, from_json, weighted
 from ocr_rl.rollout.scoring import FaultBudget, graded, require_rewards
 
 HOSTILE = Path(__file__).with_name("hostile.py")
@@ -43,24 +43,24 @@ def choices(*names: str) -> list[RewardChoice]:
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Iterator[list[Graders]]:
-    made: list[Graders] = []
+def opened(tmp_path: Path) -> Iterator[list[RewardPool]]:
+    made: list[RewardPool] = []
     yield made
     for one in made:
         one.close()
 
 
-def graders(opened: list[Graders], folder: Path, *names: str, patience_s: float = 60) -> Graders:
+def graders(opened: list[RewardPool], folder: Path, *names: str, patience_s: float = 60) -> RewardPool:
     asked = choices(*names)
     opened.append(
-        Graders(choices=asked, rewards=weighted(asked), workers=2, timeout_s=patience_s, faults=folder / "faults")
+        RewardPool(choices=asked, rewards=weighted(asked), workers=2, timeout_s=patience_s, faults=folder / "faults")
     )
     return opened[-1]
 
 
 @pytest.mark.parametrize("name", FAULTS)
 def test_trap_11_a_hostile_reward_costs_its_group_alone_and_is_counted_named_and_kept(
-    name: str, tmp_path: Path, opened: list[Graders]
+    name: str, tmp_path: Path, opened: list[RewardPool]
 ) -> None:
     """A step of four groups: one is dropped, three are graded; the next step is graded whole by the same workers."""
     made = graders(opened, tmp_path, "Fair", name, patience_s=2 if name == "Hangs" else 60)
@@ -79,7 +79,7 @@ def test_trap_11_a_hostile_reward_costs_its_group_alone_and_is_counted_named_and
     assert [from_json(sample).body for sample in row["samples"]] == ["poison", "a"]
 
 
-def test_a_reward_that_always_fails_stops_the_run(tmp_path: Path, opened: list[Graders]) -> None:
+def test_a_reward_that_always_fails_stops_the_run(tmp_path: Path, opened: list[RewardPool]) -> None:
     made, budget = graders(opened, tmp_path, "Raises"), FaultBudget()
     step = [group(n, "poison", "a") for n in range(1, 9)]
     with pytest.raises(UserError, match="5 of the last 5 groups could not be graded; .*hostile.py:Raises failed"):
@@ -87,11 +87,11 @@ def test_a_reward_that_always_fails_stops_the_run(tmp_path: Path, opened: list[G
     assert len(list(graded([group(9, "a", "aa")], made.grade))) == 1  # the workers have outlived it
 
 
-def test_before_training_a_reward_that_hangs_is_one_sentence(tmp_path: Path, opened: list[Graders]) -> None:
+def test_before_training_a_reward_that_hangs_is_one_sentence(tmp_path: Path, opened: list[RewardPool]) -> None:
     hangs = tmp_path / "hangs.py"
     hangs.write_text(HOSTILE.read_text().replace("return any(WORD in one.body for one in group)", "return True"))
     asked = [RewardChoice(name=f"{hangs}:Hangs")]
-    opened.append(Graders(choices=asked, rewards=weighted(asked), workers=1, timeout_s=1))
+    opened.append(RewardPool(choices=asked, rewards=weighted(asked), workers=1, timeout_s=1))
     with pytest.raises(UserError, match="Hangs failed on page 0a1b2c3d:p1: it took longer than 1 s; mend the reward"):
         require_rewards([page(1), page(2)], opened[-1].grade)
 
@@ -109,7 +109,7 @@ def test_a_reward_that_leaves_or_hangs_when_it_is_imported_is_one_sentence(
         weighted([RewardChoice(name=f"{tmp_path}/bad.py:Bad")], timeout_s=2)
 
 
-def test_a_saved_fault_is_never_written_over(tmp_path: Path, opened: list[Graders]) -> None:
+def test_a_saved_fault_is_never_written_over(tmp_path: Path, opened: list[RewardPool]) -> None:
     made = graders(opened, tmp_path, "Raises")
     for n in (1, 2, 3):
         list(graded([group(n, "poison", "a")], made.grade, FaultBudget()))
@@ -125,7 +125,7 @@ def test_a_saved_sample_that_is_none_is_refused(wrong: dict) -> None:
         from_json({"text": "a", "finish": "stop", "tokens": 1} | wrong)
 
 
-def test_rewards_run_outside_this_process(tmp_path: Path, opened: list[Graders]) -> None:
+def test_rewards_run_outside_this_process(tmp_path: Path, opened: list[RewardPool]) -> None:
     where = tmp_path / "where.py"
     where.write_text(
         "import os\nfrom dataclasses import dataclass\nfrom ocr_rl.contract import Score\n\n\n@dataclass(frozen=True)\n"
@@ -133,6 +133,6 @@ def test_rewards_run_outside_this_process(tmp_path: Path, opened: list[Graders])
         "        return [Score(value=0.5, why=str(os.getpid())) for _ in group]\n"
     )
     asked = [RewardChoice(name=f"{where}:Where")]
-    opened.append(Graders(choices=asked, rewards=weighted(asked), workers=1, timeout_s=5))
+    opened.append(RewardPool(choices=asked, rewards=weighted(asked), workers=1, timeout_s=5))
     (one,) = graded([group(1, "a")], opened[-1].grade)
     assert one.grades.scores[asked[0].name][0].why not in ("", str(os.getpid()))

@@ -14,13 +14,13 @@ from ocr_rl.contract import Page, Score, Transcript, UserError
 from ocr_rl.pages.raster import ImageRef
 from ocr_rl.rollout.advantage import columns, has_signal, shares, with_advantages
 from ocr_rl.rollout.flow import Group, Prompt, Sample
-from ocr_rl.rollout.graders import weighted
+from ocr_rl.rollout.reward_pool import weighted
 from ocr_rl.rollout.scoring import (
     FaultBudget,
-    GraderFault,
+    RewardFault,
     WeightedReward,
     grade,
-    grade_or_fault,
+    score_or_fault,
     require_rewards,
     score,
 )
@@ -103,14 +103,14 @@ def test_order_is_kept() -> None:
     ],
 )
 def test_a_broken_reward_is_a_grader_fault_with_its_name_and_page(reward, reason: str) -> None:
-    with pytest.raises(GraderFault) as caught:
+    with pytest.raises(RewardFault) as caught:
         grade(PAGE, transcripts("a", "b"), asked(mine=reward))
     assert str(caught.value).startswith(f"Reward mine failed on page {PAGE.id}: ")
     assert reason in str(caught.value)
 
 
 def here(rewards: Sequence[WeightedReward]) -> Callable:
-    return lambda asked: [grade_or_fault(page, group, rewards) for page, group in asked]
+    return lambda asked: [score_or_fault(page, group, rewards) for page, group in asked]
 
 
 def test_a_page_to_which_no_reward_applies_is_a_user_error() -> None:
@@ -201,7 +201,7 @@ class Parts:
 
 @pytest.mark.parametrize("part", [float("nan"), float("inf"), "x", None])
 def test_a_part_that_is_no_share_is_a_fault_with_its_name(part: object) -> None:
-    with pytest.raises(GraderFault, match="Reward mine failed on page 0a1b2c3d:p1: .*part 'order'"):
+    with pytest.raises(RewardFault, match="Reward mine failed on page 0a1b2c3d:p1: .*part 'order'"):
         grade(PAGE, transcripts("a", "b"), asked(mine=Parts(part)))
 
 
@@ -226,7 +226,7 @@ def test_a_reward_that_breaks_before_training_is_one_sentence() -> None:
 
 
 def test_without_a_budget_a_fault_is_raised_with_one_the_group_is_dropped_and_counted() -> None:
-    with pytest.raises(GraderFault):
+    with pytest.raises(RewardFault):
         list(score([group_of("a")], asked(mine=Breaks())))
     budget = FaultBudget()
     assert list(score([group_of("a")], asked(mine=Breaks()), budget)) == []
@@ -235,7 +235,7 @@ def test_without_a_budget_a_fault_is_raised_with_one_the_group_is_dropped_and_co
 
 
 def test_the_budget_ends_at_five_faults_and_more_than_one_per_cent() -> None:
-    fault = GraderFault("mine", PAGE.id, "boom")
+    fault = RewardFault("mine", PAGE.id, "boom")
     early = FaultBudget()
     for _ in range(4):
         early.note(fault)

@@ -21,7 +21,7 @@ from ocr_rl.contract import Page, UserError
 from ocr_rl.evaluate.stats import Interval
 from ocr_rl.learn.algos.grpo import upside_down
 from ocr_rl.pages.raster import ImageRef
-from ocr_rl.rollout.flow import Group, Prompt, ScoredGroup
+from ocr_rl.rollout.flow import Group, Prompt, ComparedGroup
 from ocr_rl.study.findings import Measured, Noise, contrast, noise_of, share_contrast, verdict_of
 from ocr_rl.study.pairs import both_bad, quartile, read_pairs
 from ocr_rl.study.plan import VARIATIONS, claim_jobs, load_study, main_jobs, tuning_jobs
@@ -263,13 +263,13 @@ def test_pairs_are_chosen_by_what_they_are() -> None:
 
 
 def test_flipped_groups_are_as_many_as_asked_and_the_same_each_time() -> None:
-    def one(k: int) -> ScoredGroup:
+    def one(k: int) -> ComparedGroup:
         page = Page(id=f"d{k}:p1", pdf=Path("d.pdf"), number=1)
         prompt = Prompt(
             page_id=page.id, image=ImageRef(pdf=page.pdf, number=1, longest_px=9), token_ids=(), expanded_ids=()
         )
         group = Group(page=page, prompt=prompt, samples=(), temperature=1.0, banned_ids=())
-        return ScoredGroup(group=group, scores={}, rewards=(0.0, 1.0), advantages=(-1.0, 1.0))
+        return ComparedGroup(group=group, scores={}, rewards=(0.0, 1.0), advantages=(-1.0, 1.0))
 
     flips = [upside_down(one(k), 0.3, "0/8").advantages == (1.0, -1.0) for k in range(1000)]
     assert 250 < sum(flips) < 350

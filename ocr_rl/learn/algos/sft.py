@@ -6,46 +6,53 @@ Which pages a step sees is a function of (seed, step) alone, so going on after a
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from ocr_rl import config
 from ocr_rl.contract import Page, UserError
-from ocr_rl.learn.algos.asking import ask, require_one, with_left_out
-from ocr_rl.learn.losses import nll
+from ocr_rl.learn.algos.setting import OpenPages, Setting
 from ocr_rl.learn.step import Step
+from ocr_rl.objectives.losses import NegativeLogLikelihood
 from ocr_rl.pages.draw import draw
 from ocr_rl.pages.raster import PageError
+from ocr_rl.rollout.asking import ask, require_one, with_left_out
 from ocr_rl.rollout.flow import Prompt, Row
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.text.front_matter import FrontMatter
 
-OpenPages = Callable[[config.PageSource], Sequence[Page]]
 
-
-def sft(cfg: config.Sft, seed: int, start: int, open_pages: OpenPages, prompter: Prompter) -> Iterator[Step]:
-    """Steps `start` .. end of the curriculum, stage after stage."""
-    first = 0
+def sft(cfg: config.Sft, setting: Setting, state: Mapping[str, Any]) -> Iterator[Step]:
+    """Steps from `learner.policy` to the curriculum's end; where to go on is that number alone, `state` is not read."""
+    start, first = setting.learner.policy, 0
     refused: dict[str, PageError] = {}
     for number, stage in enumerate(cfg.stages):
-        last = first + stage.steps
-        if start < last:
-            pages, key = _lesson_pages(number, stage, open_pages), f"{seed}/{number}"
-            for step in range(max(start, first), last):
-                started = time.perf_counter()
-                chosen = draw(pages, stage.pages_per_step, (step - first) * stage.pages_per_step, key)
-                asked = ask(chosen, prompter, refused)
-                require_one(asked, chosen, refused)
-                rows = reference_rows(asked, prompter, front_matter=stage.front_matter)
-                prompter.prefetch(draw(pages, stage.pages_per_step, (step + 1 - first) * stage.pages_per_step, key))
-                figures = {"stage": number, "pages_s": time.perf_counter() - started}
-                yield Step(rows=rows, loss=nll, metrics=with_left_out(figures, len(chosen) - len(asked)))
-        first = last
+        if start < first + stage.steps:
+            yield from _lesson(number, stage, max(start - first, 0), setting, refused)
+        first += stage.steps
+
+
+def _lesson(
+    number: int, stage: config.Stage, start: int, setting: Setting, refused: dict[str, PageError]
+) -> Iterator[Step]:
+    """The steps of one stage from `start` on."""
+    pages, key = _lesson_pages(number, stage, setting.open_pages), f"{setting.seed}/{number}"
+    prompter, n = setting.learner.prompter, stage.pages_per_step
+    for step in range(start, stage.steps):
+        started = time.perf_counter()
+        chosen = draw(pages, n, step * n, key)
+        prompted = ask(chosen, prompter, refused)
+        require_one(prompted, chosen, refused)
+        rows = reference_rows(prompted, prompter, front_matter=stage.front_matter)
+        prompter.prefetch(draw(pages, n, (step + 1) * n, key))
+        figures = {"stage": number, "pages_s": time.perf_counter() - started}
+        yield Step(rows=rows, loss=NegativeLogLikelihood(), metrics=with_left_out(figures, len(chosen) - len(prompted)))
 
 
 def require_lessons(cfg: config.Sft, open_pages: OpenPages) -> None:
     """Before training: UserError for a stage whose folder has nothing to learn from. Synthetic pages always have."""
     for number, stage in enumerate(cfg.stages):
-        if stage.pages.dir is not None:
+        if isinstance(stage.pages, config.Folder):
             _lesson_pages(number, stage, open_pages)
 
 
@@ -56,13 +63,15 @@ def _lesson_pages(number: int, stage: config.Stage, open_pages: OpenPages) -> li
     return pages
 
 
-def reference_rows(asked: Sequence[tuple[Page, Prompt]], prompter: Prompter, *, front_matter: bool) -> list[Row]:
+def reference_rows(prompted: Sequence[tuple[Page, Prompt]], prompter: Prompter, *, front_matter: bool) -> list[Row]:
     """One row a page, every token of the step counting the same."""
-    targets = [(*prompter.encode(target_text(page, front_matter=front_matter)), prompter.eos_id) for page, _ in asked]
+    targets = [
+        (*prompter.encode(target_text(page, front_matter=front_matter)), prompter.eos_id) for page, _ in prompted
+    ]
     weight = 1 / sum(map(len, targets))
     return [
         Row(prompt=prompt, completion_ids=target, group_id=i, weight=weight)
-        for i, ((_, prompt), target) in enumerate(zip(asked, targets, strict=True))
+        for i, ((_, prompt), target) in enumerate(zip(prompted, targets, strict=True))
     ]
 
 

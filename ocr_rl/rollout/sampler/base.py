@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from ocr_rl.contract import Page
+from ocr_rl.contract import Page, UserError
 from ocr_rl.rollout.flow import Group, Prompt
 
 if TYPE_CHECKING:
@@ -63,6 +63,16 @@ class Sampler(Protocol):
     def close(self) -> None:
         """Give back memory and processes. Calling it twice does no harm."""
         ...
+
+
+def require_room(prompt: Prompt, how: Sampling, max_model_len: int) -> None:
+    """UserError where an engine would cut a sample short and call it finished by length."""
+    needed = len(prompt.expanded_ids) + how.max_tokens
+    if needed > max_model_len:
+        raise UserError(
+            f"Page {prompt.page_id}: its prompt ({len(prompt.expanded_ids)} tokens) and max_tokens ({how.max_tokens}) "
+            f"need a max_model_len of {needed}, the sampler's is {max_model_len}."
+        )
 
 
 def seed_for(*key: int | str) -> int:

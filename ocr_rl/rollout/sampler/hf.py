@@ -12,23 +12,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocr_rl.rollout.sampler.torchvision_shim import declare
+import torch
+from torch import Tensor
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
-declare()
-
-import torch  # noqa: E402  (the shim must come before transformers' image code)
-from torch import Tensor  # noqa: E402
-from transformers import (  # noqa: E402
-    GenerationConfig,
-    LogitsProcessor,
-    LogitsProcessorList,
-)
-
-from ocr_rl.contract import Page  # noqa: E402
-from ocr_rl.rollout.flow import Group, Prompt, Sample  # noqa: E402
-from ocr_rl.rollout.prompt import Prompter  # noqa: E402
-from ocr_rl.rollout.sampler.base import Sampling, seed_for  # noqa: E402
-from ocr_rl.rollout.sampler.load import load_model  # noqa: E402
+from ocr_rl.contract import Page
+from ocr_rl.models.load import load_model
+from ocr_rl.rollout.flow import Group, Prompt, Sample
+from ocr_rl.rollout.prompt import Prompter
+from ocr_rl.rollout.sampler.base import Sampling, seed_for
 
 
 class HfSampler:
@@ -147,7 +139,7 @@ class _Draw(LogitsProcessor):
             chosen_B1 = logits_BV.argmax(-1, keepdim=True)
         else:
             # A race of exponential clocks with the probabilities as rates: token i wins with probability p_i.
-            clocks = [torch.empty(scores.shape[1]).exponential_(generator=one) for one in self._generators]
+            clocks = [torch.empty(scores.shape[1]).exponential_(generator=generator) for generator in self._generators]
             chosen_B1 = (logprobs_BV.exp() / torch.stack(clocks).to(scores.device)).argmax(-1, keepdim=True)
         self.logprobs.append(logprobs_BV.gather(1, chosen_B1)[:, 0])
         return torch.full_like(logits_BV, -torch.inf).scatter(1, chosen_B1, 0.0)

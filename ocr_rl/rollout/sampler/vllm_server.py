@@ -11,83 +11,56 @@ has not answered are asked again: seeds are by page, so their samples are those 
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import io
 import shutil
 import tempfile
-import threading
-import time
 import uuid
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, as_completed
-from itertools import count
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import httpx
 from safetensors.torch import save_file
 from torch import Tensor
-from tqdm import tqdm
 
 from ocr_rl.contract import Page, UserError
 from ocr_rl.rollout.flow import Group, Prompt, Sample
 from ocr_rl.rollout.prompt import Prompter
-from ocr_rl.rollout.sampler.base import Sampling, seed_for
+from ocr_rl.rollout.sampler.base import Sampling, require_room, seed_for
+from ocr_rl.rollout.sampler.wire import ServerDown, Wire
 
-REDOS = 3  # failures in a row without one new group, after which waiting helps no more
-IN_FLIGHT = 256  # requests at most; more than an engine runs side by side, and fewer than a process may have sockets
-CONNECT_S = 10.0
-POLL_S = 1.0
 BANNED = -1e30  # added to a logit: JSON has no infinity, and this leaves a probability of exactly 0
-HOW_TO_START = (
-    "start vLLM with VLLM_SERVER_DEV_MODE=1, --enable-scale-out and --logprobs-mode processed_logprobs "
-    "(README, Use a GPU)"
-)
 
 
-class ServerDown(Exception):
-    """The server is dead, too slow, or not what it was: worth asking again once it is back."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerSettings:
+    url: str
+    max_model_len: int = 2048  # of prompt and sample together; the server's own must not be smaller
+    weights_dir: Path | None = None  # must have the same path here and there; None: the temporary folder
+    deadline_s: float = 600.0  # for every remote call
+    wait_s: float = 600.0  # for every wait for a server to come (back)
 
 
 class VllmServerSampler:
     """A `Sampler` over a running `vllm serve` that this run has to itself."""
 
-    def __init__(
-        self,
-        url: str,
-        model: str | Path,
-        prompter: Prompter,
-        *,
-        max_model_len: int = 2048,
-        weights_dir: Path | None = None,
-        deadline_s: float = 600.0,
-        wait_s: float = 600.0,
-    ) -> None:
-        """`model` is the folder that the server reads first. `weights_dir` must have the same path here and there.
+    def __init__(self, model: str | Path, prompter: Prompter, settings: ServerSettings) -> None:
+        """`model` is the folder that the server reads first.
 
-        `deadline_s` bounds every remote call, `wait_s` every wait for a server to come (back). Raises UserError when
-        none comes, or it was started with settings that do not fit.
+        Raises UserError when no server comes, or it was started with settings that do not fit.
         """
         self.policy = 0
-        self._url, self._prompter, self._max_model_len = url.rstrip("/"), prompter, max_model_len
-        self._deadline_s, self._wait_s = deadline_s, wait_s
+        self._prompter, self._max_model_len = prompter, settings.max_model_len
         self._run, self._loads = uuid.uuid4().hex[:12], 0
         self._weights = Path(model).absolute()
-        if weights_dir is not None:
-            weights_dir.mkdir(parents=True, exist_ok=True)
-        self._dir: Path | None = Path(tempfile.mkdtemp(prefix="weights-", dir=weights_dir))
-        self._loop = asyncio.new_event_loop()
-        threading.Thread(target=self._loop.run_forever, daemon=True).start()
-        self._slots = asyncio.Semaphore(IN_FLIGHT)
-        self._client = httpx.AsyncClient(
-            base_url=self._url,
-            timeout=httpx.Timeout(None, connect=CONNECT_S),  # `_ask_once` bounds the whole call, not each read
-            limits=httpx.Limits(max_connections=None, max_keepalive_connections=0),  # none left over from a dead server
-            trust_env=False,
-        )
+        if settings.weights_dir is not None:
+            settings.weights_dir.mkdir(parents=True, exist_ok=True)
+        self._dir: Path | None = Path(tempfile.mkdtemp(prefix="weights-", dir=settings.weights_dir))
+        self._wire = Wire(settings.url, deadline_s=settings.deadline_s, wait_s=settings.wait_s)
         try:
-            self._insist(self._hold_our_weights)
+            self._wire.insist(self._hold_our_weights)
         except BaseException:
             self.close()
             raise
@@ -96,7 +69,7 @@ class VllmServerSampler:
         if self._dir is None:
             raise RuntimeError("the sampler is closed")
         for _, prompt in asked:
-            self._check_length(prompt, how)
+            require_room(prompt, how, self._max_model_len)
         waiting = dict(enumerate(asked))
         failures = 0
         while waiting:
@@ -108,7 +81,7 @@ class VllmServerSampler:
                     yield group
             except ServerDown as down:
                 failures += 1
-                self._wait(down, failures)
+                self._wire.wait(down, failures)
 
     def load(self, weights: Iterable[tuple[str, Tensor]], policy: int) -> None:
         if self._dir is None:
@@ -117,7 +90,7 @@ class VllmServerSampler:
         self._loads += 1
         self._weights, self.policy = self._dir / f"{self._loads:06d}", policy
         _write(weights, self._weights)
-        self._insist(self._hold_our_weights)
+        self._wire.insist(self._hold_our_weights)
         if old.parent == self._dir:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -125,8 +98,7 @@ class VllmServerSampler:
         if self._dir is not None:
             shutil.rmtree(self._dir, ignore_errors=True)
             self._dir = None
-            self._start(self._client.aclose()).result()
-            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._wire.close()
 
     @property
     def _version(self) -> str:
@@ -137,45 +109,45 @@ class VllmServerSampler:
 
     def _hold_our_weights(self) -> None:
         """Have the server read our weights unless it holds them, and forget whatever it computed with others."""
-        if self._call("/weight_info", method="GET").get("weight_version") == self._version:
+        if self._wire.call("/weight_info", method="GET").get("weight_version") == self._version:
             return
         # Pausing ends requests that somebody has left behind, as a learner that was killed does.
-        self._call("/pause", params={"mode": "abort"})
+        self._wire.call("/pause", params={"mode": "abort"})
         reload = {"method": "reload_weights", "kwargs": {"weights_path": str(self._weights)}}
         try:
-            self._call("/collective_rpc", reload)
+            self._wire.call("/collective_rpc", reload)
         except ServerDown as down:
             raise ServerDown(f"{down} (can it read {self._weights}? sampling.weights_dir says where)") from None
-        if self._call("/reset_prefix_cache").get("success") is not True:
+        if self._wire.call("/reset_prefix_cache").get("success") is not True:
             raise ServerDown("could not empty its prefix cache")
         # On both sides, in the server and in its engine: left alone they silently serve what the old vision tower saw.
-        self._call("/reset_mm_cache")
-        self._call("/reset_encoder_cache")
-        self._call("/resume")
+        self._wire.call("/reset_mm_cache")
+        self._wire.call("/reset_encoder_cache")
+        self._wire.call("/resume")
         self._check_settings()  # with every load: a server that was started again may have been given others
-        self._call("/update_weight_version", {"new_version": self._version})
+        self._wire.call("/update_weight_version", {"new_version": self._version})
 
     def _check_settings(self) -> None:
         """UserError where the server's own settings would give other log-probabilities, or cut samples short.
 
         Not before the load: a load that failed, for whoever was here last, leaves an engine that dies when asked.
         """
-        shown = self._call("/v1/models", method="GET").get("data") or [{}]
+        shown = self._wire.call("/v1/models", method="GET").get("data") or [{}]
         longest = shown[0].get("max_model_len")
         if not isinstance(longest, int) or longest < self._max_model_len:
             raise UserError(
-                f"sampling.max_model_len is {self._max_model_len}, that of the server {self._url} {longest}: "
+                f"sampling.max_model_len is {self._max_model_len}, that of the server {self._wire.url} {longest}: "
                 "start it with a larger --max-model-len, or lower the setting."
             )
         # With one token allowed its probability is 1, unless the server says what it was before the ban.
         only = {"temperature": 1.0, "max_tokens": 1, "logprobs": 0, "ignore_eos": True, "detokenize": False}
-        ids = [each for each in self._prompter.token_ids if each not in self._prompter.banned_ids] or [0]
+        ids = [token for token in self._prompter.token_ids if token not in self._prompter.banned_ids] or [0]
         body = {"token_ids": ids, "sampling_params": {**only, "allowed_token_ids": [self._prompter.eos_id]}}
-        logprob = self._call("/inference/v1/generate", body)["choices"][0]["logprobs"]["content"][0]["logprob"]
+        logprob = self._wire.call("/inference/v1/generate", body)["choices"][0]["logprobs"]["content"][0]["logprob"]
         if abs(logprob) > 1e-3:
             raise UserError(
-                f"The server {self._url} gives log-probabilities of another distribution than the one sampled from: "
-                "start it with --logprobs-mode processed_logprobs."
+                f"The server {self._wire.url} gives log-probabilities of another distribution than the one sampled "
+                "from: start it with --logprobs-mode processed_logprobs."
             )
 
     # Samples
@@ -186,7 +158,7 @@ class VllmServerSampler:
         try:
             for place, (page, prompt) in waiting.items():
                 body = self._body(page, prompt, how)
-                places[self._start(self._post("/inference/v1/generate", body))] = place
+                places[self._wire.start(self._wire.post("/inference/v1/generate", body))] = place
             for answer in as_completed(places):
                 place = places[answer]
                 yield place, self._group(*waiting[place], answer.result(), how)
@@ -210,7 +182,7 @@ class VllmServerSampler:
                 "seed": seed_for(how.seed, page.id),
                 "stop_token_ids": [self._prompter.eos_id],
                 "ignore_eos": True,
-                "logit_bias": {str(each): BANNED for each in self._prompter.banned_ids},
+                "logit_bias": {str(token): BANNED for token in self._prompter.banned_ids},
                 "logprobs": 0,
                 "detokenize": False,
             },
@@ -220,23 +192,23 @@ class VllmServerSampler:
         seen = tuple(answer.get("prompt_token_ids") or ())
         if seen != prompt.expanded_ids:
             raise RuntimeError(
-                f"Page {page.id}: the server {self._url} saw a prompt of {len(seen)} tokens, the learner computes with "
-                f"{len(prompt.expanded_ids)}: their processors or chat formats differ."
+                f"Page {page.id}: the server {self._wire.url} saw a prompt of {len(seen)} tokens, the learner computes "
+                f"with {len(prompt.expanded_ids)}: their processors or chat formats differ."
             )
-        choices = sorted(answer.get("choices") or (), key=lambda each: each["index"])
+        choices = sorted(answer.get("choices") or (), key=lambda choice: choice["index"])
         if len(choices) != how.n:
             raise ServerDown(f"answered {len(choices)} of {how.n} samples")
         return Group(
             page=page,
             prompt=prompt,
-            samples=tuple(self._read(each) for each in choices),
+            samples=tuple(map(self._read, choices)),
             temperature=how.temperature,
             banned_ids=self._prompter.banned_ids,
         )
 
     def _read(self, choice: dict[str, Any]) -> Sample:
         ids, finish = tuple(choice.get("token_ids") or ()), choice.get("finish_reason")
-        logprobs = tuple(each["logprob"] for each in (choice.get("logprobs") or {}).get("content") or ())
+        logprobs = tuple(token["logprob"] for token in (choice.get("logprobs") or {}).get("content") or ())
         versions = {span["version"] for span in choice.get("weight_versions") or ()}
         if versions != {self._version}:
             raise ServerDown("answered with other weights than ours; was it started again, or does another run use it?")
@@ -247,85 +219,6 @@ class VllmServerSampler:
         return Sample(
             token_ids=ids, logprobs=logprobs, text=self._prompter.decode(ids), finish=finish, policy=self.policy
         )
-
-    def _check_length(self, prompt: Prompt, how: Sampling) -> None:
-        needed = len(prompt.expanded_ids) + how.max_tokens
-        if needed > self._max_model_len:  # vLLM would cut the sample short and call it finished by length
-            raise UserError(
-                f"Page {prompt.page_id}: its prompt ({len(prompt.expanded_ids)} tokens) and max_tokens "
-                f"({how.max_tokens}) need a max_model_len of {needed}, the sampler's is {self._max_model_len}."
-            )
-
-    # The wire
-
-    def _insist(self, act: Callable[[], None]) -> None:
-        """Do it, waiting for the server where that is needed."""
-        for failures in count(1):
-            try:
-                return act()
-            except ServerDown as down:
-                self._wait(down, failures)
-
-    def _wait(self, down: ServerDown, failures: int) -> None:
-        """Say what happened and return once the server is well again. UserError when it does not get well."""
-        if failures >= REDOS:
-            raise UserError(
-                f"The server {self._url} failed {failures} times in a row; the last time it {down}. Look into its "
-                "log, then go on with --resume."
-            )
-        tqdm.write(f"The vLLM server {self._url} {down}: waiting for it, at most {self._wait_s:g} s.")
-        end = time.monotonic() + self._wait_s
-        while not self._is_well():
-            if time.monotonic() > end:
-                raise UserError(
-                    f"The server {self._url} {down}, and was not back within {self._wait_s:g} s "
-                    f"(sampling.server_wait_s): {HOW_TO_START}, then go on with --resume."
-                )
-            time.sleep(POLL_S)
-
-    def _is_well(self) -> bool:
-        try:
-            self._call("/health", method="GET", deadline_s=CONNECT_S)
-        except ServerDown:
-            return False
-        return True
-
-    def _call(self, path: str, body: Any = None, **how: Any) -> dict[str, Any]:
-        return self._start(self._post(path, body, **how)).result()
-
-    def _start(self, doing: Coroutine[Any, Any, Any]) -> Future[Any]:
-        return asyncio.run_coroutine_threadsafe(doing, self._loop)
-
-    async def _post(
-        self,
-        path: str,
-        body: Any = None,
-        *,
-        method: str = "POST",
-        params: dict[str, str] | None = None,
-        deadline_s: float | None = None,
-    ) -> dict[str, Any]:
-        """The answer's JSON object, {} for none. Raises ServerDown; UserError for what asking again cannot mend."""
-        deadline_s = deadline_s or self._deadline_s
-        async with self._slots:
-            try:
-                async with asyncio.timeout(deadline_s):
-                    answer = await self._client.request(method, path, json=body, params=params)
-            except TimeoutError:
-                raise ServerDown(f"did not answer {path} within {deadline_s:g} s") from None
-            except httpx.TransportError as error:
-                raise ServerDown(f"cannot be reached ({type(error).__name__} {error}".rstrip() + ")") from None
-        said = answer.text[:300].replace("\n", " ")
-        if answer.status_code >= 500:
-            raise ServerDown(f"answered {path} with {answer.status_code}: {said}")
-        if answer.status_code in (403, 404):
-            raise UserError(f"The server {self._url} does not offer {path}: {HOW_TO_START}.")
-        if answer.status_code >= 400:
-            raise UserError(f"The server {self._url} refuses {path} with {answer.status_code}: {said}")
-        try:
-            return answer.json() if answer.content else {}
-        except ValueError:
-            raise ServerDown(f"broke off its answer to {path}") from None
 
 
 def _write(weights: Iterable[tuple[str, Tensor]], folder: Path) -> None:

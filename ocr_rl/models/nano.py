@@ -10,13 +10,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from ocr_rl.rollout.sampler.torchvision_shim import declare
-
-declare()
-
-import torch  # noqa: E402  (the shim must come before transformers' image code)
-from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers  # noqa: E402
-from transformers import (  # noqa: E402
+import torch
+from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
     PreTrainedTokenizerFast,
     Qwen2_5_VLConfig,
     Qwen2_5_VLForConditionalGeneration,
@@ -25,7 +21,7 @@ from transformers import (  # noqa: E402
     Qwen2VLVideoProcessor,
 )
 
-from ocr_rl.rollout.settings import PromptSettings, write_settings  # noqa: E402
+from ocr_rl.models.settings import PromptSettings, write_settings
 
 SPECIAL = (
     "<|endoftext|>",

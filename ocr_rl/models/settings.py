@@ -8,9 +8,12 @@ from pathlib import Path
 
 from ocr_rl.contract import UserError
 from ocr_rl.pages.raster import LONGEST_PX, MAX_PX
-from ocr_rl.rollout.prompt import INSTRUCTION
 
 FILE = "ocr_rl.json"
+INSTRUCTION = (
+    "Transcribe this page in natural reading order. Write text as Markdown, tables as HTML, inline formulas as "
+    "\\( \\) and displayed ones as \\[ \\] in LaTeX. Leave out running headers, footers and page numbers."
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,18 +31,17 @@ def read_settings(model: str) -> PromptSettings:
         return PromptSettings()
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-        known = {field.name for field in fields(PromptSettings)}
-        if unknown := set(data) - known:
+        if unknown := set(data) - {field.name for field in fields(PromptSettings)}:
             raise ValueError(f"unknown key {sorted(unknown)[0]}")
-        found = PromptSettings(**data)
-        sizes = (found.longest_px, found.max_prompt_tokens, found.max_tokens)
-        if not (all(isinstance(size, int) and size > 0 for size in sizes) and isinstance(found.instruction, str)):
+        settings = PromptSettings(**data)
+        sizes = (settings.longest_px, settings.max_prompt_tokens, settings.max_tokens)
+        if not (all(isinstance(size, int) and size > 0 for size in sizes) and isinstance(settings.instruction, str)):
             raise ValueError("sizes are whole numbers above 0, instruction is text")
-        if found.longest_px > MAX_PX:
+        if settings.longest_px > MAX_PX:
             raise ValueError(f"longest_px is at most {MAX_PX}")
     except (ValueError, TypeError) as error:
         raise UserError(f"{path}: is not a settings file of a policy ({error}); mend or delete it.") from None
-    return found
+    return settings
 
 
 def write_settings(folder: Path, settings: PromptSettings) -> None:

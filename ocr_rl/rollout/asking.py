@@ -20,20 +20,20 @@ def ask(pages: Sequence[Page], prompter: Prompter, refused: dict[str, PageError]
 
     These go into `refused` by their id; one that is not there yet is printed with its reason.
     """
-    asked = []
+    prompts = []
     for page in pages:
         try:
-            asked.append((page, prompter.prompt(page)))
+            prompts.append((page, prompter.prompt(page)))
         except PageError as error:
             if page.id not in refused:
                 tqdm.write(f"left out: {error}")
             refused[page.id] = error
-    return asked
+    return prompts
 
 
-def require_one(asked: Sequence[tuple[Page, Prompt]], pages: Sequence[Page], refused: dict[str, PageError]) -> None:
+def require_one(prompts: Sequence[tuple[Page, Prompt]], pages: Sequence[Page], refused: dict[str, PageError]) -> None:
     """UserError where none of a step's pages is left."""
-    if not asked:
+    if not prompts:
         raise UserError(
             f"No page of a step is left to learn from; the last is {refused[pages[-1].id]}; take such pages out of the "
             "dataset and go on with --resume."

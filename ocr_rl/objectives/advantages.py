@@ -1,7 +1,9 @@
-"""Rewards of sibling samples become advantages: how much better than its siblings was each one?
+"""Rewards of sibling samples become advantages: how much better than its siblings is a sample?
 
-Pure functions on lists of floats, no tensors. They know nothing about pages, rewards or losses. A batch is a list of
-groups, each a list of its samples' rewards; groups may differ in size. A group of one has no siblings: advantage 0.
+Pure functions on lists of floats, no tensors. They know nothing about pages or losses. A batch is a list of groups, a
+group the rewards of its samples; groups may differ in size. A group of one has no siblings: advantage 0.
+
+    centred([[1.0, 0.0], [0.5, 0.5]])  ->  [(0.5, -0.5), (0.0, 0.0)]
 """
 
 from __future__ import annotations
@@ -9,9 +11,10 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from statistics import fmean, stdev
+from typing import TYPE_CHECKING
 
-from ocr_rl.rollout.flow import ScoredGroup
-from ocr_rl.rollout.scoring import GradedGroup, Grades
+if TYPE_CHECKING:
+    from ocr_rl.rollout.scoring import GroupScores
 
 EPS = 1e-4  # added to a standard deviation, as TRL does
 FLAT = 1e-6  # advantages below this are rounding noise
@@ -52,16 +55,16 @@ def gdpo(batch: Sequence[Mapping[str, Sequence[float]]], weights: Sequence[Mappi
     advantages: Advantages = []
     for group, weight in zip(batch, weights, strict=True):
         scaled = {name: group_std([values])[0] for name, values in group.items()}
-        columns = zip(*([weight[name] * one for one in values] for name, values in scaled.items()), strict=True)
+        columns = zip(*([weight[name] * value for value in values] for name, values in scaled.items()), strict=True)
         advantages.append(tuple(math.fsum(column) for column in columns))
     return advantages
 
 
-def _total(scale: Callable[[Batch], Advantages]) -> Callable[[Sequence[Grades]], Advantages]:
-    return lambda batch: scale([grades.rewards for grades in batch])
+def _total(scale: Callable[[Batch], Advantages]) -> Callable[[Sequence[GroupScores]], Advantages]:
+    return lambda batch: scale([group.rewards for group in batch])
 
 
-def columns(grades: Grades) -> tuple[dict[str, list[float]], dict[str, float]]:
+def columns(group: GroupScores) -> tuple[dict[str, list[float]], dict[str, float]]:
     """What GDPO normalises: (values per transcript, weight) by reward, or by "reward/part" where parts count alone.
 
     A transcript that a gate holds back has 0 everywhere. Parts share their reward's weight, alike or as its own
@@ -69,23 +72,29 @@ def columns(grades: Grades) -> tuple[dict[str, list[float]], dict[str, float]]:
     """
     values: dict[str, list[float]] = {}
     weights: dict[str, float] = {}
-    for name, weight in grades.weights.items():
-        scores = grades.scores[name]
-        how = grades.by_part.get(name)
-        shared = [part for part in scores[0].parts if all(part in one.parts for one in scores)]
-        counts = {part: how.weights.get(part, 1.0) for part in shared} if how else {}
-        if how and sum(counts.values()) > 0:
-            scales = [how.scale(one) for one in scores]
-            found = {
-                part: [s * _share(one.parts[part]) for s, one in zip(scales, scores, strict=True)] for part in shared
-            }
-            parts = {f"{name}/{part}": (column, counts[part] / sum(counts.values())) for part, column in found.items()}
-        else:
-            parts = {name: ([one.value or 0.0 for one in scores], 1.0)}
-        for key, (column, share) in parts.items():
-            values[key] = [value if passes else 0.0 for value, passes in zip(column, grades.passes, strict=True)]
+    for name, weight in group.weights.items():
+        for key, column, share in _columns_of(group, name):
+            values[key] = [value if passes else 0.0 for value, passes in zip(column, group.passes, strict=True)]
             weights[key] = weight * share
     return values, weights
+
+
+def _columns_of(group: GroupScores, name: str) -> list[tuple[str, list[float], float]]:
+    """(key, value per transcript, share of the reward's weight) of a reward as a whole, or of each of its parts."""
+    scores, by_part = group.by_reward[name], group.by_part.get(name)
+    shared = [part for part in scores[0].parts if all(part in score.parts for score in scores)]
+    counts = {part: by_part.weights.get(part, 1.0) for part in shared} if by_part else {}
+    if not by_part or sum(counts.values()) <= 0:
+        return [(name, [score.value or 0.0 for score in scores], 1.0)]
+    scales = [by_part.scale(score) for score in scores]
+    return [
+        (
+            f"{name}/{part}",
+            [scale * _share(score.parts[part]) for scale, score in zip(scales, scores, strict=True)],
+            counts[part] / sum(counts.values()),
+        )
+        for part in shared
+    ]
 
 
 def _share(part: float) -> float:
@@ -93,7 +102,7 @@ def _share(part: float) -> float:
     return min(1.0, max(0.0, part))
 
 
-def shares(batch: Sequence[Grades], how: str) -> dict[str, float]:
+def shares(batch: Sequence[GroupScores], how: str) -> dict[str, float]:
     """What share of the batch's advantages each reward (or part) makes: sums to 1, or is empty without any spread.
 
     A reward's piece of a transcript's advantage is the weighted, centred value that it adds to it, scaled as `how`
@@ -101,42 +110,28 @@ def shares(batch: Sequence[Grades], how: str) -> dict[str, float]:
     absolute pieces. What gates take away counts with the rewards that they take it from.
     """
     total: dict[str, float] = {}
-    for grades in batch:
-        values, weights = columns(grades)
-        spread = _std(grades.rewards) + EPS if how == "group_std" else 1.0
+    for group in batch:
+        values, weights = columns(group)
+        spread = _std(group.rewards) + EPS if how == "group_std" else 1.0
         for name, column in values.items():
             scaled = group_std([column])[0] if how == "gdpo" else centred([column])[0]
             total[name] = total.get(name, 0.0) + weights[name] * math.fsum(map(abs, scaled)) / spread
     whole = math.fsum(total.values())
-    return {name: one / whole for name, one in total.items()} if whole > FLAT else {}
+    return {name: piece / whole for name, piece in total.items()} if whole > FLAT else {}
 
 
-def _per_reward(batch: Sequence[Grades]) -> Advantages:
-    found = [columns(grades) for grades in batch]
-    return gdpo([values for values, _ in found], [weights for _, weights in found])
+def _per_reward(batch: Sequence[GroupScores]) -> Advantages:
+    table = [columns(group) for group in batch]
+    return gdpo([values for values, _ in table], [weights for _, weights in table])
 
 
-ADVANTAGES: Mapping[str, Callable[[Sequence[Grades]], Advantages]] = {
+ADVANTAGES: Mapping[str, Callable[[Sequence[GroupScores]], Advantages]] = {
     "group_std": _total(group_std),
     "batch_std": _total(batch_std),
-    "none": _total(centred),
+    "centred": _total(centred),
     "leave_one_out": _total(leave_one_out),
     "gdpo": _per_reward,
 }
-
-
-def with_advantages(graded: Sequence[GradedGroup], how: str = "group_std") -> list[ScoredGroup]:
-    """Groups ready to learn from; `how` is a key of ADVANTAGES."""
-    advantages = ADVANTAGES[how]([each.grades for each in graded])
-    return [
-        ScoredGroup(group=each.group, scores=each.grades.scores, rewards=each.grades.rewards, advantages=group)
-        for each, group in zip(graded, advantages, strict=True)
-    ]
-
-
-def has_signal(group: ScoredGroup) -> bool:
-    """Whether its samples differ at all: without that a group has no gradient."""
-    return max(map(abs, group.advantages)) > FLAT
 
 
 def _std(rewards: Sequence[float]) -> float:

@@ -6,62 +6,48 @@ something computed with the old ones is emptied. The traps that it closes are na
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-# vLLM reads these when it is first imported. One process: the engine then sees our tensors without copies or sockets.
-os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
-os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
-os.environ.setdefault("VLLM_NO_USAGE_STATS", "1")
+import torch
+from torch import Tensor
+from vllm import LLM, ModelRegistry, SamplingParams
+from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
+from vllm.outputs import RequestOutput
+from vllm.v1.worker.gpu_input_batch import InputBatch
 
-from ocr_rl.rollout.sampler.torchvision_shim import declare  # noqa: E402
-
-declare()
-
-import torch  # noqa: E402  (the shim must come before transformers' image code)
-from torch import Tensor  # noqa: E402
-from vllm import LLM, ModelRegistry, SamplingParams  # noqa: E402
-from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration  # noqa: E402
-from vllm.outputs import RequestOutput  # noqa: E402
-from vllm.v1.worker.gpu_input_batch import InputBatch  # noqa: E402
-
-from ocr_rl.contract import Page, UserError  # noqa: E402
-from ocr_rl.rollout.flow import Group, Prompt, Sample  # noqa: E402
-from ocr_rl.rollout.prompt import Prompter  # noqa: E402
-from ocr_rl.rollout.sampler.base import CPU_CACHE_GIB, GPU_SHARE, Sampling, seed_for  # noqa: E402
+from ocr_rl.contract import Page, UserError
+from ocr_rl.rollout.flow import Group, Prompt, Sample
+from ocr_rl.rollout.prompt import Prompter
+from ocr_rl.rollout.sampler.base import CPU_CACHE_GIB, GPU_SHARE, Sampling, require_room, seed_for
 
 MAX_BATCHED_TOKENS = 8192  # of prompts and samples in one forward pass; where a prompt may be longer, its length
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSettings:
+    """How large an engine is. `max_model_len` counts prompt and sample together."""
+
+    dtype: str = "float32"
+    max_model_len: int = 2048
+    max_num_seqs: int = 256  # samples written side by side
+    # Memory for keys and values; None: what `gpu_share` leaves on a GPU, CPU_CACHE_GIB where there is none.
+    kv_cache_gib: float | None = None
+    gpu_share: float = GPU_SHARE  # of the device's memory; a learner needs the rest
+    trust_remote_code: bool = False
 
 
 class VllmSampler:
     """A `Sampler` over one vLLM engine inside this process."""
 
-    def __init__(
-        self,
-        model: str | Path,
-        prompter: Prompter,
-        *,
-        dtype: str = "float32",
-        max_model_len: int = 2048,
-        max_num_seqs: int = 256,
-        kv_cache_gib: float | None = None,
-        gpu_memory_utilization: float = GPU_SHARE,
-        trust_remote_code: bool = False,
-    ) -> None:
-        """`max_model_len` counts prompt and sample together; `max_num_seqs` samples are written side by side.
-
-        `kv_cache_gib` is the memory for keys and values; None takes what `gpu_memory_utilization` (a share of the
-        device's memory, the learner needs the rest) leaves, and CPU_CACHE_GIB where there is no GPU.
-        """
+    def __init__(self, model: str | Path, prompter: Prompter, settings: EngineSettings) -> None:
+        """Raises UserError where vLLM refuses the model or the settings."""
         self.policy = 0
         self._prompter = prompter
-        self._max_model_len = max_model_len
+        self._max_model_len = settings.max_model_len
         on_gpu = torch.cuda.is_available()
-        if kv_cache_gib is None and not on_gpu:
-            kv_cache_gib = CPU_CACHE_GIB
-        side_px = prompter.longest_px
         # Known by class, vLLM need not start a process that imports everything again just to look at it.
         ModelRegistry.register_model("Qwen2_5_VLForConditionalGeneration", Qwen2_5_VLForConditionalGeneration)
         if not on_gpu and InputBatch.add_request is _add_request:
@@ -69,34 +55,17 @@ class VllmSampler:
         set_num_threads = torch.set_num_threads
         with torch.random.fork_rng():  # the engine seeds torch's global generator
             try:
-                self._llm: Any = LLM(
-                    model=str(model),
-                    dtype=dtype,  # type: ignore[arg-type]
-                    max_model_len=max_model_len,
-                    max_num_seqs=max_num_seqs,
-                    kv_cache_memory_bytes=None if kv_cache_gib is None else int(kv_cache_gib * 2**30),
-                    gpu_memory_utilization=gpu_memory_utilization,
-                    # The largest image to make room for; by default that of the processor, 16,384 tokens.
-                    limit_mm_per_prompt={"image": {"count": 1, "width": side_px, "height": side_px}, "video": 0},
-                    # vLLM's default, raw_logprobs, leaves out temperature and banned ids: not what was sampled from.
-                    logprobs_mode="processed_logprobs",
-                    generation_config="vllm",  # not the checkpoint's: it may hold a repetition penalty or a second EOS
-                    enforce_eager=not on_gpu,
-                    # Without a GPU a prompt is read whole: no token of a seeded request is drawn and thrown away.
-                    enable_chunked_prefill=on_gpu,
-                    max_num_batched_tokens=max(MAX_BATCHED_TOKENS, max_model_len),
-                    trust_remote_code=trust_remote_code,
-                )
+                self._llm: Any = LLM(**_options(model, prompter.longest_px, settings, on_gpu=on_gpu))
             except ValueError as error:  # pydantic's: what vLLM says of settings that do not go together
-                said = [line.strip() for line in str(error).splitlines() if line.strip()]
-                raise UserError(f"Model {model}: vLLM refuses it: {said[min(1, len(said) - 1)][:300]}") from None
+                lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+                raise UserError(f"Model {model}: vLLM refuses it: {lines[min(1, len(lines) - 1)][:300]}") from None
         torch.set_num_threads = set_num_threads  # the CPU worker swaps it for one that does nothing
 
     def sample(self, asked: Sequence[tuple[Page, Prompt]], how: Sampling) -> Iterator[Group]:
         engine = self._engine()
         waiting: dict[str, tuple[Page, Prompt]] = {}
         for _, prompt in asked:
-            self._check_length(prompt, how)
+            require_room(prompt, how, self._max_model_len)
         try:
             for page, prompt in asked:
                 waiting[self._ask(page, prompt, how)] = (page, prompt)
@@ -129,14 +98,6 @@ class VllmSampler:
             raise RuntimeError("the sampler is closed")
         return self._llm.llm_engine
 
-    def _check_length(self, prompt: Prompt, how: Sampling) -> None:
-        needed = len(prompt.expanded_ids) + how.max_tokens
-        if needed > self._max_model_len:  # vLLM would cut the sample short and call it finished by length
-            raise UserError(
-                f"Page {prompt.page_id}: its prompt ({len(prompt.expanded_ids)} tokens) and max_tokens "
-                f"({how.max_tokens}) need a max_model_len of {needed}, the sampler's is {self._max_model_len}."
-            )
-
     def _ask(self, page: Page, prompt: Prompt, how: Sampling) -> str:
         """Queue one page: its image once, its prompt with one placeholder, which vLLM expands."""
         eos = self._prompter.eos_id
@@ -152,12 +113,12 @@ class VllmSampler:
             flat_logprobs=True,
             detokenize=False,
         )
-        asked = {
+        request = {
             "prompt_token_ids": list(prompt.token_ids),
             "multi_modal_data": {"image": self._prompter.image(prompt)},
         }
         # "12-3f9a...": vLLM adds random letters of its own, and leaves them out again in what it hands back.
-        return self._llm.enqueue(asked, params, use_tqdm=False)[0].partition("-")[0]
+        return self._llm.enqueue(request, params, use_tqdm=False)[0].partition("-")[0]
 
     def _group(self, page: Page, prompt: Prompt, output: RequestOutput, how: Sampling) -> Group:
         seen = tuple(output.prompt_token_ids or ())
@@ -169,7 +130,7 @@ class VllmSampler:
         return Group(
             page=page,
             prompt=prompt,
-            samples=tuple(self._read(written) for written in sorted(output.outputs, key=lambda each: each.index)),
+            samples=tuple(map(self._read, sorted(output.outputs, key=lambda written: written.index))),
             temperature=how.temperature,
             banned_ids=self._prompter.banned_ids,
         )
@@ -185,6 +146,31 @@ class VllmSampler:
             finish=finish,
             policy=self.policy,
         )
+
+
+def _options(model: str | Path, side_px: int, settings: EngineSettings, *, on_gpu: bool) -> dict[str, Any]:
+    """What `LLM` is opened with."""
+    cache_gib = settings.kv_cache_gib
+    if cache_gib is None and not on_gpu:
+        cache_gib = CPU_CACHE_GIB
+    return {
+        "model": str(model),
+        "dtype": settings.dtype,
+        "max_model_len": settings.max_model_len,
+        "max_num_seqs": settings.max_num_seqs,
+        "kv_cache_memory_bytes": None if cache_gib is None else int(cache_gib * 2**30),
+        "gpu_memory_utilization": settings.gpu_share,
+        # The largest image to make room for; by default that of the processor, 16,384 tokens.
+        "limit_mm_per_prompt": {"image": {"count": 1, "width": side_px, "height": side_px}, "video": 0},
+        # vLLM's default, raw_logprobs, leaves out temperature and banned ids: not what was sampled from.
+        "logprobs_mode": "processed_logprobs",
+        "generation_config": "vllm",  # not the checkpoint's: it may hold a repetition penalty or a second EOS
+        "enforce_eager": not on_gpu,
+        # Without a GPU a prompt is read whole: no token of a seeded request is drawn and thrown away.
+        "enable_chunked_prefill": on_gpu,
+        "max_num_batched_tokens": max(MAX_BATCHED_TOKENS, settings.max_model_len),
+        "trust_remote_code": settings.trust_remote_code,
+    }
 
 
 # vLLM throws away the token drawn from a prompt that is only partly read (as when the budget for images is spent) and

@@ -14,39 +14,40 @@ from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
-from ocr_rl.config import RewardChoice
+from ocr_rl.config import Gate, RewardChoice
 from ocr_rl.contract import Finish, Page, Reward, Score, Transcript, UserError
 from ocr_rl.pages.guarded import Pool, Refusal, guarded
 from ocr_rl.plugins import REWARDS, is_built_in, load_reward
-from ocr_rl.rollout.scoring import GraderFault, Grades, WeightedReward, ask, combine
+from ocr_rl.rollout.scoring import GroupScores, RewardFault, WeightedReward, ask, combine
 from ocr_rl.text.front_matter import split_front_matter
 
-Asked = tuple[Page, Sequence[Transcript]]
-Answer = tuple[Score, ...] | GraderFault  # of one reward: a score per transcript
+PageGroup = tuple[Page, Sequence[Transcript]]
+Answer = tuple[Score, ...] | RewardFault  # of one reward: a score per transcript
 
 
-def weighted(choices: Sequence[RewardChoice], *, timeout_s: float = 60.0) -> list[WeightedReward]:
-    """A recipe's rewards, loaded; what is run is user code. UserError where one cannot be made.
+Choice = RewardChoice | Gate
+
+
+def weighted(choices: Sequence[Choice], *, timeout_s: float = 60.0) -> list[WeightedReward]:
+    """A recipe's rewards and gates, loaded; what is run is user code. UserError where one cannot be made.
 
     Those that do not ship are made in a worker first, so that one that hangs or ends its process is a sentence too.
     """
-    foreign = [(each.name, json.dumps(each.options)) for each in choices if not is_built_in(REWARDS, each.name)]
+    foreign = [(choice.name, json.dumps(choice.options)) for choice in choices if not is_built_in(REWARDS, choice.name)]
     for (name, _), refused in guarded(_refused, foreign, workers=1, timeout_s=timeout_s):
         if isinstance(refused, Refusal):
             raise UserError(f"Reward {name} cannot be made: {refused}; mend it, or take it out of the recipe.")
         if refused:
             raise UserError(refused)
-    return [
-        WeightedReward(
-            name=choice.name,
-            reward=load_reward(choice.name, choice.options),
-            weight=choice.weight if choice.gate is None else 0.0,
-            gate=choice.gate,
-            holds=choice.holds,
-            by_part=choice.by_part,
+    return [_weighted(choice, load_reward(choice.name, choice.options)) for choice in choices]
+
+
+def _weighted(choice: Choice, reward: Reward) -> WeightedReward:
+    if isinstance(choice, Gate):
+        return WeightedReward(
+            name=choice.name, reward=reward, weight=0.0, gate=choice.at_least, holds=choice.holds or ()
         )
-        for choice in choices
-    ]
+    return WeightedReward(name=choice.name, reward=reward, weight=choice.weight, by_part=choice.by_part)
 
 
 def _refused(choice: tuple[str, str]) -> str:
@@ -69,10 +70,10 @@ class _Job:
 def _work(job: _Job) -> Answer:
     try:
         return ask(job.name, _loaded(job.name, job.options), job.page, job.group)
-    except GraderFault as fault:
+    except RewardFault as fault:
         return fault
     except UserError as error:  # the reward cannot be made
-        return GraderFault(job.name, job.page.id, str(error))
+        return RewardFault(job.name, job.page.id, str(error))
 
 
 @cache
@@ -80,14 +81,14 @@ def _loaded(name: str, options: str) -> Reward:
     return load_reward(name, json.loads(options))
 
 
-@dataclass(slots=True)
-class Graders:
-    """`workers` processes that ask a recipe's rewards, each at most `timeout_s` for one group; `close` ends them.
+@dataclass(slots=True, kw_only=True)
+class RewardPool:
+    """`workers` processes that ask a mix of rewards, each at most `timeout_s` for one group; `close` ends them.
 
     faults: a folder for `<n>.jsonl`, one line as in a run's groups: the page, its transcripts, reward and reason.
     """
 
-    choices: Sequence[RewardChoice]
+    choices: Sequence[Choice]
     rewards: Sequence[WeightedReward]  # of the choices, in their order
     workers: int
     timeout_s: float
@@ -97,31 +98,31 @@ class Graders:
     def __post_init__(self) -> None:
         self._pool = Pool(_work, workers=self.workers, timeout_s=self.timeout_s)
 
-    def grade(self, asked: Sequence[Asked]) -> Iterator[Grades | GraderFault]:
-        """Grades of each page's transcripts in order, or the first fault. UserError where no reward applies."""
-        with closing(self.ask(asked)) as found:
-            for (page, group), answers in zip(asked, found, strict=True):
-                scores = {name: answer for name, answer in answers.items() if not isinstance(answer, GraderFault)}
-                fault = next((answer for answer in answers.values() if isinstance(answer, GraderFault)), None)
+    def score_all(self, pages: Sequence[PageGroup]) -> Iterator[GroupScores | RewardFault]:
+        """Scores of each page's transcripts in order, or the first fault. UserError where no reward applies."""
+        with closing(self.ask(pages)) as all_answers:
+            for (page, group), answers in zip(pages, all_answers, strict=True):
+                scores = {name: answer for name, answer in answers.items() if not isinstance(answer, RewardFault)}
+                fault = next((answer for answer in answers.values() if isinstance(answer, RewardFault)), None)
                 if fault is not None:
                     self._keep(fault, page, group)
                 yield fault or combine(page, scores, self.rewards)
 
-    def ask(self, asked: Sequence[Asked]) -> Generator[dict[str, Answer], None, None]:
-        """What every reward says of each page's transcripts, by name."""
+    def ask(self, pages: Sequence[PageGroup]) -> Generator[dict[str, Answer], None, None]:
+        """What every reward answers about each page's transcripts, by name."""
         jobs = (
             _Job(choice.name, json.dumps(choice.options), page, group)
-            for page, group in asked
+            for page, group in pages
             for choice in self.choices
         )
         with closing(self._pool.run(jobs)) as results:  # given up half-way, its jobs are ended
-            for page, _ in asked:
+            for page, _ in pages:
                 yield {choice.name: _answer(choice.name, page, next(results)[1]) for choice in self.choices}
 
     def close(self) -> None:
         self._pool.close()
 
-    def _keep(self, fault: GraderFault, page: Page, group: Sequence[Transcript]) -> None:
+    def _keep(self, fault: RewardFault, page: Page, group: Sequence[Transcript]) -> None:
         if self.faults is None:
             return
         self.faults.mkdir(parents=True, exist_ok=True)
@@ -137,7 +138,7 @@ class Graders:
 
 
 def _answer(name: str, page: Page, result: Any) -> Answer:
-    return GraderFault(name, page.id, str(result)) if isinstance(result, Refusal) else result
+    return RewardFault(name, page.id, str(result)) if isinstance(result, Refusal) else result
 
 
 def as_json(transcript: Transcript) -> dict[str, Any]:

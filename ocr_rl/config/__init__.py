@@ -1,0 +1,57 @@
+"""Recipes: TOML files checked by pydantic. Unknown keys are errors; nothing here imports torch.
+
+    recipe = load_recipe("nano_grpo", ["seed=1"])
+    recipe.algorithm.total_steps, recipe.rewards, recipe.policy.path
+
+Knows nothing about how anything is done.
+"""
+
+from ocr_rl.config.algorithms import ALGORITHMS, Algorithm, BestOfN, Dpo, Grpo, Rounds, Sft, Stage
+from ocr_rl.config.base import Positive, Section
+from ocr_rl.config.explain import explain
+from ocr_rl.config.load import load_recipe, parse_recipe, shipped_recipes
+from ocr_rl.config.recipe import Gate, Recipe, RewardChoice, require_distinct
+from ocr_rl.config.sections import (
+    Evaluation,
+    Folder,
+    Optim,
+    PageSource,
+    Policy,
+    Sampling,
+    Scoring,
+    Typeset,
+    page_source,
+)
+from ocr_rl.config.tripwires import Tripwire, Tripwires
+
+__all__ = [
+    "ALGORITHMS",
+    "Algorithm",
+    "BestOfN",
+    "Dpo",
+    "Evaluation",
+    "Folder",
+    "Gate",
+    "Grpo",
+    "Optim",
+    "PageSource",
+    "Policy",
+    "Positive",
+    "Recipe",
+    "RewardChoice",
+    "Rounds",
+    "Sampling",
+    "Scoring",
+    "Section",
+    "Sft",
+    "Stage",
+    "Tripwire",
+    "Tripwires",
+    "Typeset",
+    "explain",
+    "load_recipe",
+    "page_source",
+    "parse_recipe",
+    "require_distinct",
+    "shipped_recipes",
+]

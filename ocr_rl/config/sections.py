@@ -1,0 +1,183 @@
+"""Sections of a recipe that every algorithm shares: pages, policy, optimiser, sampling, scoring, evaluation."""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import Discriminator, Field, Tag, TypeAdapter, model_validator
+
+from ocr_rl.config.base import BelowOne, Natural, Positive, Section, Share
+
+
+class Folder(Section):
+    """Pages of a dataset folder."""
+
+    dir: Path
+    """A folder in the layout of olmOCR-Bench: PDFs below pdfs/, unit tests in *.jsonl beside it."""
+    limit: Positive | None = None
+    """Use only so many pages, the first ones after a shuffle by `seed`."""
+    seed: int = 0
+    """Of the shuffle before `limit`."""
+
+
+class Typeset(Section):
+    """Pages that are typeset on first use, written below the run's folder."""
+
+    synth: str
+    """A kind of page: one of those that `ocr-rl pages synth --help` lists."""
+    n: Positive = 1000
+    """How many pages."""
+    seed: int = 0
+    """Of the pages' content and looks, and of the shuffle before `limit`."""
+    pages_per_document: Positive = 64
+    """Pages of one PDF; they share its looks."""
+    fonts: Literal["seen", "unseen"] | None = None
+    """Typefaces that the embedded policy learnt from, or did not; by default the kind's own."""
+    words: Literal["invented", "latin"] | None = None
+    """invented: half of the words are random syllables; latin: all words are Latin; by default the kind's own."""
+    scan: float | None = Field(default=None, ge=0, le=4)
+    """How bad a scanner the pages went through, 0 for none; by default the kind's own."""
+    limit: Positive | None = None
+    """Use only so many pages, the first ones after a shuffle by `seed`."""
+
+
+def _kind_of_source(given: Any) -> str | None:
+    if isinstance(given, Folder | Typeset):
+        return "folder" if isinstance(given, Folder) else "typeset"
+    kinds = [
+        kind for key, kind in (("dir", "folder"), ("synth", "typeset")) if isinstance(given, dict) and key in given
+    ]
+    return kinds[0] if len(kinds) == 1 else None
+
+
+PageSource = Annotated[
+    Annotated[Folder, Tag("folder")] | Annotated[Typeset, Tag("typeset")],
+    Discriminator(
+        _kind_of_source,
+        custom_error_type="page_source",
+        custom_error_message="give exactly one of dir (a dataset folder) and synth (a kind of typeset page)",
+    ),
+]
+
+
+def page_source(data: Any) -> Folder | Typeset:
+    """A source of pages as a run's config.json has it. Raises pydantic's ValidationError for anything else."""
+    if isinstance(data, dict):
+        data = {key: value for key, value in data.items() if value is not None}
+    return TypeAdapter(PageSource).validate_python(data)
+
+
+class Policy(Section):
+    """Which model, and how it is trained."""
+
+    path: str | None = None
+    """A folder or hub name of a Qwen2.5-VL; "nano" is the policy that ships with this package."""
+    fresh: Literal["nano"] | None = None
+    """Start from random weights in this shape instead."""
+    dtype: Literal["float32", "bfloat16"] = "float32"
+    """Of the weights. bfloat16 weights have no float32 master copy: for LoRA, or where memory asks for it."""
+    autocast: bool = False
+    """Compute in bfloat16 over float32 weights."""
+    lora_rank: int = Field(default=0, ge=0)
+    """0 trains all weights; otherwise adapters of this rank (merged on the way to the sampler and when saved)."""
+    freeze_vision: bool = False
+    gradient_checkpointing: bool = False
+    trust_remote_code: bool = False
+    longest_px: Annotated[int, Field(gt=0, le=8192)] | None = None
+    """Longest side of the page image; None: what the model's folder says (ocr_rl.json), 1288 otherwise."""
+    instruction: str | None = None
+    """Text before the page image; None likewise."""
+    max_tokens: Positive | None = None
+    """Longest transcript when the policy is used; None likewise, 4096 otherwise."""
+    max_prompt_tokens: Positive | None = None
+    """Longest prompt, image included; None likewise, 4096 otherwise. A page that needs more is refused, never cut."""
+
+    @model_validator(mode="after")
+    def _one(self) -> Policy:
+        if (self.path is None) == (self.fresh is None):
+            raise ValueError("give exactly one of path (a model) and fresh (a shape with random weights)")
+        return self
+
+
+class Optim(Section):
+    name: Literal["adamw", "muon"] = "adamw"
+    """muon: Muon for all two-dimensional weights but embeddings, AdamW for the rest."""
+    lr: float = Field(default=2e-6, gt=0)
+    adam_lr: float | None = Field(default=None, gt=0)
+    """With muon: the rate of the AdamW part."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    betas: tuple[BelowOne, BelowOne] = (0.9, 0.98)
+    warmup: int = Field(default=0, ge=0)
+    """Steps of linear warm-up."""
+    cooldown: Share = 0.0
+    """Last share of the steps, over which the rate falls linearly to `final`."""
+    final: Share = 0.05
+    schedule: tuple[tuple[Natural, Share], ...] = ()
+    """Instead of warmup, cooldown and final: (step from 0, share of lr), straight lines between them, flat outside."""
+    max_grad_norm: float = Field(default=1.0, gt=0)
+    micro_tokens: Positive = 16384
+    """Tokens (prompts and completions) computed at once; changes memory, never the result."""
+
+    @model_validator(mode="after")
+    def _one_schedule(self) -> Optim:
+        steps = [step for step, _ in self.schedule]
+        if any(later <= earlier for earlier, later in pairwise(steps)):
+            raise ValueError("schedule: each step must be later than the one before it")
+        if self.schedule and (twice := {"warmup", "cooldown", "final"} & self.model_fields_set):
+            raise ValueError(f"schedule stands instead of {', '.join(sorted(twice))}: leave that out, or schedule = []")
+        return self
+
+
+class Sampling(Section):
+    engine: Literal["vllm", "vllm_server", "transformers"] = "vllm"
+    """vllm: in this process. vllm_server: vLLM's own server at `url`, on other devices or machines."""
+    temperature: float = Field(default=1.0, ge=0.01, le=10)
+    max_tokens: Positive = 4096
+    max_model_len: Positive = 8192
+    max_num_seqs: Positive = 256
+    """Samples written side by side (of a server: its own --max-num-seqs)."""
+    # Where the server is changes no result: left out of a run's config.json, so a run resumes with another one.
+    url: str | None = Field(default=None, exclude=True)
+    """Of the server, as in "http://127.0.0.1:8000"; this run must have it to itself."""
+    weights_dir: Path | None = Field(default=None, exclude=True)
+    """Where weights are written for the server, which must see the same path; None: this machine's temporary folder."""
+    deadline_s: float = Field(default=600.0, gt=0, exclude=True)
+    """For every call to the server: one page's samples, one load of weights."""
+    server_wait_s: float = Field(default=600.0, gt=0, exclude=True)
+    """How long to wait for a server that is dead or starting."""
+
+    @model_validator(mode="after")
+    def _server(self) -> Sampling:
+        if (self.engine == "vllm_server") != (self.url is not None):
+            raise ValueError('url belongs to engine = "vllm_server", and that engine needs one')
+        if self.url is not None and not re.fullmatch(r"https?://[^/\s]+/?", self.url):
+            raise ValueError(f"url must look like http://127.0.0.1:8000, got {self.url!r}")
+        return self
+
+
+class Evaluation(Section):
+    sets: dict[str, PageSource] = Field(min_length=1)
+    """Held-out pages by name; the first set is the one that curves and the last line speak of."""
+    every: int = Field(default=0, ge=0)
+    """Steps between evaluations; 0: only before and after."""
+    max_tokens: Positive = 4096
+
+    @property
+    def first(self) -> PageSource:
+        return next(iter(self.sets.values()))
+
+
+class Scoring(Section):
+    """How rewards are asked: in worker processes that may hang or crash without taking the run along."""
+
+    workers: Positive = 2
+    timeout_s: float = Field(default=60.0, gt=0)
+    """For one reward on one group; one that takes longer is ended, and its group dropped and counted.
+
+    An audit's groups are larger than training's, and have as much more time.
+    """
+    audit: bool = True
+    """Refuse to train with rewards that a cheat beats (`ocr-rl rewards audit`)."""

@@ -1,0 +1,53 @@
+"""What an algorithm works with: its section of the recipe says how, this value says with what."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from ocr_rl import config
+from ocr_rl.contract import Page
+from ocr_rl.learn.learner import Learner
+from ocr_rl.rollout.collect import Asking, Score
+from ocr_rl.rollout.sampler.base import Sampler, Sampling
+
+OpenPages = Callable[[config.PageSource], Sequence[Page]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """Of every algorithm."""
+
+    seed: int
+    learner: Learner
+    open_pages: OpenPages  # a recipe's source -> its pages
+    folder: Path  # of the run
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SamplingSetting(Setting):
+    """Of an algorithm that learns from the policy's own samples."""
+
+    pages: Sequence[Page]  # to learn from
+    sampler: Sampler
+    score: Score
+    sampling: config.Sampling
+
+    def asking(
+        self, algorithm: config.Algorithm, seed_at: Callable[[int], int], *, refills: int = 0, ahead: int = 0
+    ) -> Asking:
+        """How this algorithm's rollouts ask (`collect`)."""
+        how = Sampling(
+            n=algorithm.group_size, temperature=self.sampling.temperature, max_tokens=self.sampling.max_tokens
+        )
+        return Asking(
+            sampler=self.sampler,
+            prompter=self.learner.prompter,
+            score=self.score,
+            sampling=how,
+            seed_at=seed_at,
+            comparison=algorithm.comparison,
+            refills=refills,
+            ahead=ahead,
+        )

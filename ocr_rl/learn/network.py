@@ -1,0 +1,135 @@
+"""The network that is trained: what is frozen and wrapped, the one way through it, its weights on the way out.
+
+`PolicyNetwork.forward(batch)` is the one way through: FSDP, autocast, the family of models and heads have one place.
+"""
+
+from __future__ import annotations
+
+import copy
+import shutil
+from collections.abc import Iterator
+from contextlib import nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedModel
+
+from ocr_rl import config
+from ocr_rl.learn.attention import PACKED, attend
+from ocr_rl.learn.logprobs import token_logprobs
+from ocr_rl.learn.ranks import whole
+from ocr_rl.learn.rows import Batch
+from ocr_rl.models import qwen2_5_vl as family
+from ocr_rl.models.load import DTYPES
+from ocr_rl.objectives.losses import Read
+
+_PROCESSOR_FILES = ("*token*.json", "*processor*.json", "chat_template*", "merges.txt", "vocab.json", "*.model")
+
+
+class PolicyNetwork(nn.Module):
+    """A model, and what is read off its hidden states for the completion tokens of a batch."""
+
+    def __init__(self, model: nn.Module, *, autocast: bool) -> None:
+        """`model`: a transformers model or its peft wrapper; `autocast`: compute in bfloat16 over float32 weights."""
+        super().__init__()
+        self.model = model
+        self.autocast = autocast
+
+    def forward(self, batch: Batch) -> Read:
+        first = batch.rows[0]
+        assert all((r.temperature, r.banned_ids) == (first.temperature, first.banned_ids) for r in batch.rows)
+        model = base(self.model)
+        device = batch.input_ids_1X.device.type
+        with torch.autocast(device, torch.bfloat16) if self.autocast else nullcontext():
+            hidden_1XD = family.hidden_states(
+                model,
+                batch.input_ids_1X,
+                batch.position_ids_31X,
+                batch.packing,
+                batch.pixel_values,
+                batch.image_grid_thw,
+            )
+            logprob_N, entropy_N = token_logprobs(
+                hidden_1XD[0].index_select(0, batch.source_N),
+                model.lm_head.weight,
+                batch.target_N,
+                temperature=first.temperature,
+                banned_ids=first.banned_ids,
+            )
+        return Read(logprob_N=logprob_N, entropy_N=entropy_N)
+
+
+def read_packed(model: PreTrainedModel) -> None:
+    """Let the language part attend over packed sequences. The vision tower stays as it is."""
+    AttentionInterface.register(PACKED, attend)
+    model.set_attn_implementation({"text_config": PACKED})
+
+
+def trainable(model: PreTrainedModel, policy: config.Policy) -> nn.Module:
+    """Freeze, wrap and switch as the recipe says; returns the module to train (a peft model with LoRA)."""
+    if policy.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+    if policy.freeze_vision:
+        family.vision_tower(model).requires_grad_(False)
+    if policy.lora_rank == 0:
+        return model
+    from peft import LoraConfig, get_peft_model
+
+    targets = family.lora_targets(vision=not policy.freeze_vision)
+    return get_peft_model(
+        model, LoraConfig(r=policy.lora_rank, lora_alpha=2 * policy.lora_rank, target_modules=targets)
+    )
+
+
+def base(module: nn.Module) -> Any:
+    """The transformers model inside a peft wrapper, or the module itself."""
+    return module.get_base_model() if hasattr(module, "get_base_model") else module  # type: ignore[operator]
+
+
+def named_weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """Weights under the names of an ordinary checkpoint, adapters added on the way out.
+
+    Those that are cut up over the ranks come whole, one at a time; every rank must read all of them, in this order.
+
+    The module's own weights are left alone: merging in place and subtracting again would wear them away by rounding,
+    a little at every load of the sampler.
+    """
+    model = base(module)
+    layers = dict(model.named_modules())
+    for name, weight in model.state_dict().items():
+        if "lora_" in name:
+            continue
+        if name.endswith(".base_layer.weight"):
+            with torch.no_grad():
+                delta = layers[name.removesuffix(".base_layer.weight")].get_delta_weight("default")  # type: ignore[operator]
+                weight = (weight.float() + delta.float()).to(weight.dtype)
+        yield name.replace(".base_layer", ""), whole(weight)
+
+
+def save_model(module: nn.Module, folder: Path, *, source: str, dtype: str = "float32") -> None:
+    """An ordinary Hugging Face folder: merged weights in `dtype`, tokenizer and processor files of `source`."""
+    weights = {name: w.detach().to(DTYPES[dtype]).contiguous().cpu() for name, w in named_weights(module)}
+    model = base(module)
+    if model.config.tie_word_embeddings:
+        weights.pop("lm_head.weight", None)
+    was = model.config.dtype
+    model.save_pretrained(folder, state_dict=weights)
+    model.config.dtype = was  # save_pretrained leaves a string there, and on disk what the module has in memory
+    config = copy.deepcopy(model.config)
+    for part in (config, *(getattr(config, name) for name in config.sub_configs)):
+        part.dtype = DTYPES[dtype]
+    config.save_pretrained(folder)
+    copy_processor(source, folder)
+
+
+def copy_processor(source: str, folder: Path) -> None:
+    if not Path(source).is_dir():
+        from transformers import AutoProcessor
+
+        AutoProcessor.from_pretrained(source).save_pretrained(folder)
+        return
+    for pattern in _PROCESSOR_FILES:
+        for path in Path(source).glob(pattern):
+            shutil.copy(path, folder / path.name)

@@ -1,0 +1,52 @@
+"""The optimisers of a network, and the schedule of their rate."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ocr_rl import config
+
+
+def rate_factor(step: int, steps: int, optim: config.Optim) -> float:
+    """Linear warm-up, flat, then a linear cool-down over the last share of the run (step counts from 0).
+
+    Or the schedule's straight lines.
+    """
+    if optim.schedule:
+        at, shares = np.array(optim.schedule).T
+        return float(np.interp(step, at, shares))
+    up = min(1.0, (step + 1) / optim.warmup) if optim.warmup else 1.0
+    cooling = optim.cooldown * steps
+    left = min(1.0, (steps - step) / cooling) if cooling else 1.0
+    return up * (optim.final + (1 - optim.final) * left)
+
+
+def muon_matrices(named: Sequence[tuple[str, Tensor]]) -> list[Tensor]:
+    """The weights that Muon is for: matrices inside the layers."""
+    return [p for name, p in named if p.ndim == 2 and "embed" not in name and "lm_head" not in name]
+
+
+def open_optimizers(module: torch.nn.Module, optim: config.Optim) -> list[torch.optim.Optimizer]:
+    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+    adam = {"betas": optim.betas, "weight_decay": optim.weight_decay}
+    if optim.name == "adamw":
+        groups = [{"params": [p for _, p in named], "peak": optim.lr}]
+        return [torch.optim.AdamW(groups, lr=optim.lr, **adam)]
+    matrices = muon_matrices(named)
+    chosen = {id(p) for p in matrices}
+    others = [p for _, p in named if id(p) not in chosen]
+    rate = optim.adam_lr or optim.lr
+    return [
+        torch.optim.Muon(
+            [{"params": matrices, "peak": optim.lr}],
+            lr=optim.lr,
+            momentum=0.95,
+            weight_decay=optim.weight_decay,
+            adjust_lr_fn="match_rms_adamw",
+        ),
+        torch.optim.AdamW([{"params": others, "peak": rate}], lr=rate, **adam),
+    ]

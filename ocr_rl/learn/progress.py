@@ -1,0 +1,56 @@
+"""What a run shows of itself: a line a step, and for each page its best and its worst sample with the reasons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ocr_rl.rollout.flow import ComparedGroup
+from ocr_rl.rollout.reward_pool import as_json
+
+
+def best_and_worst(compared: ComparedGroup) -> dict[str, Any]:
+    """The best and the worst sample of a page with the rewards' reasons, and all samples, to be scored again."""
+    order = sorted(range(len(compared.rewards)), key=lambda k: compared.rewards[k])
+    shown = {
+        name: {
+            "reward": compared.rewards[k],
+            "advantage": compared.advantages[k],
+            "why": {reward: scores[k].why for reward, scores in compared.scores.items()},
+            "text": compared.group.samples[k].text,
+        }
+        for name, k in (("best", order[-1]), ("worst", order[0]))
+    }
+    samples = [as_json(sample.transcript()) for sample in compared.group.samples]
+    return {"page": compared.group.page.id, **shown, "samples": samples}
+
+
+# What a step's line shows, in order, with its format; figures that a step does not have are left out.
+_LINE = {
+    "loss": "loss {:.3f}",
+    "reward": "reward {:.3f}",
+    "pass_rate": "pass {:.1%}",
+    "length": "length {:.0f}",
+    "finished": "ended {:.0%}",
+    "kl": "kl {:.4f}",
+    "clip_share": "clip {:.1%}",
+    "flat_groups": "flat {:.0%}",
+    "faults": "faults {:.0f}",
+    "undrawable": "undrawable {:.0f}",
+    "gap_max": "gap {:.1e}",
+    "entropy": "entropy {:.3f}",
+    "grad_norm": "grad {:.2f}",
+    "page_gain": "page {:.2f}",
+    "nll_page": "val {:.3f}",
+    "nll_blank": "blank {:.2f}",
+    "sync_s": "sync {:.1f}s",
+    "rollout_s": "sample {:.1f}s",
+    "score_s": "score {:.1f}s",
+    "annotate_s": "ref {:.1f}s",
+    "update_s": "update {:.1f}s",
+}
+
+
+def line_of(row: Mapping[str, Any], total: int) -> str:
+    shown = [form.format(row[name]) for name, form in _LINE.items() if name in row]
+    return f"{row['step']}/{total}  " + "  ".join(shown)

@@ -1,0 +1,65 @@
+"""The weights of a policy, from a folder or the hub: safetensors only, whole or not at all."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
+
+from ocr_rl.contract import UserError
+from ocr_rl.models import qwen2_5_vl
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+
+def model_folder(name: str) -> str:
+    """The folder or hub name as it is; "nano" is the embedded policy (in the wheel, or in a checkout's data/)."""
+    if name != "nano":
+        return name
+    package = Path(str(files("ocr_rl")))
+    for folder in (package / "nano", package.parent / "data" / "nano"):
+        if (folder / "config.json").exists():
+            return str(folder)
+    raise UserError(
+        "The embedded policy's weights are not there: train it with `make nano` and name its folder instead."
+    )
+
+
+def load_config(path: str, *, trust_remote_code: bool = False) -> Any:
+    """The configuration of a Qwen2.5-VL, from a folder or the hub. Raises UserError for anything else."""
+    try:
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise UserError(f"Model {path}: cannot be loaded: {str(error).strip().splitlines()[0]}") from None
+    if getattr(config, "model_type", "") != qwen2_5_vl.MODEL_TYPE:
+        raise UserError(f"Model {path}: is a {config.model_type}, only Qwen2.5-VL (qwen2_5_vl) is supported.")
+    return config
+
+
+def use_dtype(path: str) -> str:
+    """The dtype to use a policy in: bfloat16 where it is stored so and there is a GPU, float32 otherwise."""
+    return "bfloat16" if torch.cuda.is_available() and load_config(path).dtype == torch.bfloat16 else "float32"
+
+
+def load_model(path: str, *, dtype: str = "float32", trust_remote_code: bool = False) -> PreTrainedModel:
+    """A Qwen2.5-VL from a folder or the hub; safetensors only."""
+    load_config(path, trust_remote_code=trust_remote_code)
+    try:
+        model, report = AutoModelForImageTextToText.from_pretrained(  # type: ignore[misc]
+            path,
+            dtype=DTYPES[dtype],
+            attn_implementation="sdpa",
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:  # RuntimeError: shapes that do not fit
+        raise UserError(f"Model {path}: cannot be loaded: {str(error).strip().splitlines()[0]}") from None
+    if missing := sorted(report["missing_keys"]):  # transformers would fill them with random numbers
+        raise UserError(f"Model {path}: its weights lack {missing[0]} ({len(missing)} in all); copy the folder again.")
+    qwen2_5_vl.speed_up(model)
+    return model

@@ -1,0 +1,89 @@
+"""Somebody's own preferences: a JSONL file of pairs, one JSON object a line with pdf, page, chosen and rejected.
+
+    {"pdf": "invoice.pdf", "page": 1, "chosen": "Total: 12", "rejected": "Tota: 12"}
+
+`page` counts from 1; `pdf` is the path below pdfs/, and the file name is enough where no other PDF has it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from ocr_rl.contract import Page, UserError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Preference:
+    """Two transcripts of one page, as texts."""
+
+    page_id: str
+    chosen: str
+    rejected: str
+
+
+def read_preferences(path: Path, pages: Sequence[Page]) -> list[Preference]:
+    """The pairs of a file, whose pages must be among `pages`. UserError with the line and the field."""
+    ids = {(page.pdf, page.number): page.id for page in pages}
+    by_ending: dict[tuple[str, ...], list[Path]] = {}  # PDFs by each way to end their path
+    for pdf in dict.fromkeys(page.pdf for page in pages):
+        for start in range(len(pdf.parts)):
+            by_ending.setdefault(pdf.parts[start:], []).append(pdf)
+    preferences = []
+    for number, line in _lines(path):
+        try:
+            preferences.append(_preference(_object(line), ids, by_ending))
+        except ValueError as fault:
+            raise UserError(f"{path}, line {number}: {fault}.") from None
+    if not preferences:
+        raise UserError(f"dpo.preferences: {path} holds no pair.")
+    return preferences
+
+
+def _lines(path: Path) -> list[tuple[int, str]]:
+    """Number in the file and text of each line that is not blank; only "\\n" ends a line, as in JSONL."""
+    try:
+        lines = path.read_bytes().decode("utf-8-sig").split("\n")
+    except OSError as error:
+        raise UserError(f"dpo.preferences: {path} cannot be read ({error.strerror}).") from None
+    except UnicodeDecodeError as error:
+        raise UserError(f"dpo.preferences: {path} is not UTF-8 (byte {error.start + 1}).") from None
+    return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def _object(line: str) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise ValueError(f"not valid JSON ({error.msg}, column {error.colno})") from None
+    except (ValueError, RecursionError):  # a number of thousands of digits; brackets nested thousands deep
+        raise ValueError("not valid JSON that anybody would write") from None
+    if not isinstance(row, dict):
+        raise ValueError("a pair is a JSON object with pdf, page, chosen and rejected")
+    return row
+
+
+def _preference(
+    row: Mapping[str, Any], ids: Mapping[tuple[Path, int], str], by_ending: Mapping[tuple[str, ...], Sequence[Path]]
+) -> Preference:
+    """Raises ValueError saying which field is wrong."""
+    if missing := [name for name in ("pdf", "page", "chosen", "rejected") if name not in row]:
+        raise ValueError(f"no field {missing[0]}; a pair has pdf, page, chosen and rejected")
+    name, number, texts = row["pdf"], row["page"], (row["chosen"], row["rejected"])
+    if not (isinstance(name, str) and type(number) is int):
+        raise ValueError("pdf must be the name of a file, page a whole number")
+    if not all(isinstance(text, str) for text in texts) or texts[0] == texts[1]:
+        raise ValueError("chosen and rejected must be two different texts")
+    if any("\ud800" <= letter <= "\udfff" for text in texts for letter in text):
+        raise ValueError("chosen or rejected holds half a character (a lone surrogate)")
+    parts = PurePosixPath(name).parts
+    pdfs = by_ending.get(("pdfs", *parts)) or by_ending.get(parts) or ()
+    if len(pdfs) > 1:
+        raise ValueError(f"{len(pdfs)} PDFs are called {name!r}; give the path below pdfs/")
+    page_id = ids.get((pdfs[0], number)) if pdfs else None
+    if page_id is None:
+        raise ValueError(f"{name!r} page {number} is no page of dpo.pages")
+    return Preference(page_id=page_id, chosen=texts[0], rejected=texts[1])

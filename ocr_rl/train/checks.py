@@ -1,0 +1,98 @@
+"""What is checked before step 0, so that a run does not find it out hours later: lengths, ranks, pages, rewards."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from PIL import Image
+from tqdm import tqdm
+
+from ocr_rl import config
+from ocr_rl.contract import Page, UserError
+from ocr_rl.evaluate.audit import require_honest
+from ocr_rl.learn import ranks
+from ocr_rl.learn.algos.dpo import encoded
+from ocr_rl.learn.algos.setting import OpenPages
+from ocr_rl.learn.algos.sft import require_lessons
+from ocr_rl.pages.preferences import read_preferences
+from ocr_rl.pages.raster import PageError
+from ocr_rl.rollout.prompt import Prompter, PromptTooLong
+from ocr_rl.rollout.reward_pool import RewardPool
+from ocr_rl.rollout.scoring import require_rewards
+
+
+def require_ranks(recipe: config.Recipe) -> None:
+    """UserError for what only a single process can do."""
+    if ranks.world() > 1 and recipe.algorithm.samples and recipe.sampling.engine == "vllm":
+        raise UserError(
+            'sampling.engine: "vllm" runs inside the process of the learner, which shares its weights with others '
+            'here; set sampling.engine = "transformers", or start without torchrun.'
+        )
+
+
+def require_until(recipe: config.Recipe, until: int | None) -> None:
+    """UserError where `until` is no step on the way."""
+    last = recipe.algorithm.total_steps - 1
+    if until is not None and not 1 <= until <= last:
+        raise UserError(f"--until must be a step before the last one (1 to {last}), got {until}.")
+
+
+def require_lengths(recipe: config.Recipe, prompter: Prompter) -> None:
+    """UserError where a page and its transcript may be longer than what the engine is opened for."""
+    if not recipe.algorithm.samples or recipe.sampling.engine == "transformers":
+        return
+    prompt = _longest_prompt(prompter)
+    prompt = min(prompt, prompter.max_prompt_tokens or prompt)
+    lengths = {"sampling.max_tokens": recipe.sampling.max_tokens}
+    if recipe.evaluation is not None:
+        lengths["evaluation.max_tokens"] = recipe.evaluation.max_tokens
+    for name, tokens in lengths.items():
+        if prompt + tokens > recipe.sampling.max_model_len:
+            raise UserError(
+                f"{name} is {tokens} and a prompt has up to {prompt} tokens, more than sampling.max_model_len "
+                f"({recipe.sampling.max_model_len}) together: raise it, or lower {name} or policy.max_prompt_tokens."
+            )
+
+
+def _longest_prompt(prompter: Prompter) -> int:
+    """Tokens of a square page's prompt: no page has more."""
+    side = prompter.longest_px
+    return len(prompter.expand(prompter.num_image_tokens(Image.new("1", (side, side)))))
+
+
+def require_short(pages: Sequence[Page], prompter: Prompter) -> None:
+    """UserError naming the first page whose prompt is longer than policy.max_prompt_tokens, and how many are.
+
+    Nothing is cut to fit. Pages that cannot be drawn do not count here: each costs itself alone when it is asked for.
+    """
+    if prompter.max_prompt_tokens is None or _longest_prompt(prompter) <= prompter.max_prompt_tokens:
+        return  # nothing need be drawn to know
+    long = []
+    for page in tqdm(pages, desc="measuring prompts", unit="page", leave=False):
+        try:
+            prompter.prompt(page)
+        except PromptTooLong as error:
+            long.append(error)
+        except PageError:
+            continue
+    if long:
+        raise UserError(f"{long[0]} ({len(long)} of {len(pages)} pages); or take such pages out of the dataset.")
+
+
+def checked_pages(recipe: config.Recipe, open_pages: OpenPages, prompter: Prompter, pool: RewardPool) -> Sequence[Page]:
+    """The pages that samples are drawn of, none for SFT; UserError where the rewards do not fit them."""
+    algorithm = recipe.algorithm
+    if isinstance(algorithm, config.Sft):  # its pages are opened stage by stage
+        require_lessons(algorithm, open_pages)
+    if algorithm.training_pages is None:
+        return []
+    pages = open_pages(algorithm.training_pages)
+    if isinstance(algorithm, config.Dpo) and algorithm.preferences is not None:  # somebody has judged already
+        for preference in read_preferences(algorithm.preferences, pages):
+            encoded(preference, prompter)
+        return pages
+    require_short(pages, prompter)
+    require_rewards(pages, pool.score_all)
+    if recipe.scoring.audit:
+        require_honest(pages, pool, algorithm.group_size, recipe.seed, algorithm.comparison)
+    return pages

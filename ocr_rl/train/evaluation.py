@@ -1,0 +1,119 @@
+"""How a run looks at held-out pages: by greedy transcripts, or by the likelihood of references; and its report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+
+from ocr_rl import config
+from ocr_rl.contract import Page, Transcript, UserError
+from ocr_rl.evaluate.grade import Graded, grade, read_rows, summary, write_rows
+from ocr_rl.evaluate.report import write_report
+from ocr_rl.evaluate.transcribe import transcribe
+from ocr_rl.learn.algos.setting import OpenPages
+from ocr_rl.learn.algos.sft import reference_rows
+from ocr_rl.learn.fit import Evaluate
+from ocr_rl.learn.learner import Learner
+from ocr_rl.learn.probe import looks
+from ocr_rl.pages.images import image_of
+from ocr_rl.pages.raster import PageError
+from ocr_rl.rollout.prompt import Prompter
+from ocr_rl.rollout.sampler.base import Sampler
+from ocr_rl.rollout.watch import falls
+from ocr_rl.run import Run, environment
+
+HeldOut = Mapping[str, Sequence[Page]]  # pages by the name of their set; the first set is the one that curves show
+
+
+def held_out_pages(recipe: config.Recipe, open_pages: OpenPages) -> dict[str, Sequence[Page]]:
+    """Held-out pages by set; SFT is probed on the references of the first set alone."""
+    if recipe.evaluation is None:
+        return {}
+    if recipe.algorithm.samples:
+        return {name: open_pages(source) for name, source in recipe.evaluation.sets.items()}
+    name, source = next(iter(recipe.evaluation.sets.items()))
+    with_reference = [page for page in open_pages(source) if page.reference is not None]
+    if not with_reference:
+        raise UserError(
+            f"evaluation.sets.{name}: no page has a reference transcript to be probed with; name pages that have one, "
+            "or leave out [evaluation]."
+        )
+    return {name: with_reference}
+
+
+def by_transcripts(held_out: HeldOut, max_tokens: int, learner: Learner, sampler: Sampler, run: Run) -> Evaluate | None:
+    """Greedy transcripts of every set, judged rows on disk; the figures are those of the first set."""
+    if not held_out:
+        return None
+
+    def evaluate(step: int) -> dict[str, float]:
+        started = time.perf_counter()
+        sampler.load(learner.weights(), learner.policy)
+        folder = run.folder / "eval" / f"{step:06d}"
+        folder.mkdir(parents=True, exist_ok=True)
+        results = {}
+        for name, pages in held_out.items():
+            results[name] = evaluate_policy(sampler, learner.prompter, pages, max_tokens=max_tokens)
+            write_rows(folder / f"{name}.jsonl", results[name])
+        figures = summary(next(iter(results.values())), draws=200).metrics
+        shown = {f"eval_{name}": figures[name].mean for name in ("pass_rate", "cer") if name in figures}
+        return {**shown, "eval_s": time.perf_counter() - started}
+
+    return evaluate
+
+
+def by_likelihood(algorithm: config.Algorithm, held_out: HeldOut, learner: Learner) -> Evaluate | None:
+    """How likely the references of the first set are with their own page, a blank one and another one."""
+    if not held_out:
+        return None
+    assert isinstance(algorithm, config.Sft)
+    try:
+        prompted = [(page, learner.prompter.prompt(page)) for page in next(iter(held_out.values()))]
+    except PageError as error:
+        raise UserError(f"{error}; take the page out of the evaluation pages.") from None
+    rows = reference_rows(prompted, learner.prompter, front_matter=algorithm.stages[-1].front_matter)
+    return lambda step: looks(learner, rows)
+
+
+def evaluate_policy(
+    sampler: Sampler,
+    prompter: Prompter,
+    pages: Sequence[Page],
+    *,
+    max_tokens: int,
+    temperature: float = 0.0,
+    seed: int = 0,
+) -> list[Graded]:
+    """One graded transcript per page (greedy unless a temperature is given), by the strict reading that rewards use."""
+    rows = []
+    for page, found in transcribe(
+        pages, sampler, prompter, max_tokens=max_tokens, temperature=temperature, seed=seed, label="evaluating"
+    ):
+        if not isinstance(found, Transcript):
+            raise UserError(f"{found}; take the page out of the evaluation pages.")
+        rows.append(grade(page, found, "strict"))
+    return rows
+
+
+def report_run(run: Run, name: str, pages: Sequence[Page], *, seed: int, longest_px: int, device: str) -> None:
+    """report.html, report.md and report.json of an evaluation set: before against after, with the learning curves."""
+    evals = sorted((run.folder / "eval").glob(f"*/{name}.jsonl"))
+    env = environment()
+    worse = "; ".join(map(str, falls(run.metrics())))
+    write_report(
+        run.folder / "report" / name,
+        title=f"Training run {run.folder.name}: {name} pages",
+        candidates={"before": read_rows(evals[0]), "after": read_rows(evals[-1])},
+        pages={page.id: page for page in pages},
+        images=partial(image_of, longest_px=longest_px),
+        curves={run.folder.name: run.metrics()},
+        notes={
+            "seed": str(seed),
+            "device": f"{device}, {env['cores']} cores",
+            "date": env["date"],
+            "reading": "strict",
+            **({"falling test types": worse} if worse else {}),
+            "versions": ", ".join(f"{name} {version}" for name, version in env["packages"].items()),
+        },
+    )

@@ -1,0 +1,190 @@
+"""A session: everything that a run's algorithm works with, opened in order and closed again."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ocr_rl import config
+from ocr_rl.contract import UserError
+from ocr_rl.learn import ranks
+from ocr_rl.learn.algos import STEPS
+from ocr_rl.learn.algos.setting import SamplingSetting, Setting
+from ocr_rl.learn.checkpoints import resume
+from ocr_rl.learn.fit import Plan
+from ocr_rl.learn.learner import Learner
+from ocr_rl.learn.memory import memory_plan, require_memory
+from ocr_rl.learn.probe import page_gain, require_eyes
+from ocr_rl.learn.step import Step
+from ocr_rl.models.load import model_folder
+from ocr_rl.pages.source import open_pages
+from ocr_rl.policy import open_origin, open_sampler
+from ocr_rl.rollout.collect import Score
+from ocr_rl.rollout.prompt import Origin
+from ocr_rl.rollout.reward_pool import RewardPool, weighted
+from ocr_rl.rollout.sampler.base import Sampler
+from ocr_rl.rollout.scoring import FaultBudget, score_groups
+from ocr_rl.run import Run
+from ocr_rl.track import open_trackers
+from ocr_rl.train.checks import checked_pages, require_lengths
+from ocr_rl.train.evaluation import HeldOut, by_likelihood, by_transcripts, held_out_pages
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lent:
+    """What a study lends to each of its runs: an open sampler for policies of their shape, and a folder of pages."""
+
+    sampler: Sampler
+    pages: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Session:
+    """A run with everything open that its algorithm works with."""
+
+    algorithm: config.Algorithm
+    setting: Setting
+    held_out: HeldOut
+    plan: Plan
+    state: Mapping[str, Any]  # where the algorithm goes on
+    evaluates_start: bool
+
+    def steps(self, state: Mapping[str, Any]) -> Iterator[Step]:
+        """The algorithm's steps from a state on."""
+        return STEPS[type(self.algorithm)](self.algorithm, self.setting, state)
+
+    def evaluate_start(self) -> None:
+        """Evaluate the policy before its first update, unless the run goes on from a later one."""
+        if self.plan.evaluate and self.evaluates_start and self.setting.learner.policy == 0:
+            self.plan.evaluate(0)
+
+
+@contextmanager
+def open_session(
+    recipe: config.Recipe, run: Run, *, go_on: bool, until: int | None, lent: Lent | None
+) -> Iterator[Session]:
+    """Open pages, learner and sampler, the cheap and the doubtful first; UserError where one of them does not fit."""
+    with ExitStack() as stack:
+        pool = stack.enter_context(closing(open_pool(recipe, run)))
+        origin = open_origin(recipe.policy, _start_model(recipe, run))
+        require_lengths(recipe, origin.prompter)
+        plan = memory_plan(recipe, origin.path)
+        print(plan.to_text())
+        require_memory(plan)
+        sources = partial(open_pages, root=lent.pages if lent else run.folder / "pages")
+        pages = checked_pages(recipe, sources, origin.prompter, pool)
+        held_out = held_out_pages(recipe, sources)
+        ranks.tell("open_learner", origin.path)
+        learner = _learner(recipe, origin)
+        done, state = resume(learner, run) if go_on else (0, {})
+        if until is not None and done >= until:
+            checkpoints = run.folder / "ckpt"
+            raise UserError(f"--until: {run.folder} is at step {done} already; its checkpoints are {checkpoints}.")
+        run.trackers = open_trackers(recipe.track, run.folder, recipe.model_dump(mode="json"), done)
+        setting = Setting(seed=recipe.seed, learner=learner, open_pages=sources, folder=run.folder)
+        sampler = lent.sampler if lent else None
+        if recipe.algorithm.samples:
+            sampler = sampler or stack.enter_context(closing(open_sampler(recipe.sampling, origin, recipe.policy)))
+            setting = SamplingSetting(
+                seed=recipe.seed,
+                learner=learner,
+                open_pages=sources,
+                folder=run.folder,
+                pages=pages,
+                sampler=sampler,
+                score=scorer(pool),
+                sampling=recipe.sampling,
+            )
+            if recipe.algorithm.on_policy:
+                require_eyes(learner, sampler, pages)
+        yield Session(
+            algorithm=recipe.algorithm,
+            setting=setting,
+            held_out=held_out,
+            plan=_plan(recipe, run, setting, held_out, sampler, until=until),
+            state=state,
+            evaluates_start=sampler is not None,
+        )
+
+
+def _plan(
+    recipe: config.Recipe,
+    run: Run,
+    setting: Setting,
+    held_out: HeldOut,
+    sampler: Sampler | None,
+    *,
+    until: int | None,
+) -> Plan:
+    """When this run saves and evaluates; with a sampler it is evaluated by transcripts, and at its end in any case."""
+    total, every = recipe.algorithm.total_steps, recipe.evaluation.every if recipe.evaluation else 0
+    if sampler is None:
+        evaluate = by_likelihood(recipe.algorithm, held_out, setting.learner)
+    else:
+        max_tokens = recipe.evaluation.max_tokens if recipe.evaluation else 1
+        evaluate = by_transcripts(held_out, max_tokens, setting.learner, sampler, run)
+        every = every or total
+    return Plan(
+        total=total,
+        until=until,
+        save_every=recipe.save_every,
+        keep=recipe.keep,
+        evaluate_every=every,
+        tripwires=recipe.watched,
+        probe=partial(page_gain, setting.learner) if recipe.algorithm.on_policy else None,
+        evaluate=evaluate,
+    )
+
+
+def follow(recipe: config.Recipe) -> None:
+    """What the other processes of `torchrun` do: their share of each update of the first one, until that one ends."""
+    ranks.follow(lambda path: _learner(recipe, open_origin(recipe.policy, path)))
+
+
+def _learner(recipe: config.Recipe, origin: Origin) -> Learner:
+    algorithm = recipe.algorithm
+    return Learner(
+        origin,
+        recipe.policy,
+        recipe.optim,
+        steps=algorithm.total_steps,
+        reference=algorithm.needs_reference,
+        seed=recipe.seed,
+    )
+
+
+def _start_model(recipe: config.Recipe, run: Run) -> str:
+    if recipe.policy.path is not None:
+        return model_folder(recipe.policy.path)
+    from ocr_rl.models.nano import new_nano
+
+    folder = run.folder / f"start-seed{recipe.seed}"
+    if not folder.exists():
+        aside = folder.with_name(folder.name + ".part")  # so that a half-written policy cannot look whole
+        shutil.rmtree(aside, ignore_errors=True)
+        new_nano(aside, recipe.seed)
+        os.replace(aside, folder)
+    return str(folder)
+
+
+def open_pool(recipe: config.Recipe, run: Run) -> RewardPool:
+    """The recipe's rewards in worker processes (which start when something is to be scored)."""
+    return RewardPool(
+        choices=recipe.mix,
+        rewards=weighted(recipe.mix, timeout_s=recipe.scoring.timeout_s),
+        workers=recipe.scoring.workers,
+        timeout_s=recipe.scoring.timeout_s,
+        faults=run.folder / "faults",
+    )
+
+
+def scorer(pool: RewardPool) -> Score:
+    """Scores groups with a budget of faults that lasts for the whole run."""
+    budget = FaultBudget()
+    return lambda groups: list(score_groups(groups, pool.score_all, budget))
