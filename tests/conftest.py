@@ -49,9 +49,9 @@ def prompter(nano_dir: Path) -> object:
 def vllm_sampler(nano_dir: Path, prompter) -> Iterator[object]:
     """The one vLLM engine of a test session (a start takes seconds). Whoever loads weights loads `nano_dir`'s back."""
     pytest.importorskip("vllm", reason="vLLM is not installed")
-    from ocr_rl.rollout.sampler.vllm.engine import VllmSampler
+    from ocr_rl.rollout.sampler.vllm.engine import EngineSettings, VllmSampler
 
-    sampler = VllmSampler(nano_dir, prompter, max_model_len=256, max_num_seqs=64, kv_cache_gib=0.25)
+    sampler = VllmSampler(nano_dir, prompter, EngineSettings(max_model_len=256, max_num_seqs=64, kv_cache_gib=0.25))
     yield sampler
     sampler.close()
 

@@ -204,13 +204,13 @@ def test_a_number_out_of_range_is_named(argv: list[str], said: str, capsys: pyte
 
 def test_the_ranges_are_those_of_the_layers_below() -> None:
     from ocr_rl import cli
-    from ocr_rl.config import PageSource
+    from ocr_rl.config import Typeset
     from ocr_rl.pages.raster import MAX_PX
 
     assert cli.MAX_PX == MAX_PX
-    assert PageSource(synth="nano", scan=cli.MAX_SCAN)
+    assert Typeset(synth="nano", scan=cli.MAX_SCAN)
     with pytest.raises(ValueError, match="less than or equal"):
-        PageSource(synth="nano", scan=cli.MAX_SCAN + 0.1)
+        Typeset(synth="nano", scan=cli.MAX_SCAN + 0.1)
 
 
 @pytest.mark.parametrize("verb", ["train", "synth", "bench"])

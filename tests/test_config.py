@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ocr_rl.config import load_recipe, shipped_recipes
+from ocr_rl.config import Folder, Grpo, Recipe, load_recipe, shipped_recipes
 from ocr_rl.contract import UserError
 
 GRPO = """
@@ -16,7 +16,8 @@ path = "some/model"
 [grpo]
 steps = 12
 pages = { dir = "pages" }
-rewards = [{ name = "pass_rate" }]
+[[rewards]]
+name = "pass_rate"
 """
 STAGE = '[[sft.stages]]\nsteps = 2\npages_per_step = 4\npages = { synth = "nano" }\n'
 
@@ -38,27 +39,26 @@ def complaint(path: Path | str, *overrides: str) -> str:
 
 @pytest.mark.parametrize("name", shipped_recipes())
 def test_a_shipped_recipe_loads(name: str) -> None:
-    assert load_recipe(name).steps > 0
+    assert load_recipe(name).algorithm.total_steps > 0
 
 
 def test_there_are_shipped_recipes_for_both_algorithms() -> None:
     recipes = [load_recipe(name) for name in shipped_recipes()]
-    assert any(recipe.sft for recipe in recipes)
-    assert any(recipe.grpo for recipe in recipes)
+    assert {"sft", "grpo"} <= {recipe.algorithm.name for recipe in recipes}
 
 
 def test_a_recipe_holds_what_it_says_and_defaults_otherwise(recipe: Path) -> None:
     read = load_recipe(str(recipe))
-    assert read.grpo is not None
-    assert (read.seed, read.steps, read.grpo.pages.dir) == (3, 12, Path("pages"))
-    assert read.grpo.rewards[0].weight == 1.0
+    assert isinstance(read.algorithm, Grpo)
+    assert (read.seed, read.algorithm.steps, read.algorithm.pages) == (3, 12, Folder(dir=Path("pages")))
+    assert read.rewards[0].weight == 1.0
     assert read.optim.name == "adamw"
 
 
 def test_the_steps_of_a_curriculum_are_those_of_its_stages(tmp_path: Path) -> None:
     path = tmp_path / "sft.toml"
     path.write_text('[policy]\nfresh = "nano"\n' + 2 * STAGE, encoding="utf-8")
-    assert load_recipe(str(path)).steps == 4
+    assert load_recipe(str(path)).algorithm.total_steps == 4
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_the_steps_of_a_curriculum_are_those_of_its_stages(tmp_path: Path) -> No
         ("policy.path=other/model", lambda recipe: recipe.policy.path == "other/model"),  # a bare word is a string
         ('policy.path="other/model"', lambda recipe: recipe.policy.path == "other/model"),
         ("policy.instruction=", lambda recipe: recipe.policy.instruction == ""),
-        ("grpo.rewards.0.weight=0.5", lambda recipe: recipe.grpo.rewards[0].weight == 0.5),
+        ("rewards.0.weight=0.5", lambda recipe: recipe.rewards[0].weight == 0.5),
         ("sampling.engine=transformers", lambda recipe: recipe.sampling.engine == "transformers"),
         ("policy.freeze_vision=true", lambda recipe: recipe.policy.freeze_vision),
     ],
@@ -97,7 +97,7 @@ def test_the_last_of_two_overrides_wins(recipe: Path) -> None:
         ("optim.learning_rat=1", ["optim.learning_rat", "unknown key"]),
         ("optim.warm_up=1", ["optim.warm_up", "did you mean warmup?"]),
         ("grpo.pages.synht=1", ["grpo.pages.synht", "did you mean synth?"]),
-        ("grpo.rewards.0.wieght=1", ["grpo.rewards.0.wieght", "did you mean weight?"]),
+        ("rewards.0.wieght=1", ["rewards.0.wieght", "did you mean weight?"]),
         ("optimm.lr=1", ["optimm", "did you mean optim?"]),
         ("steps=many", ["steps", "unknown key"]),
         ("grpo.steps=many", ["grpo.steps", "many"]),
@@ -105,7 +105,7 @@ def test_the_last_of_two_overrides_wins(recipe: Path) -> None:
         ("grpo.steps=1.5", ["grpo.steps", "1.5"]),
         ("grpo.ratio=word", ["grpo.ratio", "'token'", "word"]),
         ("grpo.samples_per_page=1", ["grpo.samples_per_page"]),
-        ("grpo.rewards=[]", ["grpo.rewards"]),
+        ("rewards=[]", ["[[rewards]]", "[grpo] learns from rewards"]),
         ("grpo.beta=nan", ["grpo.beta"]),
         ("sampling.temperature=0", ["sampling.temperature"]),
         ("sampling.temperature=0.001", ["sampling.temperature"]),  # engines would clamp it
@@ -114,10 +114,10 @@ def test_the_last_of_two_overrides_wins(recipe: Path) -> None:
         ("sampling.url=http://127.0.0.1:8000", ["sampling", 'url belongs to engine = "vllm_server"']),
         ('sampling={ engine = "vllm_server", url = "localhost" }', ["sampling", "http://127.0.0.1:8000", "localhost"]),
         ("optim.lr=inf", ["optim.lr", "finite"]),
-        ('grpo.rewards=[{ name = "bleu", options = { since = 2026-01-02 } }]', ["grpo.rewards", "since", "JSON"]),
-        ("grpo.rewards.0.weight=inf", ["grpo.rewards.0.weight", "finite"]),
-        ('grpo.rewards=[{ name = "bleu" }, { name = "cer" }, { name = "bleu" }]', ["grpo.rewards", "'bleu'", "twice"]),
-        ('evaluation.sets.new={ synth = "nano", foo = 1 }', ["evaluation.sets.new.foo", "known here are dir, synth"]),
+        ('rewards=[{ name = "bleu", options = { since = 2026-01-02 } }]', ["rewards", "since", "JSON"]),
+        ("rewards.0.weight=inf", ["rewards.0.weight", "finite"]),
+        ('rewards=[{ name = "bleu" }, { name = "cer" }, { name = "bleu" }]', ["rewards", "'bleu'", "twice"]),
+        ('evaluation.sets.new={ synth = "nano", foo = 1 }', ["evaluation.sets.new.foo", "known here are synth, n, seed"]),
         ('evaluation.sets.seed={ synth = "nano", sede = 1 }', ["evaluation.sets.seed.sede", "did you mean seed?"]),
         ("policy.longest_px=9000", ["policy.longest_px", "8192"]),
         ("optim.betas=[0.9, 1.0]", ["optim.betas.1", "less than 1"]),
@@ -143,12 +143,12 @@ def test_a_wrong_value_is_named_with_its_file_and_field(recipe: Path, override: 
         ("optim.lr", "section.key=value"),
         ("=1", "section.key=value"),
         ("seed.low=1", "seed is a value"),
-        ("grpo.rewards=1", "grpo.rewards"),
-        ("grpo.rewards.weight=1", "name an element"),
-        ("grpo.rewards.first.weight=1", "name an element"),
-        ("grpo.rewards.7.weight=1", "the list has 1"),
-        ("grpo.rewards.².weight=1", "name an element"),
-        ("grpo.rewards." + 5000 * "9" + ".weight=1", "the list has 1"),
+        ("rewards=1", "rewards"),
+        ("rewards.weight=1", "name an element"),
+        ("rewards.first.weight=1", "name an element"),
+        ("rewards.7.weight=1", "the list has 1"),
+        ("rewards.².weight=1", "name an element"),
+        ("rewards." + 5000 * "9" + ".weight=1", "the list has 1"),
         ("seed=" + 5000 * "[", "nested too deeply"),
         ("seed=" + 5000 * "9", "seed"),
         ("seed=1\ngrpo=3", "more than one key"),
@@ -162,15 +162,14 @@ def test_an_override_that_leads_nowhere_is_named(recipe: Path, override: str, pa
 
 
 @pytest.mark.parametrize(("name", "section"), [("nano_grpo", "grpo"), ("nano_dpo", "dpo")])
-def test_a_folder_takes_the_place_of_synthetic_pages(name: str, section: str) -> None:
+def test_a_folder_takes_the_place_of_typeset_pages(name: str, section: str) -> None:
     shipped, given = load_recipe(name), load_recipe(name, [f"{section}.pages.dir=my_pages"])
-    pages = getattr(given, section).pages
-    assert (pages.dir, pages.synth) == (Path("my_pages"), None)
-    assert pages.seed == getattr(shipped, section).pages.seed  # a `limit` still shuffles by it
+    was, pages = shipped.algorithm.training_pages, given.algorithm.training_pages
+    assert was is not None and pages == Folder(dir=Path("my_pages"), seed=was.seed)  # a `limit` still shuffles by it
     assert given.evaluation == shipped.evaluation
     held_out = load_recipe(name, ["evaluation.sets.new.dir=held_out"]).evaluation
     assert held_out is not None
-    assert (held_out.first.dir, held_out.first.synth) == (Path("held_out"), None)
+    assert held_out.first == Folder(dir=Path("held_out"), seed=2100)
 
 
 def test_a_value_of_several_lines_is_one_value(recipe: Path) -> None:
@@ -186,7 +185,7 @@ def test_a_recipe_nested_thousands_deep_is_named(tmp_path: Path) -> None:
 
 def test_a_missing_field_is_named_without_the_whole_recipe_as_its_value(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
-    path.write_text('[policy]\npath = "m"\n[grpo]\nsteps = 1\nrewards = [{ name = "bleu" }]\n', encoding="utf-8")
+    path.write_text('[policy]\npath = "m"\n[grpo]\nsteps = 1\n[[rewards]]\nname = "bleu"\n', encoding="utf-8")
     message = complaint(path)
     assert "grpo.pages: Field required" in message
     assert "got" not in message
@@ -222,3 +221,56 @@ def test_a_schedule_goes_forward_and_stands_alone() -> None:
     assert "each step must be later" in complaint("nano_sft", "optim.schedule=[[5, 1.0], [5, 0.5]]")
     assert "leave that out, or schedule = []" in complaint("nano_sft", "optim.warmup=10")
     assert "optim.schedule" in complaint("nano_sft", "optim.schedule=[[5, 2.0]]")
+
+
+def test_keys_of_the_other_kind_of_page_source_are_named_not_ignored(recipe: Path) -> None:
+    message = complaint(recipe, 'evaluation.sets.new={ dir = "held_out", n = 4 }')
+    assert "unknown key evaluation.sets.new.n: it goes with synth; beside dir stand limit, seed." in message
+
+
+@pytest.mark.parametrize(
+    ("override", "instead"),
+    [
+        (
+            'grpo.rewards=[{ name = "bleu" }, { name = "outline", gate = 0.25, holds = ["bleu"] }]',
+            'rewards = [{ name = "bleu" }] and gates = [{ name = "outline", at_least = 0.25, holds = ["bleu"] }]',
+        ),
+        ("grpo.aggregation=dapo", 'grpo.aggregation: "dapo" is called "token_mean" now.'),
+        ("grpo.advantage=none", 'grpo.advantage: "none" is called "centred" now.'),
+    ],
+)
+def test_an_old_recipe_is_told_what_to_write_instead(recipe: Path, override: str, instead: str) -> None:
+    assert instead in complaint(recipe, override)
+
+
+@pytest.mark.parametrize(
+    ("override", "part"),
+    [
+        ("grpo=1", "grpo is a section: write [grpo]"),
+        ('gates=[{ name = "budget", at_least = 0.0 }]', "gates.0.at_least"),
+        ('gates=[{ name = "budget", at_least = 1.0, weight = 2 }]', "unknown key gates.0.weight"),
+        ('gates=[{ name = "budget", at_least = 1.0, holds = ["bleu"] }]', "holds names 'bleu'"),
+        ('gates=[{ name = "budget", at_least = 1.0, holds = [] }]', "gates.0.holds"),
+        ('gates=[{ name = "pass_rate", at_least = 1.0 }]', "'pass_rate' is named twice"),
+    ],
+)
+def test_sections_and_gates_that_say_nothing_are_named(recipe: Path, override: str, part: str) -> None:
+    assert part in complaint(recipe, override)
+
+
+def test_references_and_rewards_are_not_asked_at_once() -> None:
+    assert "learns from references" in complaint("nano_sft", 'rewards=[{ name = "bleu" }]')
+
+
+def test_somebodys_preferences_need_no_rewards() -> None:
+    given = ["dpo.preferences=pairs.jsonl", "rewards=[]", "gates=[]"]
+    assert load_recipe("nano_dpo", given).mix == ()
+    assert load_recipe("nano_dpo", given[:1]).mix == ()  # the recipe's own are not asked
+
+
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_a_recipe_is_what_its_dump_says(name: str) -> None:
+    recipe = load_recipe(name)
+    data = recipe.model_dump(mode="json", exclude_unset=True)
+    assert recipe.algorithm.name in data and "algorithm" not in data
+    assert Recipe.model_validate(data) == recipe

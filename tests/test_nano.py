@@ -12,7 +12,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 from ocr_rl import config
 from ocr_rl.contract import Page
 from ocr_rl.evaluate.grade import summary
-from ocr_rl.learn.model import model_folder
+from ocr_rl.models.load import model_folder
 from ocr_rl.pages.source import open_pages
 from ocr_rl.pages.synth.looks import image_pdf
 from ocr_rl.policy import open_policy
@@ -39,7 +39,7 @@ def test_it_is_small_and_ordinary(folder: Path) -> None:
 
 
 def test_it_writes_nothing_on_a_blank_page_and_ends(tmp_path: Path) -> None:
-    pages = open_pages(config.PageSource(synth="nano", n=400, seed=4001), tmp_path)
+    pages = open_pages(config.Typeset(synth="nano", n=400, seed=4001), tmp_path)
     blank = [page for page in pages if not page.reference]
     assert len(blank) >= 3
     white = tmp_path / "white.pdf"
@@ -52,9 +52,9 @@ def test_it_writes_nothing_on_a_blank_page_and_ends(tmp_path: Path) -> None:
 
 
 def test_it_reads_pages_it_never_saw(tmp_path: Path) -> None:
-    held_out = open_pages(config.PageSource(synth="nano", n=24, seed=4000), tmp_path)
-    latin = open_pages(config.PageSource(synth="nano", words="latin", n=24, seed=4000), tmp_path)
-    notices = open_pages(config.PageSource(synth="notice", n=24, seed=4000), tmp_path)
+    held_out = open_pages(config.Typeset(synth="nano", n=24, seed=4000), tmp_path)
+    latin = open_pages(config.Typeset(synth="nano", words="latin", n=24, seed=4000), tmp_path)
+    notices = open_pages(config.Typeset(synth="notice", n=24, seed=4000), tmp_path)
     with open_policy("nano", engine="transformers") as policy:
 
         def read(pages: list[Page]) -> tuple[float, float]:

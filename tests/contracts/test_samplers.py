@@ -18,12 +18,12 @@ pytest.importorskip("torch", reason="torch is not installed")
 import torch
 
 from ocr_rl.contract import Page, UserError
-from ocr_rl.learn.model import model_folder
+from ocr_rl.models.load import model_folder
 from ocr_rl.rollout.flow import Group, Prompt
 from ocr_rl.rollout.prompt import Prompter, load_prompter
 from ocr_rl.rollout.sampler.base import Sampler, Sampling
 from ocr_rl.rollout.sampler.hf import HfSampler
-from ocr_rl.rollout.sampler.vllm_server import VllmServerSampler
+from ocr_rl.rollout.sampler.vllm_server import ServerSettings, VllmServerSampler
 from tests.conftest import LONGEST_PX
 from tests.fake_vllm import FakeVllm
 from tests.fakes import FakeSampler
@@ -47,7 +47,9 @@ def hf_sampler(nano_dir: Path, prompter: Prompter) -> HfSampler:
 @pytest.fixture(scope="module")
 def server_sampler(nano_dir: Path, prompter: Prompter) -> Iterator[Sampler]:
     server = FakeVllm(prompter)
-    sampler = VllmServerSampler(server.url, nano_dir, prompter, max_model_len=256, deadline_s=60, wait_s=60)
+    sampler = VllmServerSampler(
+        nano_dir, prompter, ServerSettings(url=server.url, max_model_len=256, deadline_s=60, wait_s=60)
+    )
     yield sampler
     sampler.close()
     server.stop()
@@ -298,7 +300,9 @@ def served(nano_dir: Path, prompter: Prompter, tmp_path: Path) -> Iterator[Sampl
         )
     try:
         url = f"http://127.0.0.1:{port}"
-        sampler = VllmServerSampler(url, nano_dir, prompter, max_model_len=256, deadline_s=120, wait_s=300)
+        sampler = VllmServerSampler(
+            nano_dir, prompter, ServerSettings(url=url, max_model_len=256, deadline_s=120, wait_s=300)
+        )
         yield sampler
         sampler.close()
     finally:

@@ -14,7 +14,7 @@ import pypdfium2 as pdfium
 import pytest
 from PIL import Image
 
-from ocr_rl.config import PageSource
+from ocr_rl.config import Folder, Typeset
 from ocr_rl.contract import UserError
 from ocr_rl.pages.dataset import check_dataset, load_dataset
 from ocr_rl.pages.raster import render_bytes
@@ -377,7 +377,7 @@ def test_a_dataset_in_the_making_has_no_tests_file(tmp_path: Path) -> None:
 
 
 def test_a_page_source_is_made_once_and_read_again(tmp_path: Path) -> None:
-    source = PageSource(synth="line", n=4, seed=6, pages_per_document=2)
+    source = Typeset(synth="line", n=4, seed=6, pages_per_document=2)
     pages = open_pages(source, tmp_path)
     times = {path: path.stat().st_mtime_ns for path in tmp_path.rglob("*.pdf")}
     assert open_pages(source, tmp_path) == pages
@@ -385,11 +385,11 @@ def test_a_page_source_is_made_once_and_read_again(tmp_path: Path) -> None:
     some = open_pages(source.model_copy(update={"limit": 3}), tmp_path)
     assert len(some) == 3
     assert {page.id for page in some} < {page.id for page in pages}
-    assert open_pages(PageSource(dir=next(tmp_path.iterdir())), tmp_path) == pages
+    assert open_pages(Folder(dir=next(tmp_path.iterdir())), tmp_path) == pages
 
 
 def test_pages_in_other_words_have_a_folder_of_their_own(tmp_path: Path) -> None:
-    source = PageSource(synth="line", n=12, seed=6)
+    source = Typeset(synth="line", n=12, seed=6)
     texts = [
         tuple(page.reference for page in open_pages(source.model_copy(update={"words": which}), tmp_path))
         for which in (None, "invented", "latin", None)
@@ -401,12 +401,12 @@ def test_pages_in_other_words_have_a_folder_of_their_own(tmp_path: Path) -> None
 def test_sheets_choose_their_own_words(tmp_path: Path) -> None:
     kind = next(iter(SHEET_KINDS))
     with pytest.raises(UserError, match="words"):
-        open_pages(PageSource(synth=kind, n=1, words="latin"), tmp_path)
+        open_pages(Typeset(synth=kind, n=1, words="latin"), tmp_path)
 
 
 def test_an_unknown_kind_is_named(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no kind 'nanno' of synthetic page; known are chars, line"):
-        open_pages(PageSource(synth="nanno"), tmp_path)
+        open_pages(Typeset(synth="nanno"), tmp_path)
 
 
 def test_typst_source_has_one_page_each() -> None:
@@ -414,10 +414,10 @@ def test_typst_source_has_one_page_each() -> None:
 
 
 def test_a_half_written_folder_of_a_recipe_is_written_again(tmp_path: Path) -> None:
-    from ocr_rl.config import PageSource
+    from ocr_rl.config import Typeset
     from ocr_rl.pages.source import open_pages
 
-    source = PageSource(synth="nano", n=3, seed=5, pages_per_document=2)
+    source = Typeset(synth="nano", n=3, seed=5, pages_per_document=2)
     pages = open_pages(source, tmp_path)
     (written,) = tmp_path.glob("*/nano.jsonl")
     tests = written.read_text()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from ocr_rl.contract import Score
-from ocr_rl.rollout.advantage import ADVANTAGES, EPS, batch_std, centred, gdpo, group_std, leave_one_out, shares
+from ocr_rl.objectives.advantages import ADVANTAGES, EPS, batch_std, centred, gdpo, group_std, leave_one_out, shares
 from ocr_rl.rollout.scoring import GroupScores
 
 GROUP = [0.0, 0.25, 0.5, 1.0]  # mean 0.4375; squared deviations sum to 0.546875; ddof-1 variance 0.182291666...
@@ -59,7 +59,7 @@ def test_advantages_of_a_group_sum_to_zero_and_keep_its_order(scale) -> None:
 
 
 def test_every_preset_is_reachable() -> None:
-    assert set(ADVANTAGES) == {"group_std", "batch_std", "none", "leave_one_out", "gdpo"}
+    assert set(ADVANTAGES) == {"group_std", "batch_std", "centred", "leave_one_out", "gdpo"}
 
 
 def test_shares_follow_the_scale_that_the_mode_has() -> None:
@@ -68,8 +68,8 @@ def test_shares_follow_the_scale_that_the_mode_has() -> None:
     def grades(a: tuple[float, float], b: tuple[float, float]) -> GroupScores:
         scores = {name: tuple(Score(value=one) for one in values) for name, values in (("a", a), ("b", b))}
         rewards = tuple((x + y) / 2 for x, y in zip(a, b, strict=True))
-        return GroupScores(scores=scores, weights={"a": 0.5, "b": 0.5}, passes=(True, True), rewards=rewards)
+        return GroupScores(by_reward=scores, weights={"a": 0.5, "b": 0.5}, passes=(True, True), rewards=rewards)
 
     batch = [grades((0.0, 1.0), (0.5, 0.5)), grades((0.5, 0.5), (0.5, 0.51))]
-    assert shares(batch, "none") == pytest.approx({"a": 1 / 1.01, "b": 0.01 / 1.01})
+    assert shares(batch, "centred") == pytest.approx({"a": 1 / 1.01, "b": 0.01 / 1.01})
     assert shares(batch, "group_std") == pytest.approx({"a": 0.5, "b": 0.5}, abs=0.01)

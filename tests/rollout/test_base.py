@@ -13,6 +13,7 @@ import pytest
 from ocr_rl.rollout.sampler.base import Sampling, seed_for
 
 ROOT = Path(__file__).parents[2]
+SHIM = ROOT / "ocr_rl" / "models" / "torchvision_shim.py"
 
 
 def test_seeds_differ_with_every_part_of_the_key_and_never_overlap_between_siblings() -> None:
@@ -62,9 +63,12 @@ def test_declare_leaves_a_torchvision_that_loads_alone() -> None:
     if importlib.util.find_spec("torchvision") is None or importlib.util.find_spec("torch") is None:
         pytest.skip("torchvision is not installed")
     code = (
-        "from ocr_rl.models import torchvision_shim\n"
-        "torchvision_shim._loads = lambda package: True\n"
-        "torchvision_shim.declare()\n"
+        "import importlib.util\n"  # by its path: importing its package would declare already
+        f"spec = importlib.util.spec_from_file_location('shim', {str(SHIM)!r})\n"
+        "shim = importlib.util.module_from_spec(spec)\n"
+        "spec.loader.exec_module(shim)\n"
+        "shim._loads = lambda package: True\n"
+        "shim.declare()\n"
         "import torch\n"
         "print(hasattr(torch.ops.torchvision, 'nms'))"
     )

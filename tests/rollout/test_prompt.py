@@ -16,13 +16,14 @@ pytest.importorskip("transformers", reason="transformers is not installed")
 
 from ocr_rl.contract import Page, UserError
 from ocr_rl.pages.raster import PageError
-from ocr_rl.rollout.prompt import INSTRUCTION, Prompter, load_prompter
+from ocr_rl.models.settings import INSTRUCTION
+from ocr_rl.rollout.prompt import Prompter, load_prompter
 
 LONGEST_PX = 112
 
 
 def test_text_comes_first_then_the_image(nano_dir: Path) -> None:
-    prompter = load_prompter(nano_dir, LONGEST_PX)
+    prompter = load_prompter(nano_dir, LONGEST_PX, instruction=INSTRUCTION)
     text = prompter.processor.tokenizer.decode(prompter.token_ids)
     assert text.index(INSTRUCTION) < text.index("<|image_pad|>")
     assert prompter.token_ids.count(prompter.image_id) == 1
@@ -105,7 +106,7 @@ def test_a_folder_without_a_usable_processor_is_a_user_error(nano_dir: Path, tmp
         shutil.copytree(nano_dir, folder)
         _remove(folder, missing)
     with pytest.raises(UserError, match=str(folder)):
-        load_prompter(folder)
+        load_prompter(folder, LONGEST_PX, instruction=INSTRUCTION)
 
 
 def _remove(folder: Path, name: str) -> None:
@@ -120,7 +121,7 @@ def test_foreign_images_are_taken_as_they_are(prompter: Prompter) -> None:
 
 
 def test_the_module_itself_needs_no_torch() -> None:
-    names = ", ".join(f"ocr_rl.rollout.{name}" for name in ("prompt", "scoring", "advantage", "sampler.base"))
+    names = ", ".join(f"ocr_rl.rollout.{name}" for name in ("prompt", "scoring", "compare", "collect", "sampler.base"))
     code = f"import sys, {names}; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=Path(__file__).parents[2])
     assert done.stdout.strip() == "False", done.stderr

@@ -12,17 +12,18 @@ import pytest
 from ocr_rl.config import RewardChoice
 from ocr_rl.contract import Page, Score, Transcript, UserError
 from ocr_rl.pages.raster import ImageRef
-from ocr_rl.rollout.advantage import columns, has_signal, shares, with_advantages
+from ocr_rl.objectives.advantages import columns, shares
+from ocr_rl.rollout.compare import has_signal, with_advantages
 from ocr_rl.rollout.flow import Group, Prompt, Sample
 from ocr_rl.rollout.reward_pool import weighted
 from ocr_rl.rollout.scoring import (
     FaultBudget,
     RewardFault,
     WeightedReward,
-    grade,
-    score_or_fault,
     require_rewards,
     score,
+    score_or_fault,
+    score_page,
 )
 from ocr_rl.text.checks import load_check
 
@@ -66,30 +67,30 @@ def group_of(*texts: str) -> Group:
 
 def test_reward_is_the_weighted_mean() -> None:
     both = asked(3.0, good=Says([1.0, 0.5])) + asked(1.0, poor=Says([0.0, 0.5]))
-    grades = grade(PAGE, transcripts("a", "b"), both)
-    assert grades.rewards == pytest.approx((0.75, 0.5))
-    assert grades.weights == {"good": 0.75, "poor": 0.25}
+    scores = score_page(PAGE, transcripts("a", "b"), both)
+    assert scores.rewards == pytest.approx((0.75, 0.5))
+    assert scores.weights == {"good": 0.75, "poor": 0.25}
 
 
 def test_weights_renormalise_over_the_rewards_that_apply() -> None:
     both = asked(3.0, silent=Says([None, None])) + asked(1.0, speaks=Says([0.2, 0.6]))
-    grades = grade(PAGE, transcripts("a", "b"), both)
-    assert grades.rewards == pytest.approx((0.2, 0.6))
-    assert [one.value for one in grades.scores["silent"]] == [None, None]
+    scores = score_page(PAGE, transcripts("a", "b"), both)
+    assert scores.rewards == pytest.approx((0.2, 0.6))
+    assert [one.value for one in scores.by_reward["silent"]] == [None, None]
 
 
 def test_weight_0_is_shown_and_not_counted() -> None:
-    grades = grade(PAGE, transcripts("a"), asked(1.0, counts=Says([0.5])) + asked(0.0, shown=Says([1.0])))
-    assert grades.rewards == (0.5,)
-    assert grades.scores["shown"][0].value == 1.0
+    scores = score_page(PAGE, transcripts("a"), asked(1.0, counts=Says([0.5])) + asked(0.0, shown=Says([1.0])))
+    assert scores.rewards == (0.5,)
+    assert scores.by_reward["shown"][0].value == 1.0
 
 
 def test_values_are_clamped() -> None:
-    assert grade(PAGE, transcripts("a", "b"), asked(wild=Says([-3.0, 1.00000004]))).rewards == (0.0, 1.0)
+    assert score_page(PAGE, transcripts("a", "b"), asked(wild=Says([-3.0, 1.00000004]))).rewards == (0.0, 1.0)
 
 
 def test_order_is_kept() -> None:
-    assert grade(PAGE, transcripts("aaaa", "a", "aa"), asked(length=Length())).rewards == (0.4, 0.1, 0.2)
+    assert score_page(PAGE, transcripts("aaaa", "a", "aa"), asked(length=Length())).rewards == (0.4, 0.1, 0.2)
 
 
 @pytest.mark.parametrize(
@@ -104,7 +105,7 @@ def test_order_is_kept() -> None:
 )
 def test_a_broken_reward_is_a_grader_fault_with_its_name_and_page(reward, reason: str) -> None:
     with pytest.raises(RewardFault) as caught:
-        grade(PAGE, transcripts("a", "b"), asked(mine=reward))
+        score_page(PAGE, transcripts("a", "b"), asked(mine=reward))
     assert str(caught.value).startswith(f"Reward mine failed on page {PAGE.id}: ")
     assert reason in str(caught.value)
 
@@ -125,25 +126,25 @@ def gate(least: float, values: Sequence[float | None]) -> WeightedReward:
 
 
 def test_below_a_gate_nothing_counts() -> None:
-    grades = grade(PAGE, transcripts("a", "b", "c"), [*asked(good=Says([1.0, 0.8, 0.6])), gate(0.5, [0.49, 0.5, 1.0])])
-    assert grades.passes == (False, True, True)
-    assert grades.rewards == (0.0, 0.8, 0.6)
-    assert grades.weights == {"good": 1.0}
+    scores = score_page(PAGE, transcripts("a", "b", "c"), [*asked(good=Says([1.0, 0.8, 0.6])), gate(0.5, [0.49, 0.5, 1.0])])
+    assert scores.passes == (False, True, True)
+    assert scores.rewards == (0.0, 0.8, 0.6)
+    assert scores.weights == {"good": 1.0}
 
 
 def test_a_gate_that_does_not_apply_is_open() -> None:
-    grades = grade(PAGE, transcripts("a"), [*asked(good=Says([0.7])), gate(0.5, [None])])
-    assert grades.rewards == (0.7,)
+    scores = score_page(PAGE, transcripts("a"), [*asked(good=Says([0.7])), gate(0.5, [None])])
+    assert scores.rewards == (0.7,)
 
 
 def test_a_gate_may_hold_back_one_reward_alone() -> None:
     page_parses = WeightedReward(name="gate", reward=Says([0.4, 1.0]), weight=0.0, gate=0.5, holds=("formulas",))
     asked_for = asked(formulas=Says([0.8, 0.8]), text=Says([0.6, 0.6]))
-    grades = grade(PAGE, transcripts("a", "b"), [*asked_for, page_parses])
-    assert grades.passes == (True, True)
-    assert [one.value for one in grades.scores["formulas"]] == [0.0, 0.8]
-    assert grades.scores["formulas"][0].why == "held back by gate"
-    assert grades.rewards == pytest.approx((0.3, 0.7))
+    scores = score_page(PAGE, transcripts("a", "b"), [*asked_for, page_parses])
+    assert scores.passes == (True, True)
+    assert [one.value for one in scores.by_reward["formulas"]] == [0.0, 0.8]
+    assert scores.by_reward["formulas"][0].why == "held back by gate"
+    assert scores.rewards == pytest.approx((0.3, 0.7))
 
 
 def test_gdpo_sees_what_a_gate_took_away() -> None:
@@ -166,7 +167,7 @@ def test_gdpo_over_parts_gives_a_rare_type_the_same_say() -> None:
     graded = list(score([group_of("10", "01")], rewards))
     assert with_advantages(graded, "gdpo")[0].advantages == pytest.approx((0.0, 0.0))  # one type each: a draw
     assert with_advantages(graded, "group_std")[0].advantages[0] > 0.5  # by number of tests the first is far better
-    assert shares([graded[0].grades], "gdpo") == pytest.approx({"tests/present": 0.5, "tests/table": 0.5})
+    assert shares([graded[0].scores], "gdpo") == pytest.approx({"tests/present": 0.5, "tests/table": 0.5})
 
 
 def test_parts_keep_the_weights_and_floors_of_their_reward() -> None:
@@ -178,15 +179,15 @@ def test_parts_keep_the_weights_and_floors_of_their_reward() -> None:
     options = {"by": "weighted", "weights": {"present": 3.0}, "floors": {"absent": 0.5}}
     chosen = [RewardChoice(name="rewards.pass_rate:PassRate", options=options, by_part=True)]
     group = transcripts("the harbour is deep", "the harbour of the page", "nothing")
-    grades = grade(replace(PAGE, checks=checks), group, weighted(chosen))
-    values, weights = columns(grades)
+    scores = score_page(replace(PAGE, checks=checks), group, weighted(chosen))
+    values, weights = columns(scores)
     name = chosen[0].name
     assert weights == {f"{name}/present": 0.75, f"{name}/absent": 0.25}
     assert values[f"{name}/present"] == [1.0, 0.0, 0.0]  # the second passes it, and lacks the other type
     assert values[f"{name}/absent"] == [1.0, 0.0, 1.0]
-    assert grades.scores[name][1].parts == {"present": 1.0, "absent": 0.0}  # what is logged stays as it is
+    assert scores.by_reward[name][1].parts == {"present": 1.0, "absent": 0.0}  # what is logged stays as it is
     made = [sum(weights[key] * column[k] for key, column in values.items()) for k in range(3)]
-    assert made == pytest.approx(grades.rewards)
+    assert made == pytest.approx(scores.rewards)
 
 
 @dataclass(frozen=True)
@@ -202,22 +203,22 @@ class Parts:
 @pytest.mark.parametrize("part", [float("nan"), float("inf"), "x", None])
 def test_a_part_that_is_no_share_is_a_fault_with_its_name(part: object) -> None:
     with pytest.raises(RewardFault, match="Reward mine failed on page 0a1b2c3d:p1: .*part 'order'"):
-        grade(PAGE, transcripts("a", "b"), asked(mine=Parts(part)))
+        score_page(PAGE, transcripts("a", "b"), asked(mine=Parts(part)))
 
 
 def test_scores_are_plain_once_they_are_checked() -> None:
     """What crosses processes and is printed is a number or one line of text, whatever the plug-in made of it."""
-    (score,) = grade(PAGE, transcripts("a"), asked(mine=Parts(True, np.float32(0.5), "a\ud800b\nc\x1b"))).scores["mine"]
+    (score,) = score_page(PAGE, transcripts("a"), asked(mine=Parts(True, np.float32(0.5), "a\ud800b\nc\x1b"))).by_reward["mine"]
     assert (type(score.value), type(score.parts["order"])) == (float, float)
     assert score.why == r"a\ud800b c\x1b"
 
 
 def test_shares_of_the_advantage_by_reward() -> None:
     wide_and_narrow = [*asked(1.0, wide=Says([0.0, 1.0])), *asked(1.0, narrow=Says([0.4, 0.6]))]
-    grades = grade(PAGE, transcripts("a", "b"), wide_and_narrow)
-    assert shares([grades], "group_std") == pytest.approx({"wide": 5 / 6, "narrow": 1 / 6}, abs=1e-3)
-    assert shares([grades], "gdpo") == pytest.approx({"wide": 0.5, "narrow": 0.5}, abs=1e-3)
-    assert shares([grade(PAGE, transcripts("a", "b"), asked(flat=Says([0.5, 0.5])))], "group_std") == {}
+    scores = score_page(PAGE, transcripts("a", "b"), wide_and_narrow)
+    assert shares([scores], "group_std") == pytest.approx({"wide": 5 / 6, "narrow": 1 / 6}, abs=1e-3)
+    assert shares([scores], "gdpo") == pytest.approx({"wide": 0.5, "narrow": 0.5}, abs=1e-3)
+    assert shares([score_page(PAGE, transcripts("a", "b"), asked(flat=Says([0.5, 0.5])))], "group_std") == {}
 
 
 def test_a_reward_that_breaks_before_training_is_one_sentence() -> None:
@@ -254,7 +255,7 @@ def test_the_budget_ends_at_five_faults_and_more_than_one_per_cent() -> None:
 
 def test_graded_groups_become_scored_groups() -> None:
     graded = list(score([group_of("aaaa", "aa"), group_of("a", "a")], asked(length=Length())))
-    wide, flat = with_advantages(graded, "none")
+    wide, flat = with_advantages(graded, "centred")
     assert wide.rewards == (0.4, 0.2)
     assert wide.advantages == pytest.approx((0.1, -0.1))
     assert (has_signal(wide), has_signal(flat)) == (True, False)

@@ -15,9 +15,10 @@ import torch
 from ocr_rl.contract import Page, UserError
 from ocr_rl.rollout.flow import Prompt
 from ocr_rl.rollout.prompt import Prompter
-from ocr_rl.rollout.sampler import vllm_server
 from ocr_rl.rollout.sampler.base import Sampling
-from ocr_rl.rollout.sampler.vllm_server import BANNED, REDOS, VllmServerSampler
+from ocr_rl.rollout.sampler import wire
+from ocr_rl.rollout.sampler.vllm_server import BANNED, ServerSettings, VllmServerSampler
+from ocr_rl.rollout.sampler.wire import REDOS
 from tests.fake_vllm import FakeVllm
 
 HOW = Sampling(n=3, temperature=0.7, max_tokens=60, seed=5)
@@ -26,7 +27,7 @@ Open = Callable[..., VllmServerSampler]
 
 @pytest.fixture
 def fake(prompter: Prompter, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeVllm]:
-    monkeypatch.setattr(vllm_server, "POLL_S", 0.02)
+    monkeypatch.setattr(wire, "POLL_S", 0.02)
     server = FakeVllm(prompter)
     yield server
     server.stop()
@@ -38,7 +39,7 @@ def open_(fake: FakeVllm, nano_dir: Path, prompter: Prompter, tmp_path: Path) ->
 
     def open_one(**settings) -> VllmServerSampler:
         given = {"max_model_len": 256, "weights_dir": tmp_path, "deadline_s": 30.0, "wait_s": 30.0, **settings}
-        opened.append(VllmServerSampler(fake.url, nano_dir, prompter, **given))
+        opened.append(VllmServerSampler(nano_dir, prompter, ServerSettings(url=fake.url, **given)))
         return opened[-1]
 
     yield open_one

@@ -16,10 +16,10 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed")
 
 from ocr_rl.cli import main
-from ocr_rl.config import RewardChoice
+from ocr_rl.config import Grpo, RewardChoice, Rounds, Typeset
 from ocr_rl.contract import Page, UserError
 from ocr_rl.evaluate.stats import Interval
-from ocr_rl.learn.algos.grpo import upside_down
+from ocr_rl.rollout.compare import upside_down
 from ocr_rl.pages.raster import ImageRef
 from ocr_rl.rollout.flow import Group, Prompt, ComparedGroup
 from ocr_rl.study.findings import Measured, Noise, contrast, noise_of, share_contrast, verdict_of
@@ -126,9 +126,8 @@ def test_a_second_reward_is_added_to_the_whole_mix() -> None:
     study = load_study("small")
     for job in claim_jobs(study, {}):
         if job.arm in ("dpo_two_rewards", "grpo_two_rewards"):
-            algorithm = job.recipe.dpo or job.recipe.grpo
-            assert algorithm is not None
-            assert algorithm.rewards == (*study.rewards, RewardChoice(name="bleu"))
+            assert job.recipe.rewards == (*study.rewards, RewardChoice(name="bleu"))
+            assert job.recipe.gates == study.gates
 
 
 def test_killed_and_gone_on_gives_the_rows_of_one_that_was_left_alone(
@@ -154,7 +153,7 @@ def test_shipped_studies_are_whole_and_on_equal_terms() -> None:
     for name in ("small", "full"):
         study = load_study(name)
         assert len(study.seeds) >= 3
-        assert (study.test.n or 0) >= 100
+        assert isinstance(study.test, Typeset) and study.test.n >= 100
         assert {job.arm for job in main_jobs(study, {})} == {
             "sft",
             "best_of_n",
@@ -166,19 +165,20 @@ def test_shipped_studies_are_whole_and_on_equal_terms() -> None:
         assert {job.arm for job in claim_jobs(study, {})} == {variation.name for variation in VARIATIONS}
         trials = [job.arm for job in tuning_jobs(study)]
         assert len({trials.count(arm) for arm in study.arms}) == 1
+        algorithms = {job.arm: job.recipe.algorithm for job in main_jobs(study, {})}
         sampled = {
-            job.arm: job.recipe.grpo.steps * job.recipe.grpo.pages_per_step * job.recipe.grpo.samples_per_page
-            for job in main_jobs(study, {})
-            if job.recipe.grpo
+            arm: grpo.steps * grpo.pages_per_step * grpo.samples_per_page
+            for arm, grpo in algorithms.items()
+            if isinstance(grpo, Grpo)
         } | {
-            job.arm: rounds.rounds * rounds.pages_per_round * rounds.samples_per_page
-            for job in main_jobs(study, {})
-            if (rounds := job.recipe.dpo or job.recipe.best_of_n)
+            arm: rounds.rounds * rounds.pages_per_round * rounds.samples_per_page
+            for arm, rounds in algorithms.items()
+            if isinstance(rounds, Rounds)
         }
         assert len(set(sampled.values())) == 1, sampled  # as many samples each
-        noisy = next(job for job in claim_jobs(study, {}) if job.arm == "grpo_small_groups").recipe.grpo
-        whole = next(job for job in main_jobs(study, {}) if job.arm == "grpo").recipe.grpo
-        assert noisy and whole
+        noisy = next(job for job in claim_jobs(study, {}) if job.arm == "grpo_small_groups").recipe.algorithm
+        whole = algorithms["grpo"]
+        assert isinstance(noisy, Grpo) and isinstance(whole, Grpo)
         assert noisy.pages_per_step * noisy.samples_per_page == whole.pages_per_step * whole.samples_per_page
 
 

@@ -14,7 +14,7 @@ from ocr_rl.contract import Page, UserError
 from ocr_rl.pages.raster import ImageRef
 from ocr_rl.rollout.flow import Group, Prompt, Sample
 from ocr_rl.rollout.reward_pool import RewardPool, from_json, weighted
-from ocr_rl.rollout.scoring import FaultBudget, graded, require_rewards
+from ocr_rl.rollout.scoring import FaultBudget, require_rewards, score_groups
 
 HOSTILE = Path(__file__).with_name("hostile.py")
 FAULTS = {
@@ -50,7 +50,7 @@ def opened(tmp_path: Path) -> Iterator[list[RewardPool]]:
         one.close()
 
 
-def graders(opened: list[RewardPool], folder: Path, *names: str, patience_s: float = 60) -> RewardPool:
+def open_pool(opened: list[RewardPool], folder: Path, *names: str, patience_s: float = 60) -> RewardPool:
     asked = choices(*names)
     opened.append(
         RewardPool(choices=asked, rewards=weighted(asked), workers=2, timeout_s=patience_s, faults=folder / "faults")
@@ -62,14 +62,14 @@ def graders(opened: list[RewardPool], folder: Path, *names: str, patience_s: flo
 def test_trap_11_a_hostile_reward_costs_its_group_alone_and_is_counted_named_and_kept(
     name: str, tmp_path: Path, opened: list[RewardPool]
 ) -> None:
-    """A step of four groups: one is dropped, three are graded; the next step is graded whole by the same workers."""
-    made = graders(opened, tmp_path, "Fair", name, patience_s=2 if name == "Hangs" else 60)
+    """A step of four groups: one is dropped, three are scored; the next step is scored whole by the same workers."""
+    made = open_pool(opened, tmp_path, "Fair", name, patience_s=2 if name == "Hangs" else 60)
     budget = FaultBudget()
     step = [group(1, "a", "aa"), group(2, "poison", "a"), group(3, "aaaa", "a"), group(4, "aaa", "")]
-    assert [one.group.page.number for one in graded(step, made.grade, budget)] == [1, 3, 4]
+    assert [one.group.page.number for one in score_groups(step, made.score_all, budget)] == [1, 3, 4]
     assert budget.total == 1
-    again = list(graded([group(5, "aaaaa", "a"), group(6, "a", "a")], made.grade, budget))
-    assert [one.grades.rewards for one in again] == [(0.5, 0.1), (0.1, 0.1)]
+    again = list(score_groups([group(5, "aaaaa", "a"), group(6, "a", "a")], made.score_all, budget))
+    assert [one.scores.rewards for one in again] == [(0.5, 0.1), (0.1, 0.1)]
     assert budget.total == 1
     (kept,) = (tmp_path / "faults").iterdir()
     row = json.loads(kept.read_text())
@@ -80,11 +80,11 @@ def test_trap_11_a_hostile_reward_costs_its_group_alone_and_is_counted_named_and
 
 
 def test_a_reward_that_always_fails_stops_the_run(tmp_path: Path, opened: list[RewardPool]) -> None:
-    made, budget = graders(opened, tmp_path, "Raises"), FaultBudget()
+    made, budget = open_pool(opened, tmp_path, "Raises"), FaultBudget()
     step = [group(n, "poison", "a") for n in range(1, 9)]
-    with pytest.raises(UserError, match="5 of the last 5 groups could not be graded; .*hostile.py:Raises failed"):
-        list(graded(step, made.grade, budget))
-    assert len(list(graded([group(9, "a", "aa")], made.grade))) == 1  # the workers have outlived it
+    with pytest.raises(UserError, match="5 of the last 5 groups could not be scored; .*hostile.py:Raises failed"):
+        list(score_groups(step, made.score_all, budget))
+    assert len(list(score_groups([group(9, "a", "aa")], made.score_all))) == 1  # the workers have outlived it
 
 
 def test_before_training_a_reward_that_hangs_is_one_sentence(tmp_path: Path, opened: list[RewardPool]) -> None:
@@ -93,7 +93,7 @@ def test_before_training_a_reward_that_hangs_is_one_sentence(tmp_path: Path, ope
     asked = [RewardChoice(name=f"{hangs}:Hangs")]
     opened.append(RewardPool(choices=asked, rewards=weighted(asked), workers=1, timeout_s=1))
     with pytest.raises(UserError, match="Hangs failed on page 0a1b2c3d:p1: it took longer than 1 s; mend the reward"):
-        require_rewards([page(1), page(2)], opened[-1].grade)
+        require_rewards([page(1), page(2)], opened[-1].score_all)
 
 
 @pytest.mark.parametrize(
@@ -110,11 +110,11 @@ def test_a_reward_that_leaves_or_hangs_when_it_is_imported_is_one_sentence(
 
 
 def test_a_saved_fault_is_never_written_over(tmp_path: Path, opened: list[RewardPool]) -> None:
-    made = graders(opened, tmp_path, "Raises")
+    made = open_pool(opened, tmp_path, "Raises")
     for n in (1, 2, 3):
-        list(graded([group(n, "poison", "a")], made.grade, FaultBudget()))
+        list(score_groups([group(n, "poison", "a")], made.score_all, FaultBudget()))
     (tmp_path / "faults" / "000001.jsonl").unlink()
-    list(graded([group(4, "poison", "a")], made.grade, FaultBudget()))
+    list(score_groups([group(4, "poison", "a")], made.score_all, FaultBudget()))
     kept = {path.name: json.loads(path.read_text())["page"] for path in (tmp_path / "faults").iterdir()}
     assert kept == {f"00000{n}.jsonl": f"0a1b2c3d:p{n}" for n in (2, 3, 4)}
 
@@ -134,5 +134,5 @@ def test_rewards_run_outside_this_process(tmp_path: Path, opened: list[RewardPoo
     )
     asked = [RewardChoice(name=f"{where}:Where")]
     opened.append(RewardPool(choices=asked, rewards=weighted(asked), workers=1, timeout_s=5))
-    (one,) = graded([group(1, "a")], opened[-1].grade)
-    assert one.grades.scores[asked[0].name][0].why not in ("", str(os.getpid()))
+    (one,) = score_groups([group(1, "a")], opened[-1].score_all)
+    assert one.scores.by_reward[asked[0].name][0].why not in ("", str(os.getpid()))
