@@ -18,9 +18,11 @@ WINGS = (
     "text",
     "plugins",
     "track",
+    "objectives",
     "config",
     "run",
     "pages",
+    "models",
     "rollout",
     "learn",
     "policy",
@@ -32,15 +34,16 @@ WINGS = (
 )
 TORCH = (
     "ocr_rl/learn/*",
-    "ocr_rl/rollout/sampler/load.py",
+    "ocr_rl/models/*",
     "ocr_rl/rollout/sampler/hf.py",
     "ocr_rl/rollout/sampler/vllm*",
-    "ocr_rl/rollout/sampler/torchvision_shim.py",
 )
-VLLM = ("ocr_rl/rollout/sampler/vllm*",)
+VLLM = ("ocr_rl/rollout/sampler/vllm/*",)
 NEEDS_TORCH = {"torch", "transformers", "peft", "safetensors", "tokenizers", "torchvision", "accelerate"}
 # What names the tools without importing a policy: the prompt reads the processor, `doctor` tries the tools out.
 MAY_NAME = {"ocr_rl/rollout/prompt.py": {"transformers"}, "ocr_rl/doctor.py": {"torch", "transformers"}}
+# Losses use torch when they are called, not when a recipe reads their names.
+MAY_NAME["ocr_rl/objectives/losses.py"] = {"torch"}
 FILES = sorted(path for name in ("ocr_rl", "rewards", "benchmarks") for path in (ROOT / name).rglob("*.py"))
 
 
@@ -138,7 +141,8 @@ def test_a_gpu_stack_is_needed_only_where_policies_are(path: Path) -> None:
 def test_scoring_and_reports_load_without_torch() -> None:
     """Followed through the imports at the top of files: what must work in an installation without the extras."""
     graph = {name_of(path): {module for module, at_once in imports(path) if at_once} for path in FILES}
-    light = ("text", "plugins", "config", "run", "pages", "rollout.scoring", "rollout.prompt", "cli")
+    light = ("text", "plugins", "objectives", "config", "run", "pages", "rollout.scoring", "rollout.prompt", "cli")
+    light += ("rollout.collect", "rollout.compare", "rollout.describe", "rollout.reward_pool")
     light += tuple(f"evaluate.{name}" for name in ("grade", "stats", "tables", "view", "report", "score", "bench"))
     todo = [m for m in MODULES if m.startswith("rewards") or f"{m}.".startswith(tuple(f"ocr_rl.{n}." for n in light))]
     reached = {module: module for module in todo}  # -> the chain of imports that led there

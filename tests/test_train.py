@@ -11,10 +11,10 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
-from ocr_rl import train
 from ocr_rl.cli import main
 from ocr_rl.contract import UserError
 from ocr_rl.models.load import load_model
+from ocr_rl.train import session
 
 SMALL = [
     "policy.longest_px=112",
@@ -28,7 +28,8 @@ SMALL = [
     "grpo.samples_per_page=4",
     'grpo.pages={synth="nano", n=6, seed=1}',
     # A random policy passes no test; how much of the reference it hits differs from sample to sample.
-    'grpo.rewards=[{name="diff_ratio"}, {name="eos", weight=0.1}]',
+    'rewards=[{name="diff_ratio"}, {name="eos", weight=0.1}]',
+    "gates=[]",
     "grpo.beta=0.01",
     'evaluation.sets={new={synth="nano", n=3, seed=2}}',
     "evaluation.max_tokens=24",
@@ -80,7 +81,7 @@ def asked_by_a_run(
         def refuse(*_: object) -> None:
             raise UserError("refused by this check")
 
-        monkeypatch.setattr(train, check, refuse)
+        monkeypatch.setattr(session, check, refuse)
         code = main(command(nano_dir, tmp_path / "run", "sampling.engine=transformers"))
         said = capsys.readouterr().err
         return code == 2 and "refused by this check" in said and not (tmp_path / "run" / "config.json").exists()

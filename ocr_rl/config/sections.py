@@ -84,16 +84,19 @@ class Policy(Section):
     lora_rank: int = Field(default=0, ge=0)
     """0 trains all weights; otherwise adapters of this rank (merged on the way to the sampler and when saved)."""
     freeze_vision: bool = False
+    """Leave the vision tower as it is."""
     gradient_checkpointing: bool = False
+    """Compute each layer again in the backward pass instead of keeping its activations: less memory, more time."""
     trust_remote_code: bool = False
+    """Run code from the model's own folder. Off by default: it is somebody's program."""
     longest_px: Annotated[int, Field(gt=0, le=8192)] | None = None
-    """Longest side of the page image; None: what the model's folder says (ocr_rl.json), 1288 otherwise."""
+    """Longest side of the page image; by default what the model's folder says (ocr_rl.json), else 1288."""
     instruction: str | None = None
-    """Text before the page image; None likewise."""
+    """Text before the page image; by default what the model's folder says, else a general one."""
     max_tokens: Positive | None = None
-    """Longest transcript when the policy is used; None likewise, 4096 otherwise."""
+    """Longest transcript when the policy is used; by default what the model's folder says, else 4096."""
     max_prompt_tokens: Positive | None = None
-    """Longest prompt, image included; None likewise, 4096 otherwise. A page that needs more is refused, never cut."""
+    """Longest prompt, image included; by default what the model's folder says, else 4096. A longer page is refused."""
 
     @model_validator(mode="after")
     def _one(self) -> Policy:
@@ -103,21 +106,28 @@ class Policy(Section):
 
 
 class Optim(Section):
+    """The optimiser and the schedule of its rate."""
+
     name: Literal["adamw", "muon"] = "adamw"
     """muon: Muon for all two-dimensional weights but embeddings, AdamW for the rest."""
     lr: float = Field(default=2e-6, gt=0)
+    """The highest learning rate."""
     adam_lr: float | None = Field(default=None, gt=0)
     """With muon: the rate of the AdamW part."""
     weight_decay: float = Field(default=0.0, ge=0)
+    """Decoupled weight decay."""
     betas: tuple[BelowOne, BelowOne] = (0.9, 0.98)
+    """AdamW's decay rates of the first and the second moment."""
     warmup: int = Field(default=0, ge=0)
     """Steps of linear warm-up."""
     cooldown: Share = 0.0
     """Last share of the steps, over which the rate falls linearly to `final`."""
     final: Share = 0.05
+    """Share of the rate that is left at the end of the cool-down."""
     schedule: tuple[tuple[Natural, Share], ...] = ()
     """Instead of warmup, cooldown and final: (step from 0, share of lr), straight lines between them, flat outside."""
     max_grad_norm: float = Field(default=1.0, gt=0)
+    """Gradients with a larger norm are scaled down to it."""
     micro_tokens: Positive = 16384
     """Tokens (prompts and completions) computed at once; changes memory, never the result."""
 
@@ -132,18 +142,23 @@ class Optim(Section):
 
 
 class Sampling(Section):
+    """The engine that writes transcripts, and how it draws them."""
+
     engine: Literal["vllm", "vllm_server", "transformers"] = "vllm"
     """vllm: in this process. vllm_server: vLLM's own server at `url`, on other devices or machines."""
     temperature: float = Field(default=1.0, ge=0.01, le=10)
+    """Of the samples to learn from; evaluations are greedy."""
     max_tokens: Positive = 4096
+    """Longest sample, in tokens."""
     max_model_len: Positive = 8192
+    """Longest prompt and sample together that the engine makes room for, in tokens."""
     max_num_seqs: Positive = 256
     """Samples written side by side (of a server: its own --max-num-seqs)."""
     # Where the server is changes no result: left out of a run's config.json, so a run resumes with another one.
     url: str | None = Field(default=None, exclude=True)
     """Of the server, as in "http://127.0.0.1:8000"; this run must have it to itself."""
     weights_dir: Path | None = Field(default=None, exclude=True)
-    """Where weights are written for the server, which must see the same path; None: this machine's temporary folder."""
+    """Where weights are written for the server, which must see the same path; by default this machine's temporary folder."""
     deadline_s: float = Field(default=600.0, gt=0, exclude=True)
     """For every call to the server: one page's samples, one load of weights."""
     server_wait_s: float = Field(default=600.0, gt=0, exclude=True)
@@ -159,11 +174,14 @@ class Sampling(Section):
 
 
 class Evaluation(Section):
+    """Held-out pages, transcribed greedily before, on the way and after."""
+
     sets: dict[str, PageSource] = Field(min_length=1)
     """Held-out pages by name; the first set is the one that curves and the last line speak of."""
     every: int = Field(default=0, ge=0)
     """Steps between evaluations; 0: only before and after."""
     max_tokens: Positive = 4096
+    """Longest transcript, in tokens."""
 
     @property
     def first(self) -> PageSource:
@@ -174,6 +192,7 @@ class Scoring(Section):
     """How rewards are asked: in worker processes that may hang or crash without taking the run along."""
 
     workers: Positive = 2
+    """Processes side by side."""
     timeout_s: float = Field(default=60.0, gt=0)
     """For one reward on one group; one that takes longer is ended, and its group dropped and counted.
 

@@ -13,11 +13,15 @@ class Tripwire(Section):
     """A bound for the mean of a figure of metrics.jsonl over its last `steps` steps, and what happens beyond it."""
 
     above: float | None = None
+    """The wire trips where the mean reaches this."""
     below: float | None = None
+    """The wire trips where the mean comes down to this."""
     of_start: bool = False
     """The bounds are multiples of the figure's mean over the run's first steps."""
     steps: Positive = 5
+    """Over how many steps the mean is taken."""
     then: Literal["warn", "stop", "roll_back"] = "warn"
+    """What happens then: a line, the end of the run, or back to the last good checkpoint and on with other pages."""
 
     @model_validator(mode="after")
     def _bounded(self) -> Tripwire:
@@ -33,20 +37,25 @@ class Tripwires(Section):
     """
 
     length: Tripwire = Tripwire(above=4.0, of_start=True)
+    """Mean tokens of a sample."""
     finished: Tripwire = Tripwire(below=0.5, of_start=True, then="stop")
     """The share of samples that ended by themselves."""
     repetition: Tripwire = Tripwire(below=0.5, of_start=True, then="stop")
     """The reward of this name (1: nothing is said over and over), where the recipe asks for it."""
     reward: Tripwire = Tripwire(below=0.5, of_start=True, then="stop")
+    """Mean reward of the samples."""
     entropy: Tripwire = Tripwire(above=5.0, below=0.05, of_start=True)
+    """Mean entropy of the next token, in nats."""
     kl: Tripwire = Tripwire(above=2.0)
+    """Mean KL to the starting policy, in nats a token."""
     grad_norm: Tripwire = Tripwire(above=20.0, of_start=True)
+    """Norm of the gradient before it is clipped."""
     gap: Tripwire = Tripwire(above=0.2, steps=1, then="stop")
     """Mean difference, in nats a token, between sampler and learner: they do not have the same weights or image."""
     gap_max: Tripwire | None = None
-    """The largest difference; None: a stop above 0.01 where everything is float32, no bound otherwise."""
+    """The largest such difference; by default a stop above 0.01 where everything is float32, else no bound."""
     page_gain: Tripwire = Tripwire(below=0.0, steps=1, then="stop")
-    """GRPO: by how many nats a token a blank page is worse than the page. At 0 the policy does not look."""
+    """Of [grpo]: by how many nats a token a blank page is worse than the page. At 0 the policy does not look."""
     falling_type: Literal["warn", "stop", "roll_back"] = "warn"
     """A test type gets clearly worse while the reward rises."""
     not_finite: Literal["stop", "roll_back"] = "stop"
