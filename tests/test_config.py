@@ -117,7 +117,10 @@ def test_the_last_of_two_overrides_wins(recipe: Path) -> None:
         ('rewards=[{ name = "bleu", options = { since = 2026-01-02 } }]', ["rewards", "since", "JSON"]),
         ("rewards.0.weight=inf", ["rewards.0.weight", "finite"]),
         ('rewards=[{ name = "bleu" }, { name = "cer" }, { name = "bleu" }]', ["rewards", "'bleu'", "twice"]),
-        ('evaluation.sets.new={ synth = "nano", foo = 1 }', ["evaluation.sets.new.foo", "known here are synth, n, seed"]),
+        (
+            'evaluation.sets.new={ synth = "nano", foo = 1 }',
+            ["evaluation.sets.new.foo", "known here are synth, n, seed"],
+        ),
         ('evaluation.sets.seed={ synth = "nano", sede = 1 }', ["evaluation.sets.seed.sede", "did you mean seed?"]),
         ("policy.longest_px=9000", ["policy.longest_px", "8192"]),
         ("optim.betas=[0.9, 1.0]", ["optim.betas.1", "less than 1"]),

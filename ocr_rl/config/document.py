@@ -1,6 +1,6 @@
 """The reference of recipes, from the sections themselves: docs/recipes.md and a JSON schema that editors complete from.
 
-    python -m ocr_rl.config.document docs/recipes.md ocr_rl/recipes/recipe.schema.json
+python -m ocr_rl.config.document docs/recipes.md ocr_rl/recipes/recipe.schema.json
 """
 
 from __future__ import annotations
@@ -114,9 +114,8 @@ def _type(value: Mapping[str, Any]) -> str:
         return f"list of {_type(value['items'])}" if "items" in value else "list"
     if value.get("type") == "object" and isinstance(value.get("additionalProperties"), Mapping):
         return f"by name: {_type(value['additionalProperties'])}"
-    return {"string": "text", "integer": "whole number", "boolean": "true or false"}.get(
-        value.get("type", ""), value.get("type", "any value")
-    )
+    kind = str(value.get("type", "any value"))
+    return {"string": "text", "integer": "whole number", "boolean": "true or false"}.get(kind, kind)
 
 
 def _flat(text: str) -> str:

@@ -1,10 +1,25 @@
-"""Attention over packed tokens: prompts, each followed by the completions that share it and see it and themselves.
+"""Attention over packed tokens: completions follow the prompt that they share, and see it and themselves.
 
-A mask over all of them would cost the square of their number. Here prompts of one length attend side by side, and so do
-completions of about one length, to their prompts and to themselves: time and memory grow with the number of
-completions, and a long one costs the short ones nothing.
+A mask over all packed tokens would cost the square of their number. Instead tokens are sorted into rectangles: prompts
+of one length attend side by side, and so do completions of about one length. Time and memory then grow with the number
+of completions, and a short completion is not padded to the longest one of the batch.
 
-Shapes: X packed tokens; P prompts of length K; R completions of at most T tokens; H heads of D.
+Two pages, the first with completions of 2 and 1 tokens, the second with one of 2: `packing([[3, 2, 1], [3, 2]])`.
+
+    packed X          a a a b b c d d d e e        a, d prompts; b, c, e completions      X = 11
+                      0 1 2 3 4 5 6 7 8 9 10
+    sorted Y          a a a     b b     c          shapes_PK  ((2, 3),)   2 prompts of 3 tokens
+                      d d d     e e                blocks     of 2 and of 1 completions
+                      (2, 3)    (2, 2)  (1, 1)
+    source_Y          0 1 2 6 7 8  3 4 9 10  5     which packed token stands there
+    place_X           0 1 2 6 7 10 3 4 5 8 9       where a packed token stands among the sorted ones
+    owner_R           b: 0, e: 1        c: 0       whose prompt a completion sees
+    visible_TS        1 1 1 1 0    1 1 1 1         the prompt's K columns, then the completion's own past
+                      1 1 1 1 1
+    is_token_Y        all true here; a completion that is shorter than its block's longest repeats its last token
+
+Shapes: X packed tokens, Y sorted ones; P prompts of length K; R completions of at most T tokens, S = K + T; H heads of
+width D.
 """
 
 from __future__ import annotations
@@ -27,18 +42,18 @@ class Block:
     prompts: int  # which of the packing's `shapes_PK` has their prompts
     shape_RT: tuple[int, int]
     owner_R: Tensor  # whose prompt, among the P, a completion sees
-    visible_TS: Tensor  # bool, S = K + T: the prompt, and what the completion wrote so far
+    visible_TS: Tensor  # bool: the prompt, and the completion up to the token itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Packing:
-    """Which token stands where; a completion that is shorter than the longest of its block repeats its last token."""
+    """Which token stands where (drawn above)."""
 
     shapes_PK: tuple[tuple[int, int], ...]
     blocks: tuple[Block, ...]
-    apart_Y: Tensor  # the tokens of prompts, shape by shape, then those of completions, block by block
-    real_Y: Tensor  # bool: not a repeated one
-    packed_X: Tensor  # the way back: of each token, its place among the Y
+    source_Y: Tensor  # the packed token of each sorted place: prompts shape by shape, then completions block by block
+    is_token_Y: Tensor  # bool: no repeated token
+    place_X: Tensor  # the sorted place of each packed token
 
     def to(self, device: torch.device) -> Packing:
         def moved(x: Tensor) -> Tensor:
@@ -48,14 +63,14 @@ class Packing:
         return replace(
             self,
             blocks=tuple(blocks),
-            apart_Y=moved(self.apart_Y),
-            real_Y=moved(self.real_Y),
-            packed_X=moved(self.packed_X),
+            source_Y=moved(self.source_Y),
+            is_token_Y=moved(self.is_token_Y),
+            place_X=moved(self.place_X),
         )
 
 
 def packing(lengths: Sequence[Sequence[int]]) -> Packing:
-    """`lengths[p]`: of the p-th prompt, then of its completions; all stand one after the other."""
+    """`lengths[p]`: the length of the p-th prompt, then those of its completions; all stand one after the other."""
     prompts: dict[int, list[int]] = {}  # where prompts start, by their length
     completions: dict[tuple[int, int], list[tuple[int, int, int]]] = {}  # (start, length, owner) by block
     start = 0
@@ -82,14 +97,14 @@ def packing(lengths: Sequence[Sequence[int]]) -> Packing:
                 visible_TS=torch.cat([torch.ones(T, K, dtype=torch.bool), own_TT], dim=1),
             )
         )
-    apart_Y, real_Y = (torch.cat([pair[i].flatten() for pair in places]) for i in (0, 1))
-    packed_X = torch.empty(start, dtype=torch.long)
-    packed_X[apart_Y[real_Y]] = real_Y.nonzero()[:, 0]
-    return Packing(shapes_PK=shapes_PK, blocks=tuple(blocks), apart_Y=apart_Y, real_Y=real_Y, packed_X=packed_X)
+    source_Y, is_token_Y = (torch.cat([pair[i].flatten() for pair in places]) for i in (0, 1))
+    place_X = torch.empty(start, dtype=torch.long)
+    place_X[source_Y[is_token_Y]] = is_token_Y.nonzero()[:, 0]
+    return Packing(shapes_PK=shapes_PK, blocks=tuple(blocks), source_Y=source_Y, is_token_Y=is_token_Y, place_X=place_X)
 
 
 def _places(starts: Sequence[int], sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """(n, longest) indices of tokens, and which of them are real."""
+    """(n, longest) indices of packed tokens, and which of them are no repetitions."""
     start_N1, size_N1 = torch.tensor(starts)[:, None], torch.tensor(sizes)[:, None]
     offset = torch.arange(max(sizes))
     return start_N1 + torch.minimum(offset, size_N1 - 1), offset < size_N1
@@ -105,44 +120,44 @@ def attend(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """As transformers asks for it: (1, heads, X, D) in, fewer heads of keys and values; (1, X, heads, D) out."""
-    where = attention_mask
-    shapes = (*where.shapes_PK, *(block.shape_RT for block in where.blocks))
+    packing = attention_mask
+    shapes = (*packing.shapes_PK, *(block.shape_RT for block in packing.blocks))
     sizes = [n * longest for n, longest in shapes]
 
-    def apart(x_1HXD: Tensor) -> list[Tensor]:
+    def sort(x_1HXD: Tensor) -> list[Tensor]:
         """(n, heads, length, D) of each shape."""
-        x_YHD = _Pick.apply(x_1HXD[0].transpose(0, 1), where.apart_Y, where.packed_X, None)
+        x_YHD = _Pick.apply(x_1HXD[0].transpose(0, 1), packing.source_Y, packing.place_X, None)
         repeat = query_1HXD.shape[1] // x_1HXD.shape[1]
         x_YHD = x_YHD if repeat == 1 else x_YHD.repeat_interleave(repeat, 1)
         parts = zip(x_YHD.split(sizes), shapes, strict=True)
         return [part.unflatten(0, shape).transpose(1, 2) for part, shape in parts]
 
-    queries, keys, values = (apart(x) for x in (query_1HXD, key_1HXD, value_1HXD))
-    found = [
+    queries, keys, values = (sort(x) for x in (query_1HXD, key_1HXD, value_1HXD))
+    outputs = [
         scaled_dot_product_attention(queries[i], keys[i], values[i], is_causal=True, scale=scaling)
-        for i in range(len(where.shapes_PK))
+        for i in range(len(packing.shapes_PK))
     ]
-    for i, block in enumerate(where.blocks, len(where.shapes_PK)):
+    for i, block in enumerate(packing.blocks, len(packing.shapes_PK)):
         seen = [torch.cat([x[block.prompts].index_select(0, block.owner_R), x[i]], dim=2) for x in (keys, values)]
-        found.append(scaled_dot_product_attention(queries[i], *seen, attn_mask=block.visible_TS, scale=scaling))
-    found_YHD = torch.cat([x.transpose(1, 2).flatten(0, 1) for x in found])
-    return _Pick.apply(found_YHD, where.packed_X, where.apart_Y, where.real_Y)[None], None
+        outputs.append(scaled_dot_product_attention(queries[i], *seen, attn_mask=block.visible_TS, scale=scaling))
+    output_YHD = torch.cat([x.transpose(1, 2).flatten(0, 1) for x in outputs])
+    return _Pick.apply(output_YHD, packing.place_X, packing.source_Y, packing.is_token_Y)[None], None
 
 
 class _Pick(torch.autograd.Function):
-    """x.index_select(0, there), whose gradient comes back by picking too: adding up at indices runs on one core.
+    """x.index_select(0, index), whose gradient is picked too, by the inverse: adding up at indices runs on one core.
 
-    `back` is the way back. Where `real` is given, what is not has no gradient: nobody looks at a repeated token.
+    Where `keep` (bool) is given, the gradient is 0 where it is false: nobody looks at a repeated token.
     """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, there: Tensor, back: Tensor, real: Tensor | None) -> Tensor:
-        ctx.back, ctx.real = back, real
-        return x.index_select(0, there)
+    def forward(ctx: Any, x: Tensor, index: Tensor, inverse: Tensor, keep: Tensor | None) -> Tensor:
+        ctx.inverse, ctx.keep = inverse, keep
+        return x.index_select(0, index)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
-        picked = grad.index_select(0, ctx.back)
-        if ctx.real is not None:
-            picked = picked * ctx.real.view(-1, *[1] * (grad.ndim - 1))
+        picked = grad.index_select(0, ctx.inverse)
+        if ctx.keep is not None:
+            picked = picked * ctx.keep.view(-1, *[1] * (grad.ndim - 1))
         return picked, None, None, None

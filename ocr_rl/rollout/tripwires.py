@@ -14,7 +14,7 @@ from typing import Any
 from ocr_rl.config import Tripwire, Tripwires
 from ocr_rl.rollout.watch import WINDOW, falls
 
-_SAID = {
+_MEANING = {
     "gap": ": sampler and learner do not compute the same policy",
     "gap_max": ": sampler and learner do not compute the same policy",
     "page_gain": ": the policy does not look at the page",
@@ -39,12 +39,12 @@ def tripped(history: Sequence[Mapping[str, Any]], cfg: Tripwires) -> list[Decisi
     if not history:
         return []
     wires = [(name, wire) for name, wire in cfg if isinstance(wire, Tripwire) and name in history[-1]]
-    found = [
+    decisions = [
         Decision(name=name, then=wire.then, why=why, steps=wire.steps)
         for name, wire in wires
         if (why := _beyond(name, [float(row[name]) for row in history if name in row], wire))
     ]
-    return found + [
+    return decisions + [
         Decision(name=f"pass_rate/{fall.type}", then=cfg.falling_type, why=str(fall), steps=WINDOW)
         for fall in falls(history)
     ]
@@ -62,7 +62,7 @@ def _beyond(name: str, values: Sequence[float], wire: Tripwire) -> str:
         return ""
     since = f" (at first {start:.3g})" if wire.of_start else ""
     if wire.above is not None and now >= wire.above * unit:
-        return f"{name} {now:.3g} has reached {wire.above * unit:.3g}{since}{_SAID.get(name, '')}"
+        return f"{name} {now:.3g} has reached {wire.above * unit:.3g}{since}{_MEANING.get(name, '')}"
     if wire.below is not None and now <= wire.below * unit:
-        return f"{name} {now:.3g} has come down to {wire.below * unit:.3g}{since}{_SAID.get(name, '')}"
+        return f"{name} {now:.3g} has come down to {wire.below * unit:.3g}{since}{_MEANING.get(name, '')}"
     return ""

@@ -37,12 +37,12 @@ def falls(rows: Sequence[Mapping[str, Any]]) -> list[Fall]:
     reward = _change(rows, "reward")
     if reward is None or _sure(*reward) <= CLEAR:
         return []
-    found = []
+    fallen = []
     for name in TYPES:
         change = _change(rows, f"pass_rate/{name}")
         if change is not None and _sure(*change) < -CLEAR:
-            found.append(Fall(type=name, before=fmean(change[0]), now=fmean(change[1])))
-    return found
+            fallen.append(Fall(type=name, before=fmean(change[0]), now=fmean(change[1])))
+    return fallen
 
 
 def _change(rows: Sequence[Mapping[str, Any]], key: str) -> tuple[list[float], list[float]] | None:

@@ -69,7 +69,7 @@ def both_bad(results: Results) -> Finding | None:
 def _moved(results: Results, arm: str, seeds: Sequence[int], side: str) -> list[float]:
     """By step, the mean over seeds."""
     runs = [[row[f"{side}_moved_mean"] for row in results.metrics[f"{arm}-seed{seed}"]] for seed in seeds]
-    return [float(np.mean(each)) for each in zip(*runs, strict=False)]
+    return [float(np.mean(values)) for values in zip(*runs, strict=False)]
 
 
 def label_noise(results: Results) -> Finding | None:
@@ -81,7 +81,9 @@ def label_noise(results: Results) -> Finding | None:
     dpo, grpo = (every(runs[arm]) for arm in ("dpo", "grpo"))
     if dpo is None or grpo is None:
         return None
-    gains = {name: [contrast((1, one), (-1, start)) for one in arm] for name, arm in (("DPO", dpo), ("GRPO", grpo))}
+    gains = {
+        name: [contrast((1, measured), (-1, start)) for measured in arm] for name, arm in (("DPO", dpo), ("GRPO", grpo))
+    }
     effect = contrast((1, grpo[-1]), (-1, grpo[0]), (-1, dpo[-1]), (1, dpo[0]))
     return Finding(
         key="label_noise",
@@ -93,12 +95,12 @@ def label_noise(results: Results) -> Finding | None:
         ),
         header=("labels wrong", "DPO, gain in points", "GRPO, gain in points"),
         table=[
-            (f"{share} %", points(one), points(other))
-            for share, one, other in zip((0, *NOISE), gains["DPO"], gains["GRPO"], strict=True)
+            (f"{share} %", points(dpo_gain), points(grpo_gain))
+            for share, dpo_gain, grpo_gain in zip((0, *NOISE), gains["DPO"], gains["GRPO"], strict=True)
         ],
         x_label="labels wrong, %",
         y_label="gain over the start, points",
-        series={name: Series.of(each, (0, *NOISE)) for name, each in gains.items()},
+        series={name: Series.of(intervals, (0, *NOISE)) for name, intervals in gains.items()},
     )
 
 
@@ -124,12 +126,12 @@ def weak_reference(results: Results) -> Finding | None:
         ),
         header=("start", "its pass rate", "DPO, gain", "GRPO, gain"),
         table=[
-            (name, f"{100 * np.mean(list(begun.pages.values())):.1f} %", apart(one, begun), apart(other, begun))
-            for name, begun, one, other in starts
+            (name, f"{100 * np.mean(list(begun.pages.values())):.1f} %", apart(measured, begun), apart(other, begun))
+            for name, begun, measured, other in starts
         ],
         y_label="gain over its start, points",
         series={
-            "DPO": Series.of([contrast((1, one), (-1, begun)) for _, begun, one, _ in starts]),
+            "DPO": Series.of([contrast((1, measured), (-1, begun)) for _, begun, measured, _ in starts]),
             "GRPO": Series.of([contrast((1, other), (-1, begun)) for _, begun, _, other in starts]),
         },
         ticks=[name for name, *_ in starts],
@@ -152,8 +154,10 @@ def discovery(results: Results) -> Finding | None:
         """Of the page's tests; outside what the start's samples (but one) passed, or wherever."""
         if not row.checks:
             return None
-        found = [check for check in row.checks if check.passed and not before[row.page, check.id]]
-        counted = [check for check in found if not outside or not passed.get((row.page, check.id), set()) - {but}]
+        gained_checks = [check for check in row.checks if check.passed and not before[row.page, check.id]]
+        counted = [
+            check for check in gained_checks if not outside or not passed.get((row.page, check.id), set()) - {but}
+        ]
         return len(counted) / len(row.checks)
 
     def shares(rows: Sequence[Graded], *, own: bool = False) -> tuple[PerPage, PerPage]:
@@ -166,27 +170,27 @@ def discovery(results: Results) -> Finding | None:
     def share(new_and_all: tuple[PerPage, PerPage]) -> float:
         return sum(new_and_all[0].values()) / max(1e-9, sum(new_and_all[1].values()))
 
-    found = {arm: shares(rows) for arm, rows in arms.items()}
+    by_arm = {arm: shares(rows) for arm, rows in arms.items()}
     null = share(shares(results.samples, own=True))
-    effect = share_contrast(found["grpo"], found["dpo"])
+    effect = share_contrast(by_arm["grpo"], by_arm["dpo"])
     return Finding(
         key="discovery",
         claim="4. DPO learns from given pairs alone: less of what it gains is new than of what GRPO gains",
         verdict=verdict_of(effect),
         seen=(
-            f"Of the tests that GRPO gains {share(found['grpo']):.0%} were passed by none of {results.study.samples} "
-            f"samples of the start, of those that DPO gains {share(found['dpo']):.0%}, a difference of "
+            f"Of the tests that GRPO gains {share(by_arm['grpo']):.0%} were passed by none of {results.study.samples} "
+            f"samples of the start, of those that DPO gains {share(by_arm['dpo']):.0%}, a difference of "
             f"{points(effect)} points (pages redrawn). Of what one more sample of the start gains over its greedy "
             f"answer it is {null:.0%}."
         ),
         header=("arm", "tests gained, % of all", "of them outside the start's samples"),
         table=[
             (arm, f"{100 * np.mean(list(gains.values())):.1f}", f"{share((new, gains)):.0%}")
-            for arm, (new, gains) in found.items()
+            for arm, (new, gains) in by_arm.items()
         ],
         y_label="tests gained, % of all",
         series={
-            label: Series.of([contrast((1, Measured(pages=each[k]))) for each in found.values()])
+            label: Series.of([contrast((1, Measured(pages=shares_of[k]))) for shares_of in by_arm.values()])
             for k, label in ((1, "all"), (0, "that no sample of the start passed"))
         },
         ticks=list(arms),
@@ -204,14 +208,14 @@ def graded_reward(results: Results) -> Finding | None:
     tests = dict(zip(names, (results.measured(name, seeds) for name in names), strict=True))
     on_bleu = dict(zip(names, (results.measured(name, seeds, bleu) for name in names), strict=True))
     effect = contrast((1, both[3]), (-1, both[2]), (-1, both[1]), (1, both[0]))
-    gains = [contrast((1, one), (-1, results.began())) for one in quarters]
+    gains = [contrast((1, measured), (-1, results.began())) for measured in quarters]
     edges = [results.choices[f"{name}-seed{seeds[0]}"]["distance"] for name in parts]
     labels = [*(f"{low:.2f} to {high:.2f}" for low, high in edges), "any, as many"]
 
     def changes(arm: str) -> str:
         return " and ".join(
-            apart(one[f"{arm}_two_rewards"], one[arm])  # type: ignore[arg-type]
-            for one in (tests, on_bleu)
+            apart(measured[f"{arm}_two_rewards"], measured[arm])  # type: ignore[arg-type]
+            for measured in (tests, on_bleu)
         )
 
     return Finding(
@@ -244,8 +248,10 @@ def _agreement(samples: Sequence[Graded]) -> float:
     for row in samples:
         if row.pass_rate is not None and row.bleu is not None:
             by_page.setdefault(row.page, []).append((row.pass_rate, row.bleu))
-    varied = [np.array(each) for each in by_page.values() if len(each) > 2 and np.ptp(each, axis=0).min() > 0]
-    return float(np.mean([np.corrcoef(each.T)[0, 1] for each in varied])) if varied else float("nan")
+    varied = [
+        np.array(figures) for figures in by_page.values() if len(figures) > 2 and np.ptp(figures, axis=0).min() > 0
+    ]
+    return float(np.mean([np.corrcoef(figures.T)[0, 1] for figures in varied])) if varied else float("nan")
 
 
 CLAIMS: tuple[Callable[[Results], Finding | None], ...] = (

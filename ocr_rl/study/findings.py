@@ -30,9 +30,9 @@ class Series:
         """In per cent, at x (side by side unless given)."""
         return cls(
             x=range(len(intervals)) if x is None else x,
-            y=[100 * each.mean for each in intervals],
-            low=[100 * each.low for each in intervals],
-            high=[100 * each.high for each in intervals],
+            y=[100 * interval.mean for interval in intervals],
+            low=[100 * interval.low for interval in intervals],
+            high=[100 * interval.high for interval in intervals],
         )
 
 
@@ -89,11 +89,11 @@ class Measured:
 def per_page(
     rows: Sequence[Graded], of: Callable[[Graded], float | None] = lambda row: row.pass_rate
 ) -> dict[str, float]:
-    found: dict[str, list[float]] = {}
+    by_page: dict[str, list[float]] = {}
     for row in rows:
         if (value := of(row)) is not None:
-            found.setdefault(row.page, []).append(value)
-    return {page: float(np.mean(values)) for page, values in found.items()}
+            by_page.setdefault(row.page, []).append(value)
+    return {page: float(np.mean(values)) for page, values in by_page.items()}
 
 
 def noise_of(arms: Sequence[Sequence[PerPage]]) -> Noise:
@@ -110,13 +110,13 @@ def contrast(*terms: tuple[float, Measured], draws: int = 4000) -> Interval:
     Pages are redrawn together for all terms, so what they have in common cancels. How much runs differ by their seed is
     drawn beside it, from Student's t: with few seeds an interval of the pages alone would speak of these runs only.
     """
-    pages = sorted(set.intersection(*(set(one.pages) for _, one in terms)))
-    values = np.array([sum(weight * one.pages[page] for weight, one in terms) for page in pages])
+    pages = sorted(set.intersection(*(set(measured.pages) for _, measured in terms)))
+    values = np.array([sum(weight * measured.pages[page] for weight, measured in terms) for page in pages])
     rng = np.random.default_rng(0)
     drawn = values[rng.integers(0, len(pages), (draws, len(pages)))].mean(1)
-    variance = sum(weight**2 * one.noise.sd**2 / one.runs for weight, one in terms if one.runs)
+    variance = sum(weight**2 * measured.noise.sd**2 / measured.runs for weight, measured in terms if measured.runs)
     if variance > 0:
-        freedom = max(one.noise.freedom for _, one in terms)
+        freedom = max(measured.noise.freedom for _, measured in terms)
         drawn += variance**0.5 * rng.standard_t(freedom, draws)
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Interval(mean=float(values.mean()), low=float(low), high=float(high), clusters=len(pages))
@@ -125,7 +125,7 @@ def contrast(*terms: tuple[float, Measured], draws: int = 4000) -> Interval:
 def share_contrast(first: tuple[PerPage, PerPage], second: tuple[PerPage, PerPage], draws: int = 4000) -> Interval:
     """The share (part of whole, each summed over pages) of `first` less that of `second`; pages redrawn together."""
     pages = sorted(first[1])
-    a, b, c, d = (np.array([each[page] for page in pages]) for each in (*first, *second))
+    a, b, c, d = (np.array([per_page[page] for page in pages]) for per_page in (*first, *second))
     times = np.random.default_rng(0).multinomial(len(pages), [1 / len(pages)] * len(pages), draws)
 
     def shares(weights: Any) -> Any:
@@ -154,7 +154,7 @@ def apart(after: Measured, before: Measured) -> str:
     return points(contrast((1, after), (-1, before)))
 
 
-def every(found: Sequence[Measured | None]) -> list[Measured] | None:
+def every(arms: Sequence[Measured | None]) -> list[Measured] | None:
     """All of them, or none where one is missing."""
-    kept = [one for one in found if one is not None]
-    return kept if len(kept) == len(found) else None
+    kept = [measured for measured in arms if measured is not None]
+    return kept if len(kept) == len(arms) else None

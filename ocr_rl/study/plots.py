@@ -32,9 +32,9 @@ def _over_seeds(curves: Sequence[Sequence[Point]], what: str) -> Series:
     rates = [[100 * point.pass_rate for point in points_] for points_ in together]
     return Series(
         x=[float(np.mean([getattr(point, what) for point in points_])) for points_ in together],
-        y=[float(np.mean(each)) for each in rates],
-        low=[min(each) for each in rates],
-        high=[max(each) for each in rates],
+        y=[float(np.mean(values)) for values in rates],
+        low=[min(values) for values in rates],
+        high=[max(values) for values in rates],
     )
 
 

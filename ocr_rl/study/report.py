@@ -32,7 +32,7 @@ from ocr_rl.study.weak_spots import WEAK_SPOTS
 def write_study(results: Results, out: Path, *, env: Mapping[str, Any], longest_px: int) -> Path:
     """All files below `out`; returns study.md."""
     out.mkdir(parents=True, exist_ok=True)
-    seen = [found for claim in (*CLAIMS, *WEAK_SPOTS) if (found := claim(results)) is not None]
+    seen = [finding for claim in (*CLAIMS, *WEAK_SPOTS) if (finding := claim(results)) is not None]
     plots = {"study": main_plot(results)} | {f"study_{f.key}": claim_plot(f) for f in seen if f.series}
     for name, png in plots.items():
         (out / f"{name}.png").write_bytes(png)
@@ -81,7 +81,7 @@ def _row(name: str, rows: Sequence[Graded]) -> str:
 
 
 def _sections(results: Results, plot: bytes) -> list[Section]:
-    arms = {arm: one for arm in results.study.arms if (one := results.measured(arm)) is not None}
+    arms = {arm: measured for arm in results.study.arms if (measured := results.measured(arm)) is not None}
     against = {arm: compare(*_paired(results, arm)) for arm in arms}
     noise = next(iter(arms.values())).noise if arms else None
     runs = (
@@ -110,7 +110,7 @@ def _sections(results: Results, plot: bytes) -> list[Section]:
             header=("arm", "pass rate, %", "change, points", "p", "BLEU, change", "CER, change", "change by seed"),
             rows=[
                 ("start", _level(results.began()), "", "", "", "", ""),
-                *(_arm(results, arm, one, against[arm]) for arm, one in arms.items()),
+                *(_arm(results, arm, measured, against[arm]) for arm, measured in arms.items()),
             ],
         ),
         Section(
@@ -127,8 +127,8 @@ def _sections(results: Results, plot: bytes) -> list[Section]:
             text="GRPO's pass rate on the test pages less the arm's, in points; seed by seed too.",
             header=("arm", "GRPO ahead by", "by seed"),
             rows=[
-                (arm, apart(arms["grpo"], one), _by_seed(results, "grpo", arm))
-                for arm, one in arms.items()
+                (arm, apart(arms["grpo"], measured), _by_seed(results, "grpo", arm))
+                for arm, measured in arms.items()
                 if arm != "grpo" and "grpo" in arms
             ],
         ),
@@ -154,19 +154,19 @@ def _paired(results: Results, arm: str) -> tuple[list[Graded], list[Graded]]:
     return before, after
 
 
-def _level(one: Measured) -> str:
-    found = contrast((1, one))
-    return f"{100 * found.mean:.1f} [{100 * found.low:.1f}, {100 * found.high:.1f}]"
+def _level(measured: Measured) -> str:
+    level = contrast((1, measured))
+    return f"{100 * level.mean:.1f} [{100 * level.low:.1f}, {100 * level.high:.1f}]"
 
 
-def _arm(results: Results, arm: str, one: Measured, against: Comparison) -> tuple[str, ...]:
+def _arm(results: Results, arm: str, measured: Measured, against: Comparison) -> tuple[str, ...]:
     def change(of: Of) -> str:
         after, before = results.measured(arm, of=of), results.began(of)
         return apart(after, before) if after else ""
 
     p = p_value(against.metrics["pass_rate"].p)
     seeds = " ".join(f"{100 * (_mean(rows) - _mean(results.start)):+.1f}" for rows in results.runs(arm))
-    return (arm, _level(one), change(pass_rate), p, change(bleu), change(lambda row: row.cer), seeds)
+    return (arm, _level(measured), change(pass_rate), p, change(bleu), change(lambda row: row.cer), seeds)
 
 
 def _mean(rows: Sequence[Graded]) -> float:
@@ -176,15 +176,15 @@ def _mean(rows: Sequence[Graded]) -> float:
 def _by_seed(results: Results, arm: str, other: str) -> str:
     names = [(f"{arm}-seed{seed}", f"{other}-seed{seed}") for seed in results.study.seeds]
     both = [(results.rows[a], results.rows[b]) for a, b in names if a in results.rows and b in results.rows]
-    return " ".join(f"{100 * (_mean(one) - _mean(two)):+.1f}" for one, two in both)
+    return " ".join(f"{100 * (_mean(first) - _mean(second)):+.1f}" for first, second in both)
 
 
 def _type(against: Comparison, type_: str) -> str:
-    found = against.by_type.get(type_)
-    if found is None:
+    comparison = against.by_type.get(type_)
+    if comparison is None:
         return ""
-    star = "*" if found.p_holm is not None and found.p_holm < 0.05 else ""
-    return points(found.difference) + star
+    star = "*" if comparison.p_holm is not None and comparison.p_holm < 0.05 else ""
+    return points(comparison.difference) + star
 
 
 _LEDGER = ("arm", "updates", "tokens generated", "seconds", "validation then, %", "GRPO's at those seconds, %")
@@ -218,11 +218,11 @@ def _ledger(results: Results, arms: Sequence[str]) -> list[tuple[str, ...]]:
 def _tuned(results: Results, arm: str) -> tuple[str, str, str]:
     trials = results.study.arms[arm].trials
     scores = [results.trials.get(f"{arm}-trial{k}") for k in range(len(trials))]
-    said = [
+    trial_texts = [
         f"{', '.join(trial) or 'as written'}: {'did not end' if score is None else f'{100 * score:.1f}'}"
         for trial, score in zip(trials, scores, strict=True)
     ]
-    return arm, "; ".join(said), ", ".join(trials[results.chosen.get(arm, 0)]) or "as written"
+    return arm, "; ".join(trial_texts), ", ".join(trials[results.chosen.get(arm, 0)]) or "as written"
 
 
 def _count(results: Results) -> str:

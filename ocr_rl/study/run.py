@@ -115,14 +115,14 @@ def longest_px_of(study: Study) -> int:
 
 
 def _claim(study: Study, folder: Folder) -> None:
-    said = json.loads(study.model_dump_json())
+    plan = json.loads(study.model_dump_json())
     path, start = folder.root / "study.json", _fingerprint(study)
     if not path.exists():
-        write_atomically(path, json.dumps({"study": said, "start": start, "env": environment()}, indent=1))
-    known = json.loads(path.read_text(encoding="utf-8"))
-    if known["study"] != said:
+        write_atomically(path, json.dumps({"study": plan, "start": start, "env": environment()}, indent=1))
+    begun = json.loads(path.read_text(encoding="utf-8"))
+    if begun["study"] != plan:
         raise UserError(f"{path}: this folder holds another study; go on with that one, or give another --out.")
-    if known.get("start") != start:
+    if begun.get("start") != start:
         raise UserError(
             f"{path}: this study began with other weights of the policy than those that are there now; put those back, "
             "or give another --out."

@@ -109,7 +109,7 @@ def diversity(results: Results) -> Finding | None:
         f"{FEWER} samples, as many in all",
     )
     effect = contrast((1, arms[0]), (-1, arms[1]))
-    gains = [contrast((1, one), (-1, results.began())) for one in arms]
+    gains = [contrast((1, measured), (-1, results.began())) for measured in arms]
     return Finding(
         key="diversity",
         claim="GRPO 3. Without diversity training stalls: half the temperature gains less",
@@ -124,7 +124,7 @@ def diversity(results: Results) -> Finding | None:
 
 
 def long_pages(results: Results) -> Finding | None:
-    arms = {name: one for name in results.study.arms if (one := results.measured(name)) is not None}
+    arms = {name: measured for name in results.study.arms if (measured := results.measured(name)) is not None}
     start = results.began()
     if "grpo" not in arms:
         return None
@@ -135,8 +135,8 @@ def long_pages(results: Results) -> Finding | None:
     short, long_ = ([gain[page] for page in third if page in gain] for third in (thirds[0], thirds[2]))
     effect = unpaired(short, long_)
     on = {
-        arm: [contrast((1, one), (-1, Measured(pages={p: start.pages[p] for p in third}))) for third in thirds]
-        for arm, one in arms.items()
+        arm: [contrast((1, measured), (-1, Measured(pages={p: start.pages[p] for p in third}))) for third in thirds]
+        for arm, measured in arms.items()
     }
     return Finding(
         key="long_pages",
@@ -147,9 +147,9 @@ def long_pages(results: Results) -> Finding | None:
             "redrawn). A stand-in for delayed credit: there is no arm with a value function yet."
         ),
         header=("arm", "shortest third", "middle", "longest third"),
-        table=[(arm, *map(points, each)) for arm, each in on.items()],
+        table=[(arm, *map(points, intervals)) for arm, intervals in on.items()],
         y_label="gain over the start, points",
-        series={arm: Series.of(each) for arm, each in on.items()},
+        series={arm: Series.of(intervals) for arm, intervals in on.items()},
         ticks=("shortest third", "middle", "longest third"),
     )
 

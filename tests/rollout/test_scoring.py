@@ -126,7 +126,9 @@ def gate(least: float, values: Sequence[float | None]) -> WeightedReward:
 
 
 def test_below_a_gate_nothing_counts() -> None:
-    scores = score_page(PAGE, transcripts("a", "b", "c"), [*asked(good=Says([1.0, 0.8, 0.6])), gate(0.5, [0.49, 0.5, 1.0])])
+    scores = score_page(
+        PAGE, transcripts("a", "b", "c"), [*asked(good=Says([1.0, 0.8, 0.6])), gate(0.5, [0.49, 0.5, 1.0])]
+    )
     assert scores.passes == (False, True, True)
     assert scores.rewards == (0.0, 0.8, 0.6)
     assert scores.weights == {"good": 1.0}
@@ -208,7 +210,9 @@ def test_a_part_that_is_no_share_is_a_fault_with_its_name(part: object) -> None:
 
 def test_scores_are_plain_once_they_are_checked() -> None:
     """What crosses processes and is printed is a number or one line of text, whatever the plug-in made of it."""
-    (score,) = score_page(PAGE, transcripts("a"), asked(mine=Parts(True, np.float32(0.5), "a\ud800b\nc\x1b"))).by_reward["mine"]
+    (score,) = score_page(
+        PAGE, transcripts("a"), asked(mine=Parts(True, np.float32(0.5), "a\ud800b\nc\x1b"))
+    ).by_reward["mine"]
     assert (type(score.value), type(score.parts["order"])) == (float, float)
     assert score.why == r"a\ud800b c\x1b"
 
