@@ -2,7 +2,8 @@
 
 import pytest
 
-from ocr_rl.text.tables import DEEPEST, Table, html_tables, markdown_tables
+from ocr_rl.text.html_rows import DEEPEST
+from ocr_rl.text.tables import Table, html_tables, markdown_tables
 
 
 def one(text: str) -> Table:
