@@ -29,9 +29,9 @@ from ocr_rl.learn.algos.sft import reference_rows, target_text
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.model import model_folder
 from ocr_rl.learn.probe import looks
-from ocr_rl.pages.guarded import Refusal
 from ocr_rl.pages.source import open_pages
 from ocr_rl.pages.text_layer import layers
+from ocr_rl.pages.workers import Refusal
 from ocr_rl.policy import open_policy, policy_prompter, policy_settings
 from ocr_rl.rollout.sampler.base import Sampling
 from ocr_rl.run import environment, write_atomically
