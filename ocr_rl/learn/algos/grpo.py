@@ -21,7 +21,7 @@ from ocr_rl.learn.algos.asking import ask, require_one, with_left_out
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.losses import grpo as grpo_loss
 from ocr_rl.learn.step import Step
-from ocr_rl.pages.draw import Rests, draw
+from ocr_rl.pages.epochs import Rests, draw
 from ocr_rl.pages.raster import PageError
 from ocr_rl.rollout.advantage import has_signal, shares, with_advantages
 from ocr_rl.rollout.flow import Group, Prompt, Row, ScoredGroup

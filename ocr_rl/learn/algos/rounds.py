@@ -25,7 +25,7 @@ from ocr_rl.learn.losses import Loss, nll
 from ocr_rl.learn.losses import dpo as dpo_loss
 from ocr_rl.learn.rows import packed_length
 from ocr_rl.learn.step import Step
-from ocr_rl.pages.draw import draw
+from ocr_rl.pages.epochs import draw
 from ocr_rl.pages.raster import PageError
 from ocr_rl.rollout.advantage import with_advantages
 from ocr_rl.rollout.flow import Prompt, Row, ScoredGroup
