@@ -20,7 +20,7 @@ ORACLE = Path(__file__).resolve().parents[2].parent / "shared" / "oracle" / "dev
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "formulas"),
     [
         (r"a \(x\) b \[ y \] c $$z$$ d $w$", ["x", "y", "z", "w"]),
         (r"$a$ then \(b\)", ["b", "a"]),  # in the order of the kinds, not of the text
@@ -33,8 +33,8 @@ ORACLE = Path(__file__).resolve().parents[2].parent / "shared" / "oracle" / "dev
         (r"\(\)x\)", [r"\)x"]),  # a formula has one character at least
     ],
 )
-def test_extract(text: str, found: list[str]) -> None:
-    assert extract(text) == found
+def test_extract(text: str, formulas: list[str]) -> None:
+    assert extract(text) == formulas
 
 
 def test_dollars_can_be_left_alone() -> None:
