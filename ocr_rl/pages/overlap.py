@@ -27,6 +27,8 @@ _COMMON = 50  # a shingle leads to at most so many pages of the other set: a lic
 _NO_SPACES = r"\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _WORD = re.compile(rf"(?=\w)[{_NO_SPACES}]|[^\W{_NO_SPACES}]+")
 
+Words = tuple[str, ...]
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Overlap:
@@ -50,22 +52,44 @@ def overlaps(pages: Sequence[Page], others: Sequence[Page], least: float = 0.5) 
     If the other set holds the same file but not the same page of it, the page is paired with the first page of that
     file. If a text stands on more than _COMMON pages of the other set, some of these pairs may be missing.
     """
+    words, other_words = ([_words(text) for text in _texts(part)] for part in (pages, others))
+    pairs: dict[tuple[str, str], Overlap] = {}
+    for overlap in (
+        *_of_one_file(pages, others),
+        *_of_one_text(pages, words, others, other_words),
+        *_of_shared_text(pages, words, others, other_words, least),
+    ):
+        pairs.setdefault((overlap.page.id, overlap.other.id), overlap)
+    return sorted(pairs.values(), key=lambda overlap: (-overlap.share, overlap.page.id, overlap.other.id))
+
+
+def _of_one_file(pages: Sequence[Page], others: Sequence[Page]) -> Iterator[Overlap]:
     by_file: dict[str, list[Page]] = defaultdict(list)
     for other in others:
         by_file[document_sha(other.pdf)].append(other)
-    pairs: dict[tuple[str, str], Overlap] = {}
     for page in pages:
         same = by_file.get(document_sha(page.pdf), [])
         for other in [other for other in same if other.number == page.number] or same[:1]:
-            pairs[page.id, other.id] = Overlap(page=page, other=other, share=1.0)
-    words, other_words = ([_words(text) for text in _texts(part)] for part in (pages, others))
-    by_text: dict[tuple[str, ...], list[Page]] = defaultdict(list)
+            yield Overlap(page=page, other=other, share=1.0)
+
+
+def _of_one_text(
+    pages: Sequence[Page], words: Sequence[Words], others: Sequence[Page], other_words: Sequence[Words]
+) -> Iterator[Overlap]:
+    """Pages with the very same words. Here a text on many pages is paired with all of them."""
+    by_text: dict[Words, list[Page]] = defaultdict(list)
     for other, text in zip(others, other_words, strict=True):
         by_text[text].append(other)
     for page, text in zip(pages, words, strict=True):
         for other in by_text[text] if len(text) >= SHINGLE else ():
-            pairs.setdefault((page.id, other.id), Overlap(page=page, other=other, share=1.0))
-    one_in = 1 + sum(map(len, words + other_words)) // _KEPT
+            yield Overlap(page=page, other=other, share=1.0)
+
+
+def _of_shared_text(
+    pages: Sequence[Page], words: Sequence[Words], others: Sequence[Page], other_words: Sequence[Words], least: float
+) -> Iterator[Overlap]:
+    """Pages that share at least three shingles, and `least` of those of the shorter text."""
+    one_in = 1 + (sum(map(len, words)) + sum(map(len, other_words))) // _KEPT
     marks, other_marks = ([_marks(text, one_in) for text in part] for part in (words, other_words))
     places: dict[int, list[int]] = defaultdict(list)  # mark -> indices of the other set's pages that have it
     for k, kept in enumerate(other_marks):
@@ -77,8 +101,7 @@ def overlaps(pages: Sequence[Page], others: Sequence[Page], least: float = 0.5) 
         for k in (k for k, count in counts.items() if count >= 3):
             share = len(kept & other_marks[k]) / min(len(kept), len(other_marks[k]))
             if share >= least:
-                pairs.setdefault((page.id, others[k].id), Overlap(page=page, other=others[k], share=share))
-    return sorted(pairs.values(), key=lambda overlap: (-overlap.share, overlap.page.id, overlap.other.id))
+                yield Overlap(page=page, other=others[k], share=share)
 
 
 def _texts(pages: Sequence[Page]) -> Iterator[str]:
@@ -92,12 +115,12 @@ def _texts(pages: Sequence[Page]) -> Iterator[str]:
         yield page.reference if page.reference is not None else layer_texts.get((page.pdf, page.number), "")
 
 
-def _words(text: str) -> tuple[str, ...]:
+def _words(text: str) -> Words:
     """The words of a text without its tags, since the text layer of a table has none either."""
     return tuple(_WORD.findall(normalize(_TAG.sub(" ", text)).lower()))
 
 
-def _marks(words: Sequence[str], one_in: int) -> set[int]:
+def _marks(words: Words, one_in: int) -> set[int]:
     """Hashes of the shingles, about one in `one_in` of them."""
     runs = (" ".join(words[k : k + SHINGLE]) for k in range(len(words) - SHINGLE + 1))
     hashes = (int.from_bytes(hashlib.blake2b(run.encode(), digest_size=8).digest(), "big") for run in runs)

@@ -1,5 +1,4 @@
-"""Two questions of everything that makes unit tests: does a piece of text stand on the page once, and how long may a
-transcript of the page be?
+"""What all makers of unit tests share: whether a piece of text stands on a page once, and a page's budget of text.
 
 Knows nothing about where pages come from.
 """

@@ -61,13 +61,13 @@ def sheet_tests(sheet: Sheet, *, pdf: str, number: int, rng: Random) -> list[Fac
         *page.budget(),
     ]
     counts: Counter[str] = Counter()
-    tests = []
+    facts = []
     for fact in unnamed:
         kind = fact.test["type"]
         counts[kind] += 1
         name = f"{pdf.removesuffix('.pdf')}_p{number}_{kind}{counts[kind]}"
-        tests.append(replace(fact, test={"pdf": pdf, "page": number, "id": name, **fact.test}))
-    return tests
+        facts.append(replace(fact, test={"pdf": pdf, "page": number, "id": name, **fact.test}))
+    return facts
 
 
 class _Page:
@@ -162,7 +162,7 @@ class _Page:
     def table(self) -> Iterator[Fact]:
         grids = list(parts_of(self.sheet.body, Grid))
         seen = Counter(normalize(cell.text.text) for grid in grids for row in grid.rows for cell in row)
-        tests: list[Fact] = []
+        facts: list[Fact] = []
         for grid in grids:
             at = placed(grid)
             heads = sum(all(cell.head for cell in cells) for cells in grid.rows)
@@ -170,8 +170,8 @@ class _Page:
             for r, c in self.rng.sample(places, min(8, len(places))):
                 fact = self._relation(at, (r, c), heads, seen)
                 if fact is not None:
-                    tests.append(fact)
-        yield from self.rng.sample(tests, min(4, len(tests)))
+                    facts.append(fact)
+        yield from self.rng.sample(facts, min(4, len(facts)))
 
     def _relation(self, at: dict, place: tuple[int, int], heads: int, seen: Counter[str]) -> Fact | None:
         """One neighbour or heading of a cell. False: that cell has changed places with another one."""
