@@ -45,73 +45,82 @@ _RAW = frozenset(["script", "style"])  # their content is no text of the page
 
 
 def html_rows(text: str) -> list[list[HtmlRow]]:
-    """The rows of every table, in the order of the text.
+    """The rows of every table, in the order of the text."""
+    if "<table" not in text.lower():
+        return []
+    parser = _Parser()
+    at = 0
+    for tag in _tags(text):
+        parser.write(text[at : tag.start])
+        at = tag.end
+        if tag.kind == "start":
+            parser.open(tag)
+        elif tag.kind == "end":
+            parser.close(tag.name)
+    parser.write(text[at:])
+    return parser.tables
+
+
+class _Parser:
+    """The elements that are open at a place of the text, and the tables so far.
 
     Tables, rows and cells are the nodes that are kept. Of other elements only the nesting counts: where they close.
     """
-    if "<table" not in text.lower():
-        return []
-    tables: list[list[HtmlRow]] = []
-    stack: list[tuple[str, list[HtmlRow] | HtmlRow | HtmlCell | None]] = []
-    open_names: Counter[str] = Counter()
-    open_tables: list[list[HtmlRow]] = []
-    open_cells: list[HtmlCell] = []
 
-    def write(piece: str) -> None:
-        if open_cells and piece:
+    def __init__(self) -> None:
+        self.tables: list[list[HtmlRow]] = []
+        self._stack: list[tuple[str, list[HtmlRow] | HtmlRow | HtmlCell | None]] = []  # (tag, node) of open elements
+        self._open_names: Counter[str] = Counter()
+        self._open_tables: list[list[HtmlRow]] = []
+        self._open_cells: list[HtmlCell] = []
+
+    def write(self, piece: str) -> None:
+        """Text, which belongs to all open cells."""
+        if self._open_cells and piece:
             if not piece.strip(" \t\n\f\r"):
                 piece = "\n" if "\n" in piece else " "
             elif "&" in piece:
                 piece = _ENTITY.sub(_character, piece)
-            for cell in open_cells:
+            for cell in self._open_cells:
                 cell.text.append(piece)
 
-    def close(name: str) -> None:
-        while open_names[name]:
-            top, node = stack.pop()
-            open_names[top] -= 1
-            if open_tables and node is open_tables[-1]:
-                open_tables.pop()
-            elif open_cells and node is open_cells[-1]:
-                open_cells.pop()
-            if top == name:
-                return
-
-    at = 0
-    for tag in _tags(text):
-        write(text[at : tag.start])
-        at = tag.end
-        if tag.kind == "other":
-            continue
+    def open(self, tag: _Tag) -> None:
         name = tag.name
-        if tag.kind == "end":
-            close(name)
-            continue
         node: list[HtmlRow] | HtmlRow | HtmlCell | None = None
         if name == "br":
-            for cell in open_cells:
+            for cell in self._open_cells:
                 cell.text.append("\n")
         elif name == "table":
-            if len(open_tables) < DEEPEST:
+            if len(self._open_tables) < DEEPEST:
                 node = []
-                tables.append(node)
-                open_tables.append(node)
+                self.tables.append(node)
+                self._open_tables.append(node)
         elif name == "tr":
-            node = HtmlRow(in_head=open_names["thead"] > 0, cells=[])
-            for table in open_tables:
+            node = HtmlRow(in_head=self._open_names["thead"] > 0, cells=[])
+            for table in self._open_tables:
                 table.append(node)
-        elif name in ("td", "th") and stack and isinstance(row := stack[-1][1], HtmlRow):
+        elif name in ("td", "th") and self._stack and isinstance(row := self._stack[-1][1], HtmlRow):
             node = HtmlCell(name, *_spans(tag.rest), [])
             row.cells.append(node)
-            if len(open_cells) < DEEPEST:
-                open_cells.append(node)
+            if len(self._open_cells) < DEEPEST:
+                self._open_cells.append(node)
         if name not in _VOID:
-            stack.append((name, node))
-            open_names[name] += 1
+            self._stack.append((name, node))
+            self._open_names[name] += 1
             if tag.rest.endswith("/"):
-                close(name)
-    write(text[at:])
-    return tables
+                self.close(name)
+
+    def close(self, name: str) -> None:
+        """Close the innermost element of this name with all that is open inside it; nothing if none is open."""
+        while self._open_names[name]:
+            top, node = self._stack.pop()
+            self._open_names[top] -= 1
+            if self._open_tables and node is self._open_tables[-1]:
+                self._open_tables.pop()
+            elif self._open_cells and node is self._open_cells[-1]:
+                self._open_cells.pop()
+            if top == name:
+                return
 
 
 def _spans(attributes: str) -> tuple[str | None, str | None]:

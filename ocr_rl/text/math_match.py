@@ -71,9 +71,7 @@ def embeds(part: Symbols, whole: Symbols) -> bool:
     """
     if Counter(part.letters) - Counter(whole.letters):
         return False
-    places: dict[str, list[int]] = defaultdict(list)
-    for index, letter in enumerate(whole.letters):
-        places[letter].append(index)
+    places = _by_letter(whole.letters)
     origins = [_origins(below) for below in whole.neighbours]
     options: list[int] = []
     links: list[list[Link]] = [[] for _ in part.letters]
@@ -90,6 +88,14 @@ def embeds(part: Symbols, whole: Symbols) -> bool:
                 links[other].append((index, other, origin))
         options.append(sum(1 << place for place in fits))
     return _assign(part.letters, options, links)
+
+
+def _by_letter(letters: Sequence[str]) -> dict[str, list[int]]:
+    """The indices of each letter."""
+    indices: dict[str, list[int]] = defaultdict(list)
+    for index, letter in enumerate(letters):
+        indices[letter].append(index)
+    return indices
 
 
 # An integer stands for a set of places in `whole`: bit n says whether place n belongs to it.
@@ -119,9 +125,7 @@ def _assign(letters: Sequence[str], options: list[int], links: list[list[Link]])
     Options that no other symbol supports are removed until none is left to remove. Where a symbol still has a choice,
     its places are tried one after the other.
     """
-    alike: dict[str, list[int]] = defaultdict(list)
-    for index, letter in enumerate(letters):
-        alike[letter].append(index)
+    alike = _by_letter(letters)
     steps = 0
 
     def narrow(options: list[int], changed: list[int]) -> bool:
