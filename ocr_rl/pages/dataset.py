@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ocr_rl.contract import Page, UserError
-from ocr_rl.pages.folder import Contents, Fault, Test, read_folder
+from ocr_rl.pages.folder import Contents, Fault, PlacedCheck, read_folder
 from ocr_rl.pages.raster import PageError, document_sha, size_faults
 from ocr_rl.text.checks import prepare
 
@@ -104,7 +104,7 @@ def _size_fault(error: PageError) -> Fault:
     return Fault(file=error.pdf, line=None, message=message)
 
 
-def _gold_faults(reference: str, tests: Sequence[Test]) -> Iterator[Fault]:
+def _gold_faults(reference: str, tests: Sequence[PlacedCheck]) -> Iterator[Fault]:
     """A fault for each test of a page that the page's own reference fails, with the reason."""
     prepared = prepare(reference)
     for test in tests:

@@ -39,8 +39,8 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Test:
-    """A unit test, and the line of the file that it stands on."""
+class PlacedCheck:
+    """A check, and the line of the file that describes it."""
 
     check: Check
     file: Path
@@ -53,7 +53,7 @@ class Contents:
 
     pdfs: Mapping[str, Path]  # by path relative to pdfs/, in order
     num_pages: Mapping[str, int]  # by the same path
-    tests: Mapping[tuple[str, int], Sequence[Test]]  # by that path and the page's number
+    tests: Mapping[tuple[str, int], Sequence[PlacedCheck]]  # by that path and the page's number
     references: Mapping[tuple[str, int], tuple[FrontMatter | None, str]]
     faults: list[Fault]
 
@@ -158,8 +158,8 @@ def _decoded(data: bytes) -> str:
 
 def _tests(
     folder: Path, pdfs: Mapping[str, Path], num_pages: Mapping[str, int], faults: list[Fault]
-) -> dict[tuple[str, int], list[Test]]:
-    tests: dict[tuple[str, int], list[Test]] = {}
+) -> dict[tuple[str, int], list[PlacedCheck]]:
+    tests: dict[tuple[str, int], list[PlacedCheck]] = {}
     first_use: dict[str, str] = {}  # id of a test -> the file and line that have it
     for file in sorted(folder.glob("*.jsonl")):
         if not _is_ours(file, folder, faults):
@@ -174,7 +174,7 @@ def _tests(
                     continue  # the PDF's own fault is listed already
                 if number > num_pages[pdf]:
                     raise _FaultError(f"there is no page {number}, {pdf} has {num_pages[pdf]}")
-                tests.setdefault((pdf, number), []).append(Test(check=check, file=file, line=line))
+                tests.setdefault((pdf, number), []).append(PlacedCheck(check=check, file=file, line=line))
             except _FaultError as error:
                 faults.append(Fault(file=file, line=line, message=str(error)))
     return tests

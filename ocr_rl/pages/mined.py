@@ -38,10 +38,11 @@ class Harvest:
 
 
 def mine_folder(folder: Path, out: Path, seed: int) -> Harvest:
-    """Write a dataset from the PDFs below a folder. Raises UserError for a folder that cannot be read or written.
+    """Write a dataset from the PDFs below a folder.
 
     A Markdown file beside a PDF is the reference of its page: `<stem>.md` for a PDF of one page, `<stem>_pg<N>.md` for
-    page N. Pages of other PDFs get tests from their text layer. `left_out.txt` lists what was left out.
+    page N. Pages of other PDFs get tests from their text layer. `left_out.txt` lists what was left out. Raises
+    UserError if the folder holds no PDF or `out` is not empty.
     """
     pdfs = _pdfs(folder)
     _empty(out)
@@ -72,7 +73,7 @@ def import_folder(folder: Path, out: Path, seed: int) -> Harvest:
     The first layout has PDFs of one page with `<stem>.md` beside them. Tests are mined from the Markdown without its
     front matter, and PDFs without Markdown are left out. The second layout (olmOCR-Bench and its synthetic pages) has
     `pdfs/` and JSONL files of tests. These tests are copied, except those that cannot be read and those that a page's
-    own Markdown fails. Raises UserError for a folder that cannot be read or written.
+    own Markdown fails. Raises UserError if the folder holds no PDF or `out` is not empty.
     """
     made_by = {"verb": "import", "source": _name(folder), "seed": seed}
     if (folder / "pdfs").is_dir() and any(folder.glob("*.jsonl")):
@@ -190,7 +191,7 @@ def _bench(folder: Path, out: Path, made_by: Mapping[str, Any]) -> Harvest:
     pages = _drawable(pdfs, left_out)
     names = {path.relative_to(folder / "pdfs").as_posix(): path for path in pages}
     transcripts = _whole(_transcripts(list(pages)), pages, left_out)
-    kept: dict[str, list[Test]] = {}  # by file: the files are the benchmark's categories
+    kept: dict[str, list[Test]] = {}  # by the stem of their file, since files are the benchmark's categories
     used: set[str] = set()
     for file in sorted(folder.glob("*.jsonl")):
         if not file.is_file() or not file.resolve().is_relative_to(folder.resolve()) or not is_utf8(str(file)):

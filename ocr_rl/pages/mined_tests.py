@@ -21,7 +21,7 @@ from ocr_rl.text.tables import html_tables
 
 Test = dict[str, Any]
 _LONE_ACCENT = re.compile("[¨´`ˆ˜¸¯˘˙˚˝ˇ]")  # TeX's old typefaces print an accented letter in two parts
-# At most so many tests of a type a page.
+# The most tests of a type on a page.
 _PER_TYPE = {"present": 5, "order": 3, "absent": 4, "table": 6, "math": 4, "format": 4, "footnote": 3, "baseline": 1}
 
 

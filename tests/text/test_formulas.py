@@ -115,7 +115,7 @@ def test_search_agrees_with_trying_all_assignments() -> None:
 
 
 def test_search_ends_where_trying_all_would_not() -> None:
-    """Lone letters fit in 200! ways; three that all need one of two places fit in none, whatever the others do."""
+    """Lone letters can be laid in 200! ways. Three symbols that all need one of two places cannot be laid at all."""
     lone = Symbols(letters=("x",) * 200, neighbours=((-1,) * 200,) * 4)
     assert embeds(lone, lone)
     none = (-1,) * 202
