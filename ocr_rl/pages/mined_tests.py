@@ -12,8 +12,9 @@ from collections.abc import Iterator, Sequence
 from random import Random
 from typing import Any
 
+from ocr_rl.pages.reading_order import Line
 from ocr_rl.pages.snippets import budget, stands_once
-from ocr_rl.pages.text_layer import Layer, Line
+from ocr_rl.pages.text_layer import Layer
 from ocr_rl.text import formulas, markdown
 from ocr_rl.text.checks import load_check, prepare
 from ocr_rl.text.normalize import normalize

@@ -12,7 +12,7 @@ import ctypes
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -22,6 +22,7 @@ import pypdfium2.raw as pdfium_c
 from PIL import Image
 
 from ocr_rl.pages.raster import image_of
+from ocr_rl.pages.reading_order import Line, in_reading_order
 from ocr_rl.pages.workers import Refusal, guarded
 
 MAX_PAGES = 400  # of one document
@@ -32,21 +33,6 @@ _INK = 16  # of 255: by how much some colour must differ within a word's box
 _MARGIN = 0.08  # share of the page's height in which a line may be a running one though it stands there once
 _VOWELS = re.compile("[aeiouyàáâãäåæèéêëìíîïòóôõöøùúûü]", re.IGNORECASE)
 _LATIN = re.compile("[a-zà-ÿ]", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """Text that stands in one line of one column. Boxes are in pt from the lower left corner of the page."""
-
-    text: str
-    left: float
-    bottom: float
-    right: float
-    top: float
-    words: tuple[tuple[float, float, float, float], ...] = ()  # boxes of its words: left, bottom, right, top
-    running: bool = False  # whether it is a running header or footer
-    # Whether it may be a running header or footer: a document of few pages, or with a header a chapter, cannot tell.
-    margin: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -217,55 +203,6 @@ def _lines(textpage: pdfium.PdfTextPage, count: int, x: float, y: float) -> Iter
 def _around(boxes: Sequence[tuple[float, float, float, float]]) -> tuple[float, float, float, float]:
     left, bottom, right, top = zip(*boxes, strict=True)
     return min(left), min(bottom), max(right), max(top)
-
-
-def in_reading_order(lines: Sequence[Line], width: float) -> list[Line]:
-    """The lines from top to bottom, and column by column where a white stripe separates columns.
-
-    This is the recursive XY cut of Nagy and Seth (1984). A stripe must be 1.5 % of the page's width. Rows in which the
-    same stripe is white belong together.
-    """
-    columns = _parted(lines, _across, 0.015 * width)
-    parts = columns if len(columns) > 1 else _joined(_parted(lines, _down, 0.0), width)
-    if len(parts) > 1:
-        return [line for part in parts for line in in_reading_order(part, width)]
-    return sorted(lines, key=lambda line: (-round(line.top / 3), line.left))
-
-
-def _across(line: Line) -> tuple[float, float]:
-    return line.left, line.right
-
-
-def _down(line: Line) -> tuple[float, float]:
-    return -line.top, -line.bottom
-
-
-def _joined(rows: Sequence[list[Line]], width: float) -> list[list[Line]]:
-    """Neighbouring rows in which the same stripe is white joined to one part; every other row is a part by itself."""
-    parts: list[list[Line]] = []
-    open_part: list[Line] = []
-    for row in rows:
-        together = [*open_part, *row]
-        if len(_parted(together, _across, 0.015 * width)) > 1:
-            open_part = together
-            continue
-        if open_part:
-            parts.append(open_part)
-        open_part = row
-    return [*parts, open_part] if open_part else parts
-
-
-def _parted(lines: Sequence[Line], span: Callable[[Line], tuple[float, float]], gap: float) -> list[list[Line]]:
-    """The lines in groups between which nothing stands, in order. `span` gives the start and end of a line."""
-    parts: list[list[Line]] = []
-    reach = float("-inf")
-    for line in sorted(lines, key=lambda item: span(item)[0]):
-        start, end = span(line)
-        if not parts or start > reach + gap:
-            parts.append([])
-        parts[-1].append(line)
-        reach = max(reach, end)
-    return parts
 
 
 def with_running(pages: Sequence[Layer]) -> list[Layer]:

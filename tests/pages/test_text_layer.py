@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from ocr_rl.pages.reading_order import Line, in_reading_order
 from ocr_rl.pages.synth.make import make_document
-from ocr_rl.pages.text_layer import MAX_PAGES, Layer, Line, in_reading_order, layers, with_running
+from ocr_rl.pages.text_layer import MAX_PAGES, Layer, layers, with_running
 from tests.pages.pdfs import FOOTER, HEADER, HIDDEN, SEEN, block, pdf
 
 
