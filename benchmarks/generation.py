@@ -48,12 +48,12 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as name:
         for k in range(args.n):
             start = time.perf_counter()
-            made = make(args.kind, Random(f"{args.seed}/{k}"), 1, "a.pdf")
-            (Path(name) / "a.pdf").write_bytes(made.pdf)
-            (Path(name) / "a.md").write_text(to_markdown(made.sheets[0]), encoding="utf-8")
-            json.dumps([mined.test for mined in made.tests])
+            document = make(args.kind, Random(f"{args.seed}/{k}"), 1, "a.pdf")
+            (Path(name) / "a.pdf").write_bytes(document.pdf)
+            (Path(name) / "a.md").write_text(to_markdown(document.sheets[0]), encoding="utf-8")
+            json.dumps([fact.test for fact in document.facts])
             whole += time.perf_counter() - start
-            markups.append(to_typst(made.sheets))
+            markups.append(to_typst(document.sheets))
     # In a process of its own: Typst remembers what it typeset a moment ago.
     with ProcessPoolExecutor(1, get_context("spawn")) as pool:
         bare = pool.submit(compile_time_s, markups).result()

@@ -26,15 +26,15 @@ Outcome = tuple[str, bool, bool, bool, str]  # type, passes strictly, passes com
 def examined(job: tuple[str, int, int]) -> list[Outcome]:
     """The tests of the page of one document."""
     kind, seed, index = job
-    made = make(kind, Random(f"gold/{kind}/{seed}/{index}"), 1, f"{kind}_{index}.pdf")
-    references = [prepare(to_markdown(sheet)) for sheet in made.sheets]
+    document = make(kind, Random(f"gold/{kind}/{seed}/{index}"), 1, f"{kind}_{index}.pdf")
+    references = [prepare(to_markdown(sheet)) for sheet in document.sheets]
     outcomes: list[Outcome] = []
-    for mined in made.tests:
-        check = load_check(mined.test)
+    for fact in document.facts:
+        check = load_check(fact.test)
         right: Prepared = references[check.page - 1]
-        wrong = check.run(prepare(to_markdown(mined.wrong())), "strict")
+        wrong = check.run(prepare(to_markdown(fact.wrong())), "strict")
         passed = [check.run(right, reading) for reading in ("strict", "compatible")]
-        words = f"{mined.test} {[verdict.why for verdict in passed]} wrong passes: {wrong.passed}"
+        words = f"{fact.test} {[verdict.why for verdict in passed]} wrong passes: {wrong.passed}"
         outcomes.append((check.type, passed[0].passed, passed[1].passed, not wrong.passed, words))
     return outcomes
 

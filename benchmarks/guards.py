@@ -214,7 +214,7 @@ GUARDS = (
     Guard(
         trap=11,
         what="a reward has a time limit",
-        file="ocr_rl/pages/guarded.py",
+        file="ocr_rl/pages/workers.py",
         text="elif time.monotonic() >= worker.deadline_s:",
         without="elif False:",
     ),

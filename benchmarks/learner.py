@@ -32,13 +32,13 @@ from ocr_rl.models.torchvision_shim import declare
 declare()
 
 import torch  # noqa: E402  (the shim must come before transformers' image code)
+from ocr_rl.learn.model import model_folder, token_logprobs  # noqa: E402
 from torch import Tensor  # noqa: E402
 
 from benchmarks.trl.peer_step import reset_peak, resident_mb  # noqa: E402
 from ocr_rl import config  # noqa: E402
 from ocr_rl.learn.learner import Learner  # noqa: E402
 from ocr_rl.objectives.losses import nll  # noqa: E402
-from ocr_rl.learn.model import model_folder, token_logprobs  # noqa: E402
 from ocr_rl.pages.source import open_pages  # noqa: E402
 from ocr_rl.policy import policy_prompter, policy_settings  # noqa: E402
 from ocr_rl.rollout.flow import Row  # noqa: E402

@@ -20,6 +20,8 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
+from ocr_rl.learn.model import model_folder
+
 from ocr_rl import config
 from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.evaluate.engines import open_engine, read_pages
@@ -27,11 +29,10 @@ from ocr_rl.evaluate.grade import Graded, grade, summary
 from ocr_rl.evaluate.tables import summary_table, to_markdown_table, type_table
 from ocr_rl.learn.algos.sft import reference_rows, target_text
 from ocr_rl.learn.learner import Learner
-from ocr_rl.learn.model import model_folder
 from ocr_rl.learn.probe import looks
-from ocr_rl.pages.guarded import Refusal
 from ocr_rl.pages.source import open_pages
 from ocr_rl.pages.text_layer import layers
+from ocr_rl.pages.workers import Refusal
 from ocr_rl.policy import open_policy, policy_prompter, policy_settings
 from ocr_rl.rollout.sampler.base import Sampling
 from ocr_rl.run import environment, write_atomically

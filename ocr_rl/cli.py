@@ -214,7 +214,7 @@ def _pages_mine(args: argparse.Namespace) -> None:
 
 def _pages_overlap(args: argparse.Namespace) -> int:
     from ocr_rl.pages.dataset import load_dataset
-    from ocr_rl.pages.hygiene import overlaps
+    from ocr_rl.pages.overlap import overlaps
 
     sets = [(folder, load_dataset(folder)) for folder in (args.dir, *args.others)]
     leaks = False
@@ -250,8 +250,8 @@ def _part(text: str) -> tuple[str, float]:
 def _pages_show(args: argparse.Namespace) -> int:
     from random import Random
 
-    from ocr_rl.pages.contact import contact_sheet
     from ocr_rl.pages.dataset import load_dataset
+    from ocr_rl.pages.export import contact_sheet
 
     pages = load_dataset(args.dir)
     chosen = Random(args.seed).sample(pages, min(args.n, len(pages)))
@@ -263,7 +263,7 @@ def _pages_show(args: argparse.Namespace) -> int:
 
 
 def _pages_render(args: argparse.Namespace) -> int:
-    from ocr_rl.pages.raster import render_folder
+    from ocr_rl.pages.export import render_folder
 
     written, refused = render_folder(args.pdfs, args.out, args.longest_px, args.workers)
     for error in refused:
@@ -319,7 +319,7 @@ def _bench(args: argparse.Namespace) -> None:
 def _plugins(args: argparse.Namespace) -> None:
     from functools import partial
 
-    from ocr_rl.pages.guarded import Refusal, guarded
+    from ocr_rl.pages.workers import Refusal, guarded
     from ocr_rl.plugins import described, names
 
     for group in ("ocr_rl.rewards", "ocr_rl.benchmarks", "ocr_rl.engines"):

@@ -1,7 +1,7 @@
 """The nouns that plug-ins see: Page, Check, Verdict, Transcript, Score, Reward.
 
-Standard library only. This file knows nothing about PDFs, models or files on disk; a reward package may
-depend on it alone.
+This file needs the standard library alone, and a reward package may depend on this file alone. It knows nothing about
+reading PDFs, models or files on disk.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class UserError(Exception):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
-    """What one check says of one transcript; `why` is for people (what was looked for, the closest found)."""
+    """What a check says of a transcript. `why` tells people what was searched and what stands closest to it."""
 
     passed: bool
     why: str = ""
@@ -42,13 +42,13 @@ class Check(Protocol):
         ...
 
 
-# compatible: the public olmOCR-Bench's verdicts, quirks included; strict: without the holes a policy would learn.
+# compatible: the public olmOCR-Bench's verdicts, quirks included; strict: without the holes that a policy would learn.
 Reading = Literal["compatible", "strict"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Page:
-    """One page of one PDF, with whatever is known about its true content."""
+    """One page of a PDF, with what is known of its true content."""
 
     id: str  # "<first 8 hex digits of the document's sha256>:p3"
     pdf: Path
@@ -60,10 +60,10 @@ class Page:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Transcript:
-    """All that a reward may see of one sample."""
+    """All that a reward may see of a sample."""
 
     raw: str  # as the policy wrote it
-    body: str  # front matter taken off
+    body: str  # without the front matter
     finish: Finish  # "stop" iff the policy ended by itself (EOS)
     num_tokens: int
 
@@ -74,10 +74,10 @@ class Transcript:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Score:
-    """A reward's answer for one transcript.
+    """What a reward gives to a transcript.
 
-    `value` lies in [0, 1]; None says that this reward does not apply to this *page* (then it is None for the
-    whole group). `parts` are the pieces that the value was made of, `why` is one line for people.
+    `value` lies in [0, 1]. None says that the reward does not apply to the *page*, and then it is None for the whole
+    group. `parts` are the pieces of which the value is made, such as pass rates by type. `why` is a line for people.
     """
 
     value: float | None
@@ -89,9 +89,9 @@ class Score:
 class Reward(Protocol):
     """A reward plug-in: a frozen dataclass whose fields are its options.
 
-    It sees the whole group of sibling transcripts of one page (medoid and diversity need that) and returns one
-    score per transcript, in order. Pure, picklable, deterministic, no network. Malformed model output is a low
-    score; an exception is a fault of the grader and is counted as such, never as 0.
+    It sees all sibling transcripts of one page, which medoid and diversity need, and returns a score for each, in
+    order. It must be pure, picklable and deterministic, and use no network. Malformed model output gets a low score. An
+    exception is a fault of the reward: it is counted as a fault and never becomes a score of 0.
     """
 
     def __call__(self, page: Page, group: Sequence[Transcript]) -> Sequence[Score]: ...

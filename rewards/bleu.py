@@ -8,7 +8,7 @@ from sacrebleu.metrics.bleu import BLEU
 
 from ocr_rl.contract import Page, Score, Transcript, per_transcript
 
-# effective_order: without it every text of fewer than four words would score 0
+# Without effective_order every text of fewer than four words would score 0.
 _BLEU = BLEU(effective_order=True)
 
 
@@ -16,7 +16,7 @@ _BLEU = BLEU(effective_order=True)
 class Bleu:
     """Sentence BLEU against the reference, in [0, 1]; no score for a page without reference.
 
-    sacrebleu signature: nrefs:1|case:mixed|eff:yes|tok:13a|smooth:exp|version:2.6.0. Sentence BLEU is not comparable
+    sacrebleu signature: nrefs:1|case:mixed|eff:yes|tok:13a|smooth:exp|version:2.6.0. Sentence BLEU cannot be compared
     with corpus BLEU. Against a blank reference a blank transcript scores 1 and any other 0.
     """
 
@@ -29,5 +29,5 @@ class Bleu:
         result = _BLEU.sentence_score(transcript.body, [page.reference])
         parts = {f"precision_{n}": share / 100 for n, share in enumerate(result.precisions, 1)}
         why = f"{result.sys_len} words against {result.ref_len}, brevity penalty {result.bp:.2f}"
-        # sacrebleu may answer 100.00000000000004
+        # sacrebleu may return 100.00000000000004.
         return Score(value=min(1.0, max(0.0, result.score / 100)), parts=parts, why=why)

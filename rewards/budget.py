@@ -1,4 +1,4 @@
-"""Reward: the transcript says no more than its page holds."""
+"""Reward: the transcript has no more text than its page holds."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from ocr_rl.contract import Page, Score, Transcript, per_transcript
 from ocr_rl.text.normalize import count_alphanumeric
 from ocr_rl.text.text_checks import Baseline
 
-LEAST = 10  # letters and digits that a transcript may always have in addition
+LEAST = 10  # letters and digits that every budget has in addition
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """1 up to the page's budget of letters and digits, beyond it budget / those said.
+    """1 up to the page's budget of letters and digits, beyond it budget / letters and digits of the transcript.
 
-    The budget is the smallest `max_length` of the page's baseline tests or, without one, `slack` times what the
-    reference holds and 10 more. No score for a page that has neither. A short transcript is within every budget: weigh
-    it beside a reward that reads the page.
+    The budget is the smallest `max_length` of the page's baseline tests. Without such a test it is `slack` times the
+    letters and digits of the reference, plus 10. A page with neither has no score. A short transcript is within every
+    budget, so weigh this reward beside one that reads the page.
     """
 
     slack: float = 1.25
@@ -35,5 +35,5 @@ class Budget:
             most = round(self.slack * count_alphanumeric(page.reference)) + LEAST
         else:
             return Score(value=None, why="the page has neither a reference nor a baseline test with max_length")
-        said = count_alphanumeric(transcript.body)
-        return Score(value=min(1.0, most / max(1, said)), why=f"{said} letters and digits, at most {most}")
+        count = count_alphanumeric(transcript.body)
+        return Score(value=min(1.0, most / max(1, count)), why=f"{count} letters and digits, at most {most}")

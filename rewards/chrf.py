@@ -26,5 +26,5 @@ class Chrf:
         if not page.reference.strip():
             return Score(value=float(not transcript.body.strip()), why="the page is blank")
         value = _CHRF.sentence_score(transcript.body, [page.reference]).score / 100
-        # as with BLEU, the mean over orders may end a hair beside 1
+        # As with BLEU, rounding may put the mean over orders a little above 1.
         return Score(value=min(1.0, max(0.0, value)))

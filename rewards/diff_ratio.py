@@ -13,9 +13,9 @@ from ocr_rl.text.distance import indel_similarity
 class DiffRatio:
     """1 - (insertions + deletions) / (both lengths) against the reference; no score for a page without reference.
 
-    rapidfuzz's normalised Indel similarity, the ratio that olmOCR's edit-distance reward uses, but on the body without
-    front matter; white space at both ends does not count. unit: "word" takes words between white space instead, so that
-    a word is right or wrong as a whole.
+    It is rapidfuzz's normalised Indel similarity, as in olmOCR's edit-distance reward, but of the body without front
+    matter. White space at both ends does not count. unit: "word" compares words between white space, so that a word is
+    right or wrong as a whole.
     """
 
     unit: Literal["character", "word"] = "character"
@@ -24,7 +24,7 @@ class DiffRatio:
     def __call__(self, page: Page, transcript: Transcript) -> Score:
         if page.reference is None:
             return Score(value=None, why="the page has no reference")
-        said, reference = transcript.body.strip(), page.reference.strip()
-        a, b = (said, reference) if self.unit == "character" else (said.split(), reference.split())
+        body, reference = transcript.body.strip(), page.reference.strip()
+        a, b = (body, reference) if self.unit == "character" else (body.split(), reference.split())
         why = f"{len(a)} {self.unit}s against {len(b)} of the reference"
         return Score(value=indel_similarity(a, b), why=why)

@@ -1,4 +1,4 @@
-"""Reward: the transcript does not say the same thing again, anywhere."""
+"""Reward: the transcript nowhere repeats itself."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from ocr_rl.contract import Page, Score, Transcript, per_transcript
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Distinct:
-    """1 - the share of letters and digits that lie in a run of `run` of them that stood in the transcript before.
+    """1 - the share of letters and digits that repeat what stood in the transcript before.
 
-    Case, white space, punctuation and markup without letters do not count. Sees a page written twice and a loop that
-    is left again, where `repetition` sees only a loop at the end; forms that repeat long labels lose a little. Needs no
-    reference. An empty transcript has 1.
+    A repeat is a run of `run` letters and digits that stood there before. Case, white space, punctuation and markup
+    without letters do not count. It sees a page written twice and a loop that ends again, where `repetition` sees only
+    a loop at the end. Forms that repeat long labels lose a little. It needs no reference; an empty transcript scores 1.
     """
 
     run: int = 32
@@ -26,11 +26,12 @@ class Distinct:
     def __call__(self, page: Page, transcript: Transcript) -> Score:
         text = "".join(filter(str.isalnum, transcript.body.lower()))
         seen: set[str] = set()
-        again = end = 0  # characters that were there before; where the last run of them ends
+        repeated = end = 0  # number of repeated characters; where the last repeat ends
         for start in range(len(text) - self.run + 1):
             piece = text[start : start + self.run]
             if piece in seen:
-                again += start + self.run - max(start, end)
+                repeated += start + self.run - max(start, end)
                 end = start + self.run
             seen.add(piece)
-        return Score(value=1 - again / max(1, len(text)), why=f"{again} of {len(text)} letters and digits came before")
+        why = f"{repeated} of {len(text)} letters and digits came before"
+        return Score(value=1 - repeated / max(1, len(text)), why=why)

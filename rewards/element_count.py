@@ -11,18 +11,18 @@ from ocr_rl.contract import Page, Score, Transcript, per_transcript
 class ElementCount:
     r"""0.5 for the reference's number of HTML tables, 0.5 for its number of formulas; no score without reference.
 
-    Formulas are counted between $$..$$, \(..\) and \[..\], each kind by itself; $..$ and Markdown tables are not seen.
-    olmOCR's element-count reward, but on the body without front matter, and no score where that one says 0 for want
-    of a reference. A page with neither scores every transcript with neither 1.
+    Formulas between $$..$$, \(..\) and \[..\] are counted, kind by kind; $..$ and Markdown tables are not seen. It is
+    olmOCR's element-count reward with two differences: it counts in the body without front matter, and a page without
+    reference has no score instead of 0. If the reference has no element, a transcript without elements scores 1.
     """
 
     @per_transcript
     def __call__(self, page: Page, transcript: Transcript) -> Score:
         if page.reference is None:
             return Score(value=None, why="the page has no reference")
-        said, wanted = _counts(transcript.body), _counts(page.reference)
-        parts = {name: float(said[name] == wanted[name]) for name in wanted}
-        why = ", ".join(f"{said[name]} {name} against {wanted[name]} of the reference" for name in wanted)
+        counts, wanted = _counts(transcript.body), _counts(page.reference)
+        parts = {name: float(counts[name] == wanted[name]) for name in wanted}
+        why = ", ".join(f"{counts[name]} {name} against {wanted[name]} of the reference" for name in wanted)
         return Score(value=sum(parts.values()) / len(parts), parts=parts, why=why)
 
 
@@ -32,12 +32,12 @@ def _counts(text: str) -> dict[str, int]:
 
 
 def _count(text: str, *marks: str) -> int:
-    """How often the marks follow one another, without overlap; linear in the text."""
+    """How often the marks stand in the text one after the other, without overlap. Linear in the text."""
     count = at = 0
     while True:
         for mark in marks:
-            found = text.find(mark, at)
-            if found < 0:
+            place = text.find(mark, at)
+            if place < 0:
                 return count
-            at = found + len(mark)
+            at = place + len(mark)
         count += 1

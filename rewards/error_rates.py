@@ -1,4 +1,4 @@
-"""Rewards: how few characters, or words, would have to change to make the reference."""
+"""Rewards: how few characters, or words, must change to turn the transcript into the reference."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from ocr_rl.text.distance import character_error_rate, word_error_rate
 class Cer:
     """1 - min(1, character error rate); no score for a page without reference.
 
-    Levenshtein edits over the characters of the reference; white space counts, but not at both ends. Against a blank
-    reference a blank transcript scores 1 and any other 0.
+    The rate is Levenshtein edits / characters of the reference. White space counts, except at both ends. Against a
+    blank reference a blank transcript scores 1 and any other 0.
     """
 
     @per_transcript
@@ -28,7 +28,7 @@ class Cer:
 class Wer:
     """1 - min(1, word error rate); no score for a page without reference.
 
-    As `Cer`, in words between white space; case and punctuation count.
+    The rate of `Cer`, counted in words between white space. Case and punctuation count.
     """
 
     @per_transcript

@@ -12,11 +12,11 @@ from ocr_rl.text.formulas import extract
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Formulas:
-    r"""Share of the reference's different formulas that are found; no score for a page whose reference has none.
+    r"""Share of the reference's different formulas that the transcript has; no score if the reference has none.
 
-    Found as by the math test of olmOCR-Bench in the strict reading: some formula of the transcript, between \(..\),
-    \[..\], $$..$$ or $..$, renders as this one does. Formulas that the reference lacks cost nothing.
-    dollars: look between dollars in the reference too, where two prices would make a formula.
+    The transcript has a formula if it passes the math test of olmOCR-Bench in the strict reading: one of its formulas,
+    between \(..\), \[..\], $$..$$ or $..$, renders as this one does. Formulas that the reference lacks cost nothing.
+    dollars: take formulas between dollars from the reference too. Two prices would then make a formula.
     """
 
     dollars: bool = False
@@ -34,6 +34,6 @@ class Formulas:
         if not checks:
             return Score(value=None, why="the reference has no formula")
         verdicts = judge(checks, transcript.body, "strict")
-        found = sum(verdict.passed for verdict in verdicts)
+        passed = sum(verdict.passed for verdict in verdicts)
         first = next((f"; {verdict.why}" for verdict in verdicts if not verdict.passed), "")
-        return Score(value=found / len(checks), why=f"{found} of {len(checks)} formulas found{first}")
+        return Score(value=passed / len(checks), why=f"{passed} of {len(checks)} formulas found{first}")

@@ -1,4 +1,4 @@
-"""Reward: the transcript stays clear of the longest that the policy may write."""
+"""Reward: the transcript stays well below the largest length that the policy may write."""
 
 from __future__ import annotations
 
@@ -6,15 +6,15 @@ from dataclasses import dataclass
 
 from ocr_rl.contract import Page, Score, Transcript, per_transcript
 
-PARTS = 5  # the last of so many parts of the limit is where the reward falls: 4,096 of 20,480 tokens in DAPO
+PARTS = 5  # the reward falls in the last of so many parts of the limit: 4,096 of 20,480 tokens in DAPO
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Length:
-    """1 up to four fifths of `max_tokens`, from there down to 0 at `max_tokens` in a straight line.
+    """1 up to four fifths of `max_tokens`, then a straight line down to 0 at `max_tokens`.
 
-    DAPO's soft over-long punishment (Yu et al., arXiv 2503.14476, section 3.4), moved from [-1, 0] to [0, 1].
-    max_tokens: the recipe's `sampling.max_tokens`, or fewer. Needs no reference, and does not look at the text.
+    This is DAPO's soft over-long punishment (Yu et al., arXiv 2503.14476, section 3.4), moved from [-1, 0] to [0, 1].
+    max_tokens: at most the recipe's `sampling.max_tokens`. It needs no reference and does not read the text.
     """
 
     max_tokens: int = 4096

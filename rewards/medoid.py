@@ -15,9 +15,9 @@ from ocr_rl.contract import Page, Score, Transcript
 class Medoid:
     """1 - edits to the group's medoid / edits between the two siblings that are least alike (Levenshtein).
 
-    The medoid is the transcript with the fewest edits to all the others, the first of several. Siblings that are all
-    alike score 1, one without siblings too; of two that differ the first scores 1 and the second 0. olmOCR's medoid
-    reward, but on the body without front matter.
+    The medoid is the transcript with the fewest edits to all others; of several such, the first. Equal siblings score
+    1, and so does a transcript without siblings. Of two siblings that differ the first scores 1 and the second 0. It is
+    olmOCR's medoid reward, but of the body without front matter.
     """
 
     def __call__(self, page: Page, group: Sequence[Transcript]) -> Sequence[Score]:

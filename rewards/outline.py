@@ -1,6 +1,7 @@
-"""Rewards without a reference: are the strings of the page's tests there at all, and in the order the tests say?
+"""Rewards without a reference: does the transcript hold the strings of the page's tests, and hold them in order?
 
-Roughly, where `pass_rate` is exact: made to be gates, which ask whether a transcript is one of this page.
+They answer roughly, where `pass_rate` is exact. They are meant as gates, which ask whether a transcript is one of this
+page at all.
 """
 
 from __future__ import annotations
@@ -15,26 +16,26 @@ from ocr_rl.text.element_checks import TableRelation
 from ocr_rl.text.page_check import needle_of, quote
 from ocr_rl.text.text_checks import Absent, Format, Order, Present
 
-FOUND = 0.8  # alike, for a text to be found at a place
-SHORT = 10  # characters; shorter texts must stand there as they are, or any number would do
+ALIKE = 0.8  # similarity from which on a text counts as standing at a place
+SHORT = 10  # characters; a shorter text must stand there exactly, since any number is similar to another
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outline:
-    """How much of what the page's tests look for stands in the transcript, roughly and wherever; every string alike.
+    """How much of the strings that the page's tests search stands in the transcript, roughly and at any place.
 
-    Strings are those of present, order, format and table tests (searched text, cell and its neighbours), each once. A
-    string counts 2 x similarity - 1 of its most similar window, so nothing if that is half alike. No score for a page
-    without such strings.
+    The strings are those of present, order, format and table tests: the searched text, or the cell, its neighbours and
+    headings. Every string counts once and alike, with 2 x similarity - 1 of its most similar window; a window that is
+    half alike counts nothing. No score for a page without such strings.
     """
 
     @per_transcript
     def __call__(self, page: Page, transcript: Transcript) -> Score:
-        wanted = [one for one in dict.fromkeys(needle for c in page.checks for needle in _strings(c)) if one]
+        wanted = [needle for needle in dict.fromkeys(needle for c in page.checks for needle in _strings(c)) if needle]
         if not wanted:
             return Score(value=None, why="no test of the page looks for a text")
-        text = _judged(transcript).text
-        alike = [max(0.0, (closest(one, text).similarity - HALF) / (1 - HALF)) for one in wanted]
+        text = _prepared(transcript).text
+        alike = [max(0.0, (closest(needle, text).similarity - HALF) / (1 - HALF)) for needle in wanted]
         worst = min(range(len(wanted)), key=alike.__getitem__)
         why = f"{len(wanted)} strings; {quote(wanted[worst])} stands there to {alike[worst]:.0%}"
         return Score(value=sum(alike) / len(alike), why=why)
@@ -44,8 +45,9 @@ class Outline:
 class InOrder:
     """Share of the page's order tests that the transcript does not contradict; no score for a page without any.
 
-    Contradicted: the test fails, and both texts stand there the other way round, at least 80 % alike (texts of fewer
-    than 10 characters as they are). A text that is not found contradicts nothing: reading badly is not shuffling.
+    A transcript contradicts a test if it fails the test and holds both texts in the other order. A text stands at a
+    place that is at least 80 % alike; a text of fewer than 10 characters must stand there exactly. A missing text
+    contradicts nothing, since a misread text is not a shuffled one.
     """
 
     @per_transcript
@@ -53,7 +55,7 @@ class InOrder:
         tests = [check for check in page.checks if isinstance(check, Order)]
         if not tests:
             return Score(value=None, why="the page has no order test")
-        prepared = _judged(transcript)
+        prepared = _prepared(transcript)
         wrong = [test for test in tests if _contradicts(test, prepared)]
         why = f"{quote(wrong[0].before)} stands behind {quote(wrong[0].after)}" if wrong else ""
         return Score(value=1 - len(wrong) / len(tests), why=why)
@@ -78,8 +80,8 @@ def _cells(check: TableRelation) -> Iterator[str]:
             yield needle_of(text)
 
 
-def _judged(transcript: Transcript) -> Prepared:
-    """What is too large to judge holds nothing."""
+def _prepared(transcript: Transcript) -> Prepared:
+    """The prepared transcript. One that is too large to judge counts as empty."""
     return prepare(transcript.body if len(transcript.body) <= LONGEST else "")
 
 
@@ -93,5 +95,5 @@ def _contradicts(test: Order, prepared: Prepared) -> bool:
 def _place(needle: str, text: str) -> int | None:
     if len(text) < len(needle):
         return None
-    near = close_enough(needle, text, FOUND if len(needle) >= SHORT else 1.0)
+    near = close_enough(needle, text, ALIKE if len(needle) >= SHORT else 1.0)
     return None if near is None else near.start

@@ -17,10 +17,10 @@ class PassRate:
     """Share of the page's unit tests that pass; no score for a page without tests.
 
     reading: "strict" closes the holes of the public benchmark, "compatible" has them.
-    by: "micro" counts every test alike, "macro" every test type; "weighted" counts types by `weights` (a type that is
-    not named: 1).
-    floors: least share a type should reach. Of the types below theirs the one that lacks most scales the value:
-    share / floor. So a type cannot be given up for the others.
+    by: "micro" counts every test alike, "macro" every type of test alike. "weighted" counts types by `weights`; a type
+    that is not named has weight 1.
+    floors: the share that a type should reach at least. If types stay below their floors, the smallest share / floor
+    scales the value, so that no type is given up for the others.
     """
 
     reading: Reading = "strict"

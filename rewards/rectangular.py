@@ -12,9 +12,9 @@ from ocr_rl.text.tables import html_tables
 class Rectangular:
     """Share of the transcript's HTML tables that have a cell on every place of their grid; 1 without a table.
 
-    olmOCR's rectangular-tables reward, but a table whose spans contradict each other is not rectangular, where that
-    one raises for the whole batch. Needs no reference, and says nothing about tables left out: weigh it beside one
-    that does.
+    It is olmOCR's rectangular-tables reward with one difference: a table whose spans contradict each other is not
+    rectangular, where olmOCR's raises for the whole batch. It needs no reference. Since it does not see that tables are
+    missing, weigh it beside a reward that does.
     """
 
     @per_transcript

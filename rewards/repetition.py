@@ -6,17 +6,17 @@ from dataclasses import dataclass
 
 from ocr_rl.contract import Page, Score, Transcript, per_transcript
 
-COPIES = 4  # of a piece, back to back, are a loop
-SHORTEST = 50  # characters after the first copy; dot leaders, empty cells and lines to sign on are shorter
+COPIES = 4  # so many copies of a piece, back to back, are a loop
+SHORTEST = 50  # characters after the first copy; dot leaders, empty cells and lines for signatures are shorter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Repetition:
     """1 - the share of the transcript that is a loop at its end; 1 without a loop.
 
-    A loop is an ending made of four or more copies of one piece of any length, the first perhaps cut off in front and
-    the last behind; all but the first copy count. White space at both ends does not count. Needs no reference. A loop
-    that the text leaves again, and one with a counter in it, is not seen.
+    A loop is an ending of at least four copies of one piece of any length. The first copy may be cut off in front, and
+    the last behind. All copies but the first count. White space at both ends does not count. A loop that the text
+    leaves again is not seen, nor is a loop with a counter in it. It needs no reference.
     """
 
     @per_transcript
@@ -30,10 +30,10 @@ class Repetition:
 
 
 def _loop(text: str) -> tuple[int, str]:
-    """Characters of the longest loop at the end after its first copy, and the piece; (0, "") without one.
+    """(characters after the first copy, piece) of the longest loop at the end; (0, "") if there is none.
 
-    Knuth, Morris and Pratt's prefix function of the text read backwards: an ending of n characters whose longest
-    border has b characters repeats every n - b characters. Linear in the text.
+    It computes Knuth, Morris and Pratt's prefix function of the text read backwards. An ending of n characters whose
+    longest border has b characters repeats every n - b characters. Linear in the text.
     """
     backwards = text[::-1]
     border = [0] * len(text)

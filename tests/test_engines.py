@@ -11,7 +11,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from ocr_rl.contract import Page, UserError
 from ocr_rl.evaluate.engines import open_engine, read_pages
-from ocr_rl.pages.guarded import Refusal
+from ocr_rl.pages.workers import Refusal
 from ocr_rl.plugins import ENGINES, installed
 
 MINE = '''

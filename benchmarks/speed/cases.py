@@ -21,7 +21,7 @@ from ocr_rl.evaluate.attacks import with_wrong_characters
 from ocr_rl.evaluate.stats import BASELINE_FILE
 from ocr_rl.pages.synth.compose import report
 from ocr_rl.pages.synth.document import to_markdown
-from ocr_rl.pages.synth.mine import mine
+from ocr_rl.pages.synth.source_tests import source_tests
 from ocr_rl.text.formulas import extract
 
 Test = Mapping[str, Any]
@@ -102,7 +102,7 @@ def composed_pages(seed: int = 0) -> list[PageCase]:
     rng = Random(seed)
     sources = [report(rng) for _ in range(COMPOSED_PAGES)]
     return [
-        PageCase(text=to_markdown(source), tests=mine(source, pdf=f"composed_{i}.pdf", number=1, rng=rng))
+        PageCase(text=to_markdown(source), tests=source_tests(source, pdf=f"composed_{i}.pdf", number=1, rng=rng))
         for i, source in enumerate(sources)
     ]
 

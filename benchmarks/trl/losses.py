@@ -24,17 +24,17 @@ from statistics import fmean, stdev
 from typing import Any
 
 import torch
+from ocr_rl.rollout.advantage import EPS, has_signal, with_advantages
 
 from benchmarks.trl.cases import MAX_TOKENS, PAGES, SAMPLES, Case, Numbers, Values, dpo_cases, grpo_cases, numbers
 from ocr_rl import config
 from ocr_rl.contract import Page, Score, UserError
 from ocr_rl.learn.algos.grpo import reweighted, to_rows
-from ocr_rl.objectives.losses import Loss, dpo, grpo
 from ocr_rl.learn.rows import Batch, collate, micro_batches, packed_length
+from ocr_rl.objectives.losses import Loss, dpo, grpo
 from ocr_rl.pages.raster import ImageRef
-from ocr_rl.rollout.advantage import EPS, has_signal, with_advantages
-from ocr_rl.rollout.flow import Group, Prompt, Row, Sample, ComparedGroup
-from ocr_rl.rollout.scoring import ScoredGroup, GroupScores
+from ocr_rl.rollout.flow import ComparedGroup, Group, Prompt, Row, Sample
+from ocr_rl.rollout.scoring import GroupScores, ScoredGroup
 from ocr_rl.run import write_atomically
 
 LIMIT = 1e-6

@@ -25,17 +25,18 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from ocr_rl.learn.model import model_folder
+
 from benchmarks.trl.peer_step import reset_peak, resident_mb
 from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.learn.algos.grpo import grpo
 from ocr_rl.learn.learner import Learner
-from ocr_rl.learn.model import model_folder
 from ocr_rl.pages.source import open_pages
 from ocr_rl.policy import open_sampler, policy_prompter, policy_settings
 from ocr_rl.rollout.flow import Group
 from ocr_rl.rollout.prompt import Prompter
-from ocr_rl.rollout.scoring import ScoredGroup, GroupScores
+from ocr_rl.rollout.scoring import GroupScores, ScoredGroup
 
 Answer = dict[str, Any]
 

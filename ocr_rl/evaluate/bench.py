@@ -34,9 +34,9 @@ from ocr_rl.evaluate.grade import CheckRow, ClusterBy, Graded, from_json, grade,
 from ocr_rl.evaluate.report import write_report
 from ocr_rl.evaluate.stats import benchmark_score
 from ocr_rl.pages.dataset import load_with_files
-from ocr_rl.pages.guarded import Refusal, guarded
 from ocr_rl.pages.images import image_of
 from ocr_rl.pages.raster import PageError
+from ocr_rl.pages.workers import Refusal, guarded
 from ocr_rl.run import environment
 from ocr_rl.text.checks import load_check
 

@@ -21,8 +21,8 @@ from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.evaluate import journal
 from ocr_rl.evaluate.engines import open_engine, read_pages
 from ocr_rl.evaluate.transcribe import RETRY_TEMPERATURES, Attempt, attempts
-from ocr_rl.pages.guarded import Refusal
 from ocr_rl.pages.raster import PageError
+from ocr_rl.pages.workers import Refusal
 from ocr_rl.text.front_matter import split_front_matter
 
 Missing = Literal["error", "fail"]

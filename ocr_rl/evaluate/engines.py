@@ -14,8 +14,8 @@ from typing import Protocol, runtime_checkable
 from PIL import Image
 
 from ocr_rl.contract import Page, UserError
-from ocr_rl.pages.guarded import Refusal, guarded
 from ocr_rl.pages.raster import ImageRef, PageError, render
+from ocr_rl.pages.workers import Refusal, guarded
 from ocr_rl.plugins import ENGINES, configured, load
 
 PAGE_TIMEOUT_S = 300.0

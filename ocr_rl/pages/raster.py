@@ -1,8 +1,8 @@
 """A page of a PDF becomes an RGB image whose longest side has a given length in px.
 
-PDFium does the drawing, either in this process (`render`) or in worker processes that are killed when a page hangs,
-crashes or eats memory (`render_all`). A page that cannot be drawn is a `PageError` with a reason for people; it never
-stops the pages after it. This file knows nothing about datasets, prompts or models.
+PDFium draws it, either in this process (`render`) or in worker processes (`render_all`), which are killed when a page
+hangs, crashes or eats memory. A page that cannot be drawn is a `PageError` with a reason for people. It never stops the
+pages after it. This file knows nothing about datasets, prompts or models.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import pypdfium2.raw as pdfium_c
 from PIL import Image
 
 from ocr_rl.contract import UserError
-from ocr_rl.pages.guarded import Refusal, guarded
+from ocr_rl.pages.workers import Refusal, guarded
 
 LONGEST_PX = 1288  # what olmOCR's models were trained on
 MAX_PX = 8192
@@ -37,12 +37,12 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ImageRef:
-    """Which pixels: enough to make them again. Raises ValueError for a number, size or rotation that makes no sense."""
+    """All that is needed to draw the pixels of a page again. Raises ValueError for a value that makes no sense."""
 
     pdf: Path
     number: int  # 1-based
     longest_px: int = LONGEST_PX
-    rotation: int = 0  # clockwise, on top of the page's own: 0, 90, 180 or 270
+    rotation: int = 0  # degrees clockwise, added to the page's own: 0, 90, 180 or 270
 
     def __post_init__(self) -> None:
         if self.number < 1:
@@ -54,7 +54,7 @@ class ImageRef:
 
 
 class PageError(UserError):
-    """A page that cannot be drawn. `number` is None where the whole file is at fault, `pdf` for a PDF in memory."""
+    """A page that cannot be drawn. `number` is None if the whole file is at fault, `pdf` for a PDF in memory."""
 
     def __init__(self, pdf: Path | None, number: int | None, reason: str) -> None:
         super().__init__(pdf, number, reason)
@@ -66,40 +66,40 @@ class PageError(UserError):
 
 
 def render(ref: ImageRef) -> Image.Image:
-    """Draw a page in this process: RGB, white paper, its longest side exactly `ref.longest_px`.
+    """Draw a page in this process: RGB on white paper, its longest side exactly `ref.longest_px`.
 
-    The page's own /Rotate and crop box are honoured, annotations and filled-in forms are drawn. Raises PageError.
+    The page's own /Rotate and crop box are honoured. Annotations and filled-in forms are drawn. Raises PageError.
     """
     return _named(ref.pdf, ref.number, lambda: _draw(ref.pdf, ref.number, ref.longest_px, ref.rotation))
 
 
 def render_bytes(pdf_bytes: bytes, number: int, longest_px: int = LONGEST_PX, rotation: int = 0) -> Image.Image:
-    """`render` for a PDF that is not on disk."""
+    """`render` for the bytes of a PDF."""
     ref = ImageRef(pdf=Path(), number=number, longest_px=longest_px, rotation=rotation)
     return _named(None, number, lambda: _draw(pdf_bytes, ref.number, ref.longest_px, ref.rotation))
 
 
 def num_pages(pdf: Path) -> int:
-    """Number of pages of a file, at least 1, counted in this process. Raises PageError."""
+    """The number of pages of a file, at least 1, counted in this process. Raises PageError."""
     return _named(pdf, None, lambda: _count(pdf))
 
 
 def count_pages(pdfs: Iterable[Path], *, timeout_s: float = 30.0) -> Iterator[tuple[Path, int | PageError]]:
-    """`num_pages` of many files in order, in a worker process that may hang or crash."""
+    """The number of pages of many files, in order, counted in a worker process that may hang or crash."""
     for pdf, pages in guarded(_count, pdfs, workers=1, timeout_s=timeout_s):
         yield pdf, PageError(pdf, None, str(pages)) if isinstance(pages, Refusal) else pages
 
 
 def size_faults(pages: Iterable[tuple[Path, Sequence[int]]], *, timeout_s: float = 30.0) -> Iterator[PageError]:
-    """Those of the pages (file, 1-based numbers) that `render` would refuse unseen, above all for their size.
+    """Those of the pages (file, 1-based numbers) that `render` would refuse before drawing, above all for their size.
 
-    Found without drawing, in a worker process that may hang or crash; `timeout_s` counts one file.
+    Pages are loaded in a worker process, which may hang or crash. `timeout_s` is the time of one file.
     """
-    for (pdf, _), found in guarded(_refused, pages, workers=1, timeout_s=timeout_s):
-        if isinstance(found, Refusal):
-            yield PageError(pdf, None, str(found))
+    for (pdf, _), refusals in guarded(_refused, pages, workers=1, timeout_s=timeout_s):
+        if isinstance(refusals, Refusal):
+            yield PageError(pdf, None, str(refusals))
         else:
-            yield from (PageError(pdf, number, reason) for number, reason in found)
+            yield from (PageError(pdf, number, reason) for number, reason in refusals)
 
 
 def file_sha(path: Path) -> str:
@@ -109,7 +109,7 @@ def file_sha(path: Path) -> str:
 
 
 def document_sha(pdf: Path) -> str:
-    """sha256 of the file's bytes in hex; remembered for as long as the file's size and times stay."""
+    """sha256 of the file's bytes in hex. It is remembered as long as the file's size and time of change stay."""
     stat = pdf.stat()
     return _sha_of(pdf.resolve(), stat.st_ino, stat.st_size, stat.st_mtime_ns)
 
@@ -117,49 +117,16 @@ def document_sha(pdf: Path) -> str:
 def render_all(
     refs: Iterable[ImageRef], *, workers: int = 1, timeout_s: float = 30.0
 ) -> Iterator[tuple[ImageRef, Image.Image | PageError]]:
-    """`render` for many pages in order, each in a worker process that may hang, crash or run out of memory.
+    """`render` for many pages, in order, in worker processes that may hang, crash or run out of memory.
 
-    Such a page comes back as a PageError and the rest goes on. Workers are reused from page to page and started
-    afresh only after a kill. `timeout_s` counts the drawing of one page.
+    A page that does so comes back as a PageError, and the others go on. Workers serve page after page; a new one starts
+    only after a kill. `timeout_s` is the time to draw one page.
     """
     for ref, result in guarded(drawn, refs, workers=workers, timeout_s=timeout_s):
         if isinstance(result, Refusal):
             yield ref, PageError(ref.pdf, ref.number, str(result))
         else:
             yield ref, Image.frombytes("RGB", *result)
-
-
-def render_folder(
-    pdfs: Sequence[Path], out: Path, longest_px: int = LONGEST_PX, workers: int = 1, timeout_s: float = 30.0
-) -> tuple[list[Path], list[PageError]]:
-    """Write `<stem>_pg<N>.png` into `out` for every page of every file; returns what was written and what was refused.
-
-    Of several files with one stem the second is written as `<stem>-2` and so on. Raises UserError when `out` cannot
-    be written.
-    """
-    stems = distinct_stems(pdfs)
-    written: list[Path] = []
-    refused: list[PageError] = []
-
-    def refs() -> Iterator[ImageRef]:
-        for pdf, pages in count_pages(stems, timeout_s=timeout_s):
-            if isinstance(pages, PageError):
-                refused.append(pages)
-            else:
-                yield from (ImageRef(pdf=pdf, number=number, longest_px=longest_px) for number in range(1, pages + 1))
-
-    with _writing_into(out):
-        out.mkdir(parents=True, exist_ok=True)
-    for ref, result in render_all(refs(), workers=workers, timeout_s=timeout_s):
-        if isinstance(result, PageError):
-            refused.append(result)
-            continue
-        path = out / f"{stems[ref.pdf]}_pg{ref.number}.png"
-        with _writing_into(out):
-            result.save(path, compress_level=1)
-        written.append(path)
-    place = {pdf: k for k, pdf in enumerate(stems)}
-    return written, sorted(refused, key=lambda error: (place.get(error.pdf or Path(), 0), error.number or 0))
 
 
 # --- PDFium -----------------------------------------------------------------------------------------------------------
@@ -170,12 +137,12 @@ _pdfium_lock = threading.RLock()  # PDFium is not thread-safe, not even across d
 def _named(pdf: Path | None, number: int | None, work: Callable[[], _T]) -> _T:
     try:
         return work()
-    except Refusal as refusal:  # it says why; here we know of which page
+    except Refusal as refusal:  # it knows the reason, and we know the page
         raise PageError(pdf, number, str(refusal)) from None
 
 
 def drawn(ref: ImageRef) -> tuple[tuple[int, int], bytes]:
-    """`render` as it crosses a pipe: size and RGB bytes. Raises Refusal."""
+    """The image of `render` as size and RGB bytes, which is how it crosses a pipe. Raises Refusal."""
     image = _draw(ref.pdf, ref.number, ref.longest_px, ref.rotation)
     return image.size, image.tobytes()  # plain bytes cross the pipe three times as fast as a pickled image
 
@@ -203,7 +170,7 @@ def _draw(source: Path | bytes, number: int, longest_px: int, rotation: int) -> 
 
 
 def image_of(document: pdfium.PdfDocument, page: pdfium.PdfPage, longest_px: int, rotation: int = 0) -> Image.Image:
-    """`render` for a page that is open in this process. Raises Refusal for a page of a size that nobody could read."""
+    """The image of a page that is open in this process. Raises Refusal for a page of a size that nobody could read."""
     width_px, height_px = _size_px(page, longest_px, rotation)
     bitmap = pdfium.PdfBitmap.new_native(width_px, height_px, pdfium_c.FPDFBitmap_BGR)
     bitmap.fill_rect((255, 255, 255, 255), 0, 0, width_px, height_px)
@@ -226,7 +193,7 @@ def _loaded(document: pdfium.PdfDocument, number: int) -> pdfium.PdfPage:
 
 @contextlib.contextmanager
 def _opened(source: Path | bytes) -> Iterator[pdfium.PdfDocument]:
-    """The document, checked as far as that goes without drawing; Refusal otherwise."""
+    """The document, checked as far as that is possible without drawing. Raises Refusal."""
     head, tail = _ends(source)
     if b"%PDF-" not in head:
         raise Refusal("the file is not a PDF")
@@ -258,7 +225,7 @@ def _open_failure(code: int, tail: bytes) -> str:
 
 
 def _ends(source: Path | bytes) -> tuple[bytes, bytes]:
-    """The first KiB (where readers look for the header) and the last 4 KiB."""
+    """The first KiB, in which readers look for the header, and the last 4 KiB."""
     if isinstance(source, bytes):
         return source[:1024], source[-4096:]
     try:
@@ -283,7 +250,7 @@ def _cut_short(tail: bytes) -> bool:
 
 
 def _size_px(page: pdfium.PdfPage, longest_px: int, rotation: int) -> tuple[int, int]:
-    """Width and height of the image; Refusal for a page that nobody could read."""
+    """Width and height of the image in px. Raises Refusal for a page that nobody could read."""
     width, height = page.get_size()
     box = page.get_mediabox(fallback_ok=False)  # PDFium draws an empty one as Letter
     if min(width, height) <= 0 or (box is not None and (box[2] == box[0] or box[3] == box[1])):
@@ -303,16 +270,8 @@ def _sha_of(pdf: Path, _inode: int, _size: int, _mtime_ns: int) -> str:
     return file_sha(pdf)
 
 
-@contextlib.contextmanager
-def _writing_into(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{folder}: images cannot be written there ({error.strerror or error})") from None
-
-
 def distinct_stems(pdfs: Iterable[Path]) -> dict[Path, str]:
-    """A name for each file: its stem, or `<stem>-2` and so on where that is taken. A file named twice counts once."""
+    """A name for each file: its stem, or `<stem>-2` and so on if that is taken. A file given twice counts once."""
     stems: dict[Path, str] = {}
     taken: set[str] = set()
     for pdf in dict.fromkeys(pdfs):

@@ -1,4 +1,4 @@
-"""What every miner asks: does a piece stand once on a page, and how much may a transcript of it say?
+"""What all makers of unit tests share: whether a piece of text stands on a page once, and a page's budget of text.
 
 Knows nothing about where pages come from.
 """
@@ -9,11 +9,14 @@ from rapidfuzz import fuzz
 
 from ocr_rl.text.normalize import count_alphanumeric, normalize
 
-NEARLY = 84.0  # per cent alike: two such places are one to a reader in a hurry
+NEARLY = 84.0  # per cent alike; a reader in a hurry would confuse two such places
 
 
 def stands_once(piece: str, text: str, lower: str) -> bool:
-    """`text` is the normalised page, `lower` the same in lower case; `piece` is normalised here."""
+    """Whether a piece stands on the page once, and nothing similar stands elsewhere on it.
+
+    `text` is the normalised page, `lower` the same in lower case. The piece is normalised here.
+    """
     wanted = normalize(piece)
     low = wanted.lower()
     at = lower.find(low)
@@ -24,6 +27,6 @@ def stands_once(piece: str, text: str, lower: str) -> bool:
 
 
 def budget(text: str) -> int:
-    """Letters and digits that a transcript of a page with this text may have: a quarter more, and 10."""
-    said = count_alphanumeric(text)
-    return said + said // 4 + 10
+    """How many letters and digits a transcript of a page with this text may have: a quarter more than it, plus 10."""
+    count = count_alphanumeric(text)
+    return count + count // 4 + 10

@@ -1,4 +1,4 @@
-"""Training and test sets from one dataset, dealt out by document, never by page."""
+"""Training and test sets from one dataset. Documents are dealt out whole, never page by page."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ from itertools import accumulate
 from pathlib import Path
 
 from ocr_rl.contract import Page, UserError
-from ocr_rl.pages.dataset import load_dataset, references_of, write_tests
-from ocr_rl.pages.hygiene import write_manifest
+from ocr_rl.pages.dataset import load_dataset, write_tests
+from ocr_rl.pages.folder import references_of
+from ocr_rl.pages.manifest import write_manifest
 
 
 def split(pages: Sequence[Page], fractions: Mapping[str, float], seed: int) -> dict[str, list[Page]]:
-    """Deal pages out by a hash of their document: pages of one document, and copies of it, stay together.
+    """Deal pages out by a hash of their document. The pages of a document and of its copies stay together.
 
-    A document's part depends on nothing but its content, the seed and the fractions, so adding documents moves none;
-    in return the parts are only about as large as the fractions say. Raises ValueError unless these sum to 1.
+    A document's part depends on its content, the seed and the fractions alone, so adding documents moves none of the
+    others. In return the parts are only about as large as the fractions say. Raises ValueError unless the fractions
+    sum to 1.
     """
     if any(fraction < 0 for fraction in fractions.values()) or abs(sum(fractions.values()) - 1) > 1e-9:
         raise ValueError(f"fractions must not be negative and must sum to 1, got {dict(fractions)}")
@@ -34,9 +36,10 @@ def split(pages: Sequence[Page], fractions: Mapping[str, float], seed: int) -> d
 
 
 def write_split(folder: Path, fractions: Mapping[str, float], seed: int, out: Path) -> dict[str, int]:
-    """A dataset folder for each part below `out`, with copies of its PDFs, references and tests; pages of each.
+    """Write a dataset folder for each part below `out`, with copies of its PDFs, references and tests.
 
-    Raises UserError for a faulty dataset, for fractions that do not sum to 1, and where a part's folder is not new.
+    Returns the number of pages by part. Raises UserError for a faulty dataset, for fractions that do not sum to 1, and
+    if a part's folder exists already.
     """
     try:
         parts = split(load_dataset(folder), fractions, seed)
@@ -50,14 +53,14 @@ def write_split(folder: Path, fractions: Mapping[str, float], seed: int, out: Pa
             raise UserError(f"{out / name}: is there already; give a new folder with --out.")
     references = references_of(part_of)
     for name in parts:
-        mine = {pdf: list(references[pdf].values()) for pdf, part in part_of.items() if part == name}
-        _copy(folder, mine, out / name)
+        own_pdfs = {pdf: list(references[pdf].values()) for pdf, part in part_of.items() if part == name}
+        _copy(folder, own_pdfs, out / name)
         write_manifest(out / name, {"split": folder.name, "part": name, "fractions": dict(fractions), "seed": seed})
     return {name: len(pages) for name, pages in parts.items()}
 
 
 def _copy(folder: Path, pdfs: Mapping[Path, Sequence[Path]], out: Path) -> None:
-    """The dataset as it would be with these PDFs (and the references of each) alone."""
+    """Write the dataset that holds only these PDFs, with the references and tests of each."""
     (out / "pdfs").mkdir(parents=True)
     for pdf, references in pdfs.items():
         for path in (pdf, *references):

@@ -1,9 +1,9 @@
 """The text layer of a born-digital PDF: lines in reading order, running headers and footers, and whether to trust it.
 
-A page whose layer cannot be trusted (a scan, hidden text, a broken encoding) has a reason instead. There are too many
-ways to hide text (white on white, covered, clipped, transparent, off the page) to look for each: the page is drawn, and
-where a word is said to stand something must be seen. PDFs come from outside: `read_layers` works in processes that may
-hang or crash. Knows nothing about tests.
+A page whose layer cannot be trusted has a reason instead of lines: it is a scan, it has hidden text or a broken
+encoding. Text can be hidden in too many ways to look for them all: white on white, covered, clipped, transparent, off
+the page. So the page is drawn, and wherever the layer has a word, something must be seen. PDFs come from outside, so
+`read_layers` reads them in processes that may hang or crash. Knows nothing about tests.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import ctypes
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,31 +21,18 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 from PIL import Image
 
-from ocr_rl.pages.guarded import Refusal, guarded
 from ocr_rl.pages.raster import image_of
+from ocr_rl.pages.reading_order import Line, in_reading_order
+from ocr_rl.pages.workers import Refusal, guarded
 
 MAX_PAGES = 400  # of one document
 MAX_CHARACTERS = 60_000  # of one page
 _EDGE = 0.12  # share of the page's height in which running headers and footers stand
-_LOOK_PX = 1000  # longest side of the picture in which words are looked for
+_LOOK_PX = 1000  # longest side of the picture in which words must be seen
 _INK = 16  # of 255: by how much some colour must differ within a word's box
-_MARGIN = 0.08  # share of the page's height in which a line may be running, though it stands there once
+_MARGIN = 0.08  # share of the page's height in which a line may be a running one though it stands there once
 _VOWELS = re.compile("[aeiouyàáâãäåæèéêëìíîïòóôõöøùúûü]", re.IGNORECASE)
 _LATIN = re.compile("[a-zà-ÿ]", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Line:
-    """Text that stands in one line of one column; the box in pt from the lower left corner of the page."""
-
-    text: str
-    left: float
-    bottom: float
-    right: float
-    top: float
-    words: tuple[tuple[float, float, float, float], ...] = ()  # their boxes: left, bottom, right, top
-    running: bool = False  # a running header or footer
-    margin: bool = False  # it may be one: nobody can tell from one document of few pages or with a header per chapter
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,19 +42,22 @@ class Layer:
     number: int  # 1-based
     lines: tuple[Line, ...] = ()  # in reading order
     height: float = 0.0  # of the page, pt
-    reason: str = ""  # why it cannot be trusted; empty: it can
+    reason: str = ""  # why the layer cannot be trusted; empty if it can
 
 
 def read_layers(
     pdfs: Iterable[Path], *, workers: int, timeout_s: float = 240.0
 ) -> Iterator[tuple[Path, list[Layer] | str]]:
-    """The layers of each file's pages, or why there are none; in the order of the files."""
-    for pdf, found in guarded(layers, pdfs, workers=workers, timeout_s=timeout_s):
-        yield pdf, str(found) if isinstance(found, Refusal) else found
+    """(file, the layers of its pages or the reason why there are none), in the order of the files."""
+    for pdf, result in guarded(layers, pdfs, workers=workers, timeout_s=timeout_s):
+        yield pdf, str(result) if isinstance(result, Refusal) else result
 
 
 def layers(pdf: Path) -> list[Layer]:
-    """Of every page of a file, running headers marked. Raises Refusal for a file that cannot be opened."""
+    """The text layer of every page of a file, with running headers marked.
+
+    Raises Refusal for a file that cannot be opened.
+    """
     try:
         document = pdfium.PdfDocument(pdf)
     except pdfium.PdfiumError as error:
@@ -75,9 +65,9 @@ def layers(pdf: Path) -> list[Layer]:
     with document:
         document.init_forms()
         count = len(document)
-        found = [_layer(document, number) for number in range(1, min(count, MAX_PAGES) + 1)]
+        pages = [_layer(document, number) for number in range(1, min(count, MAX_PAGES) + 1)]
     reason = f"it is past page {MAX_PAGES}, where reading stops"
-    return [*with_running(found), *(Layer(number=k, reason=reason) for k in range(MAX_PAGES + 1, count + 1))]
+    return [*with_running(pages), *(Layer(number=k, reason=reason) for k in range(MAX_PAGES + 1, count + 1))]
 
 
 def _layer(document: pdfium.PdfDocument, number: int) -> Layer:
@@ -96,7 +86,8 @@ def _layer(document: pdfium.PdfDocument, number: int) -> Layer:
     reason = _distrust(page, textpage, count, width * height)
     if reason:
         return Layer(number=number, height=height, reason=reason)
-    # What a printer wrote beside the page (sheet numbers, file names) is not on it; text half off the page is hidden.
+    # Print shops write sheet numbers and file names beside the page; such lines are left out. A line that lies half off
+    # the page stays, and counts as hidden.
     lines = [line for line in _lines(textpage, count, corner[0], corner[1]) if _on_page(line, width, height)]
     try:
         picture = image_of(document, page, _LOOK_PX)
@@ -112,14 +103,14 @@ def _on_page(line: Line, width: float, height: float) -> bool:
 
 
 def is_seen(line: Line, picture: Image.Image, px_per_pt: float) -> bool:
-    """Whether each word of a line has ink: its box lies on the page, and the pixels in it are not all of one colour.
+    """Whether every word of a line has ink: its box lies on the page, and its pixels are not all of one colour.
 
     A picture that covers a word counts as ink.
     """
-    if sum(map(str.isalnum, line.text)) > 3 and (line.top - line.bottom) * px_per_pt < 2:  # nobody reads that
+    if sum(map(str.isalnum, line.text)) > 3 and (line.top - line.bottom) * px_per_pt < 2:  # too small to read
         return False
     for left, bottom, right, top in line.words:
-        box = (  # one px more on each side: a letter like | fills its own box
+        box = (  # one px wider on each side, since a letter like | fills its own box
             max(0, math.floor(left * px_per_pt) - 1),
             max(0, math.floor(picture.height - top * px_per_pt) - 1),
             min(picture.width, math.ceil(right * px_per_pt) + 1),
@@ -134,7 +125,7 @@ def is_seen(line: Line, picture: Image.Image, px_per_pt: float) -> bool:
 
 
 def _distrust(page: pdfium.PdfPage, textpage: pdfium.PdfTextPage, count: int, area: float) -> str:
-    """Why the layer may not say what the page shows; empty if nothing speaks against it."""
+    """Why the layer may not say what the page shows; empty if there is no such reason."""
     images, hidden = 0.0, 0
     for thing in page.get_objects(max_depth=2):
         kind = pdfium_c.FPDFPageObj_GetType(thing)
@@ -165,18 +156,21 @@ def _distrust(page: pdfium.PdfPage, textpage: pdfium.PdfTextPage, count: int, ar
 
 
 def _lines(textpage: pdfium.PdfTextPage, count: int, x: float, y: float) -> Iterator[Line]:
-    """Stretches of characters without a line break, a wide gap or a jump between them; (x, y): the page's corner."""
+    """Stretches of characters without a line break, a wide gap or a jump between them.
+
+    (x, y) is the lower left corner of the page.
+    """
     left, right, bottom, top = (ctypes.c_double() for _ in range(4))
     refs = [ctypes.byref(value) for value in (left, right, bottom, top)]
     text: list[str] = []
     box = [0.0, 0.0, 0.0, 0.0]
-    words: list[list[tuple[float, float, float, float]]] = [[]]  # boxes of the letters and digits of each
+    words: list[list[tuple[float, float, float, float]]] = [[]]  # boxes of the letters and digits of each word
 
     def line() -> Iterator[Line]:
-        said = "".join(text).strip()
-        if said:
+        stripped = "".join(text).strip()
+        if stripped:
             boxes = tuple(_around(word) for word in words if word)
-            yield Line(text=said, left=box[0], bottom=box[1], right=box[2], top=box[3], words=boxes)
+            yield Line(text=stripped, left=box[0], bottom=box[1], right=box[2], top=box[3], words=boxes)
         text.clear()
         words[:] = [[]]
 
@@ -211,59 +205,12 @@ def _around(boxes: Sequence[tuple[float, float, float, float]]) -> tuple[float, 
     return min(left), min(bottom), max(right), max(top)
 
 
-def in_reading_order(lines: Sequence[Line], width: float) -> list[Line]:
-    """Top to bottom, and column by column where a white stripe parts them (recursive XY cut; Nagy and Seth 1984).
-
-    A stripe must be 1.5 % of the page's width. Rows in which the same stripe is white belong together.
-    """
-    columns = _parted(lines, _across, 0.015 * width)
-    parts = columns if len(columns) > 1 else _joined(_parted(lines, _down, 0.0), width)
-    if len(parts) > 1:
-        return [line for part in parts for line in in_reading_order(part, width)]
-    return sorted(lines, key=lambda line: (-round(line.top / 3), line.left))
-
-
-def _across(line: Line) -> tuple[float, float]:
-    return line.left, line.right
-
-
-def _down(line: Line) -> tuple[float, float]:
-    return -line.top, -line.bottom
-
-
-def _joined(rows: Sequence[list[Line]], width: float) -> list[list[Line]]:
-    """Neighbouring rows in which the same stripe is white, as one part; other rows by themselves."""
-    parts: list[list[Line]] = []
-    open_part: list[Line] = []
-    for row in rows:
-        together = [*open_part, *row]
-        if len(_parted(together, _across, 0.015 * width)) > 1:
-            open_part = together
-            continue
-        if open_part:
-            parts.append(open_part)
-        open_part = row
-    return [*parts, open_part] if open_part else parts
-
-
-def _parted(lines: Sequence[Line], span: Callable[[Line], tuple[float, float]], gap: float) -> list[list[Line]]:
-    """The lines in groups between which nothing stands, in order; `span` gives the start and end of a line."""
-    parts: list[list[Line]] = []
-    reach = float("-inf")
-    for line in sorted(lines, key=lambda each: span(each)[0]):
-        start, end = span(line)
-        if not parts or start > reach + gap:
-            parts.append([])
-        parts[-1].append(line)
-        reach = max(reach, end)
-    return parts
-
-
 def with_running(pages: Sequence[Layer]) -> list[Layer]:
-    """Lines near an edge that stand on three pages or more, alike but for numbers and at one height, are running.
+    """The pages with their running lines and their lines in the margin marked.
 
-    Others are in the margin if they stand in the outer 8 % of the height, or in the outer 12 % with a gap to the rest.
-    The three may be every second page, as left and right pages have headers of their own.
+    A line is running if it stands near an edge of at least three pages, at one height and with the same words but for
+    numbers. The three need not follow one another, as left and right pages have headers of their own. A line is in the
+    margin if it stands in the outer 8 % of the height, or in the outer 12 % with a gap to the rest.
     """
     seen: Counter[tuple[str, int]] = Counter()
     for page in pages:
@@ -294,7 +241,10 @@ def _in_margin(line: Line, lines: Sequence[Line], height: float) -> bool:
 
 
 def _keys(line: Line, height: float) -> Iterator[tuple[str, int]]:
-    """What says that two lines are the same running one: the words without numbers, and the height to 8 pt."""
+    """The key by which lines of two pages are the same: the words without numbers, and the height in steps of 8 pt.
+
+    A line that is not near an edge has none.
+    """
     if line.bottom > (1 - _EDGE) * height or line.top < _EDGE * height:
         words = re.sub(r"\d+|\b[ivxl]+\b", "#", line.text.lower())
         yield words, round(line.bottom / 8)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from ocr_rl.contract import Page
-from ocr_rl.pages.draw import Rests, draw
+from ocr_rl.pages.epochs import Rests, draw
 from ocr_rl.pages.raster import PageError
 from ocr_rl.rollout.asking import ask, require_one, with_left_out
 from ocr_rl.rollout.compare import has_signal, with_advantages

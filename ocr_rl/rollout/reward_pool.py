@@ -16,7 +16,7 @@ from typing import Any, get_args
 
 from ocr_rl.config import Gate, RewardChoice
 from ocr_rl.contract import Finish, Page, Reward, Score, Transcript, UserError
-from ocr_rl.pages.guarded import Pool, Refusal, guarded
+from ocr_rl.pages.workers import Pool, Refusal, guarded
 from ocr_rl.plugins import REWARDS, is_built_in, load_reward
 from ocr_rl.rollout.scoring import GroupScores, RewardFault, WeightedReward, ask, combine
 from ocr_rl.text.front_matter import split_front_matter

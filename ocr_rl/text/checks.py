@@ -3,12 +3,12 @@
     check = load_check(json.loads(line))
     verdict, = judge([check], transcript)
 
-One code, two readings. `compatible` gives the public benchmark's verdicts, its quirks included; `strict` closes the
-holes that a policy would learn to use (each is named where it is closed: text_checks, element_checks). Rules:
-allenai/olmocr 0.4.27, Apache-2.0.
+The same code serves two readings. `compatible` gives the public benchmark's verdicts, its quirks included. `strict`
+closes the holes that a policy would learn to use; text_checks and element_checks name each hole where they close it.
+The rules are those of allenai/olmocr 0.4.27, Apache-2.0.
 
-A transcript is prepared once and judged by many checks. Any text is judged in bounded time; one of more than
-`LONGEST` characters fails every check. Knows nothing about files, pages or scores.
+A transcript is prepared once and judged by many checks. Any text is judged in bounded time. A text of more than
+`LONGEST` characters fails every check. This file knows nothing about files, pages or scores.
 """
 
 from __future__ import annotations
@@ -38,24 +38,27 @@ TYPES: Mapping[str, type[PageCheck]] = {
 
 
 def judge(checks: Sequence[Check], text: str, reading: Reading = "compatible") -> list[Verdict]:
-    """One verdict per check, in order."""
+    """One verdict per check, in order. `text` is a transcript without its front matter."""
     prepared = prepare(text)
     return [check.run(prepared, reading) for check in checks]
 
 
 def load_check(obj: Mapping[str, object]) -> PageCheck:
-    """Read one line of an olmOCR-Bench file. ValueError with one sentence that names the field."""
+    """The check that one JSON object of an olmOCR-Bench file describes.
+
+    Raises ValueError with one sentence that names the field.
+    """
     if not isinstance(obj, Mapping):
         raise ValueError(f"a test must be a JSON object, got {type(obj).__name__}")
     name = obj.get("type")
     if not isinstance(name, str) or name not in TYPES:
         raise ValueError(f"type {name!r} is unknown{did_you_mean(str(name), TYPES)}")
     cls = TYPES[name]
-    known = {field.name: field for field in fields(cls)}
+    fields_by_name = {field.name: field for field in fields(cls)}
     for key in obj:
-        if key not in known:
-            raise ValueError(f"{key!r} is not a field of a {name} test{did_you_mean(str(key), known)}")
-    for key, field in known.items():
+        if key not in fields_by_name:
+            raise ValueError(f"{key!r} is not a field of a {name} test{did_you_mean(str(key), fields_by_name)}")
+    for key, field in fields_by_name.items():
         if field.default is MISSING and key not in obj:
             raise ValueError(f"a {name} test needs the field {key!r}")
     return cls(**obj)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""How alike two texts are, and where in a text something like a given text stands.
+"""How alike two texts are, and where in a text something like a given text (the needle) stands.
 
 Built on rapidfuzz. Knows nothing about the meaning of the texts: callers normalise them first.
 """
@@ -15,9 +15,9 @@ from rapidfuzz.distance import Indel, Levenshtein
 
 HALF = 0.5
 WORD = 64  # characters that rapidfuzz compares at once
-SHORTEST_PIECE = 4  # of a needle, in characters, that is worth looking for
-MOST_PLACES = 24  # at which a window is looked for; with more, all of the text is looked through
-MOST_HITS = 20_000  # of a piece of a needle, from either end: a text with more of them is made of nothing else
+SHORTEST_PIECE = 4  # characters; a shorter piece of a needle stands nearly everywhere
+MOST_PLACES = 24  # windows compared around pieces of a needle; if there are more, the whole text is searched
+MOST_HITS = 20_000  # places of a needle's piece, from either end; a text that has more is made of nothing else
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,36 +30,41 @@ class Near:
 
 
 def indel_similarity(a: Sequence[str], b: Sequence[str]) -> float:
-    """1 - (insertions + deletions) / (len a + len b), of texts or lists of words; 1.0 for two empty ones."""
+    """1 - (insertions + deletions) / (len a + len b), of two texts or two lists of words; 1.0 if both are empty."""
     return Indel.normalized_similarity(a, b)
 
 
 def character_error_rate(reference: str, candidate: str) -> float:
-    """Levenshtein distance / characters of the reference; may exceed 1. An empty reference: 0 or 1."""
+    """Levenshtein distance / characters of the reference; it may exceed 1.
+
+    Against an empty reference the rate of an empty candidate is 0, and that of any other is 1.
+    """
     return Levenshtein.distance(reference, candidate) / max(1, len(reference)) if reference else float(bool(candidate))
 
 
 def word_error_rate(reference: str, candidate: str) -> float:
-    """As `character_error_rate`, in words between white space."""
+    """`character_error_rate`, counted in words between white space."""
     words = reference.split()
-    said = candidate.split()
-    return Levenshtein.distance(words, said) / len(words) if words else float(bool(said))
+    candidate_words = candidate.split()
+    return Levenshtein.distance(words, candidate_words) / len(words) if words else float(bool(candidate_words))
 
 
 def closest(needle: str, text: str) -> Near:
-    """A window of `text`, as long as the needle or cut off at an end of the text, that is most like the needle.
+    """The window of `text` that is most like the needle, for messages that say where the needle may have gone.
 
-    For people, who ask where the needle may have gone: looks first around the places where a quarter of it stands as
-    it is, and everywhere for its start if that finds nothing half alike. Less than half alike is nothing: any two
-    texts of a language are. A text shorter than the needle is its own only window: no part of the needle is searched
-    in it.
+    A window is as long as the needle, or shorter where an end of the text cuts it off. The search has two steps. It
+    first compares the windows around places where a quarter of the needle stands unchanged. If none of them is half
+    alike, it looks for the needle's first 64 characters in the whole text. A window that is less than half alike does
+    not count (similarity 0), because any two texts of one language are nearly that much alike.
+
+    A text shorter than the needle is compared as a whole; no part of the needle is searched in it.
     """
     if not needle or len(text) < len(needle):
         return Near(Indel.normalized_similarity(needle, text), 0, len(text))
     near = _around_pieces(needle, text, 4, len(needle) // 4)
     if near and near.similarity >= HALF:
         return near
-    near = _anywhere(needle[:WORD], text, HALF)  # of a long needle only the start, which is much faster
+    near = _anywhere(needle[:WORD], text, HALF)  # the start of a long needle, since all of it takes much longer
     if len(needle) <= WORD or near.similarity == 0.0:
         return near
     start, end = near.start, min(len(text), near.start + len(needle))
@@ -68,9 +73,9 @@ def closest(needle: str, text: str) -> Near:
 
 
 def close_enough(needle: str, text: str, least: float) -> Near | None:
-    """The most similar window, as in `closest`, if it is at least `least` alike; None if there is none. Exact.
+    """The most similar window of `text` if its similarity is at least `least`, else None. The search is exact.
 
-    For a text at least as long as the needle, which is not empty.
+    The needle must not be empty, and the text must be at least as long as the needle.
     """
     at = text.find(needle)
     if at >= 0:
@@ -78,7 +83,7 @@ def close_enough(needle: str, text: str, least: float) -> Near | None:
     most_edits = int((1.0 - least) * 2 * len(needle))
     if most_edits == 0:
         return None
-    # of one piece more than there may be edits, one stands in the window as it is
+    # Of most_edits + 1 pieces of the needle at least one stands unchanged in such a window.
     near = _around_pieces(needle, text, most_edits + 1, most_edits)
     if near is None:
         near = _anywhere(needle, text, least)
@@ -86,20 +91,20 @@ def close_enough(needle: str, text: str, least: float) -> Near | None:
 
 
 def _anywhere(needle: str, text: str, least: float) -> Near:
-    found = fuzz.partial_ratio_alignment(needle, text, score_cutoff=100.0 * least)
-    return Near(found.score / 100.0, found.dest_start, found.dest_end) if found else Near(0.0, 0, 0)
+    alignment = fuzz.partial_ratio_alignment(needle, text, score_cutoff=100.0 * least)
+    return Near(alignment.score / 100.0, alignment.dest_start, alignment.dest_end) if alignment else Near(0.0, 0, 0)
 
 
 def _around_pieces(needle: str, text: str, pieces: int, slack: int) -> Near | None:
-    """The best window that holds one of so many pieces of the needle, at most `slack` from where it should be.
+    """The best window that holds one of `pieces` equal pieces of the needle, at most `slack` characters off its place.
 
-    A similarity of 0 where no piece stands in the text; None where pieces are too short or too frequent to be of use,
-    or the best window is cut off where the text is not.
+    The similarity is 0 if no piece stands in the text. None if this search cannot tell: if the pieces are too short
+    or stand at too many places, or if the best window is cut off although the text goes on there.
     """
     size = len(needle) // pieces
     if size < SHORTEST_PIECE:
         return None
-    starts: set[int] = set()  # of the needle, if it stood where its piece does
+    starts: set[int] = set()  # where the needle would start, by the places of its pieces
     for offset in range(0, size * pieces, size):
         piece = needle[offset : offset + size]
         at = text.find(piece)
@@ -128,15 +133,15 @@ def _around_pieces(needle: str, text: str, pieces: int, slack: int) -> Near | No
 
 
 def partial_similarity(a: str, b: str) -> float:
-    """rapidfuzz's partial ratio in [0, 1]: the *shorter* text, whichever it is, against windows of the longer."""
+    """rapidfuzz's partial ratio in [0, 1]: the *shorter* of the two texts against windows of the longer one."""
     return fuzz.partial_ratio(a, b) / 100.0
 
 
 def within(similarity: float, needle_len: int, window_len: int, max_diffs: int, allowance: int = 0) -> bool:
-    """Whether a similarity allows `max_diffs` of `allowance` (the needle's) characters to differ, in whole numbers.
+    """Whether similarity >= 1 - max_diffs / allowance, computed in whole numbers.
 
-    similarity >= 1 - max_diffs / allowance, where the similarity is 1 - edits / (needle_len + window_len) with a whole
-    number of edits; in floating point, ties fall on either side by accident.
+    The similarity is 1 - edits / (needle_len + window_len) with a whole number of edits. In floating point a tie would
+    fall on either side by accident. `allowance` is the needle's length unless it is given.
     """
     edits = round((1.0 - similarity) * (needle_len + window_len))
     return edits * (allowance or needle_len) <= max_diffs * (needle_len + window_len)
@@ -151,15 +156,15 @@ class Match(NamedTuple):
 
 
 def first_and_last(needle: str, text: str, max_diffs: int) -> tuple[int, int] | None:
-    """Where the first and the last near match of `needle` start; None without one.
+    """Where the first and the last near match of `needle` start; None if there is no match.
 
-    max_diffs 0: exact hits, overlapping ones too. Otherwise matches within that Levenshtein distance; those whose
-    ranges overlap are one match, the nearest, then the longest of them.
+    A near match is within a Levenshtein distance of `max_diffs`. Of matches whose ranges overlap only the nearest
+    counts; of equally near ones the longest. With max_diffs 0 every exact hit counts, also where hits overlap.
     """
     if max_diffs == 0:
         at = text.find(needle)
         return None if at < 0 else (at, text.rfind(needle))
-    # Long needles: one of max_diffs + 1 equal pieces must stand in the text as it is. Short ones: every start.
+    # Of max_diffs + 1 equal pieces of a needle one stands unchanged in every match. A short needle has no such pieces.
     if len(needle) // (max_diffs + 1) < 3:
         return _first_and_last_short(needle, text, max_diffs)
     matches = sorted(set(_from_pieces(needle, text, max_diffs)))
@@ -173,7 +178,7 @@ def _best(group: Iterable[Match]) -> Match:
 
 
 def _leading_group(matches: Sequence[Match]) -> list[Match]:
-    """The matches, sorted by start, that overlap the first one or one another transitively."""
+    """The first of the matches (sorted by start), and all that overlap it directly or through others."""
     end = matches[0].end
     group: list[Match] = []
     for match in matches:
@@ -211,7 +216,7 @@ def _from_pieces(needle: str, text: str, max_diffs: int) -> Iterator[Match]:
 
 
 def _hits(piece: str, text: str, start: int, most: int) -> list[int]:
-    """Where `piece` stands in text[start:]; of very many hits only the first and the last ones."""
+    """Where `piece` stands in text[start:]: at most the first `most` and the last `most` places."""
     hits: list[int] = []
     at = text.find(piece, start)
     while at >= 0 and len(hits) < most:
@@ -227,7 +232,7 @@ def _hits(piece: str, text: str, start: int, most: int) -> list[int]:
 
 
 def _grow(needle: str, window: str, max_diffs: int) -> tuple[int, int] | None:
-    """(distance, length) of the start of `window` that is nearest to the needle, the longest of equals."""
+    """(distance, length) of the start of `window` that is nearest to the needle; the longest of equally near ones."""
     n = len(needle)
     if window.startswith(needle):
         return 0, n
@@ -235,26 +240,26 @@ def _grow(needle: str, window: str, max_diffs: int) -> tuple[int, int] | None:
         return None
     best, length = max_diffs, -1
     for size in range(max(0, n - max_diffs), min(len(window), n + max_diffs) + 1):
-        found = Levenshtein.distance(needle, window[:size], score_cutoff=best)
-        if found <= best:
-            best, length = found, size
+        edits = Levenshtein.distance(needle, window[:size], score_cutoff=best)
+        if edits <= best:
+            best, length = edits, size
     return None if length < 0 else (best, length)
 
 
 def _first_and_last_short(needle: str, text: str, max_diffs: int) -> tuple[int, int] | None:
-    """As `first_and_last`, trying every window that starts with one of the needle's first characters, all at once.
+    """`first_and_last` for short needles: it tries every window that starts with one of the needle's first characters.
 
-    S: the starts tried.
+    All windows are compared at once, in arrays. S: the starts that are tried.
     """
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     wanted = np.frombuffer(needle.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
     starts_S = np.flatnonzero(np.isin(codes, wanted[: max_diffs + 1]))
     n, reach = len(needle), len(needle) + max_diffs
     padded = np.concatenate([codes, np.full(reach, 0xFFFFFFFF, dtype=np.uint32)])
-    rows = [np.full(len(starts_S), i, dtype=np.int16) for i in range(n + 1)]  # distance of needle[:i] to the window
+    rows = [np.full(len(starts_S), i, dtype=np.int16) for i in range(n + 1)]  # distance from needle[:i] to the window
     least_S = np.full(len(starts_S), max_diffs + 1, dtype=np.int16)
     length_S = np.zeros(len(starts_S), dtype=np.int64)  # the longest of the nearest windows
-    longest_S = np.zeros(len(starts_S), dtype=np.int64)  # of all near ones
+    longest_S = np.zeros(len(starts_S), dtype=np.int64)  # the longest of all near windows
     for size in range(1, reach + 1):
         chars_S = padded[starts_S + size - 1]
         diagonal, rows[0] = rows[0], np.full(len(starts_S), size, dtype=np.int16)

@@ -18,19 +18,19 @@ from ocr_rl.text.page_check import PASSED, PageCheck, needle_of, quote
 from ocr_rl.text.prepared import Prepared, TextTable
 from ocr_rl.text.tables import Cell, Direction, Place, Way
 
-# Compared per test, those most like the searched one first; no real page comes near.
+# How many formulas of a page one test compares, the most similar ones first. No real page has nearly as many.
 MOST_FORMULAS = 256
-MOST_FORMULA_CHARACTERS = 30_000  # together
+MOST_FORMULA_CHARACTERS = 30_000  # of all compared formulas together
 
 _HEADINGS: Mapping[str, Literal["up", "left"]] = {"top_heading": "up", "left_heading": "left"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TableRelation(PageCheck):
-    """A cell of some table, and what its neighbours and headings say.
+    """A cell of some table says `cell`, and its neighbours and headings say what the other fields say.
 
-    A malformed table makes the public benchmark's parser raise, so every compatible table test of the page fails;
-    strict judges the grid as far as it goes, and compares in whole numbers.
+    Compatible: a malformed table makes the public parser raise, so every table test of the page fails. Strict: the
+    grid is judged as far as it goes, and similarities are compared in whole numbers.
     """
 
     cell: str
@@ -56,7 +56,7 @@ class TableRelation(PageCheck):
     def look(self, prepared: Prepared, reading: Reading) -> Verdict:
         tables = [] if self.ignore_markdown_tables else list(prepared.markdown_tables)
         tables += prepared.html_tables
-        faults = (each.table.fault for each in prepared.html_tables)
+        faults = (text_table.table.fault for text_table in prepared.html_tables)
         if reading == "compatible" and (fault := next(filter(None, faults), "")):
             return Verdict(passed=False, why=f"malformed table: {fault}")
         if not tables:
@@ -81,7 +81,7 @@ class TableRelation(PageCheck):
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """One test's look at one table."""
+    """One table as one test sees it."""
 
     table: TextTable
     max_diffs: int
@@ -89,8 +89,8 @@ class _Look:
     ways: dict[str, dict[Place, Way]] = field(default_factory=dict)
 
     def anchors(self, needle: str) -> Sequence[Cell]:
-        """The cells that say what is looked for, in the order of the table."""
-        if self.max_diffs == 0:  # then only equal texts are alike enough, in both readings
+        """The cells that say the searched text, in the order of the table."""
+        if self.max_diffs == 0:  # in both readings only an equal text is alike enough then
             return self.table.by_text.get(needle, ())
         return [
             cell for text, cell in zip(self.table.texts, self.table.cells, strict=True) if self._alike(text, needle)
@@ -107,11 +107,11 @@ class _Look:
     def in_words(self, cell: Cell, relation: str, needle: str) -> str:
         way, table = _HEADINGS.get(relation), self.table.table
         others = table.headings(cell, way) if way else table.neighbours(cell, cast(Direction, relation))
-        said = ", ".join(quote(self.table.by_place[other.place]) for other in others[:3]) or "nothing"
-        return f"its {relation} at row {cell.row + 1}, column {cell.col + 1} is {said}, not {quote(needle)}"
+        texts = ", ".join(quote(self.table.by_place[other.place]) for other in others[:3]) or "nothing"
+        return f"its {relation} at row {cell.row + 1}, column {cell.col + 1} is {texts}, not {quote(needle)}"
 
     def _alike(self, text: str, needle: str) -> bool:
-        """Whether a whole cell is close enough to the text that it should have."""
+        """Whether the whole text of a cell is close enough to the text that it should have."""
         if text == needle:
             return True
         if self.max_diffs == 0:
@@ -126,9 +126,9 @@ class _Look:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Math(PageCheck):
-    """Some formula of the page renders as the searched one does.
+    """Some formula of the page renders as the searched formula does.
 
-    Of more than 256 different formulas (or 30,000 characters of them) those most like the searched one are compared.
+    At most 256 different formulas (30,000 characters) are compared: those most like the searched one as text.
     """
 
     math: str

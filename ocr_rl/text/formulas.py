@@ -1,12 +1,12 @@
 """Formulas of a transcript: find them, and tell whether two of them are the same once rendered.
 
-`equal` follows the rule of the public olmOCR-Bench ("compatible") or closes its holes ("strict"); both compare what a
-browser would show, without a browser. Knows nothing about unit tests or rewards.
+`equal` follows the rule of the public olmOCR-Bench ("compatible") or closes its holes ("strict"). Both readings compare
+what a browser would show, and need no browser. Knows nothing about unit tests or rewards.
 
-The public rule, from the benchmark's own verdicts: the reference's MathML is part of the candidate's, or every symbol
-of the reference can be laid on a symbol of the candidate of the same letter such that its nearest neighbours above,
-below, left and right are laid on the nearest neighbours there. It is one-sided: what the candidate has in addition is
-free, and a reference that shows nothing matches everything.
+The public rule was read off the benchmark's own verdicts. Two formulas are equal if the reference's MathML is part of
+the candidate's. They are also equal if every symbol of the reference can be laid on a symbol of the candidate: the two
+have the same letter, and the nearest neighbours above, below, left and right lie on one another. The rule is one-sided:
+what the candidate shows in addition is free, and a reference that shows nothing matches everything.
 """
 
 from __future__ import annotations
@@ -34,21 +34,22 @@ NUMBERING = re.compile(r"\\tag\*?\{[^{}]*\}|\\label\{[^{}]*\}|\\notag(?![a-zA-Z]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Formula:
-    """A formula made ready for comparison. Both parts are empty where nothing is shown."""
+    """A formula made ready for comparison. MathML and symbols are empty if the formula shows nothing."""
 
     mathml: str
     symbols: Symbols
-    lines: Symbols  # the same without closing punctuation, and with neighbours to the left and right only
-    structure: Counter[tuple[str, ...]]  # what the symbols do not tell: roots, fractions, scripts, accents
+    lines: Symbols  # the symbols without closing punctuation, with neighbours to the left and right only
+    structure: Counter[tuple[str, ...]]  # roots, fractions, scripts and accents, which the symbols do not tell
 
 
 def extract(text: str, *, dollars: bool = True) -> list[str]:
-    r"""All formulas between \(..\), \[..\] and, with `dollars`, $$..$$ and $..$, in this order of kinds, stripped.
+    r"""All formulas between \(..\), \[..\] and, with `dollars`, $$..$$ and $..$: kind after kind, stripped.
 
-    Shortest match, across lines; each kind is taken out of the text before the next is looked for. An escaped dollar
-    counts as one and bare environments are not seen, as in the public benchmark. Linear in the text.
+    A formula ends at the next closing mark, on whatever line. The formulas of one kind are removed from the text
+    before the next kind is searched. As in the public benchmark, an escaped dollar counts as a dollar and environments
+    without delimiters are not seen. Linear in the text.
     """
-    found: list[str] = []
+    formulas: list[str] = []
     for opening, closing in DELIMITERS if dollars else DELIMITERS[:2]:
         rest: list[str] = []
         at = 0
@@ -57,18 +58,18 @@ def extract(text: str, *, dollars: bool = True) -> list[str]:
             end = text.find(closing, inside + 1)
             if end < 0:
                 break
-            found.append(text[inside:end].strip())
+            formulas.append(text[inside:end].strip())
             rest.append(text[at:start])
             at = end + len(closing)
         text = "".join(rest) + text[at:]
-    return found
+    return formulas
 
 
 def equal(reference: str, candidate: str, reading: Reading = "compatible") -> bool:
-    """Whether a candidate shows the formula of the reference (TeX without delimiters, both).
+    """Whether a candidate shows the formula of the reference. Both are TeX without delimiters.
 
-    compatible: the public benchmark's verdict. strict: neither side may show more than the other, and a reference
-    that cannot be rendered or shows nothing matches only itself.
+    compatible: the public benchmark's verdict. strict: neither formula may show more than the other, and a reference
+    that cannot be rendered, or shows nothing, matches only itself.
     """
     if reference == candidate:
         return True
@@ -84,10 +85,10 @@ def _compatible(reference: str, candidate: str) -> bool:
 
 
 def _strictly_equal(reference: str, candidate: str) -> bool:
-    """Same letters in the same lines, both ways, and the same roots, fractions, scripts, accents and rows.
+    """Whether both have the same letters in the same lines and the same roots, fractions, scripts, accents and rows.
 
-    What stands above what is told by that structure and not by rectangles, so that a space or a style that moves
-    symbols sideways does not matter. Equation numbers and closing punctuation do not count.
+    The structure tells what stands above what. Rectangles do not, so that a space or a style may move symbols
+    sideways. Equation numbers and closing punctuation do not count.
     """
     wanted, shown = prepare(NUMBERING.sub("", reference)), prepare(NUMBERING.sub("", candidate))
     if wanted is None or shown is None or not wanted.symbols.letters:
@@ -101,7 +102,7 @@ def _strictly_equal(reference: str, candidate: str) -> bool:
 
 @lru_cache(maxsize=CACHED_FORMULAS)
 def prepare(tex: str) -> Formula | None:
-    """Render a formula, lay it out and find the neighbours of its symbols; None if that cannot be done. Cached."""
+    """The formula rendered and laid out, with the neighbours of its symbols; None if that cannot be done. Cached."""
     markup = render(tex)
     if markup is None:
         return None
@@ -121,7 +122,7 @@ def prepare(tex: str) -> Formula | None:
 
 
 def _without_end(spans: list[tuple[str, Rect]]) -> list[tuple[str, Rect]]:
-    """Text spans without the punctuation that ends the formula; `1.` is one span, of which a share is cut off."""
+    """Text spans without the punctuation that ends the formula. Of a span like `1.` only a share is cut off."""
     while spans:
         text, (x, y, width, height) = spans[-1]
         if kept := text.rstrip(".,;"):
@@ -131,9 +132,10 @@ def _without_end(spans: list[tuple[str, Rect]]) -> list[tuple[str, Rect]]:
 
 
 def _structure(node: ElementTree.Element) -> Iterator[tuple[str, ...]]:
-    """(kind, what it stands on or holds, ...) for every root, fraction, script and accent below a MathML element.
+    """(kind, letters of its parts, ...) of every root, fraction, script and accent in a MathML element.
 
-    Limits above and below an operator count as its scripts, since display style alone decides where they stand.
+    Example: `x^{2}` gives ("sup", "x", "2"). The limits of an operator count as its scripts, because display style
+    alone decides whether they stand above and below it.
     """
     for child in node.iter():
         parts = list(child)

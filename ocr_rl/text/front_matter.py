@@ -9,7 +9,8 @@
     ---
     the transcript
 
-Splits it off and reads it; knows nothing about rewards or about what to do with a page that stands upside down.
+This file splits the front matter off and reads it. It knows nothing about rewards, nor about what to do with a page
+that stands upside down.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from dataclasses import asdict, dataclass, fields
 
 import yaml
 
-MAX_BLOCK = 4_000  # characters; a real one has about 120, and YAML is slow on what is not one
+MAX_BLOCK = 4_000  # characters; a true block has about 120, and YAML is slow on long text of another kind
 ROTATIONS = (0, 90, 180, 270)
 
 _Loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
@@ -31,22 +32,22 @@ class FrontMatter:
     """What the policy says of the page before it reads it."""
 
     primary_language: str | None  # ISO code; None: no text on the page
-    is_rotation_valid: bool  # the page stands upright
+    is_rotation_valid: bool  # whether the page stands upright
     rotation_correction: int  # degrees clockwise, one of 0, 90, 180, 270
-    is_table: bool  # most of the page is a table
-    is_diagram: bool  # most of the page is a figure
+    is_table: bool  # whether most of the page is a table
+    is_diagram: bool  # whether most of the page is a figure
 
     def to_text(self) -> str:
-        """The block as policies are taught to write it, with the closing line and its newline."""
-        rows = "".join(f"{name}: {value}\n" for name, value in self._said())
+        """The block as policies learn to write it, from its opening line to the newline after its closing line."""
+        rows = "".join(f"{name}: {value}\n" for name, value in self._rows())
         return f"---\n{rows}---\n"
 
     @property
     def tags(self) -> frozenset[str]:
-        """As tags of a page that say what is true of it, `is_table=True`."""
-        return frozenset(f"{name}={value}" for name, value in self._said())
+        """The fields as tags of a page, such as `is_table=True`."""
+        return frozenset(f"{name}={value}" for name, value in self._rows())
 
-    def _said(self) -> list[tuple[str, str]]:
+    def _rows(self) -> list[tuple[str, str]]:
         return [(name, "null" if value is None else str(value)) for name, value in asdict(self).items()]
 
 
@@ -57,14 +58,14 @@ _SOME_FIELD = re.compile(rf"^[ \t]*(?:{'|'.join(FIELDS)})[ \t]*:", re.MULTILINE)
 def split_front_matter(raw: str) -> tuple[FrontMatter | None, str]:
     """Split a raw transcript into its front matter and its body.
 
-    The block must open the text (`---` and a newline, nothing before) and end at the next line that starts with
-    `---`; more dashes or text behind them do not matter. Four cases:
+    The block must open the text: nothing stands before its first `---` and newline. It ends at the next line that
+    starts with `---`, whatever follows on that line. There are four cases:
 
-    - all five fields, readable, and no other: `(FrontMatter, rest)`;
-    - a block that names one of the five fields but cannot be read: `(None, rest)`: it was meant as front matter, and
-      no check should find text in it;
-    - a block that names none of them: `(None, raw)`: two horizontal rules around text of the page;
-    - no block, or one that never closes: `(None, raw)`.
+    - The block has exactly the five fields, and they can be read: `(FrontMatter, rest)`.
+    - The block names one of the five fields but cannot be read: `(None, rest)`. It was meant as front matter, and no
+      check should find text in it.
+    - The block names none of the five fields: `(None, raw)`. The dashes are horizontal rules around text of the page.
+    - There is no block, or it never closes: `(None, raw)`.
     """
     if not raw.startswith("---\n"):
         return None, raw
@@ -72,20 +73,20 @@ def split_front_matter(raw: str) -> tuple[FrontMatter | None, str]:
     if end < 0:
         return None, raw
     block = raw[4 : min(end, 4 + MAX_BLOCK + 1)]
-    found = parse(block)
-    if found is None and not _SOME_FIELD.search(block):
+    front_matter = parse(block)
+    if front_matter is None and not _SOME_FIELD.search(block):
         return None, raw
     rest = raw[end + 4 :].lstrip("-")
-    return found, rest.removeprefix("\n")
+    return front_matter, rest.removeprefix("\n")
 
 
 def parse(block: str) -> FrontMatter | None:
-    """Read the YAML between the two lines of dashes; None when a field is missing, unknown or of the wrong kind."""
+    """The YAML between the two lines of dashes; None if a field is missing, unknown or of the wrong kind."""
     if len(block) > MAX_BLOCK:
         return None
     try:
         loaded = yaml.load(block, Loader=_Loader)
-    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a date or a number that is none
+    except (yaml.YAMLError, ValueError, RecursionError):  # ValueError: a date or a number that does not exist
         return None
     if not isinstance(loaded, Mapping) or set(map(str, loaded)) != set(FIELDS) or len(loaded) != len(FIELDS):
         return None
@@ -101,13 +102,13 @@ def parse(block: str) -> FrontMatter | None:
         return None
 
 
-def agreeing_fields(found: FrontMatter, truth: FrontMatter) -> tuple[str, ...]:
-    """The names of the fields in which both say the same."""
-    return tuple(name for name in FIELDS if getattr(found, name) == getattr(truth, name))
+def agreeing_fields(front_matter: FrontMatter, truth: FrontMatter) -> tuple[str, ...]:
+    """The names of the fields that have the same value in both."""
+    return tuple(name for name in FIELDS if getattr(front_matter, name) == getattr(truth, name))
 
 
 def _language(value: object) -> str | None:
-    # YAML reads the code of Norwegian, `no`, as a truth value; an empty value is a page without a language.
+    # YAML reads `no`, the code of Norwegian, as a truth value. An empty value means a page without a language.
     if value is None or isinstance(value, bool) or value == "":
         return None
     if isinstance(value, str):

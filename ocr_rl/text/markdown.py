@@ -1,8 +1,8 @@
 """Pieces of a Markdown transcript: headings, bold and italic spans, places of footnote markers, images.
 
-Two readings. The compatible one takes what the public olmOCR-Bench takes (any tag that starts with b opens bold, a
-pair of stars may lie pages apart); the strict one follows CommonMark closely enough that only what a reader would
-see as a heading or as emphasis counts. Every search is linear in the length of the text. Knows nothing about tests.
+There are two readings. The compatible one takes what the public olmOCR-Bench takes: any tag that starts with b opens
+bold, and the two stars of a pair may stand pages apart. The strict one follows CommonMark so closely that only what a
+reader would see as a heading or as emphasis counts. Every search is linear in the text. Knows nothing about tests.
 """
 
 from __future__ import annotations
@@ -23,14 +23,14 @@ _SUPERSCRIPT_DIGITS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
 def headings(text: str, reading: Reading) -> list[str]:
-    """Lines that start with one to six # and white space; <h1> to <h6>."""
+    """The text of lines that start with one to six # and white space, and of <h1> to <h6>."""
     if reading == "strict":
         return [*_STRICT_HEADING.findall(text), *_elements(text, "h[1-6]", exact=True)]
     return [*_HEADING.findall(text), *_elements(text, "h[1-6]", exact=False)]
 
 
 def bold(text: str, reading: Reading) -> list[str]:
-    """What stands between two ** or two __, or in <b> or <strong>."""
+    """The text between two ** or two __, and in <b> and <strong>."""
     if reading == "strict":
         return [*_emphasis(text, 2), *_elements(text, "b", exact=True), *_elements(text, "strong", exact=True)]
     return [
@@ -42,7 +42,7 @@ def bold(text: str, reading: Reading) -> list[str]:
 
 
 def italic(text: str, reading: Reading) -> list[str]:
-    """What stands between two lone * or two lone _, or in <i> or <em>."""
+    """The text between two lone * or two lone _, and in <i> and <em>."""
     if reading == "strict":
         return [*_emphasis(text, 1), *_elements(text, "i", exact=True), *_elements(text, "em", exact=True)]
     return [
@@ -57,26 +57,26 @@ PIECES = {"heading": headings, "bold": bold, "italic": italic}
 
 
 def footnote_places(text: str, marker: str, reading: Reading) -> list[tuple[int, int]]:
-    """Where a footnote's marker stands as (start, end): `[^m]` (not its definition), `<sup>m</sup>`, ⁿ for digits.
+    """(start, end) of each place of a footnote's marker: `[^m]`, `<sup>m</sup>` and, for digits, superscripts like ².
 
-    The strict reading does not find the marker 1 in the superscript 12.
+    The definition `[^m]:` is no place. The strict reading does not find the marker 1 in the superscript 12.
     """
     quoted = re.escape(marker)
     places = [match.span() for match in re.finditer(rf"\[\^{quoted}\](?!:)", text)]
     places += _superscripts(text, marker, reading)
     if marker.isascii() and marker.isdigit():
         digits = marker.translate(_SUPERSCRIPT_DIGITS)
-        found = re.finditer(re.escape(digits), text)
+        matches = re.finditer(re.escape(digits), text)
         if reading == "strict":
-            found = re.finditer(rf"(?<![⁰¹²³⁴⁵⁶⁷⁸⁹]){digits}(?![⁰¹²³⁴⁵⁶⁷⁸⁹])", text)
-        places += [match.span() for match in found]
+            matches = re.finditer(rf"(?<![⁰¹²³⁴⁵⁶⁷⁸⁹]){digits}(?![⁰¹²³⁴⁵⁶⁷⁸⁹])", text)
+        places += [match.span() for match in matches]
     return places
 
 
 def _superscripts(text: str, marker: str, reading: Reading) -> Iterator[tuple[int, int]]:
-    """Places of `<sup>` with nothing but the marker in it, also where an earlier `<sup>` was left open.
+    """Places of `<sup>` elements that hold the marker alone, also after a `<sup>` that was left open.
 
-    Found from the closing side, so that a million tags left open cost no more than reading them.
+    The search starts at closing tags, so that a million open tags cost no more than reading them.
     """
     opening = re.compile(r"<sup(?=[\s/>])" if reading == "strict" else r"<sup", re.IGNORECASE)
     for closed in re.finditer(rf">({re.escape(marker)})</sup>", text, re.IGNORECASE):
@@ -96,9 +96,9 @@ def _elements(text: str, name: str, *, exact: bool) -> Iterator[str]:
 
 
 def _tagged(text: str, name: str, *, exact: bool) -> Iterator[tuple[int, int, str]]:
-    """Elements as (start, end, content), each from an opening tag to the next closing one, in any case.
+    """Elements as (start, end, content): from an opening tag to the next closing tag, in capitals or not.
 
-    Unless `exact`, the name need only start the opening tag's name, as in the public benchmark's patterns.
+    Unless `exact`, the opening tag's name need only start with `name`, as in the public benchmark's patterns.
     """
     opening = re.compile(rf"<{name}(?=[\s/>])" if exact else rf"<{name}", re.IGNORECASE)
     closing = re.compile(rf"</{name}>", re.IGNORECASE)
@@ -132,7 +132,7 @@ def _between_marks(text: str, mark: re.Pattern[str]) -> Iterator[str]:
 
 
 def _emphasis(text: str, strength: int) -> Iterator[str]:
-    """Spans between runs of `strength` marks (or three), within a paragraph, opened before and closed after a word."""
+    """Spans of a paragraph between two runs of `strength` (or three) marks: one before a word, one after a word."""
     for paragraph in _PARAGRAPH_END.split(text):
         opened: dict[str, re.Match[str]] = {}
         for run in _RUN.finditer(paragraph):

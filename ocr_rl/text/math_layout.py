@@ -1,32 +1,29 @@
 """Where a browser would put the symbols of a formula: KaTeX markup in, one rectangle per text span out.
 
-A small inline layout. It knows the rules of KaTeX 0.16's style sheet that move text (inline blocks, the stacked `vlist`
-tables, font sizes, alignment, zero-width overlays, tags) and the metrics of a Times-like serif font, which is what a
-browser falls back to where KaTeX's own fonts are not loaded. Within 0.3 px of Chromium 156 with Liberation Serif on
-nearly all formulas; not on commutative diagrams, \\vphantom and automatic equation numbers inside a line. It draws
-nothing, and knows nothing about TeX or about comparing formulas.
+A small inline layout. It knows the rules of KaTeX 0.16's style sheet that move text: inline blocks, the stacked `vlist`
+tables, font sizes, alignment, zero-width overlays and tags. Text has the metrics of a Times-like serif font
+(`math_metrics`), which browsers take if KaTeX's own fonts are not loaded. The result lies within 0.3 px of Chromium 156
+with Liberation Serif on nearly all formulas. Exceptions are commutative diagrams, \\vphantom and automatic equation
+numbers inside a line. The layout draws nothing, and knows nothing about TeX or about comparing formulas.
 
-Coordinates are px at a 24 px container that is as wide as its formula (a normal symbol is 29.04 px); x runs right and y
-down. The metrics in `katex/metrics.json` were measured in that browser, fall-back fonts included.
+Coordinates are px in a 24 px container that is as wide as its formula; a normal symbol is set at 29.04 px. x runs to
+the right, y down.
 """
 
 from __future__ import annotations
 
-import json
 import re
 from functools import cache
-from importlib.resources import files
-from itertools import groupby, pairwise
+from itertools import groupby
 from math import floor
 from typing import NamedTuple
-from unicodedata import combining, east_asian_width
 from xml.etree.ElementTree import Element
 
+from ocr_rl.text.math_metrics import content_area, line_area, text_width
+
 ROOT_PX = 24 * 1.21
-LINE_HEIGHT = 1.2
-ASCENT, DESCENT = 0.891, 0.216  # of the serif font, in em
 SIZES = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0, 1.2, 1.44, 1.728, 2.074, 2.488)  # KaTeX's size1 .. size11
-MAX_DEPTH = 300  # nested elements, about two frames of Python each
+MAX_DEPTH = 300  # nested elements; a level takes about two frames of Python
 
 # Classes that turn the font. Where two meet on one element the later row wins, as in the style sheet.
 FONTS: dict[str, tuple[bool | None, bool | None]] = {  # class: (italic, bold), None leaves it as inherited
@@ -92,7 +89,7 @@ class Run(NamedTuple):
 
 
 class TooDeep(ValueError):
-    """The markup is nested deeper than the layout follows."""
+    """The markup is nested more than MAX_DEPTH levels deep."""
 
 
 def layout(html: Element) -> list[Box]:
@@ -114,13 +111,13 @@ def layout(html: Element) -> list[Box]:
     boxes: list[Box] = []
     for top, line in lines:
         boxes += _moved(line.boxes, (width - line.width) / 2, top + line.ascent)
-    for tag in tags:  # absolutely placed: over the formula's right end, as high as where it stood
+    for tag in tags:  # placed over the formula's right end, at the height of its line
         boxes += _moved(tag.boxes, width - tag.width, tag_top + tag.ascent)
     return boxes
 
 
 def _item(element: Element, font: Font, block: bool = False) -> Run:
-    """One element as a piece of its parent's line; `block` where the style sheet makes it an inline block."""
+    """One element as a piece of its parent's line. `block`: the style sheet makes it an inline block there."""
     if font.depth > MAX_DEPTH:
         raise TooDeep("the formula is nested too deeply")
     classes, style = _classes(element), _style(element)
@@ -149,7 +146,7 @@ def _item(element: Element, font: Font, block: bool = False) -> Run:
         if text:
             boxes = [Box(text, pad_left * size, -ascent, width, ascent + descent)]
     elif text:
-        up, down = _content_area(size)
+        up, down = content_area(size)
         boxes = [Box(text, 0.0, -up, width + (pad_left + pad_right) * size, up + down)]
     margins = MARGIN_EM.get(next(iter(classes & MARGIN_EM.keys()), ""), (0.0, 0.0))
     left = style.get("margin-left", style.get("margin", margins[0])) * size
@@ -166,7 +163,7 @@ def _content(element: Element, font: Font) -> Run:
     """The inside of an element as one line."""
     items = [_text(element.text, font)] if element.text else []
     for child in element:
-        if child.tag == "span":  # anything else is a drawing, which takes no room
+        if child.tag == "span":  # other elements are drawings, which take no room
             items.append(_item(child, font))
         if child.tail:
             items.append(_text(child.tail, font))
@@ -174,12 +171,12 @@ def _content(element: Element, font: Font) -> Run:
 
 
 def _text(text: str, font: Font) -> Run:
-    return Run(_text_width(text, font), *_line_area(font.size), [])
+    return Run(text_width(text, font.size, italic=font.italic, bold=font.bold), *line_area(font.size), [])
 
 
 def _line(items: list[Run], font: Font) -> Run:
     x, boxes = 0.0, []
-    ascent, descent = _line_area(font.size)
+    ascent, descent = line_area(font.size)
     for width, up, down, inner in items:
         boxes += _moved(inner, x, 0.0)
         x += width
@@ -188,8 +185,11 @@ def _line(items: list[Run], font: Font) -> Run:
 
 
 def _stack(table: Element, font: Font) -> Run:
-    """KaTeX's vlist, an inline table: a first row of zero-high lines that hang from its lower edge, which is the
-    baseline of the table, and a second row that only makes room below."""
+    """KaTeX's vlist, an inline table with one or two rows.
+
+    The lines of the first row have no height; they hang from its lower edge, which is the baseline of the table. The
+    second row only makes room below.
+    """
     rows = [next(iter(row)) for row in table]  # the second cell of a row is a 2 px spacer that a margin takes back
     lines = [_stacked_line(child, font) for child in rows[0]]
     width = max((left + line.width + right for line, left, right, _ in lines), default=0.0)
@@ -212,11 +212,11 @@ def _stacked_line(row: Element, font: Font) -> tuple[Run, float, float, float]:
 
 
 def _overlay(element: Element, font: Font, shift: float) -> Run:
-    """\\rlap and its kin: the content is drawn and takes no room."""
+    """\\rlap, \\llap and \\clap: the content is drawn but takes no room."""
     parts = {name: child for child in element for name in _classes(child)}
-    strut = _item(parts["strut"], font) if "strut" in parts else Run(0.0, *_line_area(font.size), [])
+    strut = _item(parts["strut"], font) if "strut" in parts else Run(0.0, *line_area(font.size), [])
     inner = _content(parts["inner"], font._replace(depth=font.depth + 1))
-    line_ascent = max(strut.ascent, _line_area(font.size)[0])
+    line_ascent = max(strut.ascent, line_area(font.size)[0])
     return Run(0.0, strut.ascent, strut.descent, _moved(inner.boxes, shift * inner.width, inner.ascent - line_ascent))
 
 
@@ -247,46 +247,6 @@ def _moved(boxes: list[Box], dx: float, dy: float) -> list[Box]:
     if not boxes or (dx == 0.0 and dy == 0.0):
         return boxes
     return [Box(text, x + dx, y + dy, width, height) for text, x, y, width, height in boxes]
-
-
-@cache
-def _content_area(size: float) -> tuple[int, int]:
-    """Ascent and descent of a text span in whole px, as browsers round them."""
-    return floor(ASCENT * size + 0.5), floor(DESCENT * size + 0.5)
-
-
-@cache
-def _line_area(size: float) -> tuple[float, float]:
-    """The same with half of the line's extra height on either side."""
-    up, down = _content_area(size)
-    ascent = up + floor((LINE_HEIGHT * size - up - down) / 2)
-    return float(ascent), LINE_HEIGHT * size - ascent
-
-
-def _text_width(text: str, font: Font) -> float:
-    if not text:
-        return 0.0
-    advance, pairs = _metrics()[font.italic + 2 * font.bold]
-    width = sum(advance[char] if char in advance else _unknown_width(char) for char in text)
-    kerning = sum(pairs.get(a + b, 0) for a, b in pairwise(text)) if len(text) > 1 else 0
-    return (width + kerning) * font.size / 1000
-
-
-def _unknown_width(char: str) -> int:
-    return 0 if combining(char) else 1000 if east_asian_width(char) in "WF" else 600
-
-
-@cache
-def _metrics() -> tuple[tuple[dict[str, int], dict[str, int]], ...]:
-    """(advance widths, kerning of pairs) in 1/1000 em: regular, italic, bold, bold italic."""
-    table = json.loads((files("ocr_rl.text") / "katex" / "metrics.json").read_text(encoding="utf-8"))
-    return tuple(
-        (
-            {char: int(width) for width, chars in style["advance"].items() for char in chars},
-            {pair: int(shift) for shift, pairs in style["pairs"].items() for pair in pairs.split()},
-        )
-        for style in (table[name] for name in ("regular", "italic", "bold", "bold_italic"))
-    )
 
 
 def _classes(element: Element) -> frozenset[str]:

@@ -27,14 +27,14 @@ class Symbols:
 
 
 class TooMany(ValueError):
-    """The formula has more symbols than are compared."""
+    """The formula has more than MAX_SYMBOLS symbols."""
 
 
 def symbols(spans: Iterable[tuple[str, Rect]]) -> Symbols:
-    """From text spans and their (x, y, width, height); a span of several letters is cut into equal parts.
+    """The symbols of text spans with their (x, y, width, height). A span of several letters is cut into equal parts.
 
-    The neighbour in a direction is the nearest centre there among those at most 5 px off the axis; of equally near
-    ones the first in document order. Raises TooMany.
+    The neighbour in a direction is the nearest centre there that lies at most 5 px off the axis. Of equally near
+    centres it is the first in document order. Raises TooMany.
     """
     letters: list[str] = []
     centers: list[tuple[float, float]] = []
@@ -62,18 +62,16 @@ def _nearest(ahead: np.ndarray, aside: np.ndarray) -> tuple[int, ...]:
 
 
 def embeds(part: Symbols, whole: Symbols) -> bool:
-    """Whether every symbol of `part` can be laid on a symbol of `whole` of its own: same letter, and where it has a
-    neighbour, the symbol below has one in that direction, of the same letter.
+    """Whether every symbol of `part` can be laid on a symbol of `whole`, no two on the same one.
 
-    A symbol that stands later in the document also asks that this neighbour is the very one chosen for its own
-    neighbour; the earlier one does not ask again. (That is the public rule; it makes the order of symbols count.)
-    Exact up to MAX_STEPS of work, then False.
+    The two symbols have the same letter. Where the upper symbol has a neighbour, the symbol below has a neighbour of
+    that letter in that direction. If the neighbour stands earlier in the document, it must also lie on just that
+    symbol; a neighbour that stands later need not. (That is the public rule; it makes the order of symbols count.)
+    The answer is exact up to MAX_STEPS of work, and False beyond.
     """
     if Counter(part.letters) - Counter(whole.letters):
         return False
-    places: dict[str, list[int]] = defaultdict(list)
-    for index, letter in enumerate(whole.letters):
-        places[letter].append(index)
+    places = _by_letter(whole.letters)
     origins = [_origins(below) for below in whole.neighbours]
     options: list[int] = []
     links: list[list[Link]] = [[] for _ in part.letters]
@@ -92,12 +90,21 @@ def embeds(part: Symbols, whole: Symbols) -> bool:
     return _assign(part.letters, options, links)
 
 
-# A set of places in `whole` is the set bits of an integer.
-Link = tuple[int, int, list[int]]  # (later symbol, earlier symbol, per place of the earlier the places of the later)
+def _by_letter(letters: Sequence[str]) -> dict[str, list[int]]:
+    """The indices of each letter."""
+    indices: dict[str, list[int]] = defaultdict(list)
+    for index, letter in enumerate(letters):
+        indices[letter].append(index)
+    return indices
+
+
+# An integer stands for a set of places in `whole`: bit n says whether place n belongs to it.
+# (later symbol, earlier symbol, for each place of the earlier the places that the later may have)
+Link = tuple[int, int, list[int]]
 
 
 def _origins(below: Sequence[int]) -> list[int]:
-    """Per place, the places whose neighbour it is."""
+    """For each place, the set of places whose neighbour it is."""
     origins = [0] * len(below)
     for place, neighbour in enumerate(below):
         if neighbour >= 0:
@@ -115,11 +122,10 @@ def _bits(places: int) -> Iterator[int]:
 def _assign(letters: Sequence[str], options: list[int], links: list[list[Link]]) -> bool:
     """Whether every symbol can get a place of its own among its options such that all links hold.
 
-    Options that no other symbol supports are taken out again and again; where that leaves a choice, one is tried.
+    Options that no other symbol supports are removed until none is left to remove. Where a symbol still has a choice,
+    its places are tried one after the other.
     """
-    alike: dict[str, list[int]] = defaultdict(list)
-    for index, letter in enumerate(letters):
-        alike[letter].append(index)
+    alike = _by_letter(letters)
     steps = 0
 
     def narrow(options: list[int], changed: list[int]) -> bool:
@@ -128,17 +134,17 @@ def _assign(letters: Sequence[str], options: list[int], links: list[list[Link]])
         while changed and steps <= MAX_STEPS:
             index = changed.pop()
             for later, earlier, origins in links[index]:
-                kept = asked = 0
+                kept_later = kept_earlier = 0
                 for place in _bits(options[earlier]):
                     steps += 1
                     if supported := origins[place] & options[later]:
-                        kept |= supported
-                        asked |= 1 << place
-                for which, left in ((later, kept), (earlier, asked)):
+                        kept_later |= supported
+                        kept_earlier |= 1 << place
+                for which, left in ((later, kept_later), (earlier, kept_earlier)):
                     if left != options[which]:
                         options[which] = left
                         changed.append(which)
-                if not kept:
+                if not kept_later:
                     return False
             if (taken := options[index]).bit_count() == 1:
                 steps += len(alike[letters[index]])

@@ -20,7 +20,7 @@ MAX_CHARS = 10_000
 MAX_SECONDS = 2.0
 MAX_BYTES = 160_000_000
 
-# The console is missing in plain V8, and KaTeX warns through it. An error comes back as null, a page as its markup.
+# KaTeX warns through the console, which plain V8 does not have. `render` returns null for a formula that KaTeX refuses.
 START = """
 var console = {log() {}, warn() {}, error() {}};
 function render(tex) {
@@ -46,11 +46,11 @@ def render(tex: str) -> Markup | None:
     if len(tex) > MAX_CHARS:
         return None
     try:
-        # The timer costs two thread switches, a third of the time of a usual formula; a short one without macros of
-        # its own cannot run long.
+        # The timer costs two thread switches, a third of the time that a usual formula takes. A short formula without
+        # macros of its own cannot run long, so it needs no timer.
         harmless = len(tex) <= 300 and not DEFINES.search(tex)
         markup = _engine(os.getpid()).call("render", tex, timeout_sec=None if harmless else MAX_SECONDS)
-    except JSOOMException:  # that V8 is lost; the next formula starts another
+    except JSOOMException:  # this V8 is lost; the next formula starts another
         _engine(os.getpid()).close()
         _engine.cache_clear()
         return None
@@ -69,7 +69,8 @@ def render(tex: str) -> Markup | None:
 def _engine(process_id: int) -> MiniRacer:
     """V8 with KaTeX loaded. It does not survive a fork, so each process has its own."""
     engine = MiniRacer()
-    # Never collected: its destructor waits for a thread that is gone when the interpreter ends or after a fork.
+    # The engine must never be collected: its destructor waits for a thread, which is gone when the interpreter ends
+    # and after a fork.
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
     engine.set_hard_memory_limit(MAX_BYTES)
     engine.eval((files("ocr_rl.text") / "katex" / "katex.min.js").read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
 """One form for text that means the same: Markdown emphasis, white space, quotes and dashes.
 
-Both the searched text and the transcript go through `normalize` before they are compared, with the rules and the
-order of rules of the public olmOCR-Bench (headings, links, code, LaTeX, entities and other tags stay). Knows nothing
-about tests or tables.
+The searched text and the transcript both go through `normalize` before they are compared. It has the rules of the
+public olmOCR-Bench, in their order. Headings, links, code, LaTeX, entities and other tags stay as they are. Knows
+nothing about tests or tables.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from operator import itemgetter
 
 import numpy as np
 
-# Single characters, replaced last; U+FF3F is therefore never seen as a mark of emphasis.
+# These single characters are replaced last. U+FF3F, for one, is therefore never taken for a mark of emphasis.
 _SINGLE = {
     **dict.fromkeys("\u2018\u2019\u201a", "'"),
     **dict.fromkeys("\u201c\u201d\u201e", '"'),
@@ -27,22 +27,22 @@ _TAG = re.compile(r"</?[bi]>")
 _DOUBLE_STAR = re.compile(r"\*\*(?P<inside>.*?)\*\*")
 _DOUBLE_LINE = re.compile(r"__(?P<inside>.*?)__")
 _DOUBLE = re.compile(r"(\*\*|__)(?P<inside>.*?)\1")
-_SINGLE_MARK = re.compile(r"([*_])(?P<inside>.*?)\1")  # of nested spans only the outer one: *a _b_ c* keeps the lines
-_INSIDE = itemgetter("inside")  # much faster than a template
+_SINGLE_MARK = re.compile(r"([*_])(?P<inside>.*?)\1")  # outer spans only: *a _b_ c* becomes a _b_ c
+_INSIDE = itemgetter("inside")  # much faster than a template such as r"\g<inside>"
 _NOT_ALPHANUMERIC = re.compile(r"[\W_]+")
 _ALPHANUMERIC = re.compile(r"[^\W_]+")
 
-ASCII_SPACES = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f"  # what str.isspace says of each but the space itself
+ASCII_SPACES = "\t\n\x0b\x0c\r\x1c\x1d\x1e\x1f"  # what str.isspace takes for white space, but for the space itself
 SPACES = (
     f"{ASCII_SPACES}\x85\xa0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a"
     "\u2028\u2029\u202f\u205f\u3000"
 )
 LONG = 500
-LONGEST_MARK_RUN = 1_000  # combining marks in a row; sorting them is quadratic, and no writing has so many
+LONGEST_MARK_RUN = 1_000  # combining marks in a row; sorting them takes quadratic time, and no writing has so many
 
 
 def normalize(text: str) -> str:
-    """The form in which texts are compared. A leading or trailing space stays (as one space)."""
+    """The form in which texts are compared. White space at an end stays, as one space."""
     if "<" in text:
         text = _BREAK.sub(" ", text)
     marked = "*" in text or "_" in text
@@ -62,13 +62,13 @@ def normalize(text: str) -> str:
 
 
 def _replace_single(text: str) -> str:
-    for single, replacement in _SINGLE.items():  # much faster than str.translate or a regular expression
+    for single, replacement in _SINGLE.items():  # `replace` is much faster than `translate` or a regular expression
         text = text.replace(single, replacement)
     return text
 
 
 def normalize_all(texts: Sequence[str]) -> list[str]:
-    """`normalize` of each, in one go where that is the same: many short texts cost more than one long one."""
+    """`normalize` of each text. Where the result is the same all are normalised as one text, which is faster."""
     joined = "\0".join(texts)
     if any(mark in joined for mark in "*_<") or joined.count("\0") != len(texts) - 1:
         return [normalize(text) for text in texts]
@@ -82,7 +82,7 @@ def collapse(text: str) -> str:
         if not words:
             return " " if text else ""
         return f"{' ' if text[0].isspace() else ''}{' '.join(words)}{' ' if text[-1].isspace() else ''}"
-    # of long texts splitting takes twice the time
+    # Splitting a long text would take twice the time.
     for space in ASCII_SPACES if text.isascii() else SPACES:
         text = text.replace(space, " ")
     while "  " in text:
@@ -92,7 +92,7 @@ def collapse(text: str) -> str:
 
 def compose(text: str) -> str:
     """Unicode NFC, in bounded time: a run of more than 1,000 combining marks is composed in pieces."""
-    # a mark takes two bytes at least; looking for marks takes longer than composing
+    # A mark takes at least two bytes, so this text cannot hold a long run. (Searching for marks takes longer.)
     if len(text.encode("utf-8", "surrogatepass")) < len(text) + LONGEST_MARK_RUN:
         return unicodedata.normalize("NFC", text)
     if marks := "".join(c for c in set(text) if unicodedata.combining(c)):
@@ -104,7 +104,7 @@ def compose(text: str) -> str:
 
 
 def without_surrogates(text: str) -> str:
-    """Lone surrogates, which no UTF-8 file can hold, become U+FFFD."""
+    """The text with U+FFFD for every lone surrogate, since no UTF-8 file can hold one."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -113,7 +113,7 @@ def without_surrogates(text: str) -> str:
 
 
 def letters_and_digits(text: str) -> str:
-    """Only the alphanumeric characters (any script), in lower case."""
+    """The alphanumeric characters of the text (of any script), in lower case."""
     return _NOT_ALPHANUMERIC.sub("", text).lower()
 
 
@@ -126,14 +126,18 @@ def has_alphanumeric(text: str) -> bool:
 
 
 def reaches(text: str, lowest: int) -> bool:
-    """Whether some character is at or above a code point of at most U+D800. No lone surrogates."""
+    """Whether some character's code point is at least `lowest`, which is at most U+D800.
+
+    The text must not hold lone surrogates.
+    """
     return not text.isascii() and int(np.frombuffer(text.encode("utf-16-le"), np.uint16).max()) >= lowest
 
 
 def tail_repeats(text: str, longest: int = 5) -> list[int]:
-    """How often the last n characters stand back to back at the end, for n = 1 .. `longest` (0: shorter than n).
+    """How often the last n characters stand back to back at the end, for n = 1 .. `longest`.
 
-    Runs of white space count as one space; nothing is stripped, so a trailing newline is a character.
+    Example: "so so so" gives 2 for n = 3, since " so" stands there twice. The count is 0 if the text is shorter than n.
+    A run of white space counts as one space. Nothing is stripped, so a trailing newline is a character.
     """
     size = 50 + longest
     while True:
@@ -141,7 +145,7 @@ def tail_repeats(text: str, longest: int = 5) -> list[int]:
         counts = [_repeats(tail, n) for n in range(1, longest + 1)]
         if size >= len(text) or all(n * (count + 1) < len(tail) for n, count in enumerate(counts, 1)):
             return counts
-        size *= 8  # the repeats may go on in front of what was looked at
+        size *= 8  # the repeats may go on in front of this tail
 
 
 def _repeats(text: str, n: int) -> int:

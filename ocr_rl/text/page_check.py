@@ -1,4 +1,4 @@
-"""What all page tests share: their common fields, their validation, fuzzy search in both readings, and words for it.
+"""What all page tests share: common fields, their validation, fuzzy search in both readings, and words for messages.
 
 Knows nothing about single types of tests.
 """
@@ -14,12 +14,12 @@ from ocr_rl.text.normalize import normalize
 from ocr_rl.text.prepared import LONGEST, Prepared
 
 PASSED = Verdict(passed=True)
-needle_of = lru_cache(maxsize=1 << 16)(normalize)  # a test's text is normalised once, not once per transcript
+needle_of = lru_cache(maxsize=1 << 16)(normalize)  # cached: many transcripts are searched for a test's text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageCheck:
-    """Fields of every type. `checked` and `url` are kept and not used."""
+    """The fields that every type of test has. `checked` and `url` are kept, but nothing reads them."""
 
     pdf: str
     page: int
@@ -41,7 +41,7 @@ class PageCheck:
         self.validate()
 
     def validate(self) -> None:
-        """Raise ValueError for fields of this type that cannot be judged."""
+        """Raise ValueError if a field of this type has a value that cannot be judged."""
 
     def run(self, prepared: Prepared, reading: Reading) -> Verdict:
         """Judge a prepared transcript."""
@@ -51,10 +51,11 @@ class PageCheck:
         return self.look(prepared, reading)
 
     def look(self, prepared: Prepared, reading: Reading) -> Verdict:
+        """The verdict of this type of test, on a transcript of at most LONGEST characters."""
         raise NotImplementedError
 
     def to_json(self) -> dict[str, object]:
-        """The JSON object that `load_check` reads back; fields at their default are left out."""
+        """The JSON object from which `load_check` makes this test again. Fields at their default are left out."""
         return {
             field.name: value
             for field in fields(self)
@@ -80,19 +81,21 @@ class PageCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Hit:
+    """The window that is most like the searched text, and whether it is close enough to pass."""
+
     passed: bool
     near: distance.Near
 
 
 def find(
     needle: str, text: str, max_diffs: int, reading: Reading, *, allowance: int | None = None, locate: bool = True
-) -> Found:
-    """Whether `text` has a window that is the needle but for `max_diffs` of `allowance` (its own length) characters.
+) -> Hit:
+    """Search `text` for a window that is the needle but for `max_diffs` of `allowance` characters.
 
-    The compatible reading swaps the roles when the text is the shorter one ("H" holds "Hello") and compares in
-    floating point, in the public benchmark's order of operations; strict does neither. Without `locate` the closest
-    window is only known where it is close enough.
+    `allowance` is the needle's length unless it is given. The compatible reading swaps the roles if the text is the
+    shorter of the two ("H" holds "Hello"), and compares in floating point, in the public benchmark's order of
+    operations. Strict does neither. Without `locate` the closest window is only searched as far as it can pass.
     """
     length = allowance or len(needle)
     threshold = 1.0 - max_diffs / length
@@ -100,14 +103,14 @@ def find(
         near = distance.closest(needle, text)
         similarity = distance.partial_similarity(needle, text)
     else:
-        # a little below the threshold, so that rounding in the search decides nothing
+        # The search may return windows a little below the threshold, so that its rounding decides nothing.
         close = distance.close_enough(needle, text, max(0.0, threshold - 1e-6))
         if close is None:
-            return Found(False, distance.closest(needle, text) if locate else distance.Near(0.0, 0, 0))
+            return Hit(False, distance.closest(needle, text) if locate else distance.Near(0.0, 0, 0))
         near, similarity = close, close.similarity
     if reading == "strict":
-        return Found(_within(near, needle, max_diffs, length), near)
-    return Found(similarity >= threshold, near)
+        return Hit(_within(near, needle, max_diffs, length), near)
+    return Hit(similarity >= threshold, near)
 
 
 def _within(near: distance.Near, needle: str, max_diffs: int, length: int) -> bool:
@@ -120,5 +123,5 @@ def quote(text: str, longest: int = 60) -> str:
 
 def closest(near: distance.Near, text: str, where: str = "character") -> str:
     window = text[near.start : near.end]
-    found = f"closest is {quote(window)} at {where} {near.start} ({near.similarity:.0%} alike)"
-    return found if window else "nothing is half alike"
+    sentence = f"closest is {quote(window)} at {where} {near.start} ({near.similarity:.0%} alike)"
+    return sentence if window else "nothing is half alike"

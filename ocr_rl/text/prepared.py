@@ -1,6 +1,7 @@
-"""A transcript and the forms of it that page tests look at, each made on first use and kept.
+"""A transcript with the forms of it that page tests read: normalised text, tables, formulas, headings.
 
-Knows nothing about tests. A transcript of more than `LONGEST` characters is not prepared at all.
+Every form is computed on first use and then kept. A transcript of more than `LONGEST` characters is not prepared at
+all. Knows nothing about tests.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ class TextTable:
 
     table: Table
     cells: list[Cell]
-    texts: list[str]  # beside `cells`
+    texts: list[str]  # the normalised text of each of `cells`, in the same order
     by_text: dict[str, list[Cell]]
     by_place: dict[Place, str]
 
 
 class Prepared:
-    """A transcript and, made on first use and kept, the forms of it that checks look at."""
+    """A transcript with the forms of it that checks read, computed on first use."""
 
     def __init__(self, text: str) -> None:
         self.length = len(text)
@@ -57,12 +58,13 @@ class Prepared:
         return tail_repeats(self.raw)
 
     def pieces(self, kind: str, reading: Reading) -> list[str]:
-        """Normalised headings, bold or italic spans."""
+        """The normalised pieces of a kind: "heading", "bold" or "italic"."""
         if (kind, reading) not in self._pieces:
             self._pieces[kind, reading] = [normalize(piece) for piece in markdown.PIECES[kind](self.raw, reading)]
         return self._pieces[kind, reading]
 
     def formulas(self, dollars: bool) -> list[str]:
+        """The different formulas of the transcript; with `dollars` also those between dollars."""
         if dollars not in self._formulas:
             from ocr_rl.text.formulas import extract  # loads an engine that most pages do not need
 
@@ -71,7 +73,7 @@ class Prepared:
 
 
 def prepare(text: str) -> Prepared:
-    """Wrap a transcript (front matter taken off) so that the work that checks share is done once."""
+    """Prepare a transcript without its front matter, so that the work that checks share is done once."""
     return Prepared(text)
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterable
 from difflib import get_close_matches
 
 
-def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """`; did you mean 'present'?`, or all the known names where none is near."""
-    names = list(known)
+def did_you_mean(name: str, choices: Iterable[str]) -> str:
+    """`; did you mean 'present'?`, or a list of all choices if none of them is similar. Empty without choices."""
+    names = list(choices)
     near = get_close_matches(name, names, n=1)
     if near:
         return f"; did you mean {near[0]!r}?"

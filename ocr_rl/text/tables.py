@@ -1,33 +1,31 @@
 """Tables of a transcript, Markdown and HTML, as grids with neighbours and headings.
 
-Parses as the public olmOCR-Bench does (html.parser's idea of nesting, rows of nested tables also inside the outer
-one, row 0 and column 0 of a Markdown table are headings), in time and memory that any text keeps bounded. Knows
-nothing about tests.
+Tables are read as the public olmOCR-Bench reads them. Row 0 and column 0 of a Markdown table are headings; HTML is
+nested as html.parser nests it (`html_rows`). Time and memory are bounded for any text. Knows nothing about tests.
 """
 
 from __future__ import annotations
 
-import html
 import re
 from bisect import bisect_left
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from html.entities import html5
 from typing import Literal
+
+from ocr_rl.text.html_rows import HtmlRow, html_rows
 
 Direction = Literal["up", "down", "left", "right"]
 Place = tuple[int, int]  # row, column; from 0
 
-DEEPEST = 12  # tables in tables in tables: deeper ones are part of their cell's text only
 WIDEST_SPAN = 1_000  # the HTML standard's own limit for colspan
-MOST_PLACES = 200_000  # of all grids of a transcript; beyond it spans count as 1
+MOST_PLACES = 200_000  # of all grids of a transcript together; a span that would exceed it counts as 1
 
 
 @dataclass(frozen=True, slots=True)
 class Cell:
-    row: int  # of its top left corner, which is also its name
+    row: int  # of its top left corner, which identifies the cell
     col: int
     text: str
     heading: bool
@@ -41,12 +39,12 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Cells by the place of their top left corner, and which cell lies on each place of the grid."""
+    """Cells by the place of their top left corner, and the cell that lies on each place of the grid."""
 
     cells: dict[Place, Cell]
     grid: dict[Place, Cell] = field(repr=False)
     num_rows: int
-    fault: str = ""  # spans that contradict each other; the public benchmark's parser dies of such a table
+    fault: str = ""  # how spans contradict each other; the public benchmark's parser raises on such a table
 
     @cached_property
     def num_cols(self) -> int:
@@ -54,12 +52,12 @@ class Table:
 
     @property
     def is_rectangular(self) -> bool:
-        """Whether a cell lies on every place up to the widest column in use."""
+        """Whether a cell lies on every place of the table, as wide as its widest row."""
         return len(self.grid) == self.num_rows * self.num_cols
 
     def neighbours(self, cell: Cell, direction: Direction) -> list[Cell]:
-        """The first other cell met in each row or column of the cell's span; holes are skipped."""
-        found: dict[Place, Cell] = {}
+        """The nearest other cell in each row (left, right) or column (up, down) of the cell's span, over holes too."""
+        others: dict[Place, Cell] = {}
         if direction in ("up", "down"):
             lines = range(cell.col, min(cell.col + cell.colspan, self.num_cols))
             edge = cell.row if direction == "up" else cell.row + cell.rowspan
@@ -68,11 +66,14 @@ class Table:
             edge = cell.col if direction == "left" else cell.col + cell.colspan
         for line in lines:
             if other := self._first(cell, direction, line, edge):
-                found[other.place] = other
-        return list(found.values())
+                others[other.place] = other
+        return list(others.values())
 
     def _first(self, cell: Cell, direction: Direction, line: int, edge: int) -> Cell | None:
-        """From `edge` (a row for up and down) outward along the line; up and left the edge itself is inside."""
+        """The first other cell from `edge` outward on a line, which is a row for left and right, else a column.
+
+        For up and left the edge itself still lies inside the cell.
+        """
         across = direction in ("left", "right")
         taken = (self._taken_in_row if across else self._taken_in_col).get(line, [])
         at, step = bisect_left(taken, edge), 1
@@ -94,7 +95,7 @@ class Table:
         return _by_line((col, row) for row, col in self.grid)
 
     def headings(self, cell: Cell, direction: Literal["up", "left"]) -> list[Cell]:
-        """All heading cells met on the way up (left) through neighbours; without one, where the way ends."""
+        """All heading cells on the way up (left) through neighbours; if there is none, the cells where the way ends."""
         met: dict[Place, Cell] = {}
         ends: list[Cell] = []
         to_visit = [cell]
@@ -110,30 +111,30 @@ class Table:
         return [other for other in met.values() if other.heading] or ends
 
     def some_heading(
-        self, cell: Cell, direction: Literal["up", "left"], good: Callable[[Cell], bool], known: dict[Place, Way]
+        self, cell: Cell, direction: Literal["up", "left"], good: Callable[[Cell], bool], ways: dict[Place, Way]
     ) -> bool:
-        """Whether any of `headings` is good. `known` keeps what is found for other cells: one dict per question."""
+        """Whether any of `headings` is good. `ways` keeps the answers of other cells: a dict for each question."""
         to_visit = [(cell, self.neighbours(cell, direction))]
         while to_visit:
             here, onward = to_visit[-1]
-            unknown = next((other for other in onward if other.place not in known), None)
+            unknown = next((other for other in onward if other.place not in ways), None)
             if unknown is not None:
                 to_visit.append((unknown, self.neighbours(unknown, direction)))
                 continue
             to_visit.pop()
-            ways = [(other, good(other), known[other.place]) for other in onward]
-            known[here.place] = Way(
+            steps = [(other, good(other), ways[other.place]) for other in onward]
+            ways[here.place] = Way(
                 is_end=not onward,
-                any_heading=any(other.heading or way.any_heading for other, _, way in ways),
-                good_heading=any((other.heading and is_good) or way.good_heading for other, is_good, way in ways),
-                good_end=any((way.is_end and is_good) or way.good_end for _, is_good, way in ways),
+                any_heading=any(other.heading or way.any_heading for other, _, way in steps),
+                good_heading=any((other.heading and is_good) or way.good_heading for other, is_good, way in steps),
+                good_end=any((way.is_end and is_good) or way.good_end for _, is_good, way in steps),
             )
-        way = known[cell.place]
+        way = ways[cell.place]
         return way.good_heading if way.any_heading else way.good_end
 
 
 def _by_line(places: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
-    """(line, place) pairs -> the places of each line in rising order."""
+    """From (line, place) pairs to the places of each line in rising order."""
     lines: dict[int, list[int]] = defaultdict(list)
     for line, place in sorted(places):
         lines[line].append(place)
@@ -142,7 +143,7 @@ def _by_line(places: Iterable[tuple[int, int]]) -> dict[int, list[int]]:
 
 @dataclass(frozen=True, slots=True)
 class Way:
-    """What is met on the way from a cell up (left) to the end."""
+    """What stands on the way from a cell up (left) to the end of the table."""
 
     is_end: bool
     any_heading: bool
@@ -156,7 +157,7 @@ _RULE = re.compile(r"[\s|:\-]+")
 
 
 def markdown_tables(text: str) -> list[Table]:
-    """Runs of two or more lines that contain a |. A line of dashes is a rule, not a row."""
+    """The Markdown tables: runs of two or more lines that contain a |. A line of dashes is a rule, not a row."""
     tables = []
     block: list[str] = []
     for line in [*text.split("\n"), ""]:
@@ -191,162 +192,17 @@ def _markdown_table(lines: Sequence[str]) -> Table | None:
 # --- HTML -------------------------------------------------------------------------------------------------------
 
 
-@dataclass(slots=True)
-class _HtmlCell:
-    name: str
-    rowspan: str | None
-    colspan: str | None
-    text: list[str]
-
-
-@dataclass(slots=True)
-class _HtmlRow:
-    in_head: bool
-    cells: list[_HtmlCell]
-
-
-_VOID = frozenset(
-    ("area", "base", "br", "col", "embed", "hr", "img", "input", "keygen", "link", "menuitem", "meta", "param")
-    + ("source", "track", "wbr", "basefont", "bgsound", "command", "frame", "image", "isindex", "nextid", "spacer")
-)
-_TAG = re.compile(
-    r"""<(?:(?P<end>/\s*)?(?P<name>[a-zA-Z][^\t\n\r\f />\x00]*)"""
-    r"""(?P<rest>(?:=\s*"[^"]*"|=\s*'[^']*'|(?!=\s*["'])[^>])*)>|(?P<odd>!--|[!?/]))"""
-)
-_ATTRIBUTE = re.compile(r"""([^\s/>=][^\s/=>]*)(?:\s*=+\s*(?:"([^"]*)"|'([^']*)'|([^>\s]*)))?""")
-_ENTITY = re.compile(r"&(?:(#(?:[0-9]+|[xX][0-9a-fA-F]+);?)|([a-zA-Z][-.a-zA-Z0-9]*);?)")
-_RAW = frozenset(["script", "style"])  # their content is no text of the page
-
-
 def html_tables(text: str) -> list[Table]:
-    """All <table> elements in order of appearance, nested ones too."""
+    """All <table> elements in the order of the text, nested ones too."""
     budget = MOST_PLACES
     tables = []
-    for rows in _html_rows(text):
+    for rows in html_rows(text):
         if not rows:
             continue
         table = _grid(rows, budget)
         budget -= len(table.grid)
         tables.append(table)
     return tables
-
-
-def _html_rows(text: str) -> list[list[_HtmlRow]]:
-    """The rows of every table. Only tags that tables are made of are kept; of the others only where they close."""
-    if "<table" not in text.lower():
-        return []
-    tables: list[list[_HtmlRow]] = []
-    stack: list[tuple[str, list[_HtmlRow] | _HtmlRow | _HtmlCell | None]] = []
-    open_names: Counter[str] = Counter()
-    open_tables: list[list[_HtmlRow]] = []
-    open_cells: list[_HtmlCell] = []
-
-    def write(piece: str) -> None:
-        if open_cells and piece:
-            if not piece.strip(" \t\n\f\r"):
-                piece = "\n" if "\n" in piece else " "
-            elif "&" in piece:
-                piece = _ENTITY.sub(_character, piece)
-            for cell in open_cells:
-                cell.text.append(piece)
-
-    def close(name: str) -> None:
-        while open_names[name]:
-            top, node = stack.pop()
-            open_names[top] -= 1
-            if open_tables and node is open_tables[-1]:
-                open_tables.pop()
-            elif open_cells and node is open_cells[-1]:
-                open_cells.pop()
-            if top == name:
-                return
-
-    at = 0
-    for tag in _tags(text):
-        write(text[at : tag.start])
-        at = tag.end
-        if tag.kind == "other":
-            continue
-        name = tag.name
-        if tag.kind == "end":
-            close(name)
-            continue
-        node: list[_HtmlRow] | _HtmlRow | _HtmlCell | None = None
-        if name == "br":
-            for cell in open_cells:
-                cell.text.append("\n")
-        elif name == "table":
-            if len(open_tables) < DEEPEST:
-                node = []
-                tables.append(node)
-                open_tables.append(node)
-        elif name == "tr":
-            node = _HtmlRow(in_head=open_names["thead"] > 0, cells=[])
-            for table in open_tables:
-                table.append(node)
-        elif name in ("td", "th") and stack and isinstance(row := stack[-1][1], _HtmlRow):
-            node = _HtmlCell(name, *_spans(tag.rest), [])
-            row.cells.append(node)
-            if len(open_cells) < DEEPEST:
-                open_cells.append(node)
-        if name not in _VOID:
-            stack.append((name, node))
-            open_names[name] += 1
-            if tag.rest.endswith("/"):
-                close(name)
-    write(text[at:])
-    return tables
-
-
-def _spans(attributes: str) -> tuple[str | None, str | None]:
-    """The values of rowspan and colspan; of several the last counts."""
-    if "span" not in attributes.lower():
-        return None, None
-    values = {name.lower(): a or b or c for name, a, b, c in _ATTRIBUTE.findall(attributes)}
-    return values.get("rowspan"), values.get("colspan")
-
-
-def _character(entity: re.Match[str]) -> str:
-    number, name = entity.groups()
-    # an unknown name stays, without its semicolon
-    return html.unescape(entity[0]) if number else html5.get(f"{name};", f"&{name}")
-
-
-@dataclass(frozen=True, slots=True)
-class _Tag:
-    kind: Literal["start", "end", "other"]
-    name: str
-    rest: str
-    start: int
-    end: int
-
-
-def _tags(text: str) -> Iterator[_Tag]:
-    """Tags, comments, declarations and the content of scripts, as html.parser sees them, in linear time."""
-    last = text.rfind(">") + 1  # nothing behind it can be a tag
-    no_more: set[str] = set()  # closers that do not occur any more; looked for once
-    at = 0
-    while at < last and (match := _TAG.search(text, at, last)):
-        start, at = match.start(), match.end()
-        if odd := match["odd"]:
-            closer = "-->" if odd == "!--" else ">"
-            end = -1 if closer in no_more else text.find(closer, at)
-            if end < 0:
-                no_more.add(closer)
-                continue
-            at = end + len(closer)
-            yield _Tag("other", "", "", start, at)
-            continue
-        name = match["name"].lower()
-        if match["end"]:
-            yield _Tag("end", name, "", start, at)
-            continue
-        yield _Tag("start", name, match["rest"], start, at)
-        if name in _RAW:
-            closed = re.compile(rf"</{name}", re.IGNORECASE).search(text, at)
-            end = closed.start() if closed else len(text)
-            yield _Tag("other", "", "", at, end)
-            at = end
 
 
 def _span(value: str | None) -> int:
@@ -359,8 +215,8 @@ def _span(value: str | None) -> int:
         return 1
 
 
-def _grid(rows: Sequence[_HtmlRow], budget: int) -> Table:
-    """Lay the cells out from left to right around the row spans that are still open."""
+def _grid(rows: Sequence[HtmlRow], budget: int) -> Table:
+    """The cells of the rows laid out from left to right, around row spans that are still open."""
     cells: dict[Place, Cell] = {}
     grid: dict[Place, Cell] = {}
     num_rows = len(rows)
@@ -376,17 +232,17 @@ def _grid(rows: Sequence[_HtmlRow], budget: int) -> Table:
 
     for r, row in enumerate(rows):
         col = 0
-        for found in row.cells:
+        for html_cell in row.cells:
             while col in open_spans:
                 cover(r, col)
                 col += 1
-            colspan, rowspan = _span(found.colspan), _span(found.rowspan)
-            if found.rowspan is not None and found.rowspan.strip() == "0":
+            colspan, rowspan = _span(html_cell.colspan), _span(html_cell.rowspan)
+            if html_cell.rowspan is not None and html_cell.rowspan.strip() == "0":
                 rowspan = num_rows - r  # to the last row
             if len(grid) + colspan * rowspan > budget:
                 colspan = rowspan = 1
-            text = "".join(found.text).strip()
-            cell = Cell(r, col, text, found.name == "th" or row.in_head, rowspan, colspan)
+            text = "".join(html_cell.text).strip()
+            cell = Cell(r, col, text, html_cell.name == "th" or row.in_head, rowspan, colspan)
             cells[cell.place] = cell
             for c in range(col, col + colspan):
                 grid[r, c] = cell

@@ -18,21 +18,20 @@ from ocr_rl.text.normalize import (
     normalize,
     reaches,
 )
-from ocr_rl.text.page_check import PASSED, Found, PageCheck, closest, find, needle_of, quote
+from ocr_rl.text.page_check import PASSED, Hit, PageCheck, closest, find, needle_of, quote
 from ocr_rl.text.prepared import Prepared
 
+# Han, kana, emoji and flags.
 _DISALLOWED = re.compile(
     "[\u4e00-\u9fff\u3040-\u309f\u30a0-\u30ff\U0001f600-\U0001f64f\U0001f300-\U0001f5ff"
     "\U0001f680-\U0001f6ff\U0001f1e0-\U0001f1ff]"
 )
-
-
 _LOWEST_DISALLOWED = 0x3040
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Present(PageCheck):
-    """The text stands on the page (or in its first `first_n` / last `last_n` characters)."""
+    """The text stands on the page or, if given, in its first `first_n` or last `last_n` characters."""
 
     text: str
     case_sensitive: bool = True
@@ -44,7 +43,7 @@ class Present(PageCheck):
         self._require_flag("case_sensitive")
         self._require_number("first_n", "last_n")
 
-    def search(self, prepared: Prepared, reading: Reading, *, locate: bool) -> tuple[Found, str]:
+    def search(self, prepared: Prepared, reading: Reading, *, locate: bool) -> tuple[Hit, str]:
         needle = needle_of(self.text)
         text = prepared.text
         if not self.case_sensitive:
@@ -56,26 +55,26 @@ class Present(PageCheck):
         return find(needle, text, self.max_diffs, reading, locate=locate), text
 
     def look(self, prepared: Prepared, reading: Reading) -> Verdict:
-        found, text = self.search(prepared, reading, locate=True)
-        if found.passed:
+        hit, text = self.search(prepared, reading, locate=True)
+        if hit.passed:
             return PASSED
-        return Verdict(passed=False, why=f"{quote(self.text)} not found; {closest(found.near, text)}")
+        return Verdict(passed=False, why=f"{quote(self.text)} not found; {closest(hit.near, text)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Absent(Present):
-    """The text does not stand on the page (a running header, a page number)."""
+    """The text (a running header, a page number) does not stand on the page."""
 
     def look(self, prepared: Prepared, reading: Reading) -> Verdict:
-        found, text = self.search(prepared, reading, locate=False)
-        if not found.passed:
+        hit, text = self.search(prepared, reading, locate=False)
+        if not hit.passed:
             return PASSED
-        return Verdict(passed=False, why=f"{quote(self.text)} should not be there; {closest(found.near, text)}")
+        return Verdict(passed=False, why=f"{quote(self.text)} should not be there; {closest(hit.near, text)}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Order(PageCheck):
-    """Some place of `before` starts in front of some place of `after`."""
+    """Some place of `before` starts in front of some place of `after`: its first in front of the other's last."""
 
     before: str
     after: str
@@ -107,8 +106,9 @@ class Order(PageCheck):
 class Format(PageCheck):
     """The text stands in a heading, in bold or in italics.
 
-    Strict: no role swap (`# R` for "Results"), and only what Markdown and HTML readers would see as emphasis
-    (`<br>X</b>`, two bullets' stars and the gaps between snake_case names are none).
+    Strict: a short heading does not pass for a long text (`# R` for "Results"). Emphasis is only what readers of
+    Markdown and HTML would see as such; `<br>X</b>`, the stars of two bullets and the gaps between snake_case names
+    are none.
     """
 
     text: str
@@ -130,20 +130,21 @@ class Format(PageCheck):
             return PASSED
         best, holds = distance.Near(0.0, 0, 0), ""
         for piece in pieces:
-            found = find(needle, piece, self.max_diffs, reading)
-            if found.passed:
+            hit = find(needle, piece, self.max_diffs, reading)
+            if hit.passed:
                 return PASSED
-            if found.near.similarity > best.similarity:
-                best, holds = found.near, piece
+            if hit.near.similarity > best.similarity:
+                best, holds = hit.near, piece
         near = f"closest is {quote(holds)} ({best.similarity:.0%} alike)" if holds else "nothing like it"
         return Verdict(passed=False, why=f"no {self.format} {quote(self.text)} among {len(pieces)}; {near}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Baseline(PageCheck):
-    """The page holds text, no tail of repeats and no characters of scripts that the benchmark does not have.
+    """The page holds text, no tail of repeats, and no characters of scripts that the benchmark does not have.
 
-    With `max_length` it asks for something else alone: at most that many letters and digits (0: a blank page).
+    With `max_length` the test asks for another thing, and for that alone: the page has at most that many letters and
+    digits (0: a blank page).
     """
 
     max_length: int | None = None
@@ -171,19 +172,19 @@ class Baseline(PageCheck):
             if count > self.max_repeats:
                 return Verdict(passed=False, why=f"ends with {quote(text[-n:])} {count} times in a row")
         suspect = self.check_disallowed_characters and reaches(text, _LOWEST_DISALLOWED)
-        if suspect and (found := _DISALLOWED.search(text)):
-            return Verdict(passed=False, why=f"disallowed character {found[0]!r} at character {found.start()}")
+        if suspect and (character := _DISALLOWED.search(text)):
+            return Verdict(passed=False, why=f"disallowed character {character[0]!r} at character {character.start()}")
         return PASSED
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Footnote(PageCheck):
-    """A footnote's marker, with a text shortly before one of its places and another after one.
+    """A footnote's marker stands on the page, with one text shortly before a place of it and another after a place.
 
-    Strict: the marker 1 is not found in a superscript 12, and no role swap.
+    Strict: the marker 1 is not found in a superscript 12, and a short transcript does not pass for a long text.
     """
 
-    REACH: ClassVar[int] = 200  # raw characters looked at before and after a place
+    REACH: ClassVar[int] = 200  # raw characters that are searched before and after a place
 
     marker: str
     appears_before_marker: str | None = None
@@ -215,11 +216,11 @@ class Footnote(PageCheck):
                 if cleaned and anything:
                     break
                 cleaned = cleaned[-2 * len(needle) :] if before else cleaned[: 2 * len(needle)]
-                found = find(needle, cleaned, self.max_diffs, reading, allowance=allowance)
-                if needle and cleaned and found.passed:
+                hit = find(needle, cleaned, self.max_diffs, reading, allowance=allowance)
+                if needle and cleaned and hit.passed:
                     break
-                if found.near.similarity > best.similarity:
-                    best, holds = found.near, cleaned
+                if hit.near.similarity > best.similarity:
+                    best, holds = hit.near, cleaned
             else:
                 side = "before" if before else "after"
                 near = closest(best, holds) if holds else "nothing like it is there"

@@ -19,8 +19,8 @@ from ocr_rl.evaluate.bench import bench, with_baseline
 from ocr_rl.evaluate.report import read_candidates
 from ocr_rl.evaluate.transcribe import attempts
 from ocr_rl.pages.dataset import load_dataset, write_tests
-from ocr_rl.pages.guarded import Refusal
 from ocr_rl.pages.raster import ImageRef, PageError
+from ocr_rl.pages.workers import Refusal
 from ocr_rl.rollout.flow import Group, Prompt, Sample
 from ocr_rl.rollout.sampler.base import Sampling
 

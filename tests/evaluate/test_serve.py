@@ -12,9 +12,9 @@ import pytest
 from ocr_rl.contract import Page, UserError
 from ocr_rl.evaluate import serve
 from ocr_rl.evaluate.serve import transcribe_files
+from ocr_rl.models.settings import PromptSettings
 from ocr_rl.policy import OpenPolicy
 from ocr_rl.rollout.prompt import Prompter
-from ocr_rl.models.settings import PromptSettings
 from tests.fakes import FakeSampler
 
 

@@ -10,15 +10,15 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed")
 
 import torch
+from ocr_rl.learn.model import save_model
 
 from ocr_rl import config
 from ocr_rl.contract import Page
 from ocr_rl.learn.learner import Learner
-from ocr_rl.learn.model import save_model
-from ocr_rl.rollout.flow import Row
-from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.models.load import load_model
 from ocr_rl.models.settings import PromptSettings
+from ocr_rl.rollout.flow import Row
+from ocr_rl.rollout.prompt import Prompter
 
 MakeLearner = Callable[..., Learner]
 COMPLETIONS = ("Page 1", "a longer line of text", "?", "<td>3</td>")

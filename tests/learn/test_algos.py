@@ -17,9 +17,9 @@ from ocr_rl.contract import Page, Score, Transcript, UserError
 from ocr_rl.learn.algos.grpo import grpo, reweighted, split_by_group
 from ocr_rl.learn.algos.sft import reference_rows, sft, target_text
 from ocr_rl.learn.fit import fit, resume
-from ocr_rl.objectives.losses import nll
 from ocr_rl.learn.step import Step
-from ocr_rl.pages.draw import draw
+from ocr_rl.objectives.losses import nll
+from ocr_rl.pages.epochs import draw
 from ocr_rl.pages.raster import ImageRef
 from ocr_rl.pages.synth.make import make_document
 from ocr_rl.rollout.flow import Group, Prompt, Row

@@ -20,11 +20,11 @@ from ocr_rl.contract import UserError
 from ocr_rl.learn.algos.grpo import rollout, to_rows
 from ocr_rl.learn.fit import best, fit, resume
 from ocr_rl.learn.learner import Learner
-from ocr_rl.objectives.losses import grpo as grpo_loss
-from ocr_rl.objectives.losses import nll
 from ocr_rl.learn.probe import page_gain, require_eyes
 from ocr_rl.learn.step import Step
-from ocr_rl.rollout.flow import Row, ComparedGroup
+from ocr_rl.objectives.losses import grpo as grpo_loss
+from ocr_rl.objectives.losses import nll
+from ocr_rl.rollout.flow import ComparedGroup, Row
 from ocr_rl.rollout.sampler.base import Sampling
 from ocr_rl.rollout.sampler.hf import HfSampler
 from ocr_rl.run import HASHES, Run

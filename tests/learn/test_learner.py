@@ -18,6 +18,7 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed")
 
 import torch
+from ocr_rl.learn.model import base, named_weights, token_logprobs
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -27,12 +28,11 @@ from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.learn import model
 from ocr_rl.learn.learner import Learner, _optimizers, rate_factor
-from ocr_rl.objectives.losses import Loss, nll
-from ocr_rl.learn.model import base, named_weights, token_logprobs
 from ocr_rl.learn.probe import looks
+from ocr_rl.models.load import Qwen2_5_VisionPatchEmbed, load_model
+from ocr_rl.objectives.losses import Loss, nll
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Prompter
-from ocr_rl.models.load import Qwen2_5_VisionPatchEmbed, load_model
 from tests.learn.conftest import MakeLearner
 
 

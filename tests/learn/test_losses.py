@@ -16,10 +16,10 @@ from ocr_rl import config
 from ocr_rl.contract import Page
 from ocr_rl.learn.algos.grpo import to_rows
 from ocr_rl.learn.attention import packing
-from ocr_rl.objectives.losses import Loss, grpo, kl_k1, kl_k2, kl_k3, nll
 from ocr_rl.learn.rows import Batch
+from ocr_rl.objectives.losses import Loss, grpo, kl_k1, kl_k2, kl_k3, nll
 from ocr_rl.pages.raster import ImageRef
-from ocr_rl.rollout.flow import Group, Prompt, Row, Sample, ComparedGroup
+from ocr_rl.rollout.flow import ComparedGroup, Group, Prompt, Row, Sample
 
 PROMPT = Prompt(page_id="ab:p1", image=ImageRef(pdf=Path("a.pdf"), number=1), token_ids=(5, 6), expanded_ids=(5, 5, 6))
 LN2, LN3 = math.log(2), math.log(3)

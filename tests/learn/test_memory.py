@@ -14,8 +14,8 @@ from torch import Tensor
 from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.learn.learner import Learner
-from ocr_rl.objectives.losses import nll
 from ocr_rl.learn.memory import GIB, memory_plan, require_memory
+from ocr_rl.objectives.losses import nll
 from ocr_rl.rollout.flow import Row
 from tests.learn.conftest import MakeLearner
 

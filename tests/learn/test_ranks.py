@@ -30,11 +30,11 @@ from ocr_rl.config import load_recipe
 from ocr_rl.contract import Page, UserError
 from ocr_rl.learn import ranks
 from ocr_rl.learn.learner import Learner
-from ocr_rl.objectives.losses import Loss, dpo, grpo, nll
 from ocr_rl.learn.probe import looks
+from ocr_rl.models.settings import PromptSettings
+from ocr_rl.objectives.losses import Loss, dpo, grpo, nll
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Prompter, load_prompter
-from ocr_rl.models.settings import PromptSettings
 from ocr_rl.run import Run
 from ocr_rl.train import require_ranks, train
 from tests.conftest import LONGEST_PX

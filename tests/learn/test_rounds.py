@@ -13,13 +13,13 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed")
 
 import torch
+from ocr_rl.rollout.advantage import with_advantages
 
 from ocr_rl import config
 from ocr_rl.contract import Page, Score, UserError
 from ocr_rl.learn.algos.rounds import Pair, best_and_worst, best_of_n, dpo, flipped, pair_rows, read_preferences
 from ocr_rl.learn.fit import fit, resume
 from ocr_rl.objectives.losses import dpo as dpo_loss
-from ocr_rl.rollout.advantage import with_advantages
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.scoring import WeightedReward, score

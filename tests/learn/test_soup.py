@@ -11,11 +11,11 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed")
 
 import torch
+from ocr_rl.learn.model import save_model
 
 from ocr_rl.cli import main
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate import soup as kitchen
-from ocr_rl.learn.model import save_model
 from ocr_rl.learn.soup import average
 from ocr_rl.models.load import load_model
 from ocr_rl.models.settings import PromptSettings, read_settings, write_settings

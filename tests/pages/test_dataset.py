@@ -3,17 +3,15 @@
 import hashlib
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pypdfium2 as pdfium
 import pytest
 
-from ocr_rl.contract import Page, Transcript, UserError
-from ocr_rl.pages import dataset
+from ocr_rl.contract import Transcript, UserError
+from ocr_rl.pages import folder as folder_module
 from ocr_rl.pages.dataset import check_dataset, load_dataset, write_tests
-from ocr_rl.pages.split import split
 from rewards.front_matter import FrontMatterReward
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "olmocr_bench" / "sample_data"
@@ -51,12 +49,12 @@ def add(folder: Path, *lines: str | bytes, name: str = "bad.jsonl") -> Path:
 
 def faults(folder: Path) -> list[str]:
     """The faults, with paths relative to the folder; loading stops at the first of them."""
-    found = [str(fault) for fault in check_dataset(folder)]
-    if found:
+    sentences = [str(fault) for fault in check_dataset(folder)]
+    if sentences:
         with pytest.raises(UserError) as caught:
             load_dataset(folder)
-        assert str(caught.value).startswith(found[0])
-    return [fault.removeprefix(f"{folder}/") for fault in found]
+        assert str(caught.value).startswith(sentences[0])
+    return [fault.removeprefix(f"{folder}/") for fault in sentences]
 
 
 # --- loading ----------------------------------------------------------------------------------------------------------
@@ -89,10 +87,10 @@ def test_front_matter_of_a_reference_tells_what_is_true_of_the_page(folder: Path
     (folder / "pdfs" / "a.md").write_bytes(block.encode() + b"hello world")
     (page,) = [page for page in load_dataset(folder) if "rotation_correction=90" in page.tags]
     assert page.reference == "hello world"
-    said = lambda turn: Transcript(
+    turned_by = lambda turn: Transcript(
         raw=block.replace("\r", "").replace("90", turn), body="", finish="stop", num_tokens=1
     )
-    right, wrong = FrontMatterReward()(page, [said("90"), said("0")])
+    right, wrong = FrontMatterReward()(page, [turned_by("90"), turned_by("0")])
     assert (right.value, wrong.value) == (1.0, 0.9)
 
 
@@ -145,9 +143,9 @@ def test_a_path_may_be_written_with_a_detour(folder: Path) -> None:
 )
 def test_a_bad_line_is_named(folder: Path, line: str | bytes, message: str) -> None:
     add(folder, json.dumps(a_test("fine")), "  ", line, name="zzz.jsonl")
-    (found,) = faults(folder)
-    assert found.startswith(f"zzz.jsonl:3: {message}")
-    assert found.isprintable() and len(found) < 600
+    (fault,) = faults(folder)
+    assert fault.startswith(f"zzz.jsonl:3: {message}")
+    assert fault.isprintable() and len(fault) < 600
 
 
 def test_a_line_without_end_is_not_read(folder: Path) -> None:
@@ -194,8 +192,8 @@ def test_two_references_for_one_page(folder: Path) -> None:
 def test_a_reference_must_pass_its_own_tests(folder: Path) -> None:
     add(folder, json.dumps(a_test("a3", type="absent")), json.dumps(a_test("a4", text="nowhere in it")), name="x.jsonl")
     (folder / "pdfs" / "a.md").write_text("hello world", encoding="utf-8")
-    found = [str(fault).removeprefix(f"{folder}/") for fault in check_dataset(folder)]
-    assert [fault.split(" (")[0] for fault in found] == [
+    sentences = [str(fault).removeprefix(f"{folder}/") for fault in check_dataset(folder)]
+    assert [fault.split(" (")[0] for fault in sentences] == [
         'x.jsonl:1: the page\'s own reference fails the test "a3"',
         'x.jsonl:2: the page\'s own reference fails the test "a4"',
     ]
@@ -209,7 +207,7 @@ def test_a_test_that_cannot_be_run_is_a_fault(folder: Path, monkeypatch: pytest.
         def run(self, prepared: object, reading: str) -> object:
             raise IndexError("oh")
 
-    monkeypatch.setattr(dataset, "load_check", lambda test: Broken())
+    monkeypatch.setattr(folder_module, "load_check", lambda test: Broken())
     add(folder, json.dumps(a_test("any")), name="one.jsonl")
     (folder / "pdfs" / "a.md").write_text("x", encoding="utf-8")
     (fault,) = check_dataset(folder)
@@ -247,48 +245,12 @@ def test_pipes_and_loops_do_not_hang(folder: Path) -> None:
 
 def test_faults_are_one_printable_line(folder: Path) -> None:
     add(folder, json.dumps(a_test("x", pdf="\x1b[31m\n\ud800")), name="zzz.jsonl")
-    (found,) = faults(folder)
-    assert found.isprintable()
-    found.encode()
+    (fault,) = faults(folder)
+    assert fault.isprintable()
+    fault.encode()
 
 
-# --- splits and files -------------------------------------------------------------------------------------------------
-
-
-def _pages(num_documents: int, num_pages: int = 2) -> list[Page]:
-    return [
-        Page(id=f"{k:08x}:p{number}", pdf=Path(f"{k}.pdf"), number=number)
-        for k in range(num_documents)
-        for number in range(1, num_pages + 1)
-    ]
-
-
-def _documents(pages: list[Page]) -> set[str]:
-    return {page.id.split(":")[0] for page in pages}
-
-
-def test_a_document_stays_in_one_part_whatever_else_is_there() -> None:
-    shares = {"train": 0.8, "validation": 0.0, "test": 0.2}
-    few, many = split(_pages(100), shares, seed=1), split(_pages(1000), shares, seed=1)
-    assert sum(map(len, many.values())) == 2000 and not many["validation"]
-    assert not _documents(many["train"]) & _documents(many["test"])
-    assert _documents(few["test"]) == {each for each in _documents(many["test"]) if int(each, 16) < 100}
-    assert 160 <= len(_documents(many["test"])) <= 240  # 200 expected, standard deviation 13
-    assert _documents(split(_pages(1000), shares, seed=2)["test"]) != _documents(many["test"])
-    assert [page.id for page in few["train"]] == [p.id for p in _pages(100) if p.id[:8] in _documents(few["train"])]
-
-
-def test_a_copy_goes_where_its_original_goes() -> None:
-    original = _pages(50, 1)
-    copies = [Page(id=page.id.replace(":", "-2:"), pdf=page.pdf, number=1) for page in original]
-    for part in split(original + copies, {"a": 0.5, "b": 0.5}, seed=0).values():
-        assert len(part) == 2 * len({page.id[:8] for page in part})
-
-
-@pytest.mark.parametrize("fractions", [{"a": 0.5}, {"a": 1.5, "b": -0.5}, {}])
-def test_fractions_must_sum_to_one(fractions: Mapping[str, float]) -> None:
-    with pytest.raises(ValueError, match="sum to 1"):
-        split([], fractions, seed=0)
+# --- files ----------------------------------------------------------------------------------------------------------
 
 
 def test_tests_are_written_whole_or_not_at_all(tmp_path: Path) -> None:

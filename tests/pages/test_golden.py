@@ -40,8 +40,8 @@ OTHER_WORDS = {
 def fingerprints(kind: str, seed: int, index: int, pages: int, fonts, scan, words=None) -> tuple[str, ...]:
     """(of the PDF, of its name and references, of its tests)"""
     document = make_document(kind, seed, index, pages, Looks(fonts=fonts, words=words, scan=scan))
-    known = ([document.name, document.references], document.tests)
-    texts = (json.dumps(each, ensure_ascii=False).encode() for each in known)
+    parts = ([document.name, document.references], document.tests)
+    texts = (json.dumps(part, ensure_ascii=False).encode() for part in parts)
     return tuple(hashlib.sha256(data).hexdigest()[:16] for data in (document.pdf, *texts))
 
 

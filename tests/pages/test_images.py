@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from ocr_rl.pages import images as module
-from ocr_rl.pages.guarded import Pool
 from ocr_rl.pages.images import Images
 from ocr_rl.pages.raster import ImageRef, PageError, drawn, render
 from ocr_rl.pages.synth.make import make_document
+from ocr_rl.pages.workers import Pool
 
 
 @pytest.fixture(scope="module")
@@ -33,10 +33,10 @@ def log(tmp_path: Path) -> Path:
 @pytest.fixture
 def images(log: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Images]:
     monkeypatch.setenv("DRAWN", str(log))
-    made = Images(cache_bytes=2 * 3 * 60 * 60)
-    made._pool = Pool(noting, workers=1, timeout_s=5.0)
-    yield made
-    made._pool.close()
+    store = Images(cache_bytes=2 * 3 * 60 * 60)
+    store._pool = Pool(noting, workers=1, timeout_s=5.0)
+    yield store
+    store._pool.close()
 
 
 def noting(ref: ImageRef) -> tuple[tuple[int, int], bytes]:

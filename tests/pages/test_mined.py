@@ -16,72 +16,12 @@ from ocr_rl.pages.dataset import check_dataset, load_dataset
 from ocr_rl.pages.mined import import_folder, mine_folder
 from ocr_rl.pages.split import write_split
 from ocr_rl.pages.synth.make import Looks, make_document, write_dataset
-from ocr_rl.pages.text_layer import MAX_PAGES, Layer, Line, in_reading_order, layers, with_running
-
-
-def line(text: str, left: float, bottom: float, right: float = 0.0) -> Line:
-    return Line(text=text, left=left, bottom=bottom, right=right or left + 100, top=bottom + 8)
-
-
-def said(lines) -> list[str]:
-    return [each.text for each in lines]
-
-
-def pdf(*contents: str, box: str = "0 0 612 792", xobject: str = "") -> bytes:
-    """A PDF of a page for each content stream; font /F1, states /G0 (transparent) and form /X1 (of `xobject`)."""
-    kids = " ".join(f"{k} 0 R" for k in range(10, 10 + 2 * len(contents), 2))
-    resources = "<< /Font << /F1 3 0 R >> /ExtGState << /G0 << /ca 0 >> >> /XObject << /X1 4 0 R >> >>"
-    form = f"/Type /XObject /Subtype /Form /BBox [0 0 612 792] /Resources {resources}"
-    objects = {
-        1: "<< /Type /Catalog /Pages 2 0 R >>",
-        2: f"<< /Type /Pages /Kids [{kids}] /Count {len(contents)} >>",
-        3: "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
-        4: f"<< {form} /Length {len(xobject)} >>\nstream\n{xobject}\nendstream",
-    }
-    for k, content in enumerate(contents):
-        page = f"/Type /Page /Parent 2 0 R /MediaBox [{box}] /Contents {11 + 2 * k} 0 R /Resources {resources}"
-        objects[10 + 2 * k] = f"<< {page} >>"
-        objects[11 + 2 * k] = f"<< /Length {len(content)} >>\nstream\n{content}\nendstream"
-    body = "".join(f"{k} 0 obj\n{said}\nendobj\n" for k, said in objects.items())
-    return f"%PDF-1.7\n{body}trailer << /Size 99 /Root 1 0 R >>\n%%EOF\n".encode()  # without a table, which is rebuilt
-
-
-def block(*lines: str, x: float = 72, y: float = 700, size: float = 11, mode: int = 0) -> str:
-    return f"BT /F1 {size} Tf {mode} Tr {x} {y} Td 14 TL " + " ".join(f"({each}) Tj T*" for each in lines) + " ET"
-
-
-SEEN = (
-    "The quarterly committee gathered beside the harbour on Tuesday morning",
-    "Several delegates questioned whether the budget had been approved earlier",
-    "Nobody remembered who had signed the original agreement with suppliers",
-)
-HIDDEN = "Secret payload words that no reader of this page has ever seen"
-
-
-def test_columns_are_read_down_and_a_title_first() -> None:
-    lines = [line("title", 50, 700, 500)]
-    for k in range(4):
-        lines += [line(f"left {k}", 50, 600 - 12 * k, 240), line(f"right {k}", 300, 603 - 12 * k, 500)]
-    lines.append(line("foot", 50, 100, 500))
-    expected = ["title", *[f"left {k}" for k in range(4)], *[f"right {k}" for k in range(4)], "foot"]
-    assert said(in_reading_order(lines, 612)) == expected
-    assert said(in_reading_order(lines[::-1], 612)) == expected
-
-
-def test_what_runs_along_the_edge_of_three_pages_is_running() -> None:
-    pages = [
-        Layer(number=k, height=800, lines=(line(f"Annual report {k}", 50, 770), line("Annual report", 50, 400)))
-        for k in (1, 2, 3)
-    ]
-    assert [[each.running for each in page.lines] for page in with_running(pages)] == [[True, False]] * 3
-    assert not any(each.running for page in with_running(pages[:2]) for each in page.lines)
-
-
-HEADER, FOOTER = "Proceedings of the northern harbour committee", "Printed for the members of the society alone"
+from ocr_rl.pages.text_layer import layers
+from tests.pages.pdfs import FOOTER, HEADER, HIDDEN, SEEN, block, pdf
 
 
 def test_what_may_be_a_running_header_is_not_tested(tmp_path: Path) -> None:
-    body = block(*(f"{each} number {k}" for k, each in enumerate(SEEN * 3)), y=650)
+    body = block(*(f"{sentence} number {k}" for k, sentence in enumerate(SEEN * 3)), y=650)
     (tmp_path / "own").mkdir()
     for name, y, foot in (("outer", 750, 40), ("gap", 705, 85)):  # 5 % and 11 % from the edges
         page = f"{block(HEADER, y=y)} {body} {block(FOOTER, y=foot)}"
@@ -90,14 +30,7 @@ def test_what_may_be_a_running_header_is_not_tested(tmp_path: Path) -> None:
     tests = (tmp_path / "out" / "mined.jsonl").read_text(encoding="utf-8")
     assert "harbour committee" not in tests and "members" not in tests and "absent" not in tests
     first, *rest = layers(tmp_path / "own" / "gap.pdf")[0].lines
-    assert first.margin and rest[-1].margin and not any(each.margin for each in rest[:-1])
-
-
-def test_left_and_right_pages_have_headers_of_their_own(tmp_path: Path) -> None:
-    body = block(*SEEN, y=650)
-    pages = [f"{block(HEADER if k % 2 else FOOTER, y=750)} {body}" for k in range(6)]
-    (tmp_path / "a.pdf").write_bytes(pdf(*pages))
-    assert [layer.lines[0].running for layer in layers(tmp_path / "a.pdf")] == [True] * 6
+    assert first.margin and rest[-1].margin and not any(line.margin for line in rest[:-1])
 
 
 def test_own_pdfs_become_pages_whose_truth_we_know(tmp_path: Path) -> None:
@@ -182,44 +115,6 @@ def test_a_folder_that_holds_something_is_not_written_into(tmp_path: Path) -> No
         mine_folder(tmp_path / "own", tmp_path / "own", 0)
 
 
-def test_a_turned_page_is_not_read(tmp_path: Path) -> None:
-    import pypdfium2 as pdfium
-
-    with pdfium.PdfDocument(make_document("letter", 1, 0, 1).pdf) as document:
-        document[0].set_rotation(90)
-        document.save(tmp_path / "turned.pdf")
-    assert [page.reason for page in layers(tmp_path / "turned.pdf")] == ["the page is turned"]
-
-
-@pytest.mark.parametrize(
-    "hidden",
-    [
-        f"1 1 1 rg {block(HIDDEN, y=400)}",
-        f"{block(HIDDEN, y=400)} 1 1 1 rg 0 300 612 150 re f",
-        f"q 0 0 1 1 re W n {block(HIDDEN, y=400)} Q",
-        block(HIDDEN, y=400, mode=7),
-        f"/G0 gs {block(HIDDEN, y=400)}",
-        block(HIDDEN, y=400, size=0.1),
-        block(f"{HIDDEN} {HIDDEN}", x=400, y=400),
-        "/X1 Do",
-    ],
-    ids=["white", "covered", "clipped", "clip mode", "transparent", "tiny", "half off the page", "in a form"],
-)
-def test_a_page_with_text_that_nobody_sees_is_left_out(tmp_path: Path, hidden: str) -> None:
-    page = f"{block(*SEEN)} {hidden}"
-    (tmp_path / "a.pdf").write_bytes(pdf(page, xobject=f"1 1 1 rg {block(HIDDEN, y=400)}"))
-    assert [layer.reason for layer in layers(tmp_path / "a.pdf")] == ["hidden text in 1 of its 4 lines"]
-
-
-def test_what_a_printer_wrote_beside_the_page_is_not_on_it(tmp_path: Path) -> None:
-    beside = f"{block(HIDDEN, y=-300)} {block(HIDDEN, x=1000)}"
-    (tmp_path / "a.pdf").write_bytes(pdf(f"{block(*SEEN)} {beside}"))
-    (tmp_path / "b.pdf").write_bytes(pdf(f"1 0 0 1 50 500 cm {block(*SEEN)}", box="50 500 662 1292"))
-    first, second = (layers(tmp_path / name)[0] for name in ("a.pdf", "b.pdf"))
-    assert said(first.lines) == said(second.lines) == list(SEEN)
-    assert first.lines[0].bottom == pytest.approx(second.lines[0].bottom, abs=0.1)  # from the page's own corner
-
-
 def test_a_contact_sheet_shows_the_pages(tmp_path: Path) -> None:
     from PIL import Image
 
@@ -233,9 +128,9 @@ def test_a_contact_sheet_shows_the_pages(tmp_path: Path) -> None:
 def test_two_pdfs_that_want_one_name_for_their_transcript(tmp_path: Path) -> None:
     for folder, name, pages in (("a", "x_pg1", 1), ("b", "x", 2)):
         (tmp_path / "own" / folder).mkdir(parents=True)
-        pdf = make_document("book", 3, 0, pages, Looks())
-        (tmp_path / "own" / folder / f"{name}.pdf").write_bytes(pdf.pdf)
-        (tmp_path / "own" / folder / "x_pg1.md").write_text(pdf.references[0], encoding="utf-8")
+        document = make_document("book", 3, 0, pages, Looks())
+        (tmp_path / "own" / folder / f"{name}.pdf").write_bytes(document.pdf)
+        (tmp_path / "own" / folder / "x_pg1.md").write_text(document.references[0], encoding="utf-8")
     harvest = mine_folder(tmp_path / "own", tmp_path / "out", 0)
     assert [why for why in harvest.left_out if "is taken by another PDF" in why]
     assert [why for why in harvest.left_out if "page 2: has no transcript" in why]
@@ -286,12 +181,6 @@ def test_a_page_that_cannot_be_drawn_gives_no_tests(tmp_path: Path, transcript: 
         (tmp_path / "own" / "wide.md").write_text("\n\n".join(SEEN), encoding="utf-8")
     harvest = mine_folder(tmp_path / "own", tmp_path / "out", 0)
     assert harvest.tests == 0 and "absurdly large" in harvest.left_out[0]
-
-
-def test_each_page_past_the_last_that_is_read_is_counted(tmp_path: Path) -> None:
-    (tmp_path / "a.pdf").write_bytes(pdf(*[""] * (MAX_PAGES + 3)))
-    found = layers(tmp_path / "a.pdf")
-    assert [layer.number for layer in found] == list(range(1, MAX_PAGES + 4)) and "past page" in found[-1].reason
 
 
 def test_a_file_name_that_is_not_utf8_is_refused_before_anything_is_written(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from PIL import Image
 
 from ocr_rl.contract import UserError
 from ocr_rl.pages import raster
+from ocr_rl.pages.export import render_folder
 from ocr_rl.pages.raster import (
     ImageRef,
     PageError,
@@ -16,7 +17,6 @@ from ocr_rl.pages.raster import (
     render,
     render_all,
     render_bytes,
-    render_folder,
 )
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "olmocr_bench"
@@ -80,10 +80,10 @@ def test_rgb_on_white_with_the_page_the_right_way_up() -> None:
 def test_rotation_is_clockwise_and_adds_to_the_pages_own(quarters: int) -> None:
     expected = [corner == quarters for corner in range(4)]
     size = (400, 200) if quarters % 2 == 0 else (200, 400)
-    asked = render_bytes(pdf_bytes(), 1, 400, rotation=90 * quarters)
+    rotated = render_bytes(pdf_bytes(), 1, 400, rotation=90 * quarters)
     own = render_bytes(pdf_bytes(page=f"/Rotate {90 * quarters}"), 1, 400)
     undone = render_bytes(pdf_bytes(page=f"/Rotate {90 * quarters}"), 1, 400, rotation=(360 - 90 * quarters) % 360)
-    assert (asked.size, _corners(asked)) == (size, expected)
+    assert (rotated.size, _corners(rotated)) == (size, expected)
     assert (own.size, _corners(own)) == (size, expected)
     assert _corners(undone) == [True, False, False, False]
 

@@ -10,9 +10,9 @@ import pytest
 
 from ocr_rl.pages.synth.make import make_document
 from ocr_rl.pages.synth.sheets import formula, prose
-from ocr_rl.pages.synth.sheets.make import SHEET_KINDS, Made, make
-from ocr_rl.pages.synth.sheets.mine import mine
+from ocr_rl.pages.synth.sheets.make import SHEET_KINDS, SheetDocument, make
 from ocr_rl.pages.synth.sheets.printers import to_front_matter, to_markdown
+from ocr_rl.pages.synth.sheets.sheet_tests import sheet_tests
 from ocr_rl.pages.synth.sheets.tree import Cell, Grid, Heading, Look, Mark, Math, Para, Sheet, Text, parts_of, placed
 from ocr_rl.pages.synth.typeset import compiled
 from ocr_rl.text.checks import load_check, prepare
@@ -22,7 +22,7 @@ LOOK = Look(width=612, height=792, margin=60, font="Libertinus Serif", size=10)
 
 
 @pytest.fixture(scope="module")
-def documents() -> dict[str, Made]:
+def documents() -> dict[str, SheetDocument]:
     return {kind: make(kind, Random(f"t/{kind}"), 2, "a.pdf") for kind in SHEET_KINDS}
 
 
@@ -34,40 +34,40 @@ def test_a_document_depends_on_its_arguments_alone(kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", SHEET_KINDS)
-def test_every_test_is_true_and_fails_where_its_fact_is_another(documents: dict[str, Made], kind: str) -> None:
-    made = documents[kind]
-    assert made.tests
-    for mined in made.tests:
-        check = load_check(mined.test)
-        right, wrong = to_markdown(made.sheets[check.page - 1]), to_markdown(mined.wrong())
-        assert check.run(prepare(right), "strict").passed, mined.test
-        assert check.run(prepare(right), "compatible").passed, mined.test
-        assert not check.run(prepare(wrong), "strict").passed, mined.test
+def test_every_test_is_true_and_fails_where_its_fact_is_another(documents: dict[str, SheetDocument], kind: str) -> None:
+    document = documents[kind]
+    assert document.facts
+    for fact in document.facts:
+        check = load_check(fact.test)
+        right, wrong = to_markdown(document.sheets[check.page - 1]), to_markdown(fact.wrong())
+        assert check.run(prepare(right), "strict").passed, fact.test
+        assert check.run(prepare(right), "compatible").passed, fact.test
+        assert not check.run(prepare(wrong), "strict").passed, fact.test
 
 
 def test_all_eight_types_are_mined() -> None:
-    made = [make("mixed", Random(k), 1, "a.pdf") for k in range(40)]
-    types = {mined.test["type"] for each in made for mined in each.tests}
+    documents = [make("mixed", Random(k), 1, "a.pdf") for k in range(40)]
+    types = {fact.test["type"] for document in documents for fact in document.facts}
     assert types == {"present", "absent", "order", "table", "math", "baseline", "format", "footnote"}
 
 
 @pytest.mark.parametrize("kind", sorted(set(SHEET_KINDS) - {"blank", "mixed"}))
-def test_the_words_of_the_reference_stand_on_the_page(documents: dict[str, Made], kind: str) -> None:
-    made = documents[kind]
-    with pdfium.PdfDocument(made.pdf) as document:
-        shown = "".join(document[0].get_textpage().get_text_range().split()).replace("\ufffe", "")
-    pieces = [word for text in parts_of(made.sheets[0].body, Text) for word in text.text.split()]
+def test_the_words_of_the_reference_stand_on_the_page(documents: dict[str, SheetDocument], kind: str) -> None:
+    document = documents[kind]
+    with pdfium.PdfDocument(document.pdf) as opened:
+        shown = "".join(opened[0].get_textpage().get_text_range().split()).replace("\ufffe", "")
+    pieces = [word for text in parts_of(document.sheets[0].body, Text) for word in text.text.split()]
     # Ligatures, hyphenation and Thai's combining marks come out of a text layer differently.
-    found = sum(piece in shown for piece in pieces)
-    assert found >= (0.6 if made.sheets[0].look.language in ("th", "ja") else 0.85) * len(pieces)
+    num_shown = sum(piece in shown for piece in pieces)
+    assert num_shown >= (0.6 if document.sheets[0].look.language in ("th", "ja") else 0.85) * len(pieces)
 
 
 def test_formulas_can_be_typeset_and_rendered() -> None:
     rng = Random(4)
-    drawn = [formula.display(rng) for _ in range(60)] + [formula.inline(rng) for _ in range(40)]
-    for each in drawn:
-        assert render(formula.to_latex(each)) is not None, formula.to_latex(each)
-    _, pages = compiled("\n\n".join(f"$ {formula.to_typst(each)} $" for each in drawn))
+    trees = [formula.display(rng) for _ in range(60)] + [formula.inline(rng) for _ in range(40)]
+    for tree in trees:
+        assert render(formula.to_latex(tree)) is not None, formula.to_latex(tree)
+    _, pages = compiled("\n\n".join(f"$ {formula.to_typst(tree)} $" for tree in trees))
     assert pages >= 1
 
 
@@ -84,7 +84,7 @@ def test_another_symbol_is_one_symbol() -> None:
 def test_a_spanning_cell_stands_at_all_its_places() -> None:
     cell = lambda text, **spans: Cell(text=Text(text=text), **spans)
     grid = Grid(rows=((cell("a", rows=2), cell("b", cols=2)), (cell("c"), cell("d"))), columns=3, look="ruled")
-    words = {place: each.text.text for place, each in placed(grid).items()}
+    words = {place: held.text.text for place, held in placed(grid).items()}
     assert words == {(0, 0): "a", (1, 0): "a", (0, 1): "b", (0, 2): "b", (1, 1): "c", (1, 2): "d"}
     assert '<td rowspan="2">a</td><td colspan="2">b</td>' in to_markdown(Sheet(blocks=(grid,), look=LOOK))
 
@@ -94,7 +94,7 @@ def page(*blocks, **more) -> Sheet:
 
 
 def types_of(sheet: Sheet, seed: int = 0) -> set[str]:
-    return {mined.test["type"] for mined in mine(sheet, pdf="a.pdf", number=1, rng=Random(seed))}
+    return {fact.test["type"] for fact in sheet_tests(sheet, pdf="a.pdf", number=1, rng=Random(seed))}
 
 
 def test_what_stands_twice_or_nearly_twice_gives_no_test() -> None:

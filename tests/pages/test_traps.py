@@ -64,11 +64,11 @@ def test_mutated_files_are_pages_or_reasons(good: Path, tmp_path: Path) -> None:
 
 
 def test_memory_is_limited_by_page(tmp_path: Path) -> None:
-    from ocr_rl.pages.guarded import Refusal, guarded
+    from ocr_rl.pages.workers import Refusal, guarded
 
-    found = [result for _, result in guarded(_greedy, [10**10, 1], workers=1, timeout_s=TIMEOUT_S)]
-    assert isinstance(found[0], Refusal) and "GiB of memory" in str(found[0])
-    assert found[1] == 1
+    results = [result for _, result in guarded(_greedy, [10**10, 1], workers=1, timeout_s=TIMEOUT_S)]
+    assert isinstance(results[0], Refusal) and "GiB of memory" in str(results[0])
+    assert results[1] == 1
 
 
 def _greedy(num_bytes: int) -> int:

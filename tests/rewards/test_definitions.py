@@ -21,14 +21,14 @@ from rewards.repetition import Repetition
 from rewards.tables import Tables
 
 
-def ask(reward: Reward, bodies: Sequence[str], reference: str | None = None) -> list[float | None]:
+def scores_of(reward: Reward, bodies: Sequence[str], reference: str | None = None) -> list[float | None]:
     group = [Transcript(raw=body, body=body, finish="stop", num_tokens=0) for body in bodies]
     page = Page(id="0a1b2c3d:p1", pdf=Path("a.pdf"), number=1, reference=reference)
     return [score.value for score in reward(page, group)]
 
 
-def one(reward: Reward, body: str, reference: str | None = None) -> float:
-    (value,) = ask(reward, [body], reference)
+def score_of(reward: Reward, body: str, reference: str | None = None) -> float:
+    (value,) = scores_of(reward, [body], reference)
     assert value is not None
     return value
 
@@ -42,14 +42,14 @@ def html(*rows: Sequence[str]) -> str:
 
 def test_the_medoid_has_the_fewest_edits_to_all() -> None:
     # edits: abcd-abce 1, abcd-axyz 3, abce-axyz 3; sums 4, 4, 6: the first; 3 is the largest distance
-    assert ask(Medoid(), ["abcd", "abce", "axyz"]) == [1.0, pytest.approx(2 / 3), 0.0]
-    assert ask(Medoid(), ["axyz", "abce", "abcd"]) == [0.0, 1.0, pytest.approx(2 / 3)]
+    assert scores_of(Medoid(), ["abcd", "abce", "axyz"]) == [1.0, pytest.approx(2 / 3), 0.0]
+    assert scores_of(Medoid(), ["axyz", "abce", "abcd"]) == [0.0, 1.0, pytest.approx(2 / 3)]
 
 
 def test_siblings_without_a_difference_or_a_majority() -> None:
-    assert ask(Medoid(), ["alone"]) == [1.0]
-    assert ask(Medoid(), ["same", "same", "same"]) == [1.0, 1.0, 1.0]
-    assert ask(Medoid(), ["ab", "cd"]) == [1.0, 0.0]
+    assert scores_of(Medoid(), ["alone"]) == [1.0]
+    assert scores_of(Medoid(), ["same", "same", "same"]) == [1.0, 1.0, 1.0]
+    assert scores_of(Medoid(), ["ab", "cd"]) == [1.0, 0.0]
 
 
 # --- element_count and rectangular ----------------------------------------------------------------------------------
@@ -57,29 +57,29 @@ def test_siblings_without_a_difference_or_a_majority() -> None:
 
 def test_tables_and_formulas_are_counted_apart() -> None:
     reference = html("ab") + r" \(x\) and \[y\] and $$z$$"
-    assert one(ElementCount(), r"\(x\) \(y\) \(z\) <TABLE class=a>text</table>", reference) == 1.0
-    assert one(ElementCount(), r"\(x\) \(y\) $z$ <table></table>", reference) == 0.5
-    assert one(ElementCount(), r"\(x\) \(y\) \(z\) <table><table>", reference) == 0.5
-    assert one(ElementCount(), "| a | b |\n|---|---|", reference) == 0.0
-    assert ask(ElementCount(), ["a", r"\(x\)"], "no element") == [1.0, 0.5]
+    assert score_of(ElementCount(), r"\(x\) \(y\) \(z\) <TABLE class=a>text</table>", reference) == 1.0
+    assert score_of(ElementCount(), r"\(x\) \(y\) $z$ <table></table>", reference) == 0.5
+    assert score_of(ElementCount(), r"\(x\) \(y\) \(z\) <table><table>", reference) == 0.5
+    assert score_of(ElementCount(), "| a | b |\n|---|---|", reference) == 0.0
+    assert scores_of(ElementCount(), ["a", r"\(x\)"], "no element") == [1.0, 0.5]
 
 
 def test_openings_without_an_end_are_counted_in_linear_time() -> None:
-    assert one(ElementCount(), "<table" * 100_000 + "\\(" * 100_000, html("ab") + r"\(x\)") == 0.0
+    assert score_of(ElementCount(), "<table" * 100_000 + "\\(" * 100_000, html("ab") + r"\(x\)") == 0.0
 
 
 def test_the_share_of_rectangular_tables() -> None:
     good, short = html("ab", "cd"), html("ab", "c")
     wide = "<table><tr><td colspan=2>a</td></tr><tr><td>b</td><td>c</td></tr></table>"
-    assert one(Rectangular(), good + short + wide) == pytest.approx(2 / 3)
-    assert one(Rectangular(), "no table") == 1.0
+    assert score_of(Rectangular(), good + short + wide) == pytest.approx(2 / 3)
+    assert score_of(Rectangular(), "no table") == 1.0
 
 
 # --- tables ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("said", "expected"),
+    ("body", "expected"),
     [
         (html("ab", "cd"), 1.0),
         ("| a | b |\n|---|---|\n| **c** | d |", 1.0),  # the same table in Markdown, emphasis apart
@@ -94,34 +94,34 @@ def test_the_share_of_rectangular_tables() -> None:
         ("a b c d", 0.0),
     ],
 )
-def test_tables_share_cells(said: str, expected: float) -> None:
-    assert one(Tables(), said, html("ab", "cd")) == pytest.approx(expected)
+def test_tables_share_cells(body: str, expected: float) -> None:
+    assert score_of(Tables(), body, html("ab", "cd")) == pytest.approx(expected)
 
 
 def test_cells_are_alike_by_degrees() -> None:
     # 4.1 and 4.7: two edits (out with 1, in with 7) of six characters
-    assert one(Tables(), html(["4.7"]), html(["4.1"])) == pytest.approx(2 / 3)
+    assert score_of(Tables(), html(["4.7"]), html(["4.1"])) == pytest.approx(2 / 3)
 
 
 def test_tables_are_paired_by_what_they_hold() -> None:
     first, second = html("ab", "cd"), html("pq", "rs")
-    assert one(Tables(), second + first, first + second) == 1.0
-    assert one(Tables(), second, first + second) == pytest.approx(2 * 4 / 12)
+    assert score_of(Tables(), second + first, first + second) == 1.0
+    assert score_of(Tables(), second, first + second) == pytest.approx(2 * 4 / 12)
 
 
 def test_a_spanning_cell_lies_on_all_its_places() -> None:
     reference = "<table><tr><td colspan=2>a</td></tr><tr><td>b</td><td>c</td></tr></table>"
-    assert one(Tables(), reference, reference) == 1.0
-    assert one(Tables(), html("aa", "bc"), reference) == 1.0
-    assert one(Tables(), html(["a", ""], "bc"), reference) == pytest.approx(2 * 3 / 8)
+    assert score_of(Tables(), reference, reference) == 1.0
+    assert score_of(Tables(), html("aa", "bc"), reference) == 1.0
+    assert score_of(Tables(), html(["a", ""], "bc"), reference) == pytest.approx(2 * 3 / 8)
 
 
 def test_a_page_without_tables_has_no_table_score() -> None:
-    assert ask(Tables(), [html("ab"), ""], "no table") == [None, None]
+    assert scores_of(Tables(), [html("ab"), ""], "no table") == [None, None]
 
 
 @pytest.mark.parametrize(
-    "said",
+    "body",
     [
         "a|b\nc|d\n\n" * 3_000,  # very many tables
         "<table><tr><td colspan=1000>a</td></tr>" + "<tr><td>b</td></tr>" * 8_000 + "</table>",  # very large, and empty
@@ -129,9 +129,9 @@ def test_a_page_without_tables_has_no_table_score() -> None:
     ],
     ids=["many", "large", "wide"],
 )
-def test_tables_of_nonsense_share_little(said: str) -> None:
+def test_tables_of_nonsense_share_little(body: str) -> None:
     reference = html(*[[f"{row}.{column}" for column in range(10)] for row in range(20)])
-    assert one(Tables(), said, reference) < 0.1
+    assert score_of(Tables(), body, reference) < 0.1
 
 
 # --- formulas -------------------------------------------------------------------------------------------------------
@@ -139,17 +139,17 @@ def test_tables_of_nonsense_share_little(said: str) -> None:
 
 def test_the_share_of_formulas_found() -> None:
     reference = r"\(x^2\), \[\frac{a}{b}\] and \(x^2\) again"
-    assert one(Formulas(), r"$x^{2}$ and $$\frac ab$$", reference) == 1.0  # other TeX, the same formulas
-    assert one(Formulas(), r"\(x^2\)", reference) == 0.5
-    assert one(Formulas(), r"\(x_2\) and \(a/b\)", reference) == 0.0
-    assert one(Formulas(), "x^2", reference) == 0.0  # a formula stands between delimiters
+    assert score_of(Formulas(), r"$x^{2}$ and $$\frac ab$$", reference) == 1.0  # other TeX, the same formulas
+    assert score_of(Formulas(), r"\(x^2\)", reference) == 0.5
+    assert score_of(Formulas(), r"\(x_2\) and \(a/b\)", reference) == 0.0
+    assert score_of(Formulas(), "x^2", reference) == 0.0  # a formula stands between delimiters
 
 
 def test_prices_are_no_formulas_unless_one_asks() -> None:
     prices = "from $5 to $7 each"
-    assert ask(Formulas(), [prices], prices) == [None]
-    assert ask(Formulas(dollars=True), [prices, ""], prices) == [1.0, 0.0]
-    assert ask(Formulas(), [r"\( \)"], r"\( \)") == [None]
+    assert scores_of(Formulas(), [prices], prices) == [None]
+    assert scores_of(Formulas(dollars=True), [prices, ""], prices) == [1.0, 0.0]
+    assert scores_of(Formulas(), [r"\( \)"], r"\( \)") == [None]
 
 
 # --- repetition -----------------------------------------------------------------------------------------------------
@@ -171,14 +171,14 @@ def test_prices_are_no_formulas_unless_one_asks() -> None:
     ],
 )
 def test_the_share_of_a_loop_at_the_end(body: str, expected: float) -> None:
-    assert one(Repetition(), body) == pytest.approx(expected)
+    assert score_of(Repetition(), body) == pytest.approx(expected)
 
 
 def test_a_loop_of_any_length_in_linear_time() -> None:
     paragraph = "".join(f"Sentence {n} of a paragraph. " for n in range(200))
     body = "Title. " + paragraph * 20
-    assert one(Repetition(), body) == pytest.approx(1 - 19 * len(paragraph) / len(body.strip()), abs=1e-3)
-    assert one(Repetition(), "a" * 50_000 + "b" + "a" * 50_000) == pytest.approx(0.5, abs=1e-3)
+    assert score_of(Repetition(), body) == pytest.approx(1 - 19 * len(paragraph) / len(body.strip()), abs=1e-3)
+    assert score_of(Repetition(), "a" * 50_000 + "b" + "a" * 50_000) == pytest.approx(0.5, abs=1e-3)
 
 
 # --- length ---------------------------------------------------------------------------------------------------------
@@ -203,18 +203,18 @@ def test_a_limit_below_one_token_is_refused() -> None:
 def test_chrf_is_the_f_score_of_the_mean_precision_and_recall() -> None:
     # n-grams of abcd in abc: precision 3/3, 2/2, 1/1, recall 3/4, 2/3, 1/2; no 4-gram in abc, so three orders count
     precision, recall = 1.0, (3 / 4 + 2 / 3 + 1 / 2) / 3
-    assert one(Chrf(), "abc", "abcd") == pytest.approx(5 * precision * recall / (4 * precision + recall))
-    assert one(Chrf(), "ab cd", "abcd") == 1.0  # white space does not count
-    assert ask(Chrf(), ["", "x"], " \n") == [1.0, 0.0]
+    assert score_of(Chrf(), "abc", "abcd") == pytest.approx(5 * precision * recall / (4 * precision + recall))
+    assert score_of(Chrf(), "ab cd", "abcd") == 1.0  # white space does not count
+    assert scores_of(Chrf(), ["", "x"], " \n") == [1.0, 0.0]
 
 
 def test_error_rates_are_turned_round_and_end_at_0() -> None:
-    assert one(Cer(), " sitting\n", "kitten") == pytest.approx(1 - 3 / 6)
-    assert one(Cer(), "kitten" * 3, "kitten") == 0.0
-    assert one(Wer(), "the  dog sat", "the cat sat\n") == pytest.approx(1 - 1 / 3)
-    assert one(Wer(), "a b c d e f g", "the cat sat") == 0.0
+    assert score_of(Cer(), " sitting\n", "kitten") == pytest.approx(1 - 3 / 6)
+    assert score_of(Cer(), "kitten" * 3, "kitten") == 0.0
+    assert score_of(Wer(), "the  dog sat", "the cat sat\n") == pytest.approx(1 - 1 / 3)
+    assert score_of(Wer(), "a b c d e f g", "the cat sat") == 0.0
     for reward in (Cer(), Wer()):
-        assert ask(reward, ["", "x"], "\n") == [1.0, 0.0]
+        assert scores_of(reward, ["", "x"], "\n") == [1.0, 0.0]
 
 
 def page_with_tests() -> Page:
@@ -241,8 +241,8 @@ def page_with_tests() -> Page:
     ],
 )
 def test_pass_rate_by_type_weights_and_floors(options: dict, value: float) -> None:
-    said = Transcript(raw="alpha beta", body="alpha beta", finish="stop", num_tokens=1)
-    assert load_reward("pass_rate", options)(page_with_tests(), [said])[0].value == pytest.approx(value)
+    transcript = Transcript(raw="alpha beta", body="alpha beta", finish="stop", num_tokens=1)
+    assert load_reward("pass_rate", options)(page_with_tests(), [transcript])[0].value == pytest.approx(value)
 
 
 @pytest.mark.parametrize(
@@ -261,37 +261,37 @@ def test_pass_rate_refuses_options_that_mean_nothing(options: dict, wrong: str) 
 
 def test_diff_ratio_in_words() -> None:
     page = Page(id="a:p1", pdf=Path("a.pdf"), number=1, reference="one two three")
-    said = Transcript(raw="one too three", body="one too three", finish="stop", num_tokens=1)
-    assert load_reward("diff_ratio", {"unit": "word"})(page, [said])[0].value == pytest.approx(1 - 2 / 6)
+    transcript = Transcript(raw="one too three", body="one too three", finish="stop", num_tokens=1)
+    assert load_reward("diff_ratio", {"unit": "word"})(page, [transcript])[0].value == pytest.approx(1 - 2 / 6)
 
 
-def said(body: str) -> list[Transcript]:
+def transcripts_of(body: str) -> list[Transcript]:
     return [Transcript(raw=body, body=body, finish="stop", num_tokens=1)]
 
 
 def test_outline_is_rough_and_in_order_wants_contradiction() -> None:
     page = page_with_tests()
     outline, in_order = load_reward("outline"), load_reward("in_order")
-    assert outline(page, said("omega gamma beta alpha"))[0].value == 1.0
-    assert outline(page, said("zzz"))[0].value == 0.0
-    assert in_order(page, said("omega gamma beta alpha"))[0].value == 0.0
-    assert in_order(page, said("omega gamma beta"))[0].value == 1.0  # reading badly is not shuffling
+    assert outline(page, transcripts_of("omega gamma beta alpha"))[0].value == 1.0
+    assert outline(page, transcripts_of("zzz"))[0].value == 0.0
+    assert in_order(page, transcripts_of("omega gamma beta alpha"))[0].value == 0.0
+    assert in_order(page, transcripts_of("omega gamma beta"))[0].value == 1.0  # reading badly is not shuffling
 
 
 def test_budget_of_a_test_and_of_a_reference() -> None:
     limit = load_check({"pdf": "a.pdf", "page": 1, "id": "b", "type": "baseline", "max_length": 4})
     page = Page(id="a:p1", pdf=Path("a.pdf"), number=1, reference="x" * 40, checks=[limit])
-    assert load_reward("budget")(page, said("abcd ..."))[0].value == 1.0
-    assert load_reward("budget")(page, said("abcdefgh"))[0].value == 0.5
-    known = Page(id="a:p1", pdf=Path("a.pdf"), number=1, reference="x" * 40)
-    assert load_reward("budget")(known, said("x" * 60))[0].value == 1.0  # 1.25 times 40, and 10
-    assert load_reward("budget")(known, said("x" * 120))[0].value == 0.5
+    assert load_reward("budget")(page, transcripts_of("abcd ..."))[0].value == 1.0
+    assert load_reward("budget")(page, transcripts_of("abcdefgh"))[0].value == 0.5
+    with_reference = Page(id="a:p1", pdf=Path("a.pdf"), number=1, reference="x" * 40)
+    assert load_reward("budget")(with_reference, transcripts_of("x" * 60))[0].value == 1.0  # 1.25 times 40, and 10
+    assert load_reward("budget")(with_reference, transcripts_of("x" * 120))[0].value == 0.5
 
 
 def test_distinct_counts_what_came_before() -> None:
     once = "The quick brown fox jumps over the lazy dog by the river."
     page = Page(id="a:p1", pdf=Path("a.pdf"), number=1)
-    assert load_reward("distinct")(page, said(once))[0].value == 1.0
-    assert load_reward("distinct")(page, said(f"{once} {once.upper()} And on."))[0].value == pytest.approx(
+    assert load_reward("distinct")(page, transcripts_of(once))[0].value == 1.0
+    assert load_reward("distinct")(page, transcripts_of(f"{once} {once.upper()} And on."))[0].value == pytest.approx(
         0.53, abs=0.01
     )

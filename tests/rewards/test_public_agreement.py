@@ -41,12 +41,12 @@ class Compared:
 def compared() -> Mapping[str, Compared]:
     if not FILE.is_file():
         pytest.skip("the folder shared/oracle/dev is not beside the checkout")
-    found: dict[str, Compared] = defaultdict(Compared)
+    by_function: dict[str, Compared] = defaultdict(Compared)
     for line in FILE.read_text(encoding="utf-8").splitlines():
         row = json.loads(line)
         if row["fn"] in ASK:
-            compare(found[row["fn"]], row)
-    return found
+            compare(by_function[row["fn"]], row)
+    return by_function
 
 
 def compare(into: Compared, row: Mapping[str, Any]) -> None:
@@ -82,34 +82,34 @@ def transcript(text: str, *, ended: bool = True) -> Transcript:
     return Transcript(raw=text, body=text, finish="stop" if ended else "length", num_tokens=0)
 
 
-def ask(reward: Reward, group: Sequence[Transcript], **known: Any) -> list[float | None]:
-    return [score.value for score in reward(Page(id="oracle:p1", pdf=Path("oracle.pdf"), number=1, **known), group)]
+def scores_of(reward: Reward, group: Sequence[Transcript], **fields: Any) -> list[float | None]:
+    return [score.value for score in reward(Page(id="oracle:p1", pdf=Path("oracle.pdf"), number=1, **fields), group)]
 
 
 def siblings(reward: Reward, inputs: Mapping[str, Any]) -> list[float | None]:
-    return ask(reward, [transcript(text_of(completion)) for completion in inputs["completions"]])
+    return scores_of(reward, [transcript(text_of(completion)) for completion in inputs["completions"]])
 
 
 def against_references(reward: Reward, inputs: Mapping[str, Any]) -> list[float | None]:
     texts = [text_of(completion) for completion in inputs["completions"]]
     pairs = zip(texts, of_reference(inputs, len(texts)), strict=True)
-    return [ask(reward, [transcript(text)], reference=reference)[0] for text, reference in pairs]
+    return [scores_of(reward, [transcript(text)], reference=reference)[0] for text, reference in pairs]
 
 
 def front_matter(inputs: Mapping[str, Any]) -> list[float | None]:
     texts = [text_of(completion) for completion in inputs["completions"]]
-    found = []
+    scores = []
     for text, reference in zip(texts, of_reference(inputs, len(texts)), strict=True):
         truth, _ = split_front_matter(reference or "")
-        said = {name: getattr(truth, name, "?") for name in FIELDS}  # "?": no value is true, as without a reference
-        tags = frozenset(f"{name}={'null' if value is None else value}" for name, value in said.items())
-        found += ask(FrontMatterReward(), [transcript(text)], tags=tags)
-    return found
+        truths = {name: getattr(truth, name, "?") for name in FIELDS}  # "?": no value is true, as without a reference
+        tags = frozenset(f"{name}={'null' if value is None else value}" for name, value in truths.items())
+        scores += scores_of(FrontMatterReward(), [transcript(text)], tags=tags)
+    return scores
 
 
 def eos(inputs: Mapping[str, Any]) -> list[float | None]:
     end = inputs["eos_token_id"]
-    return ask(Eos(), [transcript("", ended=bool(ids) and ids[-1] == end) for ids in inputs["completion_ids"]])
+    return scores_of(Eos(), [transcript("", ended=bool(ids) and ids[-1] == end) for ids in inputs["completion_ids"]])
 
 
 ASK = {

@@ -15,8 +15,8 @@ from PIL import Image
 pytest.importorskip("transformers", reason="transformers is not installed")
 
 from ocr_rl.contract import Page, UserError
-from ocr_rl.pages.raster import PageError
 from ocr_rl.models.settings import INSTRUCTION
+from ocr_rl.pages.raster import PageError
 from ocr_rl.rollout.prompt import Prompter, load_prompter
 
 LONGEST_PX = 112

@@ -11,8 +11,8 @@ import pytest
 
 from ocr_rl.config import RewardChoice
 from ocr_rl.contract import Page, Score, Transcript, UserError
-from ocr_rl.pages.raster import ImageRef
 from ocr_rl.objectives.advantages import columns, shares
+from ocr_rl.pages.raster import ImageRef
 from ocr_rl.rollout.compare import has_signal, with_advantages
 from ocr_rl.rollout.flow import Group, Prompt, Sample
 from ocr_rl.rollout.reward_pool import weighted

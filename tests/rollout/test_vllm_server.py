@@ -15,8 +15,8 @@ import torch
 from ocr_rl.contract import Page, UserError
 from ocr_rl.rollout.flow import Prompt
 from ocr_rl.rollout.prompt import Prompter
-from ocr_rl.rollout.sampler.base import Sampling
 from ocr_rl.rollout.sampler import wire
+from ocr_rl.rollout.sampler.base import Sampling
 from ocr_rl.rollout.sampler.vllm_server import BANNED, ServerSettings, VllmServerSampler
 from ocr_rl.rollout.sampler.wire import REDOS
 from tests.fake_vllm import FakeVllm

@@ -19,9 +19,9 @@ from ocr_rl.cli import main
 from ocr_rl.config import Grpo, RewardChoice, Rounds, Typeset
 from ocr_rl.contract import Page, UserError
 from ocr_rl.evaluate.stats import Interval
-from ocr_rl.rollout.compare import upside_down
 from ocr_rl.pages.raster import ImageRef
-from ocr_rl.rollout.flow import Group, Prompt, ComparedGroup
+from ocr_rl.rollout.compare import upside_down
+from ocr_rl.rollout.flow import ComparedGroup, Group, Prompt
 from ocr_rl.study.findings import Measured, Noise, contrast, noise_of, share_contrast, verdict_of
 from ocr_rl.study.pairs import both_bad, quartile, read_pairs
 from ocr_rl.study.plan import VARIATIONS, claim_jobs, load_study, main_jobs, tuning_jobs

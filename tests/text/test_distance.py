@@ -89,7 +89,7 @@ def test_near_matches_exist_where_brute_force_finds_them(length: int) -> None:
 
 def test_close_enough_finds_what_a_search_of_all_windows_finds() -> None:
     rng = random.Random(0)
-    found = 0
+    num_close = 0
     for _ in range(3_000):
         needle = _random(rng, rng.randint(1, 50))
         text = _random(rng, 120)
@@ -102,8 +102,8 @@ def test_close_enough_finds_what_a_search_of_all_windows_finds() -> None:
         similarity = fuzz.partial_ratio(needle, text) / 100
         near = close_enough(needle, text, least)
         assert (near.similarity if near else None) == (similarity if similarity >= least else None)
-        found += near is not None
-    assert 500 < found < 2_500
+        num_close += near is not None
+    assert 500 < num_close < 2_500
 
 
 def test_closest_is_half_alike_or_nothing() -> None:

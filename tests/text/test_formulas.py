@@ -20,7 +20,7 @@ ORACLE = Path(__file__).resolve().parents[2].parent / "shared" / "oracle" / "dev
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
+    ("text", "formulas"),
     [
         (r"a \(x\) b \[ y \] c $$z$$ d $w$", ["x", "y", "z", "w"]),
         (r"$a$ then \(b\)", ["b", "a"]),  # in the order of the kinds, not of the text
@@ -33,8 +33,8 @@ ORACLE = Path(__file__).resolve().parents[2].parent / "shared" / "oracle" / "dev
         (r"\(\)x\)", [r"\)x"]),  # a formula has one character at least
     ],
 )
-def test_extract(text: str, found: list[str]) -> None:
-    assert extract(text) == found
+def test_extract(text: str, formulas: list[str]) -> None:
+    assert extract(text) == formulas
 
 
 def test_dollars_can_be_left_alone() -> None:
@@ -115,7 +115,7 @@ def test_search_agrees_with_trying_all_assignments() -> None:
 
 
 def test_search_ends_where_trying_all_would_not() -> None:
-    """Lone letters fit in 200! ways; three that all need one of two places fit in none, whatever the others do."""
+    """Lone letters can be laid in 200! ways. Three symbols that all need one of two places cannot be laid at all."""
     lone = Symbols(letters=("x",) * 200, neighbours=((-1,) * 200,) * 4)
     assert embeds(lone, lone)
     none = (-1,) * 202

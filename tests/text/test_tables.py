@@ -2,10 +2,11 @@
 
 import pytest
 
-from ocr_rl.text.tables import DEEPEST, Table, html_tables, markdown_tables
+from ocr_rl.text.html_rows import DEEPEST
+from ocr_rl.text.tables import Table, html_tables, markdown_tables
 
 
-def one(text: str) -> Table:
+def single(text: str) -> Table:
     (table,) = html_tables(text) or markdown_tables(text)
     return table
 
@@ -15,7 +16,7 @@ def names(table: Table, cells: list) -> list[str]:
 
 
 def test_markdown_table() -> None:
-    table = one("before\n| H1 | H2 |\n|---|:-:|\n| a | b |\n| c |\nafter")
+    table = single("before\n| H1 | H2 |\n|---|:-:|\n| a | b |\n| c |\nafter")
     assert {place: cell.text for place, cell in table.cells.items()} == {
         (0, 0): "H1",
         (0, 1): "H2",
@@ -41,7 +42,7 @@ HTML = """<table><thead><tr><th rowspan=2>Name</th><th colspan="2">Sales</th></t
 
 
 def test_html_spans_and_headings() -> None:
-    table = one(HTML)
+    table = single(HTML)
     assert sorted(table.cells) == [(0, 0), (0, 1), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)]
     assert table.is_rectangular and (table.num_rows, table.num_cols) == (3, 3)
     last = table.cells[2, 2]
@@ -52,7 +53,7 @@ def test_html_spans_and_headings() -> None:
 
 
 def test_the_start_is_no_heading_of_itself() -> None:
-    table = one(HTML)
+    table = single(HTML)
     assert table.headings(table.cells[0, 0], "up") == []
 
 
@@ -72,8 +73,8 @@ def test_the_start_is_no_heading_of_itself() -> None:
     ],
 )
 def test_nesting(text: str, texts: list[str] | None) -> None:
-    found = [[cell.text for cell in table.cells.values()] for table in html_tables(text)]
-    assert found == ([] if texts is None else [texts])
+    texts_by_table = [[cell.text for cell in table.cells.values()] for table in html_tables(text)]
+    assert texts_by_table == ([] if texts is None else [texts])
 
 
 def test_nested_tables_stand_on_their_own_and_inside_the_outer_one() -> None:
@@ -96,19 +97,19 @@ def test_nested_tables_stand_on_their_own_and_inside_the_outer_one() -> None:
     ],
 )
 def test_span_values(spans: str, width: int, height: int) -> None:
-    cell = one(f"<table><tr><td {spans}>a</td></tr><tr><td>b</td></tr></table>").cells[0, 0]
+    cell = single(f"<table><tr><td {spans}>a</td></tr><tr><td>b</td></tr></table>").cells[0, 0]
     assert (cell.colspan, cell.rowspan) == (width, height)
 
 
 def test_row_spans_past_the_last_row_add_rows() -> None:
-    table = one("<table><tr><td rowspan=3>a</td><td>b</td></tr></table>")
+    table = single("<table><tr><td rowspan=3>a</td><td>b</td></tr></table>")
     assert table.num_rows == 3 and not table.is_rectangular and not table.fault
 
 
 def test_a_column_span_over_a_row_span_is_a_fault_only_where_it_ends_below() -> None:
     cut = "<table><tr><td>a</td><td rowspan={}>b</td></tr><tr><td colspan=2>c</td></tr></table>"
-    assert one(cut.format(2)).fault == ""
-    assert "'b'" in one(cut.format(3)).fault
+    assert single(cut.format(2)).fault == ""
+    assert "'b'" in single(cut.format(3)).fault
 
 
 def test_deep_and_wide_tables_stay_bounded() -> None:
@@ -119,18 +120,18 @@ def test_deep_and_wide_tables_stay_bounded() -> None:
 
 def test_some_heading_asks_what_headings_lists() -> None:
     no_th = "<table><tr><td>a</td><td>b</td></tr><tr><td>c</td><td>d</td></tr><tr><td colspan=2>e</td></tr></table>"
-    for table in (one(HTML), one(no_th)):
+    for table in (single(HTML), single(no_th)):
         for direction in ("up", "left"):
             for text in {cell.text for cell in table.cells.values()}:
-                known: dict = {}
+                ways: dict = {}
                 for cell in table.cells.values():
                     listed = text in names(table, table.headings(cell, direction))
-                    assert table.some_heading(cell, direction, lambda other, t=text: other.text == t, known) == listed
+                    assert table.some_heading(cell, direction, lambda other, t=text: other.text == t, ways) == listed
 
 
 def test_long_columns_are_not_walked_from_every_cell() -> None:
     # 8,000 walks of up to 8,000 cells would take minutes
-    table = one("| a |\n" * 8_000)
-    known: dict = {}
-    assert not any(table.some_heading(cell, "up", lambda other: False, known) for cell in table.cells.values())
-    assert len(known) == 8_000
+    table = single("| a |\n" * 8_000)
+    ways: dict = {}
+    assert not any(table.some_heading(cell, "up", lambda other: False, ways) for cell in table.cells.values())
+    assert len(ways) == 8_000

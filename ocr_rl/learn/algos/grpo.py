@@ -19,7 +19,7 @@ from ocr_rl.learn.algos.setting import SamplingSetting
 from ocr_rl.learn.step import Step
 from ocr_rl.objectives.aggregation import AGGREGATIONS, Sizes
 from ocr_rl.objectives.losses import PolicyGradient
-from ocr_rl.pages.draw import Rests
+from ocr_rl.pages.epochs import Rests
 from ocr_rl.rollout.collect import Rollout, Turns, collect, timed
 from ocr_rl.rollout.compare import upside_down
 from ocr_rl.rollout.describe import describe_shares

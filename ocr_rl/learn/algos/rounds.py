@@ -19,7 +19,7 @@ from ocr_rl.learn.algos.pairs import Pair, Prompted, best_and_worst, pair_of, wi
 from ocr_rl.learn.algos.setting import SamplingSetting
 from ocr_rl.learn.step import Step
 from ocr_rl.objectives.losses import Loss
-from ocr_rl.pages.draw import draw
+from ocr_rl.pages.epochs import draw
 from ocr_rl.rollout.asking import with_left_out
 from ocr_rl.rollout.collect import Refused, Turns, collect, timed
 from ocr_rl.rollout.describe import describe_shares

@@ -14,7 +14,7 @@ from ocr_rl.contract import Page, UserError
 from ocr_rl.learn.algos.setting import OpenPages, Setting
 from ocr_rl.learn.step import Step
 from ocr_rl.objectives.losses import NegativeLogLikelihood
-from ocr_rl.pages.draw import draw
+from ocr_rl.pages.epochs import draw
 from ocr_rl.pages.raster import PageError
 from ocr_rl.rollout.asking import ask, require_one, with_left_out
 from ocr_rl.rollout.flow import Prompt, Row

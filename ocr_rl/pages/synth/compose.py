@@ -1,8 +1,8 @@
-"""Seeded composition: a kind of document and a random generator give the source of one page.
+"""Seeded composition: a kind of page and a random generator give the source of one page.
 
-A kind is one small function. Training kinds (`chars`, `line`, `lines`, `nano`) are small pages for the embedded policy;
-`notice` is the kind that its training never sees (other typefaces, another layout, a scan look, see `looks`);
-`report` is a page of ordinary size.
+A kind is a small function. `chars`, `line`, `lines` and `nano` are small pages on which the embedded policy is trained.
+`notice` is a kind that its training never sees: other typefaces, another layout, scanned (see `looks`). `report` is a
+page of ordinary size.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ UNSEEN_FONTS = ("Caladea", "Hanken Grotesk", "Manrope")
 
 _PUNCTUATION = punctuation.replace("`", "")  # Typst draws a backtick like a quote in some faces
 
-# Characters per em of text width, measured roughly; wide faces get smaller type so that pages hold as much.
+# The size of type in wide faces, as a share of the usual one, so that their pages hold about as much text.
 _WIDE = {"DejaVu Sans": 0.9, "DejaVu Serif": 0.88, "DejaVu Sans Mono": 0.85, "Manrope": 0.92}
 
 
@@ -41,12 +41,12 @@ def chars(rng: Random) -> Source:
 
 
 def line(rng: Random) -> Source:
-    """One line of up to 26 characters, half of it not to be guessed: the second lesson."""
+    """One line of up to 26 characters, half of which cannot be guessed: the second lesson."""
     return Source(blocks=(_plain(_piece(rng)),), style=_small(rng, 280, 28, 4))
 
 
 def lines(rng: Random) -> Source:
-    """Two to five such lines: the third lesson, where to go on reading."""
+    """Two to five such lines: the third lesson, which teaches where reading goes on."""
     pieces = [_piece(rng) for _ in range(rng.randint(2, 5))]
     return Source(blocks=tuple(_plain(piece) for piece in pieces), style=_small(rng, 280, 140, rng.choice((4, 6, 8))))
 
@@ -75,7 +75,7 @@ def nano(rng: Random) -> Source:
 
 
 def notice(rng: Random) -> Source:
-    """The new kind: the table before the text, centred headings, other typefaces; scanned by `looks.scan`."""
+    """A kind that training never sees: a table before the text, centred headings, other typefaces, a scan's look."""
     font = rng.choice(UNSEEN_FONTS)
     blocks: list[Block] = [Heading(text=words.title(rng, 1, 2))]
     if rng.random() < 0.8:
@@ -138,14 +138,14 @@ KINDS: dict[str, Callable[[Random], Source]] = {
 
 
 def in_fonts(source: Source, fonts: Literal["seen", "unseen"], rng: Random) -> Source:
-    """The same page in a typeface of that list, its type as large as the page's own would be in that face."""
+    """The same page in a typeface of that list, with the size of type fitted to the face."""
     old, new = source.style.font, rng.choice({"seen": SEEN_FONTS, "unseen": UNSEEN_FONTS}[fonts])
     size = round(source.style.size * _WIDE.get(new, 1.0) / _WIDE.get(old, 1.0), 1)
     return replace(source, style=replace(source.style, font=new, size=size))
 
 
 def in_other_words(source: Source, which: Literal["invented", "latin"], rng: Random) -> Source:
-    """The same page in words that the kind's own pages do not have: what it says must be read, letter by letter."""
+    """The same page in words that the kind does not have, so that a reader must read it letter by letter."""
 
     def other(text: str) -> str:
         return words.in_other_words(text, which, rng)
@@ -185,7 +185,10 @@ def _plain(text: str) -> Paragraph:
 
 
 def _piece(rng: Random) -> str:
-    """Up to 26 characters of words, names and numbers, half of the draws random characters: reading, not guessing."""
+    """Up to 26 characters: words, names and numbers, and in half of the draws random characters.
+
+    Random characters cannot be guessed, so that the policy learns to read.
+    """
     parts: list[str] = []
     while True:
         if rng.random() < 0.5:
@@ -201,7 +204,7 @@ def _piece(rng: Random) -> str:
 
 
 def _random_text(rng: Random, length: int) -> str:
-    """Lower case and digits mostly; capitals and punctuation now and then."""
+    """Mostly small letters and digits, at times capitals and punctuation."""
     alphabet = rng.choice((ascii_lowercase + digits, ascii_letters, ascii_letters + digits * 2 + _PUNCTUATION))
     return words.gibberish(rng, length, length, alphabet)
 
@@ -219,7 +222,7 @@ def _prose(rng: Random, sentences: int) -> Paragraph:
 
 
 def _formula(rng: Random) -> Formula:
-    """Short: a letter and what it equals, with a fraction, a root, a power or an index."""
+    """A short formula: a letter and what it equals, with a fraction, a root, a power or an index."""
 
     def letter() -> Leaf:
         return Leaf(*2 * (rng.choice(ascii_lowercase),))
@@ -244,7 +247,7 @@ def _formula(rng: Random) -> Formula:
 
 
 def _table(rng: Random, *, rows: int, columns: int) -> Table:
-    """Distinct cells, so that a test about one cell cannot be met by another."""
+    """A table whose cells all differ, so that no cell passes the test of another."""
     seen: set[str] = set()
 
     def fresh(draw: Callable[[Random], str]) -> str:

@@ -1,6 +1,6 @@
-"""The structured source of a synthetic page, and its two printers: Typst (the page) and Markdown (the reference).
+"""The structured source of a small synthetic page, and its two printers: Typst (the page) and Markdown (the reference).
 
-Both are printed from one tree, so the reference is true by construction. Knows nothing about how documents are
+Both printers print the same tree, so the reference is true by construction. Knows nothing about how documents are
 composed, typeset or tested.
 """
 
@@ -39,7 +39,7 @@ class Paragraph:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Table:
-    """Rectangular; row 0 holds the column headings."""
+    """A rectangular table. Row 0 holds the column headings."""
 
     rows: tuple[tuple[str, ...], ...]
 
@@ -71,14 +71,14 @@ class Style:
     columns: int = 1
     heading_scale: float = 1.2
     centred_headings: bool = False
-    ruled: bool = True  # tables with all lines, or only one under the headings
+    ruled: bool = True  # whether tables have all lines or only one under the headings
     furniture_size: float = 0.75  # running header and page number, in em of the text
     ink: int = 0  # grey of the text, 0 (black) to 255
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Source:
-    """One page: what it says, and what runs along its edges and is not part of the text."""
+    """One page: its text in blocks, and the running header and footer, which are no part of the text."""
 
     blocks: tuple[Block, ...]
     style: Style
@@ -89,7 +89,7 @@ class Source:
 
 
 def to_markdown(source: Source) -> str:
-    """The reference transcript: Markdown with HTML tables, running header and footer left out."""
+    """The reference transcript: Markdown with HTML tables, without running header and footer."""
     return "\n\n".join(_markdown(block) for block in source.blocks)
 
 
@@ -110,8 +110,8 @@ def _markdown(block: Block) -> str:
 
 
 def to_typst(sources: Sequence[Source]) -> str:
-    """One Typst document with a page for each source (a page that overflows makes more: count them)."""
-    # Without a date: the same sources give the same bytes at any time, and page ids come from the bytes.
+    """One Typst document with a page for each source. A source that overflows gives more pages: count them."""
+    # Without a date the same sources give the same bytes at any time. Page ids are made from the bytes.
     head = "#set document(date: none)\n#set par(justify: false)\n#set text(hyphenate: false)\n"
     return head + "\n".join(_page(source) for source in sources)
 

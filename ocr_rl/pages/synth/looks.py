@@ -13,7 +13,7 @@ from PIL.Image import Resampling
 
 
 def scan(image: Image.Image, rng: np.random.Generator, strength: float = 1.0) -> Image.Image:
-    """Skew, blur, uneven light, noise and JPEG, as a cheap office scanner would. `strength` 0 changes nothing."""
+    """The page as a cheap office scanner gives it: skew, blur, uneven light, noise, JPEG. 0 changes nothing."""
     if strength <= 0:
         return image
     skewed = image.rotate(rng.uniform(-0.5, 0.5) * strength, resample=Resampling.BICUBIC, fillcolor="white")
@@ -35,7 +35,7 @@ def _jpeg(image: Image.Image, quality: int) -> Image.Image:
 
 
 def image_pdf(images: list[Image.Image], dpi: float) -> bytes:
-    """A PDF with one full-page image a page and no text layer; page size = pixels / dpi inches."""
+    """A PDF without a text layer whose pages are these images. A page's size in inches is its pixels / dpi."""
     buffer = io.BytesIO()
     images[0].save(
         buffer,

@@ -1,6 +1,6 @@
-"""Seeded synthetic datasets in the olmOCR-Bench layout: pdfs/, one JSONL of unit tests, reference Markdown.
+"""Seeded synthetic datasets in the olmOCR-Bench layout: pdfs/, one JSONL file of unit tests, reference Markdown.
 
-One document holds `pages_per_document` pages: fonts are embedded once, so 60,000 small pages are 100 MB.
+A document holds `pages_per_document` pages and embeds its fonts once; so 60,000 small pages take 100 MB.
 """
 
 from __future__ import annotations
@@ -18,44 +18,44 @@ from PIL import Image
 from tqdm import tqdm
 
 from ocr_rl.contract import UserError
-from ocr_rl.pages.guarded import Refusal, guarded
-from ocr_rl.pages.hygiene import write_manifest
+from ocr_rl.pages.manifest import write_manifest
 from ocr_rl.pages.raster import render_bytes
 from ocr_rl.pages.synth import looks, wear
 from ocr_rl.pages.synth.compose import KINDS, in_fonts, in_other_words
 from ocr_rl.pages.synth.document import Source, to_markdown
-from ocr_rl.pages.synth.mine import mine
 from ocr_rl.pages.synth.sheets.make import SHEET_KINDS
 from ocr_rl.pages.synth.sheets.make import make as make_sheets
 from ocr_rl.pages.synth.sheets.printers import to_front_matter
 from ocr_rl.pages.synth.sheets.printers import to_markdown as sheet_to_markdown
+from ocr_rl.pages.synth.source_tests import source_tests
 from ocr_rl.pages.synth.typeset import fits, typeset
+from ocr_rl.pages.workers import Refusal, guarded
 from ocr_rl.text.front_matter import FrontMatter
 
-SCANNED = {"notice": 1.5}  # kinds whose PDFs hold only a scanned image, and how bad the scan is
-_LIGHTLY_SCANNED = {"nano": 0.4}  # a third of these kinds' documents are scanned, at most so badly
+SCANNED = {"notice": 1.5}  # kinds whose PDFs hold only a scanned image, with the strength of the scan
+_LIGHTLY_SCANNED = {"nano": 0.4}  # kinds of which a third of the documents is scanned, with the largest strength
 _DOCUMENT_TIMEOUT_S = 300.0
 ALL_KINDS = (*KINDS, *SHEET_KINDS)
-_SCAN_DPI = 144  # two pixels a point: scanned at twice the resolution that small pages are read at
+_SCAN_DPI = 144  # two pixels a point, twice the resolution at which small pages are read
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A typeset document with everything known about its pages."""
+    """A typeset document with all that is known about its pages."""
 
     name: str  # file name of the PDF
     pdf: bytes
     references: tuple[str, ...]
     tests: tuple[dict[str, object], ...]
-    front_matter: tuple[FrontMatter, ...]  # what olmOCR's models say of each page first
+    front_matter: tuple[FrontMatter, ...]  # what olmOCR's models write before the transcript of each page
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Looks:
-    """How pages of a kind look where that is not the kind's own choice."""
+    """How pages of a kind look. None leaves the choice to the kind."""
 
-    fonts: Literal["seen", "unseen"] | None = None  # typefaces that the embedded policy learnt from, or did not
-    words: Literal["invented", "latin"] | None = None  # other words than the kind's own (`words.in_other_words`)
+    fonts: Literal["seen", "unseen"] | None = None  # typefaces that the embedded policy has learned from, or has not
+    words: Literal["invented", "latin"] | None = None  # words that the kind does not have (`words.in_other_words`)
     scan: float | None = None  # strength of the scanner (`looks.scan`); 0: the PDF as it was typeset
 
 
@@ -63,7 +63,7 @@ AS_THE_KIND = Looks()
 
 
 def make_document(kind: str, seed: int, index: int, pages: int, look: Looks = AS_THE_KIND) -> Document:
-    """Document `index` of a dataset; depends on its arguments alone."""
+    """Document `index` of a dataset. It depends on the arguments alone."""
     rng = Random(_key(kind, seed, index))
     if kind in SHEET_KINDS:
         return _sheets_document(kind, seed, index, pages, look)
@@ -79,7 +79,7 @@ def make_document(kind: str, seed: int, index: int, pages: int, look: Looks = AS
     if strength > 0:
         pdf = _scanned(pdf, sources, scanner, strength)
     name = _pdf_name(kind, seed, index)
-    tests = [test for i, source in enumerate(sources) for test in mine(source, pdf=name, number=i + 1, rng=rng)]
+    tests = [test for i, source in enumerate(sources) for test in source_tests(source, pdf=name, number=i + 1, rng=rng)]
     plain = FrontMatter(
         primary_language="en", is_rotation_valid=True, rotation_correction=0, is_table=False, is_diagram=False
     )
@@ -94,18 +94,18 @@ def make_document(kind: str, seed: int, index: int, pages: int, look: Looks = AS
 
 def _sheets_document(kind: str, seed: int, index: int, pages: int, look: Looks) -> Document:
     name = _pdf_name(kind, seed, index)
-    made = make_sheets(kind, Random(_key(kind, seed, index)), pages, name)
-    pdf = made.pdf
+    document = make_sheets(kind, Random(_key(kind, seed, index)), pages, name)
+    pdf = document.pdf
     if look.scan:
         rng = np.random.default_rng(_key(kind, seed, index))
-        sizes = [(sheet.look.width, sheet.look.height) for sheet in made.sheets]
+        sizes = [(sheet.look.width, sheet.look.height) for sheet in document.sheets]
         pdf = _imaged(pdf, sizes, lambda image: wear.worn(image, rng, look.scan or 0.0))
     return Document(
         name=name,
         pdf=pdf,
-        references=tuple(map(sheet_to_markdown, made.sheets)),
-        tests=tuple(mined.test for mined in made.tests),
-        front_matter=tuple(map(to_front_matter, made.sheets)),
+        references=tuple(map(sheet_to_markdown, document.sheets)),
+        tests=tuple(fact.test for fact in document.facts),
+        front_matter=tuple(map(to_front_matter, document.sheets)),
     )
 
 
@@ -120,10 +120,10 @@ def make_dataset(
     front_matter: bool = False,
     workers: int = 1,
 ) -> Iterator[int]:
-    """Write `n` pages below `out`; yields the number of pages written so far.
+    """Write `n` pages below `out`, and yield the number of pages written so far.
 
-    With `front_matter` references begin with olmOCR's YAML block. The JSONL is written last and under a temporary
-    name first, so a dataset that has it is whole.
+    With `front_matter` references begin with olmOCR's YAML block. The JSONL file has a temporary name until all pages
+    are written, so a dataset that has the file is whole.
     """
     (out / "pdfs").mkdir(parents=True, exist_ok=True)
     sizes = _sizes(n, pages_per_document)
@@ -149,9 +149,10 @@ def write_dataset(
     front_matter: bool = False,
     workers: int = 1,
 ) -> float:
-    """`make_dataset` to its end behind a progress bar; returns pages per second.
+    """Write `n` pages below `out` behind a progress bar. Returns pages per second.
 
-    Raises UserError for no such kind, and for a folder that cannot be written or holds what this call would not write.
+    Raises UserError for an unknown kind, and for a folder that cannot be written or holds other files than this call
+    would write.
     """
     if kind not in ALL_KINDS:
         raise UserError(f"There is no kind {kind!r} of synthetic page; known are {', '.join(ALL_KINDS)}.")
@@ -166,7 +167,7 @@ def write_dataset(
         (out / "pdfs").mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{out}: pages cannot be written there ({error.strerror}); give another --out.") from None
-    made = make_dataset(
+    progress = make_dataset(
         kind,
         n=n,
         seed=seed,
@@ -177,7 +178,7 @@ def write_dataset(
         workers=workers,
     )
     with tqdm(total=n, desc=f"typesetting {kind} pages", unit="page") as bar:
-        for done in made:
+        for done in progress:
             bar.update(done - bar.n)
         made_by = {"kind": kind, "n": n, "seed": seed, "pages_per_document": pages_per_document, "look": asdict(look)}
         write_manifest(out, {**made_by, "front_matter": front_matter})
@@ -188,10 +189,10 @@ _Job = tuple[str, int, int, int, Looks]  # the arguments of make_document
 
 
 def _documents(jobs: list[_Job], workers: int) -> Iterator[Document]:
-    for job, made in guarded(_document, jobs, workers=workers, timeout_s=_DOCUMENT_TIMEOUT_S):
-        if isinstance(made, Refusal):
-            raise RuntimeError(f"document {job} could not be made: {made}")
-        yield made
+    for job, document in guarded(_document, jobs, workers=workers, timeout_s=_DOCUMENT_TIMEOUT_S):
+        if isinstance(document, Refusal):
+            raise RuntimeError(f"document {job} could not be made: {document}")
+        yield document
 
 
 def _document(job: _Job) -> Document:
@@ -207,13 +208,13 @@ def _write(document: Document, out: Path, front_matter: bool) -> None:
 
 
 def _sizes(n: int, pages_per_document: int) -> list[int]:
-    """Pages of each document."""
+    """The number of pages of each document."""
     rest = n % pages_per_document
     return [pages_per_document] * (n // pages_per_document) + ([rest] if rest else [])
 
 
 def _names(kind: str, seed: int, index: int, pages: int) -> list[str]:
-    """Of a document's files: its PDF and its references."""
+    """The names of a document's files: its PDF and its references."""
     pdf = _pdf_name(kind, seed, index)
     return [pdf, *_references(pdf, pages)]
 
@@ -228,7 +229,7 @@ def _references(pdf: str, pages: int) -> list[str]:
 
 
 def _fitting(source: Source) -> Source:
-    """The source, less as many of its last blocks as its page cannot hold."""
+    """The source without its last blocks, as many as the page cannot hold."""
     while not fits(source):
         source = replace(source, blocks=source.blocks[:-1])
     return source
@@ -246,7 +247,7 @@ def _scanned(pdf: bytes, sources: list[Source], rng: np.random.Generator, streng
 
 
 def _imaged(pdf: bytes, sizes_pt: list[tuple[float, float]], scan: Callable[[Image.Image], Image.Image]) -> bytes:
-    """The same pages as pictures of themselves, each scanned."""
+    """A PDF of the same pages as scanned pictures of themselves."""
     longest_px = [round(max(size) * _SCAN_DPI / 72) for size in sizes_pt]
     images = [scan(render_bytes(pdf, number, px)) for number, px in enumerate(longest_px, 1)]
     return looks.image_pdf(images, _SCAN_DPI)

@@ -1,7 +1,7 @@
-"""Structured sources -> PDF bytes, with Typst. The same sources give the same bytes on every machine.
+"""Typst sets structured sources as PDF bytes. The same sources give the same bytes on every machine.
 
-System fonts are ignored: Typst's own fonts, matplotlib's and those of font packages (all under open licences) are
-the pool. Knows nothing about what the pages say.
+System fonts are ignored. Typst uses its own fonts, matplotlib's and those of font packages, all under open licences.
+Knows nothing about what the pages say.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import typst
 
 from ocr_rl.pages.synth.document import Source, to_typst
 
-# Where each package keeps its typefaces.
+# The folder of each package that holds its typefaces.
 FONT_PACKAGES = {
     "font_source_sans_pro": "files",
     "font_source_serif_pro": "files",
@@ -58,7 +58,7 @@ def fits(source: Source) -> bool:
 
 @cache
 def _compiler() -> typst.Compiler:
-    """One compiler a process: fonts are read once (27 ms the first page, 2 ms each after it)."""
+    """One compiler a process, which reads the fonts once: 27 ms for the first page, 2 ms for a later one."""
     return typst.Compiler(ignore_system_fonts=True, font_paths=font_folders())
 
 

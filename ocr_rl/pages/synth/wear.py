@@ -1,7 +1,7 @@
-"""What paper, copiers and scanners do to a page: seeded steps on an image, each with a strength, composed as one likes.
+"""What paper, copiers and scanners do to a page: seeded steps on an image, each with a strength.
 
-    worn(image, rng, strength)                      # a few steps, drawn, in the order in which they happen to paper
-    apply(image, ("skew", "jpeg"), rng, strength)   # these
+    worn(image, rng, strength)                      # a few steps, drawn at random, in the order of a page's life
+    apply(image, ("skew", "jpeg"), rng, strength)   # these two steps
 
 Strength 1 is a usual office scan, 2 a bad one, 0 changes nothing. Knows nothing about the text of the page.
 """
@@ -19,19 +19,19 @@ Step = Callable[[Image.Image, np.random.Generator, float], Image.Image]
 
 
 def show_through(image: Image.Image, rng: np.random.Generator, strength: float) -> Image.Image:
-    """The other side of the sheet shines through: the page itself, mirrored, faint and soft."""
-    back = image.transpose(Transpose.FLIP_LEFT_RIGHT).filter(ImageFilter.GaussianBlur(1.2))
+    """The other side of the sheet shines through. The page itself, mirrored, faint and soft, stands in for it."""
+    reverse = image.transpose(Transpose.FLIP_LEFT_RIGHT).filter(ImageFilter.GaussianBlur(1.2))
     share = min(0.35, float(rng.uniform(0.06, 0.14)) * strength)
-    return ImageChops.multiply(image, Image.blend(Image.new("RGB", image.size, "white"), back, share))
+    return ImageChops.multiply(image, Image.blend(Image.new("RGB", image.size, "white"), reverse, share))
 
 
 def skew(image: Image.Image, rng: np.random.Generator, strength: float) -> Image.Image:
-    """Laid on the glass a little askew (degrees)."""
+    """The page lies a little askew on the glass."""
     return image.rotate(float(rng.uniform(-0.9, 0.9)) * strength, resample=Resampling.BICUBIC, fillcolor="white")
 
 
 def light(image: Image.Image, rng: np.random.Generator, strength: float) -> Image.Image:
-    """Grey paper, darker towards one side, and the shadow of a fold at times."""
+    """Grey paper that is darker towards one side, at times with the shadow of a fold."""
     height, width = image.height, image.width
     slope = np.linspace(-1, 1, width)[None, :] * rng.uniform(-14, 14) + np.linspace(-1, 1, height)[
         :, None
@@ -44,7 +44,7 @@ def light(image: Image.Image, rng: np.random.Generator, strength: float) -> Imag
 
 
 def low_resolution(image: Image.Image, rng: np.random.Generator, strength: float) -> Image.Image:
-    """Scanned with fewer pixels and enlarged again."""
+    """The page scanned with fewer pixels and enlarged again."""
     factor = 1 / (1 + float(rng.uniform(0.2, 0.6)) * strength)
     size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
     return image.resize(size, Resampling.BILINEAR).resize(image.size, Resampling.BICUBIC)
@@ -65,7 +65,7 @@ def noise(image: Image.Image, rng: np.random.Generator, strength: float) -> Imag
 
 
 def binarise(image: Image.Image, rng: np.random.Generator, strength: float) -> Image.Image:
-    """Black or white, as fax machines and old scanners store pages; the threshold strays with the strength."""
+    """Black or white pixels, as fax machines and old scanners store pages. The threshold varies with the strength."""
     grey = np.asarray(ImageOps.grayscale(image).filter(ImageFilter.GaussianBlur(0.4)))
     threshold = 150 + float(rng.uniform(-30, 30)) * min(strength, 2.0)
     return Image.fromarray(np.where(grey > threshold, 255, 0).astype(np.uint8)).convert("RGB")
@@ -91,7 +91,7 @@ _OFTEN = {"skew": 0.8, "light": 0.7, "noise": 0.6, "jpeg": 0.7, "blur": 0.4, "lo
 
 
 def apply(image: Image.Image, steps: Sequence[str], rng: np.random.Generator, strength: float) -> Image.Image:
-    """These steps (keys of STEPS) one after the other."""
+    """The image after these steps (keys of STEPS), one after the other."""
     if strength <= 0:
         return image
     for name in steps:
@@ -100,7 +100,7 @@ def apply(image: Image.Image, steps: Sequence[str], rng: np.random.Generator, st
 
 
 def worn(image: Image.Image, rng: np.random.Generator, strength: float = 1.0) -> Image.Image:
-    """A few steps, drawn; one page in ten is black and white."""
+    """The image after a few steps drawn at random. One page in ten becomes black and white."""
     drawn = [name for name in STEPS if rng.random() < _OFTEN.get(name, 0.1)]
     return apply(image, drawn or ["skew"], rng, strength)
 

@@ -1,7 +1,7 @@
 """Text that reads like text: words, names, numbers, dates and sentences, drawn with a given random generator.
 
-The lists are those of Faker (en_US, and Latin for words that pages do not have otherwise); only its data is used, so
-that drawing is fast and depends on nothing but the generator. Knows nothing about pages.
+The word lists are Faker's: en_US, and Latin for words that pages do not have otherwise. Only its data is used, so that
+drawing is fast and depends on the generator alone. Knows nothing about pages.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def name(rng: Random) -> str:
 
 
 def number(rng: Random) -> str:
-    """An integer, a decimal, an amount of money or a share, of very different sizes."""
+    """An integer, a decimal, an amount of money or a percentage, of very different sizes."""
     whole = rng.randrange(10 ** rng.randint(1, 5))
     return rng.choice(
         (f"{whole}", f"{whole}", f"{whole:,}", f"{whole / 100:.2f}", f"${whole / 100:.2f}", f"{whole % 101}%")
@@ -69,7 +69,7 @@ def date(rng: Random) -> str:
 
 
 def code(rng: Random) -> str:
-    """A reference code such as "KX-4071": text that cannot be guessed, only read."""
+    """A reference code such as "KX-4071", which cannot be guessed, only read."""
     letters = "".join(rng.choice(ascii_uppercase) for _ in range(rng.randint(1, 3)))
     return f"{letters}{rng.choice(('-', '', '/'))}{''.join(rng.choice(digits) for _ in range(rng.randint(2, 5)))}"
 
@@ -84,7 +84,7 @@ def title(rng: Random, low: int = 1, high: int = 3) -> str:
 
 
 def sentence(rng: Random) -> str:
-    """About 20 to 60 characters; half of them a fact about somebody or something, half plain words."""
+    """A sentence of about 20 to 60 characters: a fact about somebody or something, or, as often, plain words."""
     if rng.random() < 0.5:
         words = [word(rng) for _ in range(rng.randint(3, 9))]
         if rng.random() < 0.3:
@@ -112,13 +112,13 @@ _FACTS = (
 
 
 def in_other_words(text: str, which: Literal["invented", "latin"], rng: Random) -> str:
-    """The text with each word of two letters and more, random strings too, exchanged for one of about its length.
+    """The text with words of at least two letters exchanged for words of about the same length.
 
-    invented: every second one, on average, for random syllables, so that a reader gains little from knowing words.
-    latin: all of them, for Latin that is in none of the lists of words and names.
+    invented: on average every second word becomes random syllables, so that a reader gains little from knowing words.
+    latin: every word becomes a Latin word that is in none of the lists of words and names.
     """
     other = {"invented": _half_invented, "latin": _latin}[which]
-    return re.sub(r"\b[A-Za-z][a-z]+\b", lambda found: _like(found[0], other, rng), text)
+    return re.sub(r"\b[A-Za-z][a-z]+\b", lambda match: _like(match[0], other, rng), text)
 
 
 def _like(old: str, other: Callable[[str, Random], str], rng: Random) -> str:

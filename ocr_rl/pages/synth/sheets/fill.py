@@ -1,4 +1,4 @@
-"""How many blocks a page holds: a rough estimate of their heights, so that one compilation is enough as a rule.
+"""How many blocks a page holds, by a rough estimate of their heights. As a rule a page then compiles only once.
 
 Knows nothing about what blocks say.
 """
@@ -12,16 +12,16 @@ from dataclasses import replace
 from ocr_rl.pages.synth.sheets import formula
 from ocr_rl.pages.synth.sheets.tree import Block, Chart, Grid, Heading, Lines, Look, Math, Para, Sheet, Text, parts_of
 
-# Width of letters, by typeface, where it is not the usual one.
+# The width of letters by typeface, if it is not the usual one (1).
 _WIDE = {"DejaVu Sans": 1.16, "DejaVu Serif": 1.16, "DejaVu Sans Mono": 1.25, "Lato": 1.04, "Noto Sans Thai": 1.2}
 
 
 def filled(sheet: Sheet, blocks: Iterator[Block]) -> tuple[Block, ...]:
-    """As many blocks as are likely to fit (what does not is cut off when the page is typeset)."""
+    """As many blocks as are likely to fit. What does not fit is cut off when the page is typeset."""
     look = sheet.look
     room = look.height - 2 * look.margin - sum(height_pt(block, replace(look, columns=1)) for block in sheet.top)
     taken: list[Block] = []
-    full = room * look.columns * (1.08 if look.columns < 3 else 0.93)  # short lines break worse than the estimate says
+    full = room * look.columns * (1.08 if look.columns < 3 else 0.93)  # short lines waste more room than estimated
     misses = 0
     for block in blocks:
         height = height_pt(block, look)
@@ -40,7 +40,7 @@ def _is_byline(block: Block) -> bool:
 
 
 def height_pt(block: Block, look: Look) -> float:
-    """Roughly how much of a column a block takes."""
+    """Roughly the height of a block in a column, in pt."""
     width = (look.width - 2 * look.margin) * (1 if look.columns == 1 else 0.96 / look.columns)
     em, line = look.size, (0.72 + look.leading) * look.size
     wide = _WIDE.get(look.font, 1.0) * (1.12 if look.language in ("ru", "uk", "el", "hy") else 1.0)
@@ -67,7 +67,7 @@ def height_pt(block: Block, look: Look) -> float:
             size = em * block.size
             letters = width / (size * 0.5 * _WIDE.get(look.font, 1.0)) - 2 * block.columns
             longest = [max(len(c.text.text) for c in cells) for cells in zip(*rows, strict=False)]
-            crowded = max(1.0, sum(longest) / letters)  # then cells break into lines
+            crowded = max(1.0, sum(longest) / letters)  # above 1 cells break into lines
             return len(rows) * size * (0.64 + 0.66 * math.ceil(crowded)) + (2.2 if block.caption else 1) * line
         case _:
             return sum(math.ceil(len(t.text) / (per_line * 0.92)) * line + 0.5 * em for t in parts_of(block, Text)) + em

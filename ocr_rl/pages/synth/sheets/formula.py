@@ -1,6 +1,6 @@
-"""Formulas as a small tree with two printers: LaTeX (the reference) and Typst (the page), and a seeded drawer of them.
+"""Formulas as small trees with two printers: LaTeX for the reference and Typst for the page. Trees are drawn at random.
 
-Knows nothing about pages. A tree's shape is the same in both printers, so a formula reads as it looks by construction.
+Both printers print the same tree, so the LaTeX is true of the page by construction. Knows nothing about pages.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Leaf:
 
 @dataclass(frozen=True, slots=True)
 class Node:
-    """A construction; `kind` is a key of FORMS, or one of `row`, `matrix`, `cases`, `aligned` with rows as parts."""
+    """A construction of parts. `kind` is `row`, a key of FORMS, or a key of _ARRAYS, whose parts are rows."""
 
     kind: str
     parts: tuple[Formula, ...]
@@ -28,7 +28,7 @@ class Node:
 
 Formula = Leaf | Node
 
-# kind -> (LaTeX, Typst); the numbers stand for the parts.
+# kind -> (LaTeX, Typst). The numbers stand for the parts.
 FORMS: dict[str, tuple[str, str]] = {
     "frac": (r"\frac{{{0}}}{{{1}}}", "frac({0}, {1})"),
     "sqrt": (r"\sqrt{{{0}}}", "sqrt({0})"),
@@ -45,7 +45,7 @@ FORMS: dict[str, tuple[str, str]] = {
     "vec": (r"\vec{{{0}}}", "arrow({0})"),
     "dot": (r"\dot{{{0}}}", "dot({0})"),
 }
-# kind -> LaTeX opening and closing, Typst opening and closing, and the separators of cells and rows of both
+# kind -> opening and closing in LaTeX, opening and closing in Typst, separators of cells and of rows in Typst
 _ARRAYS: dict[str, tuple[str, str, str, str, str, str]] = {
     "matrix": (r"\begin{pmatrix} ", r" \end{pmatrix}", "mat(", ")", ", ", "; "),
     "cases": (r"\begin{cases} ", r" \end{cases}", "cases(", ")", " & ", ", "),
@@ -84,7 +84,7 @@ def leaves(formula: Formula) -> Iterator[Leaf]:
 
 
 def with_another_symbol(formula: Formula, rng: Random) -> Formula | None:
-    """The same formula with one letter or number replaced by one that it does not hold; None if it has neither."""
+    """The same formula with one letter or number replaced by a letter that it does not hold; None if it has neither."""
     held = {leaf.tex for leaf in leaves(formula)}
     places = [k for k, leaf in enumerate(leaves(formula)) if leaf in LETTERS or leaf.tex.isdigit()]
     if not places:
@@ -146,7 +146,7 @@ def number(rng: Random) -> Leaf:
 
 
 def atom(rng: Random) -> Formula:
-    """A letter, as it is or with an accent, an index or a power; or a number."""
+    """A number or a letter; the letter may have an accent, an index or a power."""
     base, draw = letter(rng), rng.random()
     if draw < 0.12:
         return number(rng)
@@ -182,7 +182,7 @@ def expression(rng: Random, depth: int = 2) -> Formula:
 
 
 def inline(rng: Random) -> Formula:
-    """Short enough for a line of text."""
+    """A formula short enough for a line of text."""
     return row(atom(rng), rng.choice(_RELATIONS), expression(rng, 1)) if rng.random() < 0.7 else expression(rng, 1)
 
 

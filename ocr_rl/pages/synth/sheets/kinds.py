@@ -1,7 +1,6 @@
-"""Kinds of documents: each is one small function that composes the pages of one document.
+"""Kinds of documents. A kind is a small function that composes the pages of one document.
 
-What the pages of a document share (typeface, paper, running header, page numbers) is drawn once. Knows nothing about
-printing or tests.
+`layout` draws what the pages of a document share. Knows nothing about printing or tests.
 """
 
 from __future__ import annotations
@@ -9,38 +8,34 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from random import Random
-from typing import Any
 
 from ocr_rl.pages.synth import words
-from ocr_rl.pages.synth.compose import SEEN_FONTS
 from ocr_rl.pages.synth.sheets import parts, prose
-from ocr_rl.pages.synth.sheets.fill import filled
-from ocr_rl.pages.synth.sheets.parts import Pen
-from ocr_rl.pages.synth.sheets.tree import Block, Heading, Lines, Look, Para, Sheet, Text
+from ocr_rl.pages.synth.sheets.grids import grid
+from ocr_rl.pages.synth.sheets.layout import FONTS, look_of, pages_of, pen_of
+from ocr_rl.pages.synth.sheets.tree import Block, Heading, Lines, Para, Sheet, Text
 
-FONTS = (*SEEN_FONTS[:4], *SEEN_FONTS[5:], "Lato")
 _SERIFS = ("Libertinus Serif", "New Computer Modern", "Source Serif Pro", "STIXGeneral", "DejaVu Serif")
-_PAPERS = ((612.0, 792.0), (595.0, 842.0))  # US letter, A4
 
 
 def paper(rng: Random, pages: int) -> tuple[Sheet, ...]:
     """An article: one or two columns, sections, formulas, footnotes, tables and charts between the columns."""
-    pen = _pen(rng, math=0.25, notes=0.3)
-    look = _look(rng, fonts=_SERIFS, columns=rng.choice((1, 2, 2)), size=rng.choice((9, 9.5, 10)))
+    pen = pen_of(rng, math=0.25, notes=0.3)
+    look = look_of(rng, fonts=_SERIFS, columns=rng.choice((1, 2, 2)), size=rng.choice((9, 9.5, 10)))
     look = replace(look, justify=True, indent=rng.random() < 0.6)
 
     def page(k: int) -> tuple[list[Block], Iterator[Block]]:
         return (parts.masthead(pen) if k == 0 else []), parts.sections(pen, look, numbered=True)
 
-    return _document(pen, look, pages, page)
+    return pages_of(pen, look, pages, page)
 
 
 def book(rng: Random, pages: int) -> tuple[Sheet, ...]:
     """Pages of a book: long paragraphs, a chapter heading now and then, footnotes."""
-    pen = _pen(rng, notes=0.5, emphasis=0.08)
+    pen = pen_of(rng, notes=0.5, emphasis=0.08)
     width = rng.choice((396.0, 432.0, 468.0))
     look = replace(
-        _look(rng, fonts=_SERIFS, size=rng.choice((10, 10.5, 11))), width=width, height=width * 1.52, margin=54
+        look_of(rng, fonts=_SERIFS, size=rng.choice((10, 10.5, 11))), width=width, height=width * 1.52, margin=54
     )
     look = replace(look, indent=True, justify=True, centred=rng.random() < 0.6)
 
@@ -53,14 +48,14 @@ def book(rng: Random, pages: int) -> tuple[Sheet, ...]:
 
         return [], blocks()
 
-    return _document(pen, look, pages, page)
+    return pages_of(pen, look, pages, page)
 
 
 def newspaper(rng: Random, pages: int) -> tuple[Sheet, ...]:
     """Three narrow columns under a masthead."""
-    pen = _pen(rng)
+    pen = pen_of(rng)
     look = replace(
-        _look(rng, columns=3, size=rng.choice((8, 8.5, 9))), margin=40, indent=True, justify=rng.random() < 0.7
+        look_of(rng, columns=3, size=rng.choice((8, 8.5, 9))), margin=40, indent=True, justify=rng.random() < 0.7
     )
 
     def page(k: int) -> tuple[list[Block], Iterator[Block]]:
@@ -82,26 +77,26 @@ def newspaper(rng: Random, pages: int) -> tuple[Sheet, ...]:
 
         return top if k == 0 else [], blocks()
 
-    return _document(pen, replace(look, centred=True), pages, page)
+    return pages_of(pen, replace(look, centred=True), pages, page)
 
 
 def report(rng: Random, pages: int) -> tuple[Sheet, ...]:
     """A company's or an office's report: headings of several levels, lists, tables, charts."""
-    pen = _pen(rng, notes=0.25, emphasis=0.08)
-    look = _look(rng, columns=rng.choice((1, 1, 2)))
+    pen = pen_of(rng, notes=0.25, emphasis=0.08)
+    look = look_of(rng, columns=rng.choice((1, 1, 2)))
 
     def page(k: int) -> tuple[list[Block], Iterator[Block]]:
         return [parts.heading(pen, 1)] if k == 0 else [], parts.sections(
             pen, look, numbered=rng.random() < 0.5, lists=True
         )
 
-    return _document(pen, look, pages, page)
+    return pages_of(pen, look, pages, page)
 
 
 def ledger(rng: Random, pages: int) -> tuple[Sheet, ...]:
     """Pages that are mostly tables: wide ones, long ones, some on their side."""
-    pen = _pen(rng)
-    look = _look(rng, size=rng.choice((8.5, 9, 10)))
+    pen = pen_of(rng)
+    look = look_of(rng, size=rng.choice((8.5, 9, 10)))
     if rng.random() < 0.35:
         look = replace(look, width=look.height, height=look.width)
 
@@ -111,17 +106,17 @@ def ledger(rng: Random, pages: int) -> tuple[Sheet, ...]:
             while True:
                 yield parts.paragraph(pen, rng.randint(1, 2))
                 wide = rng.randint(6, 11) if look.width > look.height else rng.randint(3, 7)
-                yield parts.grid(pen, rng.choice((rng.randint(4, 9), rng.randint(12, 30))), wide, size=0.85)
+                yield grid(pen, rng.choice((rng.randint(4, 9), rng.randint(12, 30))), wide, size=0.85)
 
         return [], blocks()
 
-    return _document(pen, look, pages, page)
+    return pages_of(pen, look, pages, page)
 
 
 def exercises(rng: Random, pages: int) -> tuple[Sheet, ...]:
     """A sheet of mathematics: many displayed formulas between short sentences."""
-    pen = _pen(rng, math=0.5, emphasis=0.02)
-    look = _look(rng, fonts=("New Computer Modern", "Libertinus Serif", "STIXGeneral"), columns=rng.choice((1, 1, 2)))
+    pen = pen_of(rng, math=0.5, emphasis=0.02)
+    look = look_of(rng, fonts=("New Computer Modern", "Libertinus Serif", "STIXGeneral"), columns=rng.choice((1, 1, 2)))
 
     def page(k: int) -> tuple[list[Block], Iterator[Block]]:
         def blocks() -> Iterator[Block]:
@@ -135,13 +130,13 @@ def exercises(rng: Random, pages: int) -> tuple[Sheet, ...]:
 
         return [], blocks()
 
-    return _document(pen, look, pages, page)
+    return pages_of(pen, look, pages, page)
 
 
 def letter(rng: Random, pages: int) -> tuple[Sheet, ...]:
     """A letter: addresses, date, subject line, a few paragraphs, a sign-off."""
-    pen = _pen(rng, emphasis=0.03)
-    look = _look(rng, fonts=(*FONTS, "DejaVu Sans Mono"), size=rng.choice((10, 10.5, 11)))
+    pen = pen_of(rng, emphasis=0.03)
+    look = look_of(rng, fonts=(*FONTS, "DejaVu Sans Mono"), size=rng.choice((10, 10.5, 11)))
 
     def page(k: int) -> tuple[list[Block], Iterator[Block]]:
         def blocks() -> Iterator[Block]:
@@ -158,13 +153,13 @@ def letter(rng: Random, pages: int) -> tuple[Sheet, ...]:
 
         return [], blocks()
 
-    return _document(pen, look, pages, page)
+    return pages_of(pen, look, pages, page)
 
 
 def form(rng: Random, pages: int) -> tuple[Sheet, ...]:
-    """A form that was filled in: labels and values, boxes to tick, a table to fill."""
-    pen = _pen(rng)
-    look = _look(rng, size=rng.choice((9.5, 10, 11)))
+    """A form that somebody has filled in: labels and values, boxes to tick, a table."""
+    pen = pen_of(rng)
+    look = look_of(rng, size=rng.choice((9.5, 10, 11)))
 
     def page(k: int) -> tuple[list[Block], Iterator[Block]]:
         def blocks() -> Iterator[Block]:
@@ -178,18 +173,18 @@ def form(rng: Random, pages: int) -> tuple[Sheet, ...]:
                 elif draw < 0.75:
                     yield parts.boxes(pen, rng.randint(3, 5))
                 else:
-                    yield parts.grid(pen, rng.randint(3, 5), rng.randint(3, 4))
+                    yield grid(pen, rng.randint(3, 5), rng.randint(3, 4))
             yield parts.paragraph(pen, 2)
 
         return [], blocks()
 
-    return _document(pen, look, pages, page)
+    return pages_of(pen, look, pages, page)
 
 
 def references(rng: Random, pages: int) -> tuple[Sheet, ...]:
     """The list of works at the end of a book or an article."""
-    pen = _pen(rng)
-    look = _look(rng, fonts=_SERIFS, columns=rng.choice((1, 2)), size=rng.choice((8, 9, 10)))
+    pen = pen_of(rng)
+    look = look_of(rng, fonts=_SERIFS, columns=rng.choice((1, 2)), size=rng.choice((8, 9, 10)))
     numbered = rng.random() < 0.6
 
     def page(k: int) -> tuple[list[Block], Iterator[Block]]:
@@ -201,28 +196,28 @@ def references(rng: Random, pages: int) -> tuple[Sheet, ...]:
 
         return [], blocks()
 
-    return _document(pen, look, pages, page)
+    return pages_of(pen, look, pages, page)
 
 
 def contents(rng: Random, pages: int) -> tuple[Sheet, ...]:
     """A table of contents."""
-    pen = _pen(rng)
+    pen = pen_of(rng)
 
     def page(k: int) -> tuple[list[Block], Iterator[Block]]:
         top = Heading(text=Text(text=rng.choice(("Contents", "Table of Contents", "In this issue"))), level=1)
         return [], iter((top, parts.contents(pen, rng.randint(8, 22))))
 
-    return _document(pen, _look(rng), pages, page)
+    return pages_of(pen, look_of(rng), pages, page)
 
 
 def title_page(rng: Random, pages: int) -> tuple[Sheet, ...]:
     """A title, who wrote it, where and when: large type and little of it."""
-    pen = _pen(rng)
-    look = replace(_look(rng), centred=True, size=rng.choice((11, 12, 13)))
+    pen = pen_of(rng)
+    look = replace(look_of(rng), centred=True, size=rng.choice((11, 12, 13)))
 
     def page(k: int) -> tuple[list[Block], Iterator[Block]]:
         place = f"{prose.place(rng)}, {rng.randint(1890, 2025)}"
-        found: list[Block] = [
+        blocks: list[Block] = [
             Para(runs=(Text(text=pen.words("{body}")),), align="center", size=1.1),
             Heading(text=Text(text=prose.title(rng, pen.subject)), level=1),
             Para(
@@ -232,16 +227,16 @@ def title_page(rng: Random, pages: int) -> tuple[Sheet, ...]:
             Para(runs=(Text(text=place),), align="center"),
         ]
         if rng.random() < 0.5:
-            found.append(parts.paragraph(pen, rng.randint(3, 6)))
-        return [], iter(found)
+            blocks.append(parts.paragraph(pen, rng.randint(3, 6)))
+        return [], iter(blocks)
 
-    return _document(pen, look, pages, page)
+    return pages_of(pen, look, pages, page)
 
 
 def tiny(rng: Random, pages: int) -> tuple[Sheet, ...]:
     """Small print: long paragraphs at 5.5 to 7 pt."""
-    pen = _pen(rng)
-    look = _look(rng, columns=rng.choice((1, 2, 3)), size=rng.choice((5.5, 6, 6.5, 7)))
+    pen = pen_of(rng)
+    look = look_of(rng, columns=rng.choice((1, 2, 3)), size=rng.choice((5.5, 6, 6.5, 7)))
 
     def page(k: int) -> tuple[list[Block], Iterator[Block]]:
         def blocks() -> Iterator[Block]:
@@ -252,20 +247,20 @@ def tiny(rng: Random, pages: int) -> tuple[Sheet, ...]:
 
         return [], blocks()
 
-    return _document(pen, replace(look, margin=rng.choice((32, 40))), pages, page)
+    return pages_of(pen, replace(look, margin=rng.choice((32, 40))), pages, page)
 
 
 def blank(rng: Random, pages: int) -> tuple[Sheet, ...]:
     """Nothing but, at most, a running header or a page number."""
-    return _document(_pen(rng), _look(rng), pages, lambda k: ([], iter(())))
+    return pages_of(pen_of(rng), look_of(rng), pages, lambda k: ([], iter(())))
 
 
 def foreign(rng: Random, pages: int) -> tuple[Sheet, ...]:
     """A page in another language, often beside English or in another script."""
     language = rng.choice(list(prose.LANGUAGES))
     _, font, spaced = prose.LANGUAGES[language]
-    pen = _pen(rng)
-    look = replace(_look(rng, columns=rng.choice((1, 1, 2))), language=language, justify=False)
+    pen = pen_of(rng)
+    look = replace(look_of(rng, columns=rng.choice((1, 1, 2))), language=language, justify=False)
     look = replace(look, font=font or look.font, heading_font=None)
     write = lambda low, high: prose.foreign(rng, language, rng.randint(low, high))
 
@@ -280,11 +275,11 @@ def foreign(rng: Random, pages: int) -> tuple[Sheet, ...]:
                         runs.append(Text(text=write(2, 3).rstrip("."), style="bold"))
                     yield Para(runs=tuple(runs))
                 if font is None and rng.random() < 0.3:
-                    yield parts.grid(pen, rng.randint(3, 6), 3)
+                    yield grid(pen, rng.randint(3, 6), 3)
 
         return [], blocks()
 
-    return _document(pen, look, pages, page, foreign_edge=write(2, 3) if font else None)
+    return pages_of(pen, look, pages, page, foreign_edge=write(2, 3) if font else None)
 
 
 # kind -> how often `mixed` draws it
@@ -307,68 +302,9 @@ KINDS: dict[str, tuple[Callable[[Random, int], tuple[Sheet, ...]], float]] = {
 
 
 def mixed(rng: Random, pages: int) -> tuple[Sheet, ...]:
-    """A document of any kind; one page in twenty-five was scanned or filed turned."""
+    """A document of any kind. One page in twenty-five is turned."""
     names = list(KINDS)
     drawn = rng.choices(names, [KINDS[name][1] for name in names])[0]
     sheets = KINDS[drawn][0](rng, pages)
     turned = lambda look: replace(look, rotated=rng.choice((90, 180, 270))) if rng.random() < 0.04 else look
     return tuple(replace(sheet, look=turned(sheet.look)) for sheet in sheets)
-
-
-# --- what kinds share -------------------------------------------------------------------------------------------------
-
-
-def _pen(rng: Random, **shares: Any) -> Pen:
-    return Pen(rng=rng, subject=rng.choice(prose.SUBJECTS), **shares)
-
-
-def _look(rng: Random, *, fonts: tuple[str, ...] = FONTS, columns: int = 1, size: float | None = None) -> Look:
-    width, height = rng.choice(_PAPERS)
-    font = rng.choice(fonts)
-    size = size or rng.choice((9.5, 10, 10.5, 11))
-    return Look(
-        width=width,
-        height=height,
-        margin=rng.choice((50, 58, 66, 72)),
-        font=font,
-        size=size * (0.92 if font.startswith("DejaVu") else 1.0),
-        leading=rng.choice((0.52, 0.6, 0.65, 0.75)),
-        columns=columns,
-        justify=rng.random() < 0.55,
-        heading_font=rng.choice((None, None, rng.choice(FONTS))),
-        centred=rng.random() < 0.35,
-        ink=rng.choice((0, 0, 0, 20, 45)),
-        tint=rng.choice(("#000000",) * 4 + ("#1b2a4a", "#5a1a1a", "#1f4d3a")),
-        rule=rng.random() < 0.4,
-    )
-
-
-def _document(
-    pen: Pen,
-    look: Look,
-    pages: int,
-    page: Callable[[int], tuple[list[Block], Iterator[Block]]],
-    foreign_edge: str | None = None,
-) -> tuple[Sheet, ...]:
-    """The pages, each filled with what `page` gives until it is full, with running headers and page numbers."""
-    rng = pen.rng
-    first = rng.randint(1, 480)
-    running = foreign_edge or rng.choice((prose.title(rng, pen.subject), pen.words("{kind} {things}"), words.name(rng)))
-    section = "" if foreign_edge else rng.choice(("", prose.title(rng, pen.subject), f"Draft of {words.date(rng)}"))
-    has_header, has_footer = rng.random() < 0.75, rng.random() < 0.8
-    style = rng.choice(("{n}", "Page {n}", "– {n} –", "Page {n} of {total}", "{n} / {total}"))
-    note = rng.choice(
-        ("", "", words.code(rng), "" if foreign_edge else f"© {rng.randint(1990, 2025)} {prose.place(rng)} Press")
-    )
-    total, sheets = first + rng.randint(pages, pages + 60), []
-    for k in range(pages):
-        top, blocks = page(k)
-        number = style.format(n=first + k, total=total)
-        sheet = Sheet(blocks=(), top=tuple(top), look=look)
-        swap = k % 2 == 1
-        header = ((section, running) if swap else (running, section)) if has_header else ("", "")
-        footer = (note, "", number) if note else ("", number, "")
-        sheets.append(
-            replace(sheet, blocks=filled(sheet, blocks), header=header, footer=footer if has_footer else ("", "", ""))
-        )
-    return tuple(sheets)

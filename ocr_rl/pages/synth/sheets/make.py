@@ -1,4 +1,4 @@
-"""Documents of full pages: compose, typeset, cut what does not fit, mine, print the reference.
+"""Documents of full pages: composed, typeset, without the blocks that do not fit, and with tested facts.
 
 Knows nothing about folders.
 """
@@ -13,8 +13,8 @@ from random import Random
 import pypdfium2 as pdfium
 
 from ocr_rl.pages.synth.sheets.kinds import KINDS, mixed
-from ocr_rl.pages.synth.sheets.mine import Mined, mine
 from ocr_rl.pages.synth.sheets.printers import to_typst
+from ocr_rl.pages.synth.sheets.sheet_tests import Fact, sheet_tests
 from ocr_rl.pages.synth.sheets.tree import Heading, Sheet
 from ocr_rl.pages.synth.typeset import compiled
 
@@ -22,23 +22,23 @@ SHEET_KINDS = {**{name: kind for name, (kind, _) in KINDS.items()}, "mixed": mix
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Made:
-    """A document of full pages with what is known about each."""
+class SheetDocument:
+    """A typeset document of full pages with the tree of each page and the tested facts of all."""
 
     pdf: bytes
     sheets: tuple[Sheet, ...]
-    tests: tuple[Mined, ...]
+    facts: tuple[Fact, ...]
 
 
-def make(kind: str, rng: Random, pages: int, name: str) -> Made:
-    """One document; depends on its arguments alone."""
+def make(kind: str, rng: Random, pages: int, name: str) -> SheetDocument:
+    """One document. It depends on the arguments alone; `name` is the file name of its PDF."""
     sheets, pdf = _typeset(SHEET_KINDS[kind](rng, pages))
-    tests = [test for k, sheet in enumerate(sheets, 1) for test in mine(sheet, pdf=name, number=k, rng=rng)]
-    return Made(pdf=_turned(pdf, sheets), sheets=sheets, tests=tuple(tests))
+    facts = [fact for k, sheet in enumerate(sheets, 1) for fact in sheet_tests(sheet, pdf=name, number=k, rng=rng)]
+    return SheetDocument(pdf=_turned(pdf, sheets), sheets=sheets, facts=tuple(facts))
 
 
 def _typeset(sheets: Sequence[Sheet]) -> tuple[tuple[Sheet, ...], bytes]:
-    """The pages, less what did not fit, and their PDF. One compilation where all fits, as is the rule."""
+    """The pages without the blocks that do not fit, and their PDF. If all fit, as is the rule, it compiles once."""
     pdf, count = compiled(to_typst(sheets))
     if count == len(sheets):
         return tuple(sheets), pdf
@@ -49,7 +49,7 @@ def _typeset(sheets: Sequence[Sheet]) -> tuple[tuple[Sheet, ...], bytes]:
 
 
 def _shorter(sheet: Sheet) -> Sheet:
-    """Without the last block, and without a heading that nothing follows then."""
+    """The page without its last block, and without headings that nothing follows then."""
     blocks = sheet.blocks[:-1] if sheet.blocks else ()
     while blocks and isinstance(blocks[-1], Heading):
         blocks = blocks[:-1]
@@ -59,7 +59,7 @@ def _shorter(sheet: Sheet) -> Sheet:
 
 
 def _turned(pdf: bytes, sheets: Sequence[Sheet]) -> bytes:
-    """The PDF with pages filed on their side or upside down."""
+    """The PDF with some pages turned on their side or upside down."""
     if not any(sheet.look.rotated for sheet in sheets):
         return pdf
     with pdfium.PdfDocument(pdf) as document:

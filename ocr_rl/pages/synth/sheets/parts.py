@@ -1,21 +1,21 @@
-"""Blocks of a page, drawn at random: paragraphs with emphasis, formulas and notes, lists, tables, forms, references.
+"""Blocks of a page, drawn at random: paragraphs with emphasis, formulas and notes, lists, forms, references.
 
-A `Pen` holds what the blocks of one page share. Knows nothing about kinds of documents or about tests.
+A `Pen` holds what the blocks of one document share. Knows nothing about kinds of documents or about tests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from random import Random
 
 from ocr_rl.pages.synth import words
 from ocr_rl.pages.synth.sheets import formula, prose
+from ocr_rl.pages.synth.sheets.grids import grid
+from ocr_rl.pages.synth.sheets.pen import Pen
 from ocr_rl.pages.synth.sheets.tree import (
     Block,
-    Cell,
     Chart,
-    Grid,
     Heading,
     Inline,
     Item,
@@ -29,37 +29,13 @@ from ocr_rl.pages.synth.sheets.tree import (
 )
 
 
-@dataclass(slots=True, kw_only=True)
-class Pen:
-    """Writes about one subject; counts what is numbered on the page."""
-
-    rng: Random
-    subject: prose.Subject
-    math: float = 0.0  # share of sentences with a formula
-    notes: float = 0.0  # share of paragraphs with a footnote
-    emphasis: float = 0.06  # share of sentences with a bold or an italic word
-    counts: dict[str, int] = field(default_factory=dict)
-    sections: list[int] = field(default_factory=list)
-
-    def next(self, what: str) -> int:
-        self.counts[what] = self.counts.get(what, self.rng.randint(0, 8)) + 1
-        return self.counts[what]
-
-    def sentence(self) -> str:
-        return prose.sentence(self.rng, self.subject)
-
-    def words(self, template: str) -> str:
-        text = prose.filled(template, self.rng, self.subject)
-        return text[0].upper() + text[1:]
-
-
 def heading(pen: Pen, level: int, *, numbered: bool = False) -> Heading:
     title = prose.title(pen.rng, pen.subject)
     return Heading(text=Text(text=f"{_section(pen, level)} {title}" if numbered else title), level=level)
 
 
 def _section(pen: Pen, level: int) -> str:
-    """The next number at a level from 2: "4", "4.1", "4.1.1"; a level that has none above begins one."""
+    """The next number of a heading of level 2 or lower: "4", "4.1", "4.1.1". Missing levels above are begun first."""
     depth = level - 1
     pen.sections = [*pen.sections, *[pen.rng.randint(1, 6) for _ in range(depth - len(pen.sections))]][:depth]
     pen.sections[-1] += 1
@@ -67,23 +43,23 @@ def _section(pen: Pen, level: int) -> str:
 
 
 def runs(pen: Pen, sentences: int) -> tuple[Inline, ...]:
-    found: list[Inline] = []
+    inlines: list[Inline] = []
     for _ in range(sentences):
         text, draw = pen.sentence(), pen.rng.random()
         if draw < pen.math:
             lead = pen.rng.choice(("We write", "From this,", "It follows that", "Suppose that", "Let", "Note that"))
-            found += [Text(text=lead), Math(formula=formula.inline(pen.rng)), Text(text=f"as before. {text}")]
+            inlines += [Text(text=lead), Math(formula=formula.inline(pen.rng)), Text(text=f"as before. {text}")]
         elif draw < pen.math + pen.emphasis:
             term = prose.filled("{kind} {thing}", pen.rng, pen.subject)
             if pen.rng.random() < 0.5:
-                found += [Text(text=f"{term.capitalize()}.", style="bold"), Text(text=text)]
+                inlines += [Text(text=f"{term.capitalize()}.", style="bold"), Text(text=text)]
             else:
-                found += [Text(text="Here the term"), Text(text=term, style="italic"), Text(text=f"is meant. {text}")]
-        elif found and isinstance(found[-1], Text) and not found[-1].style:
-            found[-1] = Text(text=f"{found[-1].text} {text}")
+                inlines += [Text(text="Here the term"), Text(text=term, style="italic"), Text(text=f"is meant. {text}")]
+        elif inlines and isinstance(inlines[-1], Text) and not inlines[-1].style:
+            inlines[-1] = Text(text=f"{inlines[-1].text} {text}")
         else:
-            found.append(Text(text=text))
-    return tuple(found)
+            inlines.append(Text(text=text))
+    return tuple(inlines)
 
 
 def paragraph(pen: Pen, sentences: int) -> Para:
@@ -97,15 +73,15 @@ def paragraph(pen: Pen, sentences: int) -> Para:
 
 
 def items(pen: Pen, n: int, *, nested: bool) -> Items:
-    def one(depth: int) -> Item:
+    def item(depth: int) -> Item:
         below = (
-            tuple(one(depth + 1) for _ in range(pen.rng.randint(2, 3)))
+            tuple(item(depth + 1) for _ in range(pen.rng.randint(2, 3)))
             if depth < nested and pen.rng.random() < 0.5
             else ()
         )
         return Item(runs=(Text(text=pen.sentence() if depth == 0 else pen.words("{kind} {thing}")),), items=below)
 
-    return Items(items=tuple(one(0) for _ in range(n)), ordered=pen.rng.random() < 0.4)
+    return Items(items=tuple(item(0) for _ in range(n)), ordered=pen.rng.random() < 0.4)
 
 
 def display(pen: Pen) -> Math:
@@ -117,103 +93,6 @@ def chart(pen: Pen) -> Chart:
     caption = f"Figure {pen.next('figure')}: {pen.words('{quantity} of the {thing}')}, {pen.rng.randint(1990, 2025)}."
     heights = tuple(pen.rng.randint(8, 100) for _ in range(pen.rng.randint(5, 9)))
     return Chart(heights=heights, caption=Text(text=caption), at=pen.rng.choice(("top", "bottom")))
-
-
-# --- tables -----------------------------------------------------------------------------------------------------------
-
-
-def grid(pen: Pen, rows: int, columns: int, *, size: float = 0.9) -> Grid:
-    """A table of figures: headings of one or two lines, rows grouped or not, a total now and then."""
-    rng = pen.rng
-    groups = rng.random() < 0.4 and columns >= 5
-    grouped_rows = rng.random() < 0.25 and rows >= 4
-    heads = _heads(pen, columns, groups, grouped_rows)
-    draw = rng.choice((_count, _money, _share, _decimal))
-    body: list[tuple[Cell, ...]] = []
-    left = 2 if grouped_rows else 1
-    waiting = 0
-    names = _names(pen, rows * 2)
-    for r in range(rows):
-        cells: list[Cell] = []
-        if grouped_rows:
-            if waiting == 0:
-                waiting = min(rng.randint(2, 4), rows - r)
-                cells.append(_cell(names.pop(), rows=waiting))
-            waiting -= 1
-        cells.append(_cell(names.pop()))
-        mixed = draw if rng.random() < 0.8 else _decimal
-        cells += [_cell("–" if rng.random() < 0.02 else mixed(rng)) for _ in range(columns - left)]
-        body.append(tuple(cells))
-    if rng.random() < 0.3:
-        total = [_cell("Total", cols=left), *(_cell(draw(rng)) for _ in range(columns - left))]
-        body.append(tuple(total))
-    caption = f"Table {pen.next('table')}: {pen.words('{quantity} by {thing}')}" if rng.random() < 0.6 else None
-    return Grid(
-        rows=(*heads, *body),
-        columns=columns,
-        look=rng.choice(("ruled", "ruled", "booktabs", "booktabs", "bare", "striped")),
-        caption=Text(text=caption) if caption else None,
-        size=size,
-    )
-
-
-def _heads(pen: Pen, columns: int, groups: bool, named: bool) -> list[tuple[Cell, ...]]:
-    rng = pen.rng
-    first = pen.words(rng.choice(("{thing}", "{kind} {thing}", "{quantity}", "Item", "Year")))
-    start = rng.randint(1960, 2010)
-    drawn = rng.random()
-    if drawn < 0.4:
-        names = [str(start + k) for k in range(columns - 1)]
-    else:
-        names = list(dict.fromkeys(_column(pen) for _ in range(columns * 4)))[: columns - 1]
-        names += [f"No. {k}" for k in range(columns - 1 - len(names))]
-    if named:  # the second column holds names too
-        names[0] = pen.words(rng.choice(("{thing}", "Part", "Place")))
-    if not groups:
-        return [tuple(_cell(name, head=True) for name in (first, *names))]
-    split = rng.randint(2, columns - 3) if columns > 4 else columns - 2
-    titles = rng.sample(["Men", "Women", "Urban", "Rural", "Actual", "Planned", "North", "South"], 2)
-    top = (
-        _cell(first, head=True, rows=2),
-        _cell(titles[0], head=True, cols=split),
-        _cell(titles[1], head=True, cols=columns - 1 - split),
-    )
-    return [top, tuple(_cell(name, head=True) for name in names)]
-
-
-def _column(pen: Pen) -> str:
-    quantity, unit = pen.rng.choice(pen.subject.measures)
-    return pen.rng.choice(
-        (f"{quantity.capitalize()} ({unit})", pen.words("{things}"), pen.words("{kind}"), pen.rng.choice(words.MONTHS))
-    )
-
-
-def _names(pen: Pen, n: int) -> list[str]:
-    drawn = [
-        pen.rng.choice((pen.words("{kind} {thing}"), pen.words("{thing}"), prose.place(pen.rng))) for _ in range(4 * n)
-    ]
-    return (list(dict.fromkeys(drawn)) + [f"Lot {k}" for k in range(n)])[:n]
-
-
-def _cell(text: str, *, rows: int = 1, cols: int = 1, head: bool = False) -> Cell:
-    return Cell(text=Text(text=text), rows=rows, cols=cols, head=head)
-
-
-def _count(rng: Random) -> str:
-    return f"{rng.randrange(10 ** rng.randint(2, 6)):,}"
-
-
-def _money(rng: Random) -> str:
-    return f"{rng.randrange(10, 9_000_000) / 100:,.2f}"
-
-
-def _share(rng: Random) -> str:
-    return f"{rng.randrange(1000) / 10}%"
-
-
-def _decimal(rng: Random) -> str:
-    value = f"{rng.randrange(1, 100_000) / 1000:.{rng.choice((1, 2, 3))}f}"
-    return f"({value})" if rng.random() < 0.08 else value
 
 
 # --- lines ------------------------------------------------------------------------------------------------------------

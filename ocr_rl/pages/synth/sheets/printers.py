@@ -1,4 +1,4 @@
-"""Two printers of a page: Markdown (the reference) and Typst (the page). Both print the same tree.
+"""The two printers of a full page: Markdown for the reference, Typst for the page. Both print the same tree.
 
 Knows nothing about how pages are composed or tested.
 """
@@ -33,14 +33,14 @@ from ocr_rl.text.front_matter import FrontMatter
 
 
 def to_markdown(sheet: Sheet) -> str:
-    r"""The reference: Markdown, HTML tables, \(..\) and \[..\], footnotes as [^1] and [^1]: at the end."""
+    r"""The reference: Markdown with HTML tables, \(..\) and \[..\], and footnotes as [^1] and, at the end, [^1]:."""
     printed = [_block(block) for block in sheet.body]
     notes = [f"[^{mark.number}]: {_inlines(mark.note)}" for mark in parts_of(sheet.body, Mark)]
     return "\n\n".join([*filter(None, printed), *notes])
 
 
 def to_front_matter(sheet: Sheet) -> FrontMatter:
-    """What olmOCR's models say of a page first; a page is a table (diagram) when most of its blocks' space is."""
+    """What olmOCR's models write before the transcript. A page is a table if cells are more than half of its words."""
     tables = sum(len(cells) for grid in parts_of(sheet.body, Grid) for cells in grid.rows)
     words = sum(len(text.text.split()) for text in parts_of(sheet.body, Text))
     return FrontMatter(
@@ -88,7 +88,7 @@ def _inlines(runs: Iterable[Inline]) -> str:
 
 
 def _line(texts: Sequence[Text], fill: str) -> str:
-    # An open box is what a person would write for one; the marks of a list would make the line a list.
+    # A person would write this box, too. The mark of a list would make the line a list.
     return ("☐ " if fill == "box" else "") + _inlines(texts)
 
 
@@ -112,7 +112,7 @@ def _cell(cell: Cell) -> str:
 
 
 def to_typst(sheets: Sequence[Sheet]) -> str:
-    """One Typst document with a page for each sheet (one that overflows makes more: count them)."""
+    """One Typst document with a page for each sheet. A sheet that overflows gives more pages: count them."""
     return "#set document(date: none)\n" + "\n".join(map(_page, sheets))
 
 
@@ -184,8 +184,8 @@ def _set(block: Block, look: Look) -> str:
                 return f"#{body}"
             return f"#grid(columns: (1fr, auto), align: horizon, {body}, [({block.number})])"
         case Grid():
-            said = f"#text(size: {look.size * 0.9:.2f}pt)[#{_string(block.caption.text)}]\n" if block.caption else ""
-            return f"#align(center, block(width: 100%)[{said}{_table(block, look)}])"
+            caption = f"#text(size: {look.size * 0.9:.2f}pt)[#{_string(block.caption.text)}]\n" if block.caption else ""
+            return f"#align(center, block(width: 100%)[{caption}{_table(block, look)}])"
         case Chart():
             return _chart(block, look)
 

@@ -1,7 +1,7 @@
-"""Prose that stays on a subject: sentences from templates, filled with a subject's own words, names, dates and numbers.
+"""Prose that stays on a subject: templates filled with the subject's words, and with names, dates and numbers.
 
-Other languages have sentences of their own common words. Faker's lists are used as data only, so that drawing depends
-on nothing but the generator. Knows nothing about pages.
+Sentences in other languages are rows of common words. Faker's lists are used as data only, so that drawing depends on
+the generator alone. Knows nothing about pages.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ class Subject:
 
     things: tuple[str, ...]
     kinds: tuple[str, ...]  # adjectives
-    acts: tuple[str, ...]  # verbs in the past, with an object to follow
+    acts: tuple[str, ...]  # verbs in the past tense that take an object
     bodies: tuple[str, ...]  # who acts
-    measures: tuple[tuple[str, str], ...]  # quantity and unit
+    measures: tuple[tuple[str, str], ...]  # (quantity, unit)
 
 
 def _split(text: str) -> tuple[str, ...]:
@@ -187,7 +187,7 @@ def filled(template: str, rng: Random, subject: Subject) -> str:
 
 
 def amounts(rng: Random) -> tuple[str, str]:
-    """Two numbers, the smaller first, written alike."""
+    """Two numbers in one format, the smaller first."""
     low, factor = rng.randint(2, 900), rng.choice((1, 1, 0.1, 37))
     both = (low * factor, (low + rng.randint(5, 300)) * factor)
     return (f"{both[0]:,.1f}", f"{both[1]:,.1f}") if factor == 0.1 else (f"{both[0]:,.0f}", f"{both[1]:,.0f}")
@@ -220,7 +220,7 @@ def title(rng: Random, subject: Subject) -> str:
 
 # --- other languages --------------------------------------------------------------------------------------------------
 
-# code -> Faker's list, typeface (None: any Latin one), does it write spaces
+# code -> (Faker's locale, typeface or None for any Latin one, whether words have spaces between them)
 LANGUAGES: dict[str, tuple[str, str | None, bool]] = {
     "de": ("de_DE", None, True),
     "fr": ("fr_FR", None, True),

@@ -1,7 +1,7 @@
-"""The structured source of a full page: printed as the page, as its reference and, changed, as a wrong reference.
+"""The structured source of a full page. It is printed as the page, as its reference and, changed, as a wrong reference.
 
-Every piece of text is a `Text` object of its own, so that a tested fact can be found again and changed (`edited`).
-Knows nothing about how pages are composed, printed or tested.
+Every piece of text is a `Text` object of its own, so that a tested fact can be located and changed (`edited`). Knows
+nothing about how pages are composed, printed or tested.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from ocr_rl.pages.synth.sheets.formula import Formula
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Text:
-    """A stretch of text in one style. Compared by identity: the same words may stand at two places."""
+    """A stretch of text in one style. It is compared by identity, since the same words may stand at two places."""
 
     text: str
     style: Literal["", "bold", "italic"] = ""
@@ -23,7 +23,7 @@ class Text:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Math:
-    """A formula: in a line of text, or as a block with or without a number."""
+    """A formula in a line of text, or as a block with or without a number."""
 
     formula: Formula
     number: str | None = None
@@ -31,7 +31,7 @@ class Math:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Mark:
-    """Where a footnote hangs, and what it says; `number` is printed."""
+    """The mark of a footnote, with the number that is printed and the text of the note."""
 
     number: int
     note: tuple[Text, ...]
@@ -48,17 +48,17 @@ class Heading:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Para:
-    runs: tuple[Inline, ...]  # printed one after the other with a space between, but none before a Mark
+    runs: tuple[Inline, ...]  # printed with a space between two runs, but none before a Mark
     align: Literal["", "center", "right"] = ""
     size: float = 1.0  # in em of the page's type
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lines:
-    """Lines that are broken where they are: addresses, sign-offs, label and value."""
+    """Lines with fixed ends, as in an address, a sign-off or a form."""
 
     rows: tuple[tuple[Text, ...], ...]
-    fill: Literal["", "dots", "rule", "box"] = ""  # dots or a rule between the two texts of a line; a box before it
+    fill: Literal["", "dots", "rule", "box"] = ""  # dots or rule: between the texts of a line; box: before it
     align: Literal["", "center", "right"] = ""
 
 
@@ -84,7 +84,7 @@ class Cell:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Grid:
-    """A table; a row lists the cells that begin in it."""
+    """A table. A row lists the cells that begin in it."""
 
     rows: tuple[tuple[Cell, ...], ...]
     columns: int
@@ -95,7 +95,7 @@ class Grid:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Chart:
-    """A drawing without words, and its caption; floats to the top or the bottom of the page."""
+    """A drawing without words and its caption. It floats to the top or the bottom of the page."""
 
     heights: tuple[int, ...]  # of its bars, 1 to 100
     caption: Text
@@ -124,12 +124,12 @@ class Look:
     tint: str = "#000000"  # of headings
     language: str = "en"
     rule: bool = False  # a line below the running header
-    rotated: Literal[0, 90, 180, 270] = 0  # how far the page was turned clockwise
+    rotated: Literal[0, 90, 180, 270] = 0  # degrees by which the page was turned clockwise
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Sheet:
-    """One page. `top` spans the columns and is read first; header and footer are no part of the text."""
+    """One page. `top` spans the columns and is read first. Header and footer are no part of the text."""
 
     blocks: tuple[Block, ...]
     look: Look
@@ -143,7 +143,7 @@ class Sheet:
 
 
 def edited(node: Any, change: Callable[[Any], Any]) -> Any:
-    """The tree with every part replaced by what `change` makes of it; where that is the part itself, its parts are."""
+    """The tree with every part replaced by `change(part)`. If that is the part itself, its own parts are replaced."""
     new = change(node)
     if new is not node:
         return new
@@ -159,12 +159,12 @@ def edited(node: Any, change: Callable[[Any], Any]) -> Any:
 
 
 def with_parts(sheet: Sheet, new: dict[int, Any]) -> Sheet:
-    """The page with parts (by id) replaced."""
+    """The page with some parts replaced: `new` has the new part by the `id()` of the old one."""
     return edited(sheet, lambda part: new.get(id(part), part))
 
 
 def parts_of(node: Any, kind: type) -> Iterator[Any]:
-    """All parts of a kind, in the order of the page; those within such a part are not looked for."""
+    """All parts of a kind in the order of the page, without those inside another part of that kind."""
     if isinstance(node, kind):
         yield node
     elif isinstance(node, tuple):
@@ -176,7 +176,7 @@ def parts_of(node: Any, kind: type) -> Iterator[Any]:
 
 
 def placed(grid: Grid) -> dict[tuple[int, int], Cell]:
-    """The cell at each (row, column), spanning cells at all of theirs."""
+    """The cell at each (row, column). A spanning cell stands at all of its places."""
     at: dict[tuple[int, int], Cell] = {}
     for r, cells in enumerate(grid.rows):
         c = 0

@@ -1,6 +1,6 @@
-"""Unit tests from the structured source: olmOCR-Bench JSON objects that the reference passes by construction.
+"""Unit tests of a small page from its structured source: JSON objects that the reference passes by construction.
 
-A snippet that stands twice on a page, or a running header that is part of the text, gives no test. Knows nothing
+A snippet that stands on the page twice gives no test, nor does a running header that is part of the text. Knows nothing
 about how checks judge.
 """
 
@@ -15,10 +15,10 @@ from ocr_rl.text.normalize import count_alphanumeric
 Test = dict[str, object]
 
 
-def mine(source: Source, *, pdf: str, number: int, rng: Random) -> list[Test]:
-    """Present, absent, order, table and baseline tests of one page. Ids are `<stem>_p<N>_<type><k>`."""
+def source_tests(source: Source, *, pdf: str, number: int, rng: Random) -> list[Test]:
+    """The tests of one page, of every type but footnote. Ids are `<stem>_p<N>_<type><k>`."""
     text = _plain_text(source)
-    found = [
+    unnamed = [
         *_present(source, text, rng),
         *_absent(source, text),
         *_order(source, text, rng),
@@ -26,13 +26,13 @@ def mine(source: Source, *, pdf: str, number: int, rng: Random) -> list[Test]:
         *_math(source),
         *_format(source, text),
         *_baseline(source),
-        *_flow(source, text),  # after all that draws from `rng`, so that a page's other tests do not depend on it
+        *_flow(source, text),  # after everything that draws from `rng`, so that the older tests of a page stay the same
         *_budget(source),
     ]
     stem = pdf.removesuffix(".pdf")
     counts: dict[str, int] = {}
     tests = []
-    for test in found:
+    for test in unnamed:
         kind = str(test["type"])
         counts[kind] = counts.get(kind, 0) + 1
         tests.append({"pdf": pdf, "page": number, "id": f"{stem}_p{number}_{kind}{counts[kind]}", **test})
@@ -44,8 +44,8 @@ def _plain_text(source: Source) -> str:
 
 
 def _snippets(source: Source, text: str, rng: Random) -> list[str]:
-    """Stretches of three to five words (or a whole short block) that stand once on the page, in reading order."""
-    found = []
+    """Stretches of three to five words (or a whole short block) that stand on the page once, in reading order."""
+    snippets = []
     for block in source.blocks:
         if isinstance(block, Table | Display):
             continue
@@ -55,9 +55,9 @@ def _snippets(source: Source, text: str, rng: Random) -> list[str]:
             step = rng.randint(3, 5)
             piece = " ".join(tokens[at : at + step])
             if len(piece) >= 8 and text.count(piece) == 1:
-                found.append(piece)
+                snippets.append(piece)
             at += step
-    return found
+    return snippets
 
 
 def _present(source: Source, text: str, rng: Random) -> list[Test]:
@@ -67,7 +67,7 @@ def _present(source: Source, text: str, rng: Random) -> list[Test]:
 
 
 def _absent(source: Source, text: str) -> list[Test]:
-    """Running headers and footers; a bare page number could stand in any table, so it must be four characters."""
+    """Running headers and footers of at least four characters: a bare page number could stand in any table."""
     edges = [edge for edge in (source.header, source.footer) if edge and len(edge) >= 4]
     return [{"type": "absent", "text": edge} for edge in edges if edge.lower() not in text.lower()]
 
@@ -82,9 +82,9 @@ def _order(source: Source, text: str, rng: Random) -> list[Test]:
 
 
 def _flow(source: Source, text: str) -> list[Test]:
-    """Each block stands before the next one: the last text of a block that is on the page once, the first of the next.
+    """Every block stands before the next: the last snippet of a block before the first snippet of the next block.
 
-    Tables too, by a cell. Without these a page's blocks could be written in any order.
+    A table's snippets are its cells. Without these tests the blocks of a page could be written in any order.
     """
     ends = [end for block in source.blocks if (end := _ends(block, text))]
     return [
@@ -94,7 +94,7 @@ def _flow(source: Source, text: str) -> list[Test]:
 
 
 def _ends(block: Block, text: str) -> tuple[str, str] | None:
-    """A block's first and last words (or cells) that stand on the page once."""
+    """The first and the last snippet (or cell) of a block that stands on the page once; None if there is none."""
     if isinstance(block, Table):
         pieces = [cell for row in block.rows for cell in row]
     elif isinstance(block, Display):
@@ -107,7 +107,7 @@ def _ends(block: Block, text: str) -> tuple[str, str] | None:
 
 
 def _table(source: Source, rng: Random) -> list[Test]:
-    """One neighbour or heading a test."""
+    """Tests of cells; a test names one neighbour or heading."""
     tests: list[Test] = []
     for table in (block for block in source.blocks if isinstance(block, Table)):
         rows, columns = len(table.rows), len(table.rows[0])
@@ -127,16 +127,17 @@ def _math(source: Source) -> list[Test]:
 
 
 def _format(source: Source, text: str) -> list[Test]:
-    """The first heading of a page, and its first words in bold."""
+    """The first heading of a page, and its first words in bold, if they stand on the page once."""
     headings = [(block.text, "heading") for block in source.blocks if isinstance(block, Heading)]
     runs = [run for block in source.blocks if isinstance(block, Paragraph) for run in block.runs]
     bold = [(run.text, "bold") for run in runs if run.bold]
-    found = [[pair for pair in pairs if len(pair[0]) >= 3 and text.count(pair[0]) == 1] for pairs in (headings, bold)]
-    return [{"type": "format", "text": said, "format": form} for pairs in found for said, form in pairs[:1]]
+    usable = [[pair for pair in pairs if len(pair[0]) >= 3 and text.count(pair[0]) == 1] for pairs in (headings, bold)]
+    firsts = [pair for pairs in usable for pair in pairs[:1]]
+    return [{"type": "format", "text": snippet, "format": form} for snippet, form in firsts]
 
 
 def _budget(source: Source) -> list[Test]:
-    """At most a quarter more letters and digits, and 10, than the page has; a blank page's test says so already."""
+    """A limit on letters and digits: a quarter more than the page has, plus 10. (`_baseline` limits a blank page.)"""
     text = to_markdown(source)
     return [{"type": "baseline", "max_length": budget(text)}] if count_alphanumeric(text) else []
 
@@ -144,5 +145,5 @@ def _budget(source: Source) -> list[Test]:
 def _baseline(source: Source) -> list[Test]:
     if not any(isinstance(block, Heading | Paragraph | Table | Display) for block in source.blocks):
         return [{"type": "baseline", "max_length": 0}]
-    # A lesson's page of punctuation alone would fail: baseline asks for a letter or a digit.
+    # A lesson may have a page of punctuation alone. It would fail, since baseline requires a letter or a digit.
     return [{"type": "baseline"}] if any(c.isalnum() for c in to_markdown(source)) else []

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ocr_rl.pages.guarded import Refusal, guarded
+from ocr_rl.pages.workers import Refusal, guarded
 
 
 def _results(function: Callable[..., Any], jobs: Sequence[Any], workers: int = 1, timeout_s: float = 30.0) -> list[Any]:
@@ -68,11 +68,11 @@ def test_a_job_that_crashes_costs_itself_alone() -> None:
 
 
 def test_what_a_hung_job_has_started_ends_with_it(tmp_path: Path) -> None:
-    told = tmp_path / "pid"
-    assert _results(os.system, [f"sleep 1000 & echo $! > {told}; sleep 1000"], timeout_s=2) == [
+    pid_file = tmp_path / "pid"
+    assert _results(os.system, [f"sleep 1000 & echo $! > {pid_file}; sleep 1000"], timeout_s=2) == [
         "it took longer than 2 s"
     ]
-    child = int(told.read_text())
+    child = int(pid_file.read_text())
     state = Path(f"/proc/{child}/stat")
     for _ in range(100):  # until its new parent has heard of it
         if not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z":

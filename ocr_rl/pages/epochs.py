@@ -1,6 +1,7 @@
-"""Which pages a step sees: a function of (seed, how many were drawn before), so resuming needs only a number.
+"""Which pages a step sees: epochs of seeded shuffles, one after the other.
 
-With `Rests` also of which pages are passed over for a while; its state goes into the checkpoint.
+The pages are a function of the seed and of how many were drawn before, so that resuming needs only that number. `Rests`
+passes over some pages for a while; its state goes into the checkpoint.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ T = TypeVar("T")
 
 
 def draw(pages: Sequence[T], n: int, at: int, seed: str) -> list[T]:
-    """The next `n` pages (or pairs) after `at` were drawn: epochs of seeded shuffles, one after the other.
+    """The next `n` pages (or pairs) once `at` were drawn.
 
-    No page comes twice among any 1 + len(pages) // 3 in a row, so not in a step either that asks for no more.
+    Among any 1 + len(pages) // 3 pages in a row no page comes twice. So no page comes twice in a step of that size.
     """
     chosen: list[T] = []
     while len(chosen) < n:
@@ -30,10 +31,10 @@ def draw(pages: Sequence[T], n: int, at: int, seed: str) -> list[T]:
 
 @lru_cache(maxsize=2)
 def _order(n: int, seed: str, epoch: int) -> list[int]:
-    """A shuffle whose first third holds none of the last third of the epoch before.
+    """A shuffle whose first third holds no page from the last third of the epoch before.
 
-    Such pages change places with others from the middle third; the last third stays as it was shuffled, so an epoch
-    depends on the one before it but not, through that, on all before.
+    Such pages change places with pages of the middle third. The last third stays as it was shuffled. An epoch therefore
+    depends on the shuffle of the epoch before it, and on no earlier one.
     """
     order = _shuffle(n, seed, epoch)
     if epoch > 0:
@@ -52,9 +53,9 @@ def _shuffle(n: int, seed: str, epoch: int) -> list[int]:
 
 
 class Rests:
-    """Pages that taught nothing are passed over: once, then twice, four times, up to `longest` of their turns.
+    """Passes over pages that taught nothing: for one of their turns, then two, then four, at most `longest`.
 
-    A page's turn comes once an epoch. One that teaches something is back among the others.
+    A page's turn comes once an epoch. A page that teaches something again is passed over no more.
     """
 
     def __init__(self, longest: int, state: Mapping[str, Sequence[int]]) -> None:
@@ -64,7 +65,7 @@ class Rests:
     def draw(
         self, pages: Sequence[Page], n: int, at: int, seed: str, without: Collection[str]
     ) -> tuple[list[Page], int]:
-        """The next `n` pages that do not rest and are not in `without`, and how many turns that took."""
+        """The next `n` pages that do not rest and whose ids are not in `without`, and how many turns that took."""
         if self.longest == 0:
             return draw(pages, n, at, seed), n
         chosen: list[Page] = []
@@ -83,7 +84,7 @@ class Rests:
         return {page: list(counts) for page, counts in self._counts.items()}
 
     def learn(self, page: str, live: bool) -> None:
-        """What a page's group was like."""
+        """Note whether the group of a page (its id) was `live`, which means that it taught something."""
         if live or self.longest == 0:
             self._counts.pop(page, None)
             return

@@ -1,7 +1,7 @@
-"""Run a function over many jobs in worker processes that may hang, crash or eat memory without taking us along.
+"""Run a function over many jobs in worker processes, which may hang, crash or eat memory and do not take us along.
 
-A job that does so, or whose function raises, comes back as a `Refusal` with the reason, in its place among the
-results, and the jobs after it go on. Knows nothing about PDFs.
+Such a job comes back as a `Refusal` with the reason, in its place among the results. So does a job whose function
+raises. The jobs after it go on. Knows nothing about PDFs.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from typing import Any, TypeVar
 MEMORY_BYTES = 2**31  # private writable memory of one worker (RLIMIT_DATA)
 START_S = 120.0
 
-# A fresh interpreter rather than multiprocessing's spawn: that would run the caller's main module again in every
-# worker, with whatever it imports. A fork would copy the locks of the parent's threads.
+# Every worker is a fresh interpreter. multiprocessing's spawn would run the caller's main module again in each, with
+# whatever it imports; a fork would copy the locks of the parent's threads.
 _BOOT = "import sys, json; sys.path[:] = json.loads(sys.argv[1]); from {0} import serve; serve(int(sys.argv[2]))"
 
 Job = TypeVar("Job")
@@ -32,16 +32,16 @@ Result = TypeVar("Result")
 
 
 class Refusal(Exception):
-    """Why a job has no result: raised by the function itself, or made up for one that hung, crashed or raised."""
+    """Why a job has no result. The function raises it, or the pool makes it for a job that hung, crashed or raised."""
 
 
 class OutOfMemory(Refusal):
-    """The worker is full, maybe of what earlier jobs left: it is ended, and the next job gets a fresh one."""
+    """The worker's memory is full. Earlier jobs may have filled it, so the next job gets a fresh worker."""
 
 
 @dataclass(slots=True)
 class _Slot:
-    """A job on its way; results leave in the order of the jobs."""
+    """A job on its way, and its result once there is one. Results leave in the order of the jobs."""
 
     job: Any
     result: Any = None
@@ -53,17 +53,16 @@ class _Worker:
     process: subprocess.Popen[bytes]
     conn: Connection
     slot: _Slot | None = None
-    ready: bool = False  # its imports are done
+    ready: bool = False  # whether its imports are done
     deadline_s: float = 0.0
 
 
 class Pool:
-    """Workers for one function, kept from call to call; `close` ends them, as does leaving a `with` block.
+    """Workers for one function, kept from call to call. `close` ends them, as does leaving a `with` block.
 
-    The function must be importable by name; jobs and results must pickle. `timeout_s` is for one job, the start of a
-    worker not counted. Workers start when they are needed and are used again until they have to be killed.
-    `memory_bytes` bounds the memory that a worker may write to; address space that is only reserved (V8 does) does not
-    count.
+    The function must be importable by name; jobs and results must pickle. `timeout_s` is the time of one job, without
+    the start of its worker. Workers start when they are needed and serve until they have to be killed. `memory_bytes`
+    bounds the memory that a worker writes to; address space that it only reserves, as V8 does, does not count.
     """
 
     def __init__(
@@ -80,16 +79,16 @@ class Pool:
         self._pool: list[_Worker] = []
 
     def run(self, jobs: Iterable[Any]) -> Generator[tuple[Any, Any], None, None]:
-        """(job, result or Refusal) in the order of the jobs, at most 2 * workers of them read ahead."""
+        """(job, result or Refusal) in the order of the jobs. At most 2 * workers jobs are read ahead."""
         source, order, pool = iter(jobs), deque[_Slot](), self._pool
         try:
             while True:
-                while len(order) < 2 * self._workers and sum(each.slot is not None for each in pool) < self._workers:
+                while len(order) < 2 * self._workers and len(_busy(pool)) < self._workers:
                     try:
                         order.append(_Slot(next(source)))
                     except StopIteration:
                         break
-                    worker = next((each for each in pool if each.slot is None), None)
+                    worker = next((worker for worker in pool if worker.slot is None), None)
                     if worker is None:
                         worker = _start(self._function, self._timeout_s, self._memory_bytes)
                         pool.append(worker)
@@ -101,7 +100,7 @@ class Pool:
                     done = order.popleft()
                     yield done.job, done.result
         finally:
-            for worker in [each for each in pool if each.slot is not None]:  # given up half-way
+            for worker in _busy(pool):  # the caller gave up half-way
                 pool.remove(worker)
                 _stop(worker)
 
@@ -129,16 +128,20 @@ def guarded(
         yield from pool.run(jobs)
 
 
+def _busy(pool: list[_Worker]) -> list[_Worker]:
+    return [worker for worker in pool if worker.slot is not None]
+
+
 def _hand(slot: _Slot, worker: _Worker, timeout_s: float) -> None:
     worker.slot = slot
     worker.deadline_s = time.monotonic() + (timeout_s if worker.ready else START_S)
-    with contextlib.suppress(OSError):  # it has died meanwhile, which _collect finds out
+    with contextlib.suppress(OSError):  # the worker has died meanwhile, which _collect notices
         worker.conn.send(slot.job)
 
 
 def _collect(pool: list[_Worker], timeout_s: float) -> None:
-    """Wait until a worker has something to say or its time is up; takes the dead out of the pool."""
-    busy = {worker.conn: worker for worker in pool if worker.slot is not None}
+    """Wait until a worker answers or its time is up, and remove dead workers from the pool."""
+    busy = {worker.conn: worker for worker in _busy(pool)}
     wait_s = min(worker.deadline_s for worker in busy.values()) - time.monotonic()
     heard = wait(list(busy), max(0.0, wait_s))
     for conn, worker in busy.items():
@@ -147,7 +150,7 @@ def _collect(pool: list[_Worker], timeout_s: float) -> None:
                 message = conn.recv()
             except (EOFError, OSError):
                 message = _end(worker, pool, "it crashed its process")
-            except (Exception, SystemExit) as error:  # noqa: BLE001 reading a result back may run what the job made
+            except (Exception, SystemExit) as error:  # noqa: BLE001 unpickling a result may run code of the job
                 message = Refusal(f"its result cannot be read back: {type(error).__name__}: {error}")
             if not worker.ready:
                 worker.ready, worker.deadline_s = True, time.monotonic() + timeout_s
@@ -165,7 +168,7 @@ def _collect(pool: list[_Worker], timeout_s: float) -> None:
 def _end(worker: _Worker, pool: list[_Worker], reason: str) -> Refusal:
     pool.remove(worker)
     _stop(worker)
-    if not worker.ready:  # no job's fault, and the next worker would fare no better
+    if not worker.ready:  # it is no job's fault, and the next worker would fare no better
         raise RuntimeError("a worker process died or hung before its first job; its words are on stderr")
     return Refusal(reason)
 
@@ -186,13 +189,13 @@ def _start(function: Callable[[Any], Any], timeout_s: float, memory_bytes: int) 
 
 def _stop(worker: _Worker) -> None:
     with contextlib.suppress(ProcessLookupError):
-        os.killpg(worker.process.pid, signal.SIGKILL)  # its session is its own: what the job started ends with it
+        os.killpg(worker.process.pid, signal.SIGKILL)  # the worker leads a session: what its job started ends too
     worker.process.wait()
     worker.conn.close()
 
 
 def serve(fd: int) -> None:
-    """A worker's life: jobs in, results or refusals out, until the parent goes away."""
+    """A worker's life: it takes jobs and sends results or refusals until the parent goes away."""
     conn = Connection(fd)
     with contextlib.suppress(EOFError, OSError):  # the parent has gone
         function, timeout_s, memory_bytes = conn.recv()
@@ -201,11 +204,11 @@ def serve(fd: int) -> None:
         own = os.getpid()
         while True:
             job = conn.recv()
-            signal.alarm(math.ceil(timeout_s) + 5)  # ends a hung worker even when the parent is no more
+            signal.alarm(math.ceil(timeout_s) + 5)  # ends a hung worker even if the parent is gone
             result = _attempt(function, job, memory_bytes)
             signal.alarm(0)
             if os.getpid() != own:
-                os._exit(1)  # a copy that the job left behind: its answer would be taken for the next job's
+                os._exit(1)  # this is a fork that the job left behind; its answer would pass for the next job's
             conn.send(result)
 
 
@@ -216,7 +219,7 @@ def _attempt(function: Callable[[Any], Any], job: Any, memory_bytes: int) -> Any
         return refusal
     except MemoryError:
         return OutOfMemory(f"it needs more than {memory_bytes / 2**30:.0f} GiB of memory")
-    except Exception as error:  # noqa: BLE001 the boundary: whatever went wrong is this job's fault alone
+    except Exception as error:  # noqa: BLE001 the boundary: whatever went wrong is the fault of this job alone
         return Refusal(f"{type(error).__name__}: {error}")
 
 

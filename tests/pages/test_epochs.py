@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ocr_rl.contract import Page
-from ocr_rl.pages.draw import Rests, draw
+from ocr_rl.pages.epochs import Rests, draw
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 9, 24, 100])
@@ -30,16 +30,16 @@ PAGES = [Page(id=f"{k}:p1", pdf=Path("a.pdf"), number=k) for k in range(1, 6)]
 
 
 def test_a_page_without_signal_is_passed_over_for_one_two_and_four_of_its_turns() -> None:
-    rests, at, asked = Rests(4, {}), 0, []
+    rests, at, seen = Rests(4, {}), 0, []
     for _ in range(12):
         (epoch, turns) = rests.draw(PAGES, 4, at, "seed", ())
         at += turns
-        asked += [page.number for page in epoch]
+        seen += [page.number for page in epoch]
         for page in epoch:
             rests.learn(page.id, live=page.number != 1)
-    others = asked.count(2)
+    others = seen.count(2)
     epochs = [k for k in range(others) if k in (0, 2, 5, 10)]  # rests of 1, 2, 4
-    assert asked.count(1) == len(epochs)
+    assert seen.count(1) == len(epochs)
 
 
 def test_a_page_that_teaches_again_is_back_and_nothing_rests_unless_asked() -> None:

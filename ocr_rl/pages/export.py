@@ -1,0 +1,84 @@
+"""Pages as image files for people: one file a page, or many pages small on one contact sheet.
+
+Knows nothing about what the pages say.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from PIL import Image
+
+from ocr_rl.contract import Page, UserError
+from ocr_rl.pages.raster import LONGEST_PX, ImageRef, PageError, count_pages, distinct_stems, render_all
+
+GAP_PX = 10
+COLUMNS = 6
+
+
+def render_folder(
+    pdfs: Sequence[Path], out: Path, longest_px: int = LONGEST_PX, workers: int = 1, timeout_s: float = 30.0
+) -> tuple[list[Path], list[PageError]]:
+    """Write `<stem>_pg<N>.png` into `out` for every page of every file.
+
+    Returns the files that were written and the pages that could not be drawn.
+    If several files have one stem, the second is written as `<stem>-2`, and so on. `timeout_s` counts the drawing of
+    one page. Raises UserError if `out` cannot be written.
+    """
+    stems = distinct_stems(pdfs)
+    written: list[Path] = []
+    refused: list[PageError] = []
+
+    def refs() -> Iterator[ImageRef]:
+        for pdf, pages in count_pages(stems, timeout_s=timeout_s):
+            if isinstance(pages, PageError):
+                refused.append(pages)
+            else:
+                yield from (ImageRef(pdf=pdf, number=number, longest_px=longest_px) for number in range(1, pages + 1))
+
+    with _writing_into(out):
+        out.mkdir(parents=True, exist_ok=True)
+    for ref, result in render_all(refs(), workers=workers, timeout_s=timeout_s):
+        if isinstance(result, PageError):
+            refused.append(result)
+            continue
+        path = out / f"{stems[ref.pdf]}_pg{ref.number}.png"
+        with _writing_into(out):
+            result.save(path, compress_level=1)
+        written.append(path)
+    place = {pdf: k for k, pdf in enumerate(stems)}
+    return written, sorted(refused, key=lambda error: (place.get(error.pdf or Path(), 0), error.number or 0))
+
+
+def contact_sheet(pages: Sequence[Page], out: Path, cell_px: int = 420, workers: int = 1) -> list[PageError]:
+    """Write pages in rows of six to `out` (.png or .jpg), every page in a square of `cell_px`.
+
+    Returns the pages that could not be drawn. Raises UserError for a file that cannot be written.
+    """
+    refs = [ImageRef(pdf=page.pdf, number=page.number, longest_px=cell_px) for page in pages]
+    rows = -(-len(refs) // COLUMNS)
+    step = cell_px + GAP_PX
+    sheet = Image.new("RGB", (min(len(refs), COLUMNS) * step + GAP_PX, rows * step + GAP_PX), (96, 100, 108))
+    refused: list[PageError] = []
+    for k, (_, image) in enumerate(render_all(refs, workers=workers)):
+        if isinstance(image, PageError):
+            refused.append(image)
+            continue
+        x, y = (GAP_PX + step * (k % COLUMNS), GAP_PX + step * (k // COLUMNS))
+        sheet.paste(image, (x + (cell_px - image.width) // 2, y + (cell_px - image.height) // 2))
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        sheet.save(out, quality=80)
+    except (OSError, ValueError) as error:
+        raise UserError(f"{out}: the contact sheet cannot be written ({error}); name a .png or .jpg file.") from None
+    return refused
+
+
+@contextlib.contextmanager
+def _writing_into(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{folder}: images cannot be written there ({error.strerror or error})") from None
