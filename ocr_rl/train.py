@@ -18,8 +18,9 @@ from tqdm import tqdm
 from ocr_rl import config
 from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.evaluate.audit import require_honest
-from ocr_rl.evaluate.grade import Graded, grade, read_rows, summary, write_rows
+from ocr_rl.evaluate.figures import summary
 from ocr_rl.evaluate.report import write_report
+from ocr_rl.evaluate.results import PageResult, judge_page, read_rows, write_rows
 from ocr_rl.evaluate.transcribe import transcribe
 from ocr_rl.learn import ranks
 from ocr_rl.learn.algos.grpo import grpo
@@ -165,7 +166,7 @@ def evaluate_policy(
     max_tokens: int,
     temperature: float = 0.0,
     seed: int = 0,
-) -> list[Graded]:
+) -> list[PageResult]:
     """One graded transcript per page (greedy unless a temperature is given), by the strict reading that rewards use."""
     rows = []
     for page, found in transcribe(
@@ -173,7 +174,7 @@ def evaluate_policy(
     ):
         if not isinstance(found, Transcript):
             raise UserError(f"{found}; take the page out of the evaluation pages.")
-        rows.append(grade(page, found, "strict"))
+        rows.append(judge_page(page, found, "strict"))
     return rows
 
 

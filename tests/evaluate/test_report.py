@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from ocr_rl.contract import Page, UserError
-from ocr_rl.evaluate.grade import CheckRow, Graded, summary
+from ocr_rl.evaluate.figures import summary
 from ocr_rl.evaluate.report import read_candidates, write_report
+from ocr_rl.evaluate.results import CheckRow, PageResult
 from ocr_rl.evaluate.stats import Tally, benchmark_score
 from ocr_rl.evaluate.tables import change_table, p_value, signed, summary_table, to_markdown_table, visible
 from ocr_rl.evaluate.view import charts, word_differences
@@ -19,9 +20,9 @@ EVIL = (
 )
 
 
-def graded(page: str, passed: bool, text: str = "the cat", **more) -> Graded:
+def graded(page: str, passed: bool, text: str = "the cat", **more) -> PageResult:
     check = CheckRow(id=f"{page} cat", type="present", passed=passed, why="" if passed else "'cat' not found")
-    return Graded(page=page, checks=(check,), finish="stop", num_tokens=3, text=text, bleu=0.5, cer=0.1, **more)
+    return PageResult(page=page, checks=(check,), finish="stop", num_tokens=3, text=text, bleu=0.5, cer=0.1, **more)
 
 
 def some_pages(count: int, reference: str | None = "the cat sat") -> dict[str, Page]:
@@ -92,7 +93,7 @@ def test_nothing_from_outside_becomes_an_element(tmp_path: Path):
             id="d00:p1", pdf=Path(f"/x/{evil.replace('/', '')}.pdf"), number=1, reference=evil, tags=frozenset([evil])
         )
         check = CheckRow(id=evil, type=evil, passed=False, why=evil)
-        row = Graded(
+        row = PageResult(
             page=page.id, tags=(evil,), checks=(check,), finish="stop", num_tokens=1, text=evil, cer=0.0, bleu=0.0
         )
 
@@ -201,7 +202,7 @@ def test_numbers_in_words():
 
 
 def test_a_clear_change_needs_interval_and_p():
-    from ocr_rl.evaluate.grade import compare
+    from ocr_rl.evaluate.figures import compare
 
     ids = list(some_pages(3))
     before, after = [graded(id_, False) for id_ in ids], [graded(id_, True) for id_ in ids]

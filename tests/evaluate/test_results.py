@@ -5,18 +5,8 @@ from pathlib import Path
 import pytest
 
 from ocr_rl.contract import Page, Transcript, UserError
-from ocr_rl.evaluate.grade import (
-    CheckRow,
-    Graded,
-    compare,
-    from_json,
-    grade,
-    read_rows,
-    summary,
-    tallies,
-    to_json,
-    write_rows,
-)
+from ocr_rl.evaluate.figures import compare, summary, tallies
+from ocr_rl.evaluate.results import CheckRow, PageResult, from_json, judge_page, read_rows, to_json, write_rows
 from ocr_rl.plugins import load_reward
 from ocr_rl.text.checks import load_check
 
@@ -35,13 +25,13 @@ def transcript(body: str) -> Transcript:
     return Transcript(raw="---\n---\n" + body, body=body, finish="stop", num_tokens=7)
 
 
-def row(page: str, passed: Sequence[bool], type_: str = "present", **more) -> Graded:
+def row(page: str, passed: Sequence[bool], type_: str = "present", **more) -> PageResult:
     checks = tuple(CheckRow(id=f"{page}/{n}", type=type_, passed=ok) for n, ok in enumerate(passed))
-    return Graded(page=page, checks=checks, **{"finish": "stop", "num_tokens": 10, "text": "", **more})
+    return PageResult(page=page, checks=checks, **{"finish": "stop", "num_tokens": 10, "text": "", **more})
 
 
 def test_grade_by_hand():
-    found = grade(page(), transcript("The bat sat. On the mat."))
+    found = judge_page(page(), transcript("The bat sat. On the mat."))
     assert [(c.id, c.type, c.passed) for c in found.checks] == [
         ("cat", "present", False),
         ("dog", "absent", True),
@@ -57,16 +47,16 @@ def test_grade_by_hand():
 
 
 def test_perfect_and_empty_transcripts():
-    perfect = grade(page(), transcript("The cat sat.\n\nOn the mat."))
+    perfect = judge_page(page(), transcript("The cat sat.\n\nOn the mat."))
     assert (perfect.bleu, perfect.diff_ratio, perfect.cer, perfect.wer) == (pytest.approx(1.0), 1.0, 0.0, 0.0)
-    empty = grade(page(), transcript(""))
+    empty = judge_page(page(), transcript(""))
     assert (empty.bleu, empty.diff_ratio, empty.cer, empty.wer) == (0.0, 0.0, 1.0, 1.0)
-    blank = grade(page(reference=""), transcript(""))
+    blank = judge_page(page(reference=""), transcript(""))
     assert (blank.bleu, blank.diff_ratio, blank.cer, blank.wer) == (1.0, 1.0, 0.0, 0.0)
 
 
 def test_no_reference_no_similarity():
-    found = grade(page(reference=None), transcript("The cat sat."))
+    found = judge_page(page(reference=None), transcript("The cat sat."))
     assert (found.bleu, found.diff_ratio, found.cer, found.wer) == (None, None, None, None)
     assert found.pass_rate == pytest.approx(2 / 3)
 
@@ -80,13 +70,13 @@ class Broken:
 
 def test_a_check_that_raises_fails_alone_and_is_named():
     whole = page()
-    found = grade(replace(whole, checks=[*whole.checks, Broken()]), transcript("The cat sat."))
+    found = judge_page(replace(whole, checks=[*whole.checks, Broken()]), transcript("The cat sat."))
     assert [check.passed for check in found.checks] == [True, True, False, False]
     assert found.checks[3].why == "the test itself broke: IndexError: row 3"
 
 
 def test_rows_survive_the_disk(tmp_path: Path):
-    rows = [grade(page(), transcript("The \ud800 cat \u2028 sat\n")), row("b:p2", [], finish="length")]
+    rows = [judge_page(page(), transcript("The \ud800 cat \u2028 sat\n")), row("b:p2", [], finish="length")]
     write_rows(tmp_path / "rows.jsonl", rows)
     assert read_rows(tmp_path / "rows.jsonl") == rows
     assert from_json(to_json(rows[0])) == rows[0]
@@ -182,5 +172,5 @@ def test_trap_19_training_and_evaluation_score_alike(body: str) -> None:
     near = {"pdf": "x.pdf", "page": 1, "id": "near", "type": "present", "text": "abcdefghijkl", "max_diffs": 1}
     asked = replace(page(), checks=(*page().checks, load_check(near)))  # one that passes by the strict reading alone
     (learnt_from,) = load_reward("pass_rate")(asked, [said])
-    passed = [row.passed for row in grade(asked, said, "strict").checks]
+    passed = [row.passed for row in judge_page(asked, said, "strict").checks]
     assert learnt_from.value == pytest.approx(sum(passed) / len(passed))

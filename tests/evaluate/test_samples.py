@@ -10,8 +10,8 @@ import pytest
 from ocr_rl.cli import main
 from ocr_rl.config import load_recipe
 from ocr_rl.contract import Transcript
-from ocr_rl.evaluate.grade import grade, write_rows
 from ocr_rl.evaluate.groups import read_groups
+from ocr_rl.evaluate.results import judge_page, write_rows
 from ocr_rl.pages.source import open_pages
 
 
@@ -41,7 +41,7 @@ def run_of(folder: Path, texts: dict[str, str]) -> Path:
             (folder / "eval" / step).mkdir(parents=True, exist_ok=True)
             said = [text or (page.reference or "") for page in pages]
             made = [Transcript(raw=one, body=one, finish="stop", num_tokens=9) for one in said]
-            rows = [grade(page, one, "strict") for page, one in zip(pages, made, strict=True)]
+            rows = [judge_page(page, one, "strict") for page, one in zip(pages, made, strict=True)]
             write_rows(folder / "eval" / step / f"{name}.jsonl", rows)
     return folder
 

@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from ocr_rl.evaluate.serve import transcribe_files
 
 from ocr_rl.contract import Page, UserError
 from ocr_rl.evaluate import serve
-from ocr_rl.evaluate.serve import transcribe_files
 from ocr_rl.policy import OpenPolicy
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.settings import PromptSettings
