@@ -25,6 +25,7 @@ WINGS = (
     "learn",
     "policy",
     "evaluate",
+    "api",
     "train",
     "study",
     "doctor",
@@ -138,7 +139,7 @@ def test_a_gpu_stack_is_needed_only_where_policies_are(path: Path) -> None:
 def test_scoring_and_reports_load_without_torch() -> None:
     """Followed through the imports at the top of files: what must work in an installation without the extras."""
     graph = {name_of(path): {module for module, at_once in imports(path) if at_once} for path in FILES}
-    light = ("text", "plugins", "config", "run", "pages", "rollout.scoring", "rollout.prompt", "cli")
+    light = ("text", "plugins", "config", "run", "pages", "rollout.scoring", "rollout.prompt", "api", "cli")
     light += tuple(
         f"evaluate.{name}" for name in ("results", "figures", "stats", "tables", "view", "report", "score", "bench")
     )

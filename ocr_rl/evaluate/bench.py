@@ -34,7 +34,7 @@ from ocr_rl.evaluate.candidates import (
 )
 from ocr_rl.evaluate.figures import ClusterBy, tallies
 from ocr_rl.evaluate.report import write_report
-from ocr_rl.evaluate.results import CheckRow, PageResult, from_json, judge_page, to_json
+from ocr_rl.evaluate.results import CheckVerdict, PageResult, from_json, judge_page, to_json
 from ocr_rl.evaluate.stats import benchmark_score
 from ocr_rl.pages.dataset import load_with_files
 from ocr_rl.pages.guarded import Refusal, guarded
@@ -230,7 +230,7 @@ def _failed(page: Page, repeat: int, why: str, transcript: Transcript) -> PageRe
     row = judge_page(replace(page, checks=()), _EMPTY, repeat=repeat)
     return replace(
         row,
-        checks=tuple(CheckRow(id=check.id, type=check.type, passed=False, why=why) for check in page.checks),
+        checks=tuple(CheckVerdict(id=check.id, type=check.type, passed=False, why=why) for check in page.checks),
         finish=transcript.finish,
         num_tokens=transcript.num_tokens,
         text=transcript.body,

@@ -19,8 +19,8 @@ from ocr_rl.text.distance import character_error_rate, indel_similarity, word_er
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CheckRow:
-    """The verdict of one unit test."""
+class CheckVerdict:
+    """The verdict of one check, with the check's id and type; `why` is for people."""
 
     id: str
     type: str
@@ -35,7 +35,7 @@ class PageResult:
     page: str  # the page's id, "<document>:p<number>"
     repeat: int = 1  # 1-based, of several transcripts of one page
     tags: tuple[str, ...] = ()  # sorted
-    checks: tuple[CheckRow, ...] = ()
+    checks: tuple[CheckVerdict, ...] = ()
     bleu: float | None = None  # [0, 1]
     diff_ratio: float | None = None  # [0, 1]
     cer: float | None = None  # >= 0; more than 1 where the transcript is far too long
@@ -57,20 +57,25 @@ class PageResult:
 def judge_page(page: Page, transcript: Transcript, reading: Reading = "compatible", *, repeat: int = 1) -> PageResult:
     """Run every check of the page on the transcript; compare the transcript with the reference, if there is one."""
     text, reference = transcript.body, page.reference
-    verdicts = _verdicts(page.checks, text, reading)
     similarities = {} if reference is None else _similarities(reference, text)
     return PageResult(
         page=page.id,
         repeat=repeat,
         tags=tuple(sorted(page.tags)),
-        checks=tuple(
-            CheckRow(id=check.id, type=check.type, passed=verdict.passed, why=verdict.why)
-            for check, verdict in zip(page.checks, verdicts, strict=True)
-        ),
+        checks=check_verdicts(page, text, reading),
         finish=transcript.finish,
         num_tokens=transcript.num_tokens,
         text=text,
         **similarities,
+    )
+
+
+def check_verdicts(page: Page, text: str, reading: Reading) -> tuple[CheckVerdict, ...]:
+    """The verdicts of the page's checks on a transcript without front matter, in their order."""
+    verdicts = _verdicts(page.checks, text, reading)
+    return tuple(
+        CheckVerdict(id=check.id, type=check.type, passed=verdict.passed, why=verdict.why)
+        for check, verdict in zip(page.checks, verdicts, strict=True)
     )
 
 
@@ -119,7 +124,7 @@ def to_json(row: PageResult) -> dict[str, Any]:
 def from_json(fields: Mapping[str, Any], *, where: str = "row") -> PageResult:
     """Raises UserError, beginning with `where`, for what `to_json` did not write."""
     try:
-        checks = tuple(CheckRow(**check) for check in fields["checks"])
+        checks = tuple(CheckVerdict(**check) for check in fields["checks"])
         return PageResult(**{**fields, "tags": tuple(fields["tags"]), "checks": checks})
     except (KeyError, TypeError) as fault:
         raise UserError(f"{where}: not a row of page results ({fault}); write it with `ocr-rl bench`") from None

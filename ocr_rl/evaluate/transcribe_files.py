@@ -29,7 +29,7 @@ def transcribe_files(
     `<stem>-2.md`, and so on. A file named twice is read once. Raises UserError where `out` cannot be written.
     """
     stems = distinct_stems(pdfs)
-    refused, pages = _pages(stems)
+    refused, pages = pages_of(stems)
     if not pages:
         return refused
     if out is not None:
@@ -47,7 +47,8 @@ def transcribe_files(
     return refused
 
 
-def _pages(pdfs: Iterable[Path]) -> tuple[list[PageError], list[Page]]:
+def pages_of(pdfs: Iterable[Path]) -> tuple[list[PageError], list[Page]]:
+    """Files that cannot be opened, and every page of the others, in order."""
     refused: list[PageError] = []
     pages: list[Page] = []
     copies: Counter[str] = Counter()

@@ -9,7 +9,7 @@ from PIL import Image
 from ocr_rl.contract import Page, UserError
 from ocr_rl.evaluate.figures import summary
 from ocr_rl.evaluate.report import read_candidates, write_report
-from ocr_rl.evaluate.results import CheckRow, PageResult
+from ocr_rl.evaluate.results import CheckVerdict, PageResult
 from ocr_rl.evaluate.stats import Tally, benchmark_score
 from ocr_rl.evaluate.tables import change_table, p_value, signed, summary_table, to_markdown_table, visible
 from ocr_rl.evaluate.view import charts, word_differences
@@ -21,7 +21,7 @@ EVIL = (
 
 
 def graded(page: str, passed: bool, text: str = "the cat", **more) -> PageResult:
-    check = CheckRow(id=f"{page} cat", type="present", passed=passed, why="" if passed else "'cat' not found")
+    check = CheckVerdict(id=f"{page} cat", type="present", passed=passed, why="" if passed else "'cat' not found")
     return PageResult(page=page, checks=(check,), finish="stop", num_tokens=3, text=text, bleu=0.5, cer=0.1, **more)
 
 
@@ -92,7 +92,7 @@ def test_nothing_from_outside_becomes_an_element(tmp_path: Path):
         page = Page(
             id="d00:p1", pdf=Path(f"/x/{evil.replace('/', '')}.pdf"), number=1, reference=evil, tags=frozenset([evil])
         )
-        check = CheckRow(id=evil, type=evil, passed=False, why=evil)
+        check = CheckVerdict(id=evil, type=evil, passed=False, why=evil)
         row = PageResult(
             page=page.id, tags=(evil,), checks=(check,), finish="stop", num_tokens=1, text=evil, cer=0.0, bleu=0.0
         )

@@ -6,7 +6,7 @@ import pytest
 
 from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.evaluate.figures import compare, summary, tallies
-from ocr_rl.evaluate.results import CheckRow, PageResult, from_json, judge_page, read_rows, to_json, write_rows
+from ocr_rl.evaluate.results import CheckVerdict, PageResult, from_json, judge_page, read_rows, to_json, write_rows
 from ocr_rl.plugins import load_reward
 from ocr_rl.text.checks import load_check
 
@@ -26,7 +26,7 @@ def transcript(body: str) -> Transcript:
 
 
 def row(page: str, passed: Sequence[bool], type_: str = "present", **more) -> PageResult:
-    checks = tuple(CheckRow(id=f"{page}/{n}", type=type_, passed=ok) for n, ok in enumerate(passed))
+    checks = tuple(CheckVerdict(id=f"{page}/{n}", type=type_, passed=ok) for n, ok in enumerate(passed))
     return PageResult(page=page, checks=checks, **{"finish": "stop", "num_tokens": 10, "text": "", **more})
 
 
