@@ -179,8 +179,9 @@ def transcribe(
 ) -> list[tuple[Page, Transcript | UserError]]:
     """Every page with its transcript, or with the reason why it cannot be drawn, in the order given.
 
-    A PDF file stands for all its pages. A page that is given twice is read once. `model`: a folder, a hub name, or "nano", the embedded policy. Tries again as `ocr-rl transcribe` does. Needs torch.
-    UserError for a file that cannot be opened.
+    A PDF file stands for all its pages. A page that is given twice is read once. `model`: a folder, a hub name, or
+    "nano", the embedded policy. Tries again as `ocr-rl transcribe` does. Needs torch. UserError for a file that cannot
+    be opened.
     """
     from ocr_rl.evaluate.transcribe import RETRY_TEMPERATURES
     from ocr_rl.evaluate.transcribe import transcribe as transcripts_of
