@@ -39,8 +39,8 @@ def run_of(folder: Path, texts: dict[str, str]) -> Path:
         pages = open_pages(source, folder / "pages")
         for step, text in texts.items():
             (folder / "eval" / step).mkdir(parents=True, exist_ok=True)
-            texts = [text or (page.reference or "") for page in pages]
-            transcripts = [Transcript(raw=body, body=body, finish="stop", num_tokens=9) for body in texts]
+            bodies = [text or (page.reference or "") for page in pages]
+            transcripts = [Transcript(raw=body, body=body, finish="stop", num_tokens=9) for body in bodies]
             rows = [judge_page(page, one, "strict") for page, one in zip(pages, transcripts, strict=True)]
             write_rows(folder / "eval" / step / f"{name}.jsonl", rows)
     return folder
