@@ -17,15 +17,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ocr_rl.learn.model import model_folder
 from PIL import Image
 
 from benchmarks.reading import of_types
 from ocr_rl.config import Recipe, load_recipe
 from ocr_rl.contract import Page, Transcript
-from ocr_rl.evaluate.grade import Graded, compare, grade, read_rows, summary
+from ocr_rl.evaluate.figures import compare, summary
+from ocr_rl.evaluate.results import PageResult, judge_page, read_rows
 from ocr_rl.evaluate.tables import to_markdown_table
 from ocr_rl.learn.learner import rate_factor
-from ocr_rl.learn.model import model_folder
 from ocr_rl.pages.source import open_pages
 from ocr_rl.pages.synth.looks import image_pdf
 from ocr_rl.policy import OpenPolicy, open_policy
@@ -113,7 +114,7 @@ def more_sft(recipe: Recipe, out: Path, seconds: float) -> Path:
     return run(max(1, round(seconds / pace)), out / "run")
 
 
-def greedy(model: str, sets: Mapping[str, Sequence[Page]], recipe: Recipe) -> dict[str, list[Graded]]:
+def greedy(model: str, sets: Mapping[str, Sequence[Page]], recipe: Recipe) -> dict[str, list[PageResult]]:
     assert recipe.evaluation is not None
     with open_policy(model) as policy:
         return {
@@ -123,7 +124,7 @@ def greedy(model: str, sets: Mapping[str, Sequence[Page]], recipe: Recipe) -> di
 
 
 def extras(
-    model: str, sets: Mapping[str, Sequence[Page]], rows: Mapping[str, Sequence[Graded]], folder: Path
+    model: str, sets: Mapping[str, Sequence[Page]], rows: Mapping[str, Sequence[PageResult]], folder: Path
 ) -> dict[str, float]:
     """Pass rate sampled at temperature 1, and of reading tests with a blank and with another page's image."""
     new = next(iter(sets))
@@ -134,10 +135,10 @@ def extras(
         blank = _blank_transcript(policy, folder)
     return {
         "sampled": summary(sampled).metrics["pass_rate"].mean,
-        "blank": _reading_rate([grade(page, blank, "strict") for page in sets[new]]),
+        "blank": _reading_rate([judge_page(page, blank, "strict") for page in sets[new]]),
         "other": _reading_rate(
             [
-                grade(page, _as_transcript(rows[new][(i + 1) % len(rows[new])]), "strict")
+                judge_page(page, _as_transcript(rows[new][(i + 1) % len(rows[new])]), "strict")
                 for i, page in enumerate(sets[new])
             ]
         ),
@@ -156,16 +157,16 @@ def _blank_transcript(policy: OpenPolicy, folder: Path) -> Transcript:
     return next(iter(policy.sampler.sample(asked, Sampling(temperature=0, max_tokens=320)))).samples[0].transcript()
 
 
-def _as_transcript(row: Graded) -> Transcript:
+def _as_transcript(row: PageResult) -> Transcript:
     return Transcript(raw=row.text, body=row.text, finish=row.finish, num_tokens=row.num_tokens)
 
 
-def _reading_rate(rows: Sequence[Graded]) -> float:
+def _reading_rate(rows: Sequence[PageResult]) -> float:
     """Share of present, order and table tests that pass: those that an empty transcript cannot meet."""
     return summary([of_types(row, READING_TESTS) for row in rows]).metrics["tests"].mean
 
 
-def _comparison(before: Sequence[Graded], after: Sequence[Graded]) -> dict[str, Any]:
+def _comparison(before: Sequence[PageResult], after: Sequence[PageResult]) -> dict[str, Any]:
     old, new, difference = summary(before), summary(after), compare(before, after)
     figures = {
         name: (old.metrics[name].mean, new.metrics[name].mean, change) for name, change in difference.metrics.items()
@@ -179,7 +180,7 @@ def _comparison(before: Sequence[Graded], after: Sequence[Graded]) -> dict[str, 
     }
 
 
-def _rows(run: Path, which: int) -> dict[str, list[Graded]]:
+def _rows(run: Path, which: int) -> dict[str, list[PageResult]]:
     folder = sorted((run / "eval").iterdir())[which]
     return {path.stem: read_rows(path) for path in folder.glob("*.jsonl")}
 

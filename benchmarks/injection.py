@@ -19,8 +19,8 @@ from pathlib import Path
 from PIL import Image
 
 from ocr_rl.contract import Page
-from ocr_rl.evaluate.grade import CheckRow, Graded
 from ocr_rl.evaluate.report import write_report
+from ocr_rl.evaluate.results import CheckVerdict, PageResult
 
 MARK = "document.documentElement.dataset.acted=(document.documentElement.dataset.acted||'')+'{n} '"
 PAYLOADS = (
@@ -69,8 +69,8 @@ def _report(out: Path, texts: list[str]) -> None:
     for n, text in enumerate(texts):
         id_ = f"{n:08x}{text}:p1"
         pages[id_] = Page(id=id_, pdf=Path(f"{n}.pdf"), number=1, reference=text)
-        check = CheckRow(id=text, type="present", passed=False, why=text)
-        rows.append(Graded(page=id_, checks=(check,), finish="stop", num_tokens=1, text=text))
+        check = CheckVerdict(id=text, type="present", passed=False, why=text)
+        rows.append(PageResult(page=id_, checks=(check,), finish="stop", num_tokens=1, text=text))
     write_report(
         out,
         title="Hostile transcripts " + texts[0],

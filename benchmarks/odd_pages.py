@@ -21,7 +21,7 @@ from PIL import Image, ImageFilter, ImageOps
 from benchmarks.reading import HELD_OUT, held_out_pages, read
 from ocr_rl import config
 from ocr_rl.contract import Page
-from ocr_rl.evaluate.grade import Graded
+from ocr_rl.evaluate.results import PageResult
 from ocr_rl.evaluate.tables import to_markdown_table
 from ocr_rl.pages.images import image_of
 from ocr_rl.pages.source import open_pages
@@ -97,7 +97,7 @@ def open_ordinary(out: Path) -> list[Page]:
     return open_pages(ORDINARY, out / "pages")
 
 
-def found(rows: Sequence[Graded]) -> Found:
+def found(rows: Sequence[PageResult]) -> Found:
     return Found(
         pages=len(rows),
         empty=sum(not row.text.strip() for row in rows),

@@ -25,7 +25,8 @@ from ocr_rl.learn.model import model_folder
 from ocr_rl import config
 from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.evaluate.engines import open_engine, read_pages
-from ocr_rl.evaluate.grade import Graded, grade, summary
+from ocr_rl.evaluate.figures import summary
+from ocr_rl.evaluate.results import PageResult, judge_page
 from ocr_rl.evaluate.tables import summary_table, to_markdown_table, type_table
 from ocr_rl.learn.algos.sft import reference_rows, target_text
 from ocr_rl.learn.learner import Learner
@@ -112,23 +113,23 @@ def main() -> None:
     print(f"transcripts that end: {found['finished']:.1%}")
 
 
-def read(model: str, pages: Sequence[Page], *, longest_px: int | None = None) -> list[Graded]:
+def read(model: str, pages: Sequence[Page], *, longest_px: int | None = None) -> list[PageResult]:
     with open_policy(model, longest_px=longest_px) as policy:
         return evaluate_policy(policy.sampler, policy.prompter, pages, max_tokens=policy.settings.max_tokens)
 
 
-def of_types(row: Graded, types: Collection[str]) -> Graded:
+def of_types(row: PageResult, types: Collection[str]) -> PageResult:
     """The same transcript, judged by the tests of these types alone."""
     return replace(row, checks=tuple(check for check in row.checks if check.type in types))
 
 
-def engine_rows(spec: str, pages: Sequence[Page]) -> list[Graded]:
+def engine_rows(spec: str, pages: Sequence[Page]) -> list[PageResult]:
     rows = []
     for page, text in read_pages(spec, pages, workers=2):
         body = "" if isinstance(text, Refusal) else text
         if isinstance(text, Refusal):
             print(f"{spec}, page {page.id}: counted as empty: {text}")
-        rows.append(grade(page, Transcript(raw=body, body=body, finish="stop", num_tokens=0), "strict"))
+        rows.append(judge_page(page, Transcript(raw=body, body=body, finish="stop", num_tokens=0), "strict"))
     return rows
 
 
@@ -176,7 +177,7 @@ def num_lines(page: Page) -> int:
     return sum(b - a > SAME_LINE_PT for a, b in zip([-inf, *middles], middles, strict=False))
 
 
-def _figures(rows: Sequence[Graded]) -> Mapping[str, Any]:
+def _figures(rows: Sequence[PageResult]) -> Mapping[str, Any]:
     found = summary(rows)
     return {
         "metrics": {name: asdict(interval) for name, interval in found.metrics.items()},

@@ -19,9 +19,10 @@ from pathlib import Path
 
 from ocr_rl.config import RewardChoice, load_recipe
 from ocr_rl.contract import Page
-from ocr_rl.evaluate.attacks import ATTACKS, LEVELS
-from ocr_rl.evaluate.audit import Judged, audit
-from ocr_rl.evaluate.cases import Case, cases_of, composed_pages
+from ocr_rl.evaluate.attacks import ATTACKS
+from ocr_rl.evaluate.audit import RewardAudit, audit
+from ocr_rl.evaluate.audit_pages import Case, cases_of, composed_pages
+from ocr_rl.evaluate.damage import LEVELS
 from ocr_rl.plugins import REWARDS, installed
 from ocr_rl.rollout.reward_pool import RewardPool, weighted
 from ocr_rl.run import write_atomically
@@ -70,13 +71,13 @@ def _hidden(page: Page) -> Page:
     return replace(page, reference=None)
 
 
-def tried(choices: Sequence[RewardChoice], tries: Sequence[Case]) -> Sequence[Judged]:
+def tried(choices: Sequence[RewardChoice], tries: Sequence[Case]) -> Sequence[RewardAudit]:
     graders = RewardPool(choices=choices, rewards=weighted(choices), workers=2, timeout_s=120)
     with closing(graders):
-        return audit(tries, graders.rewards, graders.grade, []).judged
+        return audit(tries, graders.rewards, graders.grade, []).rewards
 
 
-def document(rewards: Sequence[Judged], mixes: Sequence[Judged], pages: int, seed: int) -> str:
+def document(rewards: Sequence[RewardAudit], mixes: Sequence[RewardAudit], pages: int, seed: int) -> str:
     date = f"{datetime.now(UTC):%Y-%m-%d}"
     return "\n".join(
         [
@@ -101,7 +102,7 @@ def document(rewards: Sequence[Judged], mixes: Sequence[Judged], pages: int, see
     )
 
 
-def table(judged: Sequence[Judged], kind: str) -> str:
+def table(judged: Sequence[RewardAudit], kind: str) -> str:
     """A row a reward, a column an attack of this kind; and what it must stay below."""
     names = [attack.name for attack in ATTACKS if attack.kind == kind]
     last = ["caption moved"] if kind == "damage" else []
@@ -122,7 +123,7 @@ def table(judged: Sequence[Judged], kind: str) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
-def curves(judged: Sequence[Judged]) -> str:
+def curves(judged: Sequence[RewardAudit]) -> str:
     kinds = list(dict.fromkeys(curve.kind for one in judged for curve in one.curves))
     rows = [["", *kinds], ["---", *["---"] * len(kinds)]]
     for one in judged:

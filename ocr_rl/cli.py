@@ -115,7 +115,7 @@ def _study(args: argparse.Namespace) -> None:
 
 
 def _report(args: argparse.Namespace) -> None:
-    from ocr_rl.evaluate.again import report_runs
+    from ocr_rl.evaluate.run_report import report_runs
 
     _show(report_runs(args.runs, args.out))
 
@@ -134,7 +134,7 @@ def _soup(args: argparse.Namespace) -> int:
 
 
 def _sample(args: argparse.Namespace) -> None:
-    from ocr_rl.evaluate.again import sample_pages
+    from ocr_rl.evaluate.samples import sample_pages
 
     pages = sample_pages(
         args.data,
@@ -159,7 +159,7 @@ def _demo(args: argparse.Namespace) -> None:
 
 
 def _transcribe(args: argparse.Namespace) -> int:
-    from ocr_rl.evaluate.serve import transcribe_files
+    from ocr_rl.evaluate.transcribe_files import transcribe_files
 
     refused = transcribe_files(
         args.pdfs, model=args.model, engine=args.engine, out=args.out, longest_px=args.longest_px
@@ -291,7 +291,7 @@ def _rewards_audit(args: argparse.Namespace) -> int:
 
 
 def _rewards_new(args: argparse.Namespace) -> None:
-    from ocr_rl.evaluate.kit import new_reward
+    from ocr_rl.evaluate.reward_template import new_reward
 
     print(new_reward(args.name, args.out))
 

@@ -241,7 +241,7 @@ def test_without_torch_the_extra_is_named(
 ) -> None:
     for name in [each for each in sys.modules if each.startswith("ocr_rl.learn") or each == "torch"]:
         monkeypatch.delitem(sys.modules, name)
-    for name in ("ocr_rl.train", "ocr_rl.policy", "ocr_rl.evaluate.serve", "ocr_rl.doctor"):
+    for name in ("ocr_rl.train", "ocr_rl.policy", "ocr_rl.evaluate.transcribe_files", "ocr_rl.doctor"):
         monkeypatch.delitem(sys.modules, name, raising=False)
     monkeypatch.setitem(sys.modules, "torch", None)
     (tmp_path / "x.pdf").write_bytes(next((dataset / "pdfs").glob("*.pdf")).read_bytes())

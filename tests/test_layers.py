@@ -27,6 +27,7 @@ WINGS = (
     "learn",
     "policy",
     "evaluate",
+    "api",
     "train",
     "study",
     "doctor",
@@ -141,9 +142,22 @@ def test_a_gpu_stack_is_needed_only_where_policies_are(path: Path) -> None:
 def test_scoring_and_reports_load_without_torch() -> None:
     """Followed through the imports at the top of files: what must work in an installation without the extras."""
     graph = {name_of(path): {module for module, at_once in imports(path) if at_once} for path in FILES}
-    light = ("text", "plugins", "objectives", "config", "run", "pages", "rollout.scoring", "rollout.prompt", "cli")
+    light = (
+        "text",
+        "plugins",
+        "objectives",
+        "config",
+        "run",
+        "pages",
+        "rollout.scoring",
+        "rollout.prompt",
+        "api",
+        "cli",
+    )
     light += ("rollout.collect", "rollout.compare", "rollout.describe", "rollout.reward_pool")
-    light += tuple(f"evaluate.{name}" for name in ("grade", "stats", "tables", "view", "report", "score", "bench"))
+    light += tuple(
+        f"evaluate.{name}" for name in ("results", "figures", "stats", "tables", "view", "report", "score", "bench")
+    )
     todo = [m for m in MODULES if m.startswith("rewards") or f"{m}.".startswith(tuple(f"ocr_rl.{n}." for n in light))]
     reached = {module: module for module in todo}  # -> the chain of imports that led there
     while todo:

@@ -11,7 +11,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 
 from ocr_rl import config
 from ocr_rl.contract import Page
-from ocr_rl.evaluate.grade import summary
+from ocr_rl.evaluate.figures import summary
 from ocr_rl.models.load import model_folder
 from ocr_rl.pages.source import open_pages
 from ocr_rl.pages.synth.looks import image_pdf

@@ -17,7 +17,7 @@ from typing import Any
 from rapidfuzz import fuzz, process
 
 from ocr_rl.contract import UserError
-from ocr_rl.evaluate.attacks import with_wrong_characters
+from ocr_rl.evaluate.damage import with_wrong_characters
 from ocr_rl.evaluate.stats import BASELINE_FILE
 from ocr_rl.pages.synth.compose import report
 from ocr_rl.pages.synth.document import to_markdown

@@ -1,7 +1,7 @@
-"""What an audit tries on a reward: honest transcripts, cheats, damage by degrees, and other ways to say the same.
+"""What an audit tries on a reward: cheats, damage of one kind, and the same page written in another way.
 
-Pure functions from a page's true transcript to another transcript; None where a page has nothing to do it to (no
-table, one paragraph). Randomness comes from the target's seed alone. Knows nothing about rewards or scores.
+Pure functions from a page's true transcript to another transcript. They give None where the page lacks what they change
+(a table, a second paragraph). Randomness comes from the target's seed alone. Knows nothing about rewards or scores.
 """
 
 from __future__ import annotations
@@ -9,24 +9,20 @@ from __future__ import annotations
 import re
 import string
 import unicodedata
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 from typing import Literal
 
-WRONG = 0.1  # share of an honest transcript's letters and digits that are wrong
-LEVELS = (0.05, 0.1, 0.2, 0.4, 0.8)  # of damage
+from ocr_rl.evaluate.damage import CELL, TAG, blocks, gibberish
 
-_TAG = re.compile(r"(<[^<>]*>)")
-_CELL = re.compile(r"(?<=<td>)[^<>]+(?=</td>)|(?<=<th>)[^<>]+(?=</th>)")
 _TABLE = re.compile(r"<table.*?</table>", re.DOTALL | re.IGNORECASE)
 _SPAM = ("$x^{%d} + y_{%d} = z$", "\\[ \\sum_{i=1}^{%d} a_i = %d \\]", "\\( \\alpha_{%d} \\le \\beta_{%d} \\)")
-_SYLLABLES = ("ta", "ne", "ri", "so", "ul", "ka", "men", "do", "fi", "ber", "lo", "ist")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Target:
-    """A page as a cheat may know it."""
+    """What a cheat may know of a page."""
 
     reference: str  # not blank
     other: str  # the true transcript of another page
@@ -45,29 +41,7 @@ class Attack:
     kind: Literal["cheat", "damage"]
     make: Callable[[Target], str | None]
     endless: bool = False  # the policy never ended it
-
-
-# ---- honest
-
-
-def with_wrong_characters(text: str, share: float, rng: Random) -> str:
-    """That share of letters and digits replaced by others of their sort; markup in <..> stays."""
-    chars, places = list(text), _letters(text)
-    for i in rng.sample(places, round(share * len(places))):
-        chars[i] = _other(chars[i], rng)
-    return "".join(chars)
-
-
-def _letters(text: str) -> list[int]:
-    inside = {i for tag in _TAG.finditer(text) for i in range(*tag.span())}
-    return [i for i, char in enumerate(text) if char.isalnum() and i not in inside]
-
-
-def _other(char: str, rng: Random) -> str:
-    if char.isdigit():
-        return rng.choice(string.digits.replace(char, ""))
-    letters = string.ascii_uppercase if char.isupper() else string.ascii_lowercase
-    return rng.choice(letters.replace(char, ""))
+    front: Literal["true", "lies"] = "true"  # the page's own front matter before it, or another page's
 
 
 # ---- cheats
@@ -86,32 +60,32 @@ def _twice(target: Target) -> str | None:
 
 
 def _shuffled(target: Target) -> str | None:
-    """Paragraphs in another order, of which at least one neighbour is wrong."""
-    blocks = _blocks(target.reference)
-    if len(set(blocks)) < 2:
+    """The paragraphs in another order: at least one has a wrong neighbour."""
+    paragraphs = blocks(target.reference)
+    if len(set(paragraphs)) < 2:
         return None
-    rng, mixed = target.rng(), blocks
-    while mixed == blocks:
-        mixed = rng.sample(blocks, len(blocks))
+    rng, mixed = target.rng(), paragraphs
+    while mixed == paragraphs:
+        mixed = rng.sample(paragraphs, len(paragraphs))
     return "\n\n".join(mixed)
 
 
 def _interleaved(target: Target) -> str | None:
-    """Running text read line by line across its two halves, as two columns are by a reader that does not see them."""
-    blocks = _blocks(target.reference)
-    prose = [block for block in blocks if "<" not in block and not block.startswith("#")]
+    """Two columns as read by somebody who does not see them: each line runs across both halves of the text."""
+    paragraphs = blocks(target.reference)
+    prose = [block for block in paragraphs if "<" not in block and not block.startswith("#")]
     lines = [line for block in prose for line in _wrapped(block)]
     half = (len(lines) + 1) // 2
     if half < 2:
         return None
     pairs = zip(lines[:half], [*lines[half:], ""], strict=False)
-    rest = [block for block in blocks if block not in prose]
+    rest = [block for block in paragraphs if block not in prose]
     return _changed(target, "\n\n".join([*rest, "\n".join(f"{a} {b}".rstrip() for a, b in pairs)]))
 
 
 def _strings(target: Target) -> str | None:
-    """Every run of one to five words, sorted: whatever a test may look for stands there, in no order."""
-    words = _TAG.sub(" ", target.reference).split()
+    """Every run of one to five words, sorted: it holds whatever a test may look for, in no order of reading."""
+    words = TAG.sub(" ", target.reference).split()
     runs = {" ".join(words[i : i + n]) for n in range(1, 6) for i in range(len(words) - n + 1)}
     return "\n".join(sorted(runs)) if len(words) > 1 else None
 
@@ -127,7 +101,7 @@ def _table_five_times(target: Target) -> str | None:
 
 
 def _random_words(target: Target) -> str | None:
-    return _gibberish(len(target.reference), target.rng())
+    return gibberish(len(target.reference), target.rng())
 
 
 def _other_page(target: Target) -> str | None:
@@ -135,7 +109,7 @@ def _other_page(target: Target) -> str | None:
 
 
 def _with_junk(target: Target) -> str | None:
-    return target.reference + "\n\n" + _gibberish(max(60, len(target.reference) // 2), target.rng())
+    return target.reference + "\n\n" + gibberish(max(60, len(target.reference) // 2), target.rng())
 
 
 def _endless(target: Target) -> str | None:
@@ -147,8 +121,8 @@ def _endless(target: Target) -> str | None:
 
 
 def _equal_cells(target: Target) -> str | None:
-    cells = _CELL.findall(target.reference)
-    return _changed(target, _CELL.sub(cells[0], target.reference)) if cells else None
+    cells = CELL.findall(target.reference)
+    return _changed(target, CELL.sub(cells[0], target.reference)) if cells else None
 
 
 def _edges_kept(target: Target) -> str | None:
@@ -173,7 +147,7 @@ def _digits_changed(target: Target) -> str | None:
 
 def _one_digit(target: Target) -> str | None:
     """One wrong digit in one cell of a table."""
-    places = [cell.start() + i for cell in _CELL.finditer(target.reference) for i in _digits(cell[0])]
+    places = [cell.start() + i for cell in CELL.finditer(target.reference) for i in _digits(cell[0])]
     if not places:
         return None
     at = target.rng().choice(places)
@@ -181,7 +155,7 @@ def _one_digit(target: Target) -> str | None:
 
 
 def _invisible(target: Target) -> str | None:
-    """A zero-width space after every letter of text: it looks the same, and can no longer be searched."""
+    """A zero-width space between all letters: the text looks the same and can no longer be searched."""
     return _outside_tags(target.reference, lambda text: re.sub(r"(?<=\w)(?=\w)", "\u200b", text))
 
 
@@ -193,11 +167,11 @@ def _soup(target: Target) -> str | None:
 
 
 ATTACKS: tuple[Attack, ...] = (
+    Attack(name="empty", kind="cheat", make=_empty),
+    Attack(name="front matter only, of another language", kind="cheat", make=_empty, front="lies"),
     *(
         Attack(name=name, kind="cheat", make=make)
         for name, make in (
-            ("empty", _empty),
-            ("front matter only, of another language", _empty),
             ("first line only", _first_line),
             ("page twice", _twice),
             ("paragraphs shuffled", _shuffled),
@@ -225,73 +199,32 @@ ATTACKS: tuple[Attack, ...] = (
         )
     ),
 )
-OTHER_FRONT = "front matter only, of another language"  # the one whose front matter lies
 
 
-# ---- damage by degrees: (text, share, rng) -> text; the same rng damages a superset at a higher share
-
-
-def _words_lost(text: str, share: float, rng: Random) -> str:
-    return _lost(re.split(r"( +|\n+)", text), lambda piece: bool(piece.strip()) and "<" not in piece, share, rng)
-
-
-def _lines_lost(text: str, share: float, rng: Random) -> str:
-    return _lost(text.splitlines(keepends=True), lambda piece: bool(piece.strip()), share, rng)
-
-
-def _paragraphs_reversed(text: str, share: float, rng: Random) -> str:
-    """The last of the paragraphs, that share of all, in reverse order."""
-    blocks = _blocks(text)
-    kept = len(blocks) - round(share * len(blocks))
-    return "\n\n".join([*blocks[:kept], *reversed(blocks[kept:])])
-
-
-def _cells_wrong(text: str, share: float, rng: Random) -> str:
-    cells = list(_CELL.finditer(text))
-    order = rng.sample(range(len(cells)), len(cells))
-    wrong = {cells[i].start(): "".join(_other(c, rng) if c.isalnum() else c for c in cells[i][0]) for i in order}
-    kept = {cells[i].start() for i in order[round(share * len(cells)) :]}
-    return _CELL.sub(lambda cell: cell[0] if cell.start() in kept else wrong[cell.start()], text)
-
-
-def _junk_added(text: str, share: float, rng: Random) -> str:
-    junk = _gibberish(len(text), rng)
-    return f"{text}\n\n{junk[: round(share * len(text))]}"
-
-
-CURVES: Mapping[str, Callable[[str, float, Random], str]] = {
-    "characters wrong": with_wrong_characters,
-    "words lost": _words_lost,
-    "lines lost": _lines_lost,
-    "paragraphs reversed": _paragraphs_reversed,
-    "cells wrong": _cells_wrong,
-    "junk added": _junk_added,
-}
-
-
-# ---- the same page said otherwise: must score the same
+# ---- the same page in another way: must score the same
 
 
 def caption_moved(reference: str) -> tuple[str, str] | None:
-    """A table's caption before it, and after it: where a float stands is nobody's fault. None without a table."""
+    """The page with a caption before its table, and after it; None without a table.
+
+    Where a float stands is nobody's fault.
+    """
     table = _TABLE.search(reference)
     if table is None:
         return None
-    before, after = reference[: table.start()].rstrip(), reference[table.end() :].lstrip()
+    above, below = reference[: table.start()].rstrip(), reference[table.end() :].lstrip()
     caption = "Table 1: what was measured"
-    one, other = ([before, *middle, after] for middle in ((caption, table[0]), (table[0], caption)))
-    return "\n\n".join(filter(None, one)), "\n\n".join(filter(None, other))
+    orders = ((caption, table[0]), (table[0], caption))
+    before, after = ("\n\n".join(filter(None, [above, *pieces, below])) for pieces in orders)
+    return before, after
 
 
 # ---- pieces
 
 
 def _changed(target: Target, text: str) -> str | None:
+    """The text, or None where it is the reference itself."""
     return None if text.strip() == target.reference.strip() else text
-
-
-def _blocks(text: str) -> list[str]:
-    return [block for block in re.split(r"\n[ \t]*\n", text.strip()) if block.strip()]
 
 
 def _wrapped(block: str) -> list[str]:
@@ -301,21 +234,8 @@ def _wrapped(block: str) -> list[str]:
 
 
 def _outside_tags(text: str, change: Callable[[str], str]) -> str:
-    return "".join(part if part.startswith("<") else change(part) for part in _TAG.split(text))
+    return "".join(part if part.startswith("<") else change(part) for part in TAG.split(text))
 
 
 def _digits(text: str) -> list[int]:
     return [i for i, char in enumerate(text) if char in string.digits]
-
-
-def _gibberish(length: int, rng: Random) -> str:
-    words: list[str] = []
-    while sum(map(len, words)) + len(words) < length:
-        words.append("".join(rng.choice(_SYLLABLES) for _ in range(rng.randint(1, 4))))
-    return " ".join(words)[:length]
-
-
-def _lost(pieces: Sequence[str], may_go: Callable[[str], bool], share: float, rng: Random) -> str:
-    places = [i for i, piece in enumerate(pieces) if may_go(piece)]
-    gone = set(rng.sample(places, len(places))[: round(share * len(places))])
-    return "".join(piece for i, piece in enumerate(pieces) if i not in gone)

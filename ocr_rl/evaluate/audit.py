@@ -1,67 +1,67 @@
-"""Does a reward pay for reading? Honest transcripts, cheats and damage of true pages, scored by a recipe's rewards.
+"""Does a reward pay for reading? It must score honest transcripts above cheats, and true ones above damaged ones.
 
-Works on pages and rewards alone, before anything is trained. Knows nothing about models, nothing about which pages and
-transcripts are tried (`cases`), and nothing about how the result is shown (`audit_report`).
+An audit needs pages and rewards alone, before anything is trained. Knows nothing about models, about which pages and
+transcripts are tried (`audit_pages`) nor about how the result is shown (`audit_report`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import combinations
 from statistics import fmean, stdev
 
 import numpy as np
 
 from ocr_rl.contract import Page, UserError
-from ocr_rl.evaluate.attacks import ATTACKS, CURVES, LEVELS, Attack
-from ocr_rl.evaluate.cases import Case, cases_of, floating, is_known, transcripts
-from ocr_rl.objectives.advantages import ADVANTAGES
+from ocr_rl.evaluate.attacks import ATTACKS, Attack
+from ocr_rl.evaluate.audit_pages import Case, cases_of, has_reference, transcripts
+from ocr_rl.evaluate.audit_trials import MIX, Trial, run_trials
+from ocr_rl.evaluate.damage import CURVES, LEVELS
 from ocr_rl.rollout.reward_pool import RewardPool
-from ocr_rl.rollout.scoring import GroupScores, RewardFault, ScoreAll, WeightedReward
+from ocr_rl.rollout.scoring import ScoreAll, WeightedReward
 
-MIX = "the mix"  # of the rewards, as the recipe weighs and gates them
 LEAST = 1e-9  # rounding
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """One attack against one reward, over the pages on which both mean something."""
+    """One attack on one reward, over the pages to which both apply."""
 
     attack: str
     kind: str
     pages: int
-    value: float  # mean of the attack; for the mix of a "gdpo" recipe of its advantages, as `fair` and `worst`
-    fair: float  # mean of what it must stay below: honest transcripts (a cheat) or the reference (damage)
-    above: float  # share of pages where it scores higher than that
+    value: float  # mean of the attack; for the mix of a "gdpo" recipe its advantages, likewise `fair` and `worst`
+    fair: float  # mean of its bar: of honest transcripts (a cheat) or of the reference (damage)
+    above: float  # share of pages where it scores higher than its bar
     level: float  # share of pages where it scores the same
-    worst: float  # largest lead over what it must stay below, of a page
+    worst: float  # largest lead over the bar on a page
     example: str  # the page's id and the attack's text on it
 
     @property
     def wins(self) -> bool:
-        """At least as good as what it must stay below, on the mean of the pages."""
+        """Whether it reaches its bar, on the mean of the pages."""
         return self.value >= self.fair - LEAST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Curve:
-    """Mean value as damage grows, at 0 and each of `attacks.LEVELS`."""
+    """Mean value as damage grows, at 0 and each of `damage.LEVELS`."""
 
     kind: str
     values: Sequence[float]
 
     @property
     def falls(self) -> bool:
-        """Never rises on the way (a hundredth is noise of the pages), and ends lower than it began."""
+        """Whether it never rises on the way (a hundredth is noise of the pages) and ends lower than it begins."""
         steps = zip(self.values, self.values[1:], strict=False)
         return all(b <= a + 0.01 for a, b in steps) and self.values[-1] < self.values[0] - LEAST
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Judged:
-    """All that was found about one reward, or about the mix."""
+class RewardAudit:
+    """The audit of one reward, or of the mix."""
 
     name: str
     pages: int
@@ -75,28 +75,28 @@ class Judged:
     samples_held: float | None  # the same of real samples
 
     def beaten_by(self) -> list[Outcome]:
-        """Cheats that score higher than honest transcripts, or that cannot be told from them, on the mean of pages."""
-        return [one for one in self.outcomes if one.kind != "damage" and one.wins]
+        """Cheats that score no lower than honest transcripts, on the mean of the pages."""
+        return [outcome for outcome in self.outcomes if outcome.kind != "damage" and outcome.wins]
 
     def blind_to(self) -> list[Outcome]:
         """Damage that costs nothing on the mean of the pages."""
-        return [one for one in self.outcomes if one.kind == "damage" and one.wins]
+        return [outcome for outcome in self.outcomes if outcome.kind == "damage" and outcome.wins]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
-    judged: Sequence[Judged]  # every reward, then the mix
+    rewards: Sequence[RewardAudit]  # every reward, then the mix
     correlation: Mapping[tuple[str, str], float]  # Spearman, over honest, damaged and real transcripts of a page
     pages: int
     samples: int
     notes: Sequence[str]
 
     @property
-    def mix(self) -> Judged:
-        return self.judged[-1]
+    def mix(self) -> RewardAudit:
+        return self.rewards[-1]
 
 
-# Why "gdpo" alone: every other mode shifts and scales a group's weighted means, so it ranks siblings as they do.
+# Why "gdpo" alone: every other advantage shifts and scales a group's rewards, so it ranks siblings as they do.
 _BY_ADVANTAGE = (
     'the mix trains on advantage "gdpo": its cheats and damage stand for their advantages, each in a group with what '
     "it must stay below"
@@ -106,191 +106,122 @@ _BY_ADVANTAGE = (
 def audit(
     cases: Sequence[Case],
     rewards: Sequence[WeightedReward],
-    ask_all: ScoreAll,
+    score_all: ScoreAll,
     notes: Sequence[str],
-    how: str = "none",
+    advantage: str = "centred",
 ) -> Audit:
     """Try everything on every case. UserError where there is no case or a reward fails.
 
-    `how`, a key of ADVANTAGES: what the recipe trains on, by which the mix is judged.
+    `advantage`, a key of ADVANTAGES, is what the recipe trains on; the audit of the mix compares that.
     """
     if not cases:
         raise UserError("rewards audit: there is no page to try anything on; give pages that have a reference.")
-    tried = _try_all(cases, ask_all)
-    names = [each.name for each in rewards]
-    gates = [note for each in rewards if each.gate is not None and (note := _partly(each.name, tried))]
+    trials = run_trials(cases, score_all)
+    pairs = {pair: _agreement(*pair, trials) for pair in combinations((reward.name for reward in rewards), 2)}
+    gates = [note for reward in rewards if reward.gate is not None and (note := _partly(reward.name, trials))]
     return Audit(
-        judged=[*(_judged(each.name, tried, each.gate) for each in rewards), _judged(MIX, tried, None, how)],
-        correlation={pair: found for pair in combinations(names, 2) if (found := _agreement(*pair, tried)) is not None},
+        rewards=[
+            *(_audit_reward(reward.name, trials, reward.gate) for reward in rewards),
+            _audit_reward(MIX, trials, None, advantage),
+        ],
+        correlation={pair: rank for pair, rank in pairs.items() if rank is not None},
         pages=len(cases),
         samples=sum(len(case.samples) for case in cases),
-        notes=[*notes, *gates, *([_BY_ADVANTAGE] if how == "gdpo" else [])],
+        notes=[*notes, *gates, *([_BY_ADVANTAGE] if advantage == "gdpo" else [])],
     )
 
 
-def _partly(gate: str, tried: Sequence[_Tried]) -> str:
-    """Of a gate that does not apply everywhere: on how many pages, and why not on the others."""
-    silent = [one.silent[gate] for one in tried if gate in one.silent]
+def _partly(gate: str, trials: Sequence[Trial]) -> str:
+    """A note on a gate that does not apply to every page: to how many it does, and why not to the others."""
+    silent = [trial.silent[gate] for trial in trials if gate in trial.silent]
     if not silent:
         return ""
-    return f"the gate {gate} applies to {len(tried) - len(silent)} of {len(tried)} pages ({silent[0]})"
+    return f"the gate {gate} applies to {len(trials) - len(silent)} of {len(trials)} pages ({silent[0]})"
 
 
 SHORT = 16  # pages of the audit before training
 
 
-def require_honest(pages: Sequence[Page], graders: RewardPool, siblings: int, seed: int, how: str) -> None:
-    """Before training: UserError where a cheat beats honest transcripts in what the recipe trains on (`how`)."""
-    known = [page for page in pages if is_known(page)]
-    bare = [page for page in pages if not is_known(page)]
-    # Apart, for what holds with references may not hold without.
-    parts = [cases_of(part, {}, n=SHORT, seed=seed)[0] for part in (known, bare) if part]
-    with closing(patient(graders, siblings, [case for cases in parts for case in cases])) as asked:
+def require_honest(pages: Sequence[Page], pool: RewardPool, siblings: int, seed: int, advantage: str) -> None:
+    """Before training: UserError where a cheat beats honest transcripts in what the recipe trains on (`advantage`).
+
+    Pages with and without reference are audited apart, because a mix may hold on the first and fail on the second.
+    """
+    with_reference = [page for page in pages if has_reference(page)]
+    without = [page for page in pages if not has_reference(page)]
+    parts = [cases_of(part, {}, n=SHORT, seed=seed)[0] for part in (with_reference, without) if part]
+    with closing(patient(pool, siblings, [case for cases in parts for case in cases])) as patient_pool:
         for cases in parts:
-            _require_honest(cases, asked, how)
+            _require_honest(cases, patient_pool, advantage)
 
 
-def patient(graders: RewardPool, siblings: int, cases: Sequence[Case]) -> RewardPool:
-    """The same rewards in workers of their own, with as much more time as the audit's groups have more transcripts.
+def patient(pool: RewardPool, siblings: int, cases: Sequence[Case]) -> RewardPool:
+    """The same rewards in workers of their own, with more time: in proportion to the transcripts of a group.
 
-    `siblings`: how many a group of training has, for which the limit is meant.
+    `siblings`: the size of a group in training, for which the time limit is meant.
     """
     largest = max((sum(1 for _ in transcripts(case)) for case in cases), default=0)
-    return replace(graders, timeout_s=graders.timeout_s * max(1.0, largest / siblings))
+    return replace(pool, timeout_s=pool.timeout_s * max(1.0, largest / siblings))
 
 
-def _require_honest(cases: Sequence[Case], graders: RewardPool, how: str) -> None:
-    found = audit(cases, graders.rewards, graders.score_all, [], how)
-    for note in found.notes:
+def _require_honest(cases: Sequence[Case], pool: RewardPool, advantage: str) -> None:
+    result = audit(cases, pool.rewards, pool.score_all, [], advantage)
+    for note in result.notes:
         print(f"audit of the rewards: {note}")
-    if beaten := found.mix.beaten_by():
-        worst = max(beaten, key=lambda one: one.value - one.fair)
+    if beaten := result.mix.beaten_by():
+        worst = max(beaten, key=lambda outcome: outcome.value - outcome.fair)
         raise UserError(
             f"rewards: {worst.attack!r} earns {worst.value:.2f} where honest transcripts earn {worst.fair:.2f} (cheats "
-            f"that do as well: {len(beaten)}){''.join(f'; {note}' for note in found.notes)}; harden the mix "
+            f"that do as well: {len(beaten)}){''.join(f'; {note}' for note in result.notes)}; harden the mix "
             "(`ocr-rl rewards audit` shows how it fails, docs/rewards.md what helps), or train all the same with "
             "scoring.audit=false."
         )
 
 
-# ---- one page
+# ---- one reward over all pages
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Tried:
-    """A page's transcripts by what they are, and the values of every reward that applies, one per transcript."""
-
-    page_id: str
-    places: Mapping[tuple[str, str], Sequence[int]]  # (sort, name) -> which transcripts
-    texts: Sequence[str]
-    values: Mapping[str, Sequence[float]]
-    grades: GroupScores  # what the values are of
-    silent: Mapping[str, str] = field(default_factory=dict)  # rewards that do not apply, and why
-    ties: Mapping[str, Sequence[float]] = field(default_factory=dict)  # caption where the reference has it, elsewhere
-
-    def of(self, name: str, sort: str, what: str = "") -> list[float]:
-        return [self.values[name][k] for k in self.places.get((sort, what), ())]
-
-    def advantages(self, of: Sequence[int], siblings: Sequence[int]) -> list[float]:
-        """GDPO's of some transcripts, in one group with others."""
-        at = list(dict.fromkeys([*of, *siblings]))
-        return list(ADVANTAGES["gdpo"]([_only(self.grades, at)])[0][: len(of)])
-
-
-def _only(grades: GroupScores, at: Sequence[int]) -> GroupScores:
-    """Of some of the siblings."""
-    return replace(
-        grades,
-        by_reward={name: tuple(scores[k] for k in at) for name, scores in grades.by_reward.items()},
-        passes=tuple(grades.passes[k] for k in at),
-        rewards=tuple(grades.rewards[k] for k in at),
-    )
-
-
-def _try_all(cases: Sequence[Case], ask_all: ScoreAll) -> list[_Tried]:
-    labelled = [list(transcripts(case)) for case in cases]
-    asked = [(case.page, [one for _, one in each]) for case, each in zip(cases, labelled, strict=True)]
-    floats = {case.page.id: found for case in cases if (found := floating(case)) is not None}
-    answers = iter(ask_all([*asked, *floats.values()]))
-    tried = []
-    for (page, group), labels in zip(asked, labelled, strict=True):
-        places: dict[tuple[str, str], list[int]] = {}
-        for k, (label, _) in enumerate(labels):
-            places.setdefault(label, []).append(k)
-        grades = _graded(next(answers))
-        tried.append(
-            _Tried(
-                page_id=page.id,
-                places=places,
-                texts=[one.body for one in group],
-                values=_values(grades),
-                grades=grades,
-                silent={name: s[0].why for name, s in grades.by_reward.items() if s[0].value is None},
-            )
-        )
-    ties = {page_id: _values(_graded(next(answers))) for page_id in floats}
-    return [replace(one, ties=ties.get(one.page_id, {})) for one in tried]
-
-
-def _graded(grades: GroupScores | RewardFault) -> GroupScores:
-    if isinstance(grades, RewardFault):
-        raise UserError(f"{grades}; mend the reward, or take it out of the recipe.")
-    return grades
-
-
-def _values(grades: GroupScores) -> dict[str, list[float]]:
-    values = {MIX: list(grades.rewards)}
-    for name, scores in grades.by_reward.items():
-        if scores[0].value is not None:
-            values[name] = [score.value for score in scores if score.value is not None]
-    return values
-
-
-# ---- all pages
-
-
-def _judged(name: str, tried: Sequence[_Tried], gate: float | None, how: str = "none") -> Judged:
+def _audit_reward(name: str, trials: Sequence[Trial], gate: float | None, advantage: str = "centred") -> RewardAudit:
     def held(sort: str) -> float | None:
-        values = [value for one in seen for value in one.of(name, sort)]
+        values = [value for trial in scored for value in trial.of(name, sort)]
         return fmean(value < gate - LEAST for value in values) if gate is not None and values else None
 
-    seen = [one for one in tried if name in one.values]
-    ties = [one.ties[name][0] - one.ties[name][1] for one in seen if name in one.ties]
-    spreads = [stdev(group) for one in seen if len(group := one.of(name, "sample")) > 1]
-    outcomes = [found for attack in ATTACKS for found in _outcomes(name, attack, seen, how)]
-    true = [one for one in seen if one.of(name, "reference")]
-    curves = [_curve(name, kind, true) for kind in CURVES] if true else []
-    return Judged(
+    scored = [trial for trial in trials if name in trial.values]
+    ties = [trial.ties[name][0] - trial.ties[name][1] for trial in scored if name in trial.ties]
+    spreads = [stdev(group) for trial in scored if len(group := trial.of(name, "sample")) > 1]
+    true = [trial for trial in scored if trial.of(name, "reference")]
+    return RewardAudit(
         name=name,
-        pages=len(seen),
-        reference=_mean([value for one in seen for value in one.of(name, "reference")]),
-        honest=_mean([value for one in seen for value in one.of(name, "honest")]),
-        outcomes=outcomes,
-        curves=curves,
-        tie=fmean(ties) if ties else None,
-        spread=fmean(spreads) if spreads else None,
+        pages=len(scored),
+        reference=_mean([value for trial in scored for value in trial.of(name, "reference")]),
+        honest=_mean([value for trial in scored for value in trial.of(name, "honest")]),
+        outcomes=[outcome for attack in ATTACKS for outcome in _outcomes(name, attack, scored, advantage)],
+        curves=[_curve(name, kind, true) for kind in CURVES] if true else [],
+        tie=_mean(ties),
+        spread=_mean(spreads),
         honest_held=held("honest"),
         samples_held=held("sample"),
     )
 
 
-def _outcomes(name: str, attack: Attack, tried: Sequence[_Tried], how: str) -> Iterator[Outcome]:
-    """Against honest transcripts and against real samples (cheats), or against the reference (damage).
+def _outcomes(name: str, attack: Attack, trials: Sequence[Trial], advantage: str) -> Iterator[Outcome]:
+    """A cheat against honest transcripts and against real samples; damage against the reference.
 
-    A cheat that is made of a sample is held against that very sample: its siblings may be far from it.
+    The bar of a cheat that is made of a sample is that very sample, because its siblings may be far from it.
     """
-    sorts = {"reference": "damage"} if attack.kind == "damage" else {"honest": "cheat", "sample": "cheat (samples)"}
-    for against, kind in sorts.items():
+    bars = {"reference": "damage"} if attack.kind == "damage" else {"honest": "cheat", "sample": "cheat (samples)"}
+    for bar, kind in bars.items():
         pairs = [
-            (one, *pair)
-            for one in tried
-            if ("attack", attack.name) in one.places and (pair := _pair(name, attack, one, against, how)) is not None
+            (trial, *pair)
+            for trial in trials
+            if ("attack", attack.name) in trial.places
+            and (pair := _pair(name, attack, trial, bar, advantage)) is not None
         ]
         if not pairs:
             continue
         leads = [value - fair for _, value, fair in pairs]
-        at = max(range(len(pairs)), key=leads.__getitem__)
-        worst = pairs[at][0]
+        largest = max(range(len(pairs)), key=leads.__getitem__)
+        worst = pairs[largest][0]
         text = worst.texts[worst.places["attack", attack.name][0]]
         yield Outcome(
             attack=attack.name,
@@ -300,44 +231,49 @@ def _outcomes(name: str, attack: Attack, tried: Sequence[_Tried], how: str) -> I
             fair=fmean(fair for _, _, fair in pairs),
             above=fmean(lead > LEAST for lead in leads),
             level=fmean(abs(lead) <= LEAST for lead in leads),
-            worst=leads[at],
+            worst=leads[largest],
             example=f"{worst.page_id}\n{text}",
         )
 
 
-def _pair(name: str, attack: Attack, one: _Tried, against: str, how: str) -> tuple[float, float] | None:
-    """What the attack has on a page, and what it must stay below; None where the page has nothing of that sort."""
-    (at,), siblings = one.places["attack", attack.name], one.places.get((against, ""), ())
-    fair = (one.places.get(("own", ""), ()) if against == "sample" else ()) or siblings
+def _pair(name: str, attack: Attack, trial: Trial, bar: str, advantage: str) -> tuple[float, float] | None:
+    """The values of the attack and of its bar on a page; None where the page has no transcript of that sort."""
+    (cheat,), siblings = trial.places["attack", attack.name], trial.places.get((bar, ""), ())
+    fair = (trial.places.get(("own", ""), ()) if bar == "sample" else ()) or siblings
     if not fair:
         return None
-    if how == "gdpo":
-        value, *others = one.advantages([at, *fair], siblings)
+    if advantage == "gdpo":
+        value, *others = trial.advantages([cheat, *fair], siblings)
         return value, fmean(others)
-    return one.values[name][at], fmean(one.values[name][k] for k in fair)
+    return trial.values[name][cheat], fmean(trial.values[name][k] for k in fair)
 
 
-def _curve(name: str, kind: str, tried: Sequence[_Tried]) -> Curve:
-    levels = [[one.of(name, "curve", f"{kind}/{share}")[0] for one in tried] for share in LEVELS]
-    start = [one.of(name, "reference")[0] for one in tried]
+def _curve(name: str, kind: str, trials: Sequence[Trial]) -> Curve:
+    levels = [[trial.of(name, "curve", f"{kind}/{share}")[0] for trial in trials] for share in LEVELS]
+    start = [trial.of(name, "reference")[0] for trial in trials]
     return Curve(kind=kind, values=[fmean(level) for level in [start, *levels]])
 
 
-def _agreement(a: str, b: str, tried: Sequence[_Tried]) -> float | None:
-    """Spearman's rank correlation within a page, mean over pages; of real samples where there are any."""
-    found = []
-    for one in tried:
-        if a in one.values and b in one.values:
-            sort = ("sample", "") if len(one.places.get(("sample", ""), ())) > 2 else None
-            at = (
-                one.places[sort]
-                if sort
-                else [k for label, ks in one.places.items() if label[0] != "attack" for k in ks]
-            )
-            ranks = np.array([_ranks([one.values[name][k] for k in at]) for name in (a, b)])
+# ---- two rewards
+
+
+def _agreement(a: str, b: str, trials: Sequence[Trial]) -> float | None:
+    """Spearman's rank correlation within a page, mean over pages; of real samples where there are more than two."""
+    correlations = []
+    for trial in trials:
+        if a in trial.values and b in trial.values:
+            siblings = _compared(trial)
+            ranks = np.array([_ranks([trial.values[name][k] for k in siblings]) for name in (a, b)])
             if ranks.std(axis=1).min() > 0:
-                found.append(float(np.corrcoef(ranks)[0, 1]))
-    return fmean(found) if found else None
+                correlations.append(float(np.corrcoef(ranks)[0, 1]))
+    return _mean(correlations)
+
+
+def _compared(trial: Trial) -> Sequence[int]:
+    samples = trial.places.get(("sample", ""), ())
+    if len(samples) > 2:
+        return samples
+    return [k for label, places in trial.places.items() if label[0] != "attack" for k in places]
 
 
 def _ranks(values: Sequence[float]) -> list[float]:

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from ocr_rl.config import Recipe
 from ocr_rl.contract import Transcript, UserError
-from ocr_rl.evaluate.attacks import LEVELS, WRONG
-from ocr_rl.evaluate.audit import Audit, Judged, Outcome, audit, patient
-from ocr_rl.evaluate.cases import cases_of
+from ocr_rl.evaluate.audit import Audit, Outcome, RewardAudit, audit, patient
+from ocr_rl.evaluate.audit_pages import cases_of
+from ocr_rl.evaluate.damage import LEVELS, WRONG
 from ocr_rl.evaluate.groups import read_groups
 from ocr_rl.evaluate.tables import cell
 from ocr_rl.pages.dataset import load_dataset
@@ -25,112 +25,122 @@ _SHOWN = 1200  # characters of a winning attack
 def audit_recipe(
     recipe: Recipe, data: Path, samples: Path | None, out: Path | None, *, n: int, seed: int
 ) -> tuple[str, bool]:
-    """The report of a recipe's rewards on a dataset, and whether a cheat beats its mix; `out` gets audit.md and .json.
+    """The audit of a recipe's rewards on a dataset as Markdown, and whether a cheat beats its mix.
 
-    `samples`: a file of groups, or a run directory whose groups are then all read.
+    `samples`: a file of groups, or a run directory, of which all groups are read. `out` gets audit.md and audit.json.
     """
-    if not recipe.rewards:
+    if not recipe.mix:
         raise UserError("rewards audit: the recipe has no rewards; give one with [grpo], [dpo] or [best_of_n].")
-    if out is not None:  # before the work, which its lack would waste
+    if out is not None:  # before the work: a folder that cannot be made would waste it
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise UserError(f"--out {out}: cannot be a folder ({error.strerror}); name another.") from None
     groups: dict[str, Sequence[Transcript]] = {}
     for group in read_groups(samples) if samples is not None else ():
-        groups[group.page_id] = group.samples  # the latest of a page: siblings are of one policy
+        groups[group.page_id] = group.samples  # a page's latest group alone, so that siblings are of one policy
     cases, notes = cases_of(load_dataset(data), groups, n=n, seed=seed)
     if samples is not None and not any(case.samples for case in cases):
         raise UserError(
             f"{samples}: none of its groups is of a page of {data} that has a reference, or has a sample that ended by "
             "itself; give their dataset, or samples of a better policy."
         )
-    graders = RewardPool(
+    pool = RewardPool(
         choices=recipe.mix,
         rewards=weighted(recipe.mix, timeout_s=recipe.scoring.timeout_s),
         workers=recipe.scoring.workers,
         timeout_s=recipe.scoring.timeout_s,
     )
-    with closing(patient(graders, recipe.algorithm.group_size, cases)) as asked:
-        found = audit(cases, asked.rewards, asked.score_all, notes, recipe.algorithm.comparison)
-    text = to_markdown(found, {"data": data.name, "seed": str(seed)})
+    with closing(patient(pool, recipe.algorithm.group_size, cases)) as patient_pool:
+        result = audit(cases, pool.rewards, patient_pool.score_all, notes, recipe.algorithm.comparison)
+    text = to_markdown(result, {"data": data.name, "seed": str(seed)})
     if out is not None:
         write_atomically(out / "audit.md", text)
-        write_atomically(out / "audit.json", json.dumps(to_json(found), indent=1))
-    return text, bool(found.mix.beaten_by())
+        write_atomically(out / "audit.json", json.dumps(to_json(result), indent=1))
+    return text, bool(result.mix.beaten_by())
 
 
-def to_markdown(found: Audit, said: Mapping[str, str]) -> str:
-    notes = [*(f"{key}: {value}" for key, value in said.items()), *found.notes]
+def to_markdown(result: Audit, facts: Mapping[str, str]) -> str:
+    """`facts` are shown before the audit's own notes."""
+    notes = [*(f"{key}: {value}" for key, value in facts.items()), *result.notes]
     parts = [
         "# Audit of rewards\n",
-        f"{found.pages} pages, {found.samples} real samples; {'; '.join(notes)}. Honest transcripts have {WRONG:.0%} "
+        f"{result.pages} pages, {result.samples} real samples; {'; '.join(notes)}. Honest transcripts have {WRONG:.0%} "
         "of their letters and digits wrong (mean of four). A cheat is to score below them, damage below the reference; "
         "an exclamation mark says where it does not on the mean of the pages.\n",
         "## The mix\n",
-        attack_table([found.mix]),
-        _lines(found.mix),
+        attack_table([result.mix]),
+        _lines(result.mix),
         "## Each reward\n",
-        attack_table(found.judged[:-1]),
+        attack_table(result.rewards[:-1]),
         "## As damage grows\n",
-        curve_table(found.judged),
+        curve_table(result.rewards),
         "## Spread and agreement\n",
-        spread_table(found.judged),
-        agreement_table(found),
+        spread_table(result.rewards),
+        agreement_table(result),
     ]
-    for one in found.mix.beaten_by():
-        parts.append(f"## Beaten by: {one.attack}\n\n{one.value:.3f} against {one.fair:.3f}. On page {_example(one)}\n")
+    for cheat in result.mix.beaten_by():
+        heading = f"## Beaten by: {cheat.attack}\n\n{cheat.value:.3f} against {cheat.fair:.3f}."
+        parts.append(f"{heading} On page {_example(cheat)}\n")
     return "\n".join(part for part in parts if part)
 
 
-def attack_table(judged: Sequence[Judged]) -> str:
+def attack_table(rewards: Sequence[RewardAudit]) -> str:
     """Mean value of every attack (a row) under every reward (a column), beside the honest and the true transcript."""
-    heads = ["", *(cell(one.name) for one in judged)]
-    rows = [["the reference", *(_shown(one.reference) for one in judged)]]
-    rows += [["honest", *(_shown(one.honest) for one in judged)]]
-    names = list(dict.fromkeys((o.kind, o.attack) for one in judged for o in one.outcomes))
-    for kind, attack in names:
-        found = [next((o for o in one.outcomes if (o.kind, o.attack) == (kind, attack)), None) for one in judged]
-        rows.append([f"{kind}: {attack}", *(_value(o) for o in found)])
+    heads = ["", *(cell(reward.name) for reward in rewards)]
+    rows = [["the reference", *(_shown(reward.reference) for reward in rewards)]]
+    rows += [["honest", *(_shown(reward.honest) for reward in rewards)]]
+    for kind, attack in dict.fromkeys((o.kind, o.attack) for reward in rewards for o in reward.outcomes):
+        rows.append([f"{kind}: {attack}", *(_value(_outcome(reward, kind, attack)) for reward in rewards)])
     ties = ["what a caption on the other side of its table costs"]
-    rows.append([*ties, *("" if one.tie is None else f"{one.tie:.3f}" for one in judged)])
+    rows.append([*ties, *(_shown(reward.tie) for reward in rewards)])
     return _table(heads, rows)
 
 
-def _value(one: Outcome | None) -> str:
-    if one is None:
+def _outcome(reward: RewardAudit, kind: str, attack: str) -> Outcome | None:
+    return next((o for o in reward.outcomes if (o.kind, o.attack) == (kind, attack)), None)
+
+
+def _value(outcome: Outcome | None) -> str:
+    if outcome is None:
         return ""
-    above = f", above on {one.above:.0%}" if one.above else ""
-    return f"{one.value:.3f}{' !' if one.wins else ''}{above}"
+    above = f", above on {outcome.above:.0%}" if outcome.above else ""
+    return f"{outcome.value:.3f}{' !' if outcome.wins else ''}{above}"
 
 
-def curve_table(judged: Sequence[Judged]) -> str:
+def curve_table(rewards: Sequence[RewardAudit]) -> str:
+    """One row a reward and kind of damage: its mean value at every level, and whether it falls."""
     heads = ["reward", "damage", "0", *(f"{level:.0%}" for level in LEVELS), "falls"]
     rows = [
-        [cell(one.name), curve.kind, *(f"{value:.2f}" for value in curve.values), "yes" if curve.falls else "no"]
-        for one in judged
-        for curve in one.curves
+        [cell(reward.name), curve.kind, *(f"{value:.2f}" for value in curve.values), "yes" if curve.falls else "no"]
+        for reward in rewards
+        for curve in reward.curves
     ]
     return _table(heads, rows)
 
 
-def spread_table(judged: Sequence[Judged]) -> str:
-    def share(value: float | None) -> str:
-        return "" if value is None else f"{value:.3f}"
-
+def spread_table(rewards: Sequence[RewardAudit]) -> str:
+    """One row a reward: how far it parts real siblings, and what its gate holds back."""
     heads = ["reward", "pages", "standard deviation in real groups", "honest below its gate", "real below its gate"]
     rows = [
-        [cell(one.name), str(one.pages), share(one.spread), share(one.honest_held), share(one.samples_held)]
-        for one in judged
+        [
+            cell(reward.name),
+            str(reward.pages),
+            _shown(reward.spread),
+            _shown(reward.honest_held),
+            _shown(reward.samples_held),
+        ]
+        for reward in rewards
     ]
     return _table(heads, rows)
 
 
-def agreement_table(found: Audit) -> str:
-    names = [one.name for one in found.judged[:-1]]
+def agreement_table(result: Audit) -> str:
+    """Rank correlations of every two rewards; "" with fewer than two."""
+    names = [reward.name for reward in result.rewards[:-1]]
     if len(names) < 2:
         return ""
-    pairs = found.correlation
+    pairs = result.correlation
     rows = [
         [cell(a), *("" if (r := pairs.get((a, b), pairs.get((b, a)))) is None else f"{r:.2f}" for b in names)]
         for a in names
@@ -138,30 +148,30 @@ def agreement_table(found: Audit) -> str:
     return "Rank correlation (Spearman) within a page:\n\n" + _table(["", *map(cell, names)], rows)
 
 
-def to_json(found: Audit) -> dict[str, object]:
+def to_json(result: Audit) -> dict[str, object]:
+    """The content of audit.json."""
     return {
-        "pages": found.pages,
-        "samples": found.samples,
-        "notes": list(found.notes),
-        "judged": [asdict(one) for one in found.judged],
-        "correlation": [[a, b, value] for (a, b), value in found.correlation.items()],
-        "beaten_by": [one.attack for one in found.mix.beaten_by()],
+        "pages": result.pages,
+        "samples": result.samples,
+        "notes": list(result.notes),
+        "judged": [asdict(reward) for reward in result.rewards],
+        "correlation": [[a, b, value] for (a, b), value in result.correlation.items()],
+        "beaten_by": [cheat.attack for cheat in result.mix.beaten_by()],
     }
 
 
 def _shown(mean: float | None) -> str:
-    return "" if mean is None else f"{mean:.3f}"  # a reward that applies to none of the pages says nothing
+    return "" if mean is None else f"{mean:.3f}"  # None: of nothing, as of a reward that applies to no page
 
 
-def _lines(mix: Judged) -> str:
-    beaten, blind = mix.beaten_by(), mix.blind_to()
-    lines = [f"- beaten by {one.attack}: {one.value:.3f} against {one.fair:.3f}" for one in beaten]
-    lines += [f"- blind to {one.attack}" for one in blind]
+def _lines(mix: RewardAudit) -> str:
+    lines = [f"- beaten by {cheat.attack}: {cheat.value:.3f} against {cheat.fair:.3f}" for cheat in mix.beaten_by()]
+    lines += [f"- blind to {damage.attack}" for damage in mix.blind_to()]
     return "\n".join(lines or ["No cheat beats honest transcripts, and no damage goes unseen."]) + "\n"
 
 
-def _example(one: Outcome) -> str:
-    page, _, text = one.example.partition("\n")
+def _example(outcome: Outcome) -> str:
+    page, _, text = outcome.example.partition("\n")
     quoted = "\n".join(f"    {line}" for line in text[:_SHOWN].splitlines())
     return f"{cell(page)}:\n\n{quoted}"
 

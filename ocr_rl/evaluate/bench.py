@@ -1,8 +1,8 @@
 """`ocr-rl bench`: the unit tests of a dataset over folders, engines and policies; figures and report.
 
-The figures are the public olmOCR-Bench's: every PDF without a baseline test gets one on page 1 in a category of its
-own, a test passes by the majority of its repeats, the score is the mean over the files that tests come from. Answers
-and verdicts are written down as they come; a rerun does nothing twice. Knows nothing about how answers are made.
+The figures are the public olmOCR-Bench's. Every PDF without a baseline test gets one on page 1, in a category of its
+own. A test passes by the majority of its repeats. The score is the mean over the files that tests come from. Answers
+and verdicts are written down as they come, so a rerun does nothing twice. Knows nothing about how answers are made.
 
     <out>/ settings.json · candidates/<name>/{settings.json, answers.jsonl, verdicts.jsonl} · report.{json,md,html}
 """
@@ -13,6 +13,7 @@ import hashlib
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 
@@ -23,6 +24,7 @@ from ocr_rl.contract import Page, Reading, Transcript, UserError
 from ocr_rl.evaluate import journal
 from ocr_rl.evaluate.candidates import (
     Answer,
+    Candidate,
     EngineCandidate,
     Missing,
     PolicyCandidate,
@@ -30,8 +32,9 @@ from ocr_rl.evaluate.candidates import (
     answers,
     folder_answers,
 )
-from ocr_rl.evaluate.grade import CheckRow, ClusterBy, Graded, from_json, grade, tallies, to_json
+from ocr_rl.evaluate.figures import ClusterBy, tallies
 from ocr_rl.evaluate.report import write_report
+from ocr_rl.evaluate.results import CheckVerdict, PageResult, from_json, judge_page, to_json
 from ocr_rl.evaluate.stats import benchmark_score
 from ocr_rl.pages.dataset import load_with_files
 from ocr_rl.pages.images import image_of
@@ -40,12 +43,12 @@ from ocr_rl.pages.workers import Refusal, guarded
 from ocr_rl.run import environment
 from ocr_rl.text.checks import load_check
 
-REPEAT_TEMPERATURE = 0.7  # of a policy that is asked several times
+REPEAT_TEMPERATURE = 0.7  # of a policy that reads a page several times
 _SHOWN_PX = 900
 _NAMED = 10  # failed pages that the report's notes name
-_GRADE_TIMEOUT_S = 300.0  # all tests of one page
+_PAGE_TIMEOUT_S = 300.0  # all tests of one page
 
-Key = tuple[str, int, str, str, int]
+Key = tuple[str, int, str, str, int]  # page id, repeat, text, finish, tokens
 
 
 def bench(
@@ -63,41 +66,36 @@ def bench(
     cluster: ClusterBy = "page",
     workers: int = 2,
 ) -> str:
-    """Grade every candidate on every page, write the report below `out`, return its Markdown.
+    """Judge every candidate on every page, write the report below `out`, return its Markdown.
 
-    `candidates` are folders, `models` folders or hub names; NAME=FOLDER gives a name of one's own. `repeats` is how
-    often policies are asked, at `temperature` (default: greedy when asked once, else REPEAT_TEMPERATURE). The first
-    candidate is the one that the others are compared with. Raises UserError for wrong input.
+    `candidates` are folders of transcripts, `engines` OCR engines, `models` folders or hub names of policies;
+    NAME=FOLDER gives a name of one's own. A policy reads every page `repeats` times, at `temperature` (default: greedy
+    for one repeat, else REPEAT_TEMPERATURE). The first candidate is the one that the others are compared with. Raises
+    UserError for wrong input.
     """
     folders = {name: Path(path) for name, path in map(_named, candidates)}
-    heat = _temperature(repeats, temperature)
-    asked = [
+    policy = partial(PolicyCandidate, sampler=sampler, repeats=repeats, temperature=_temperature(repeats, temperature))
+    readers: list[Candidate] = [
         *(EngineCandidate(name=spec, workers=workers) for spec in engines),
-        *(
-            PolicyCandidate(name=name, model=model, sampler=sampler, repeats=repeats, temperature=heat)
-            for name, model in map(_named, models)
-        ),
+        *(policy(name=name, model=model) for name, model in map(_named, models)),
     ]
-    _refuse_twins([*(_named(text)[0] for text in candidates), *(each.name for each in asked)])
+    _refuse_twins([*(_named(text)[0] for text in candidates), *(reader.name for reader in readers)])
     pages, file_of = load_with_files(data)
     pages = with_baseline(pages, data / "pdfs")
-    begun = {"ocr-rl": environment()["packages"].get("ocr-rl"), "reading": reading, "tests": _digest(pages)}
-    journal.settle(out / "settings.json", begun)
-    settings = {each.name: each.settings() for each in asked}  # all of them before the first begins
-    given = {name: folder_answers(folder, pages, data / "pdfs", missing) for name, folder in folders.items()}
-    for name, found in settings.items():
-        journal.settle(_place(out, name) / "settings.json", found)
+    common = {"ocr-rl": environment()["packages"].get("ocr-rl"), "reading": reading, "tests": _digest(pages)}
+    journal.settle(out / "settings.json", common)
+    settings = {reader.name: reader.settings() for reader in readers}  # all of them before the first begins
+    transcripts = {name: folder_answers(folder, pages, data / "pdfs", missing) for name, folder in folders.items()}
+    for name, of_reader in settings.items():
+        journal.settle(_place(out, name) / "settings.json", of_reader)
 
-    rows: dict[str, list[Graded]] = {}
+    rows: dict[str, list[PageResult]] = {}
     notes: dict[str, str] = {}
-    for name in [*given, *settings]:
-        if name in given:
-            found = given[name]
-        else:
-            candidate = next(each for each in asked if each.name == name)
-            found = answers(candidate, pages, _place(out, name) / "answers.jsonl")
-        rows |= _rows(name, found, pages, _place(out, name) / "verdicts.jsonl", reading, workers)
-        notes |= _notes(name, found, pages, str(settings.get(name, {}).get("version", "")))
+    for name, reader in {**dict.fromkeys(transcripts), **{reader.name: reader for reader in readers}}.items():
+        place = _place(out, name)
+        of_candidate = answers(reader, pages, place / "answers.jsonl") if reader else transcripts[name]
+        rows |= _rows(name, of_candidate, pages, place / "verdicts.jsonl", reading, workers)
+        notes |= _notes(name, of_candidate, pages, str(settings.get(name, {}).get("version", "")))
     env = environment()
     write_report(
         out,
@@ -106,7 +104,7 @@ def bench(
         pages={page.id: page for page in pages},
         images=_image,
         notes={"reading": reading, **notes, "date": env["date"], "python": env["python"], "cores": str(env["cores"])},
-        benchmark={name: benchmark_score(tallies(graded, file_of), seed=0) for name, graded in rows.items()},
+        benchmark={name: benchmark_score(tallies(results, file_of), seed=0) for name, results in rows.items()},
         cluster=cluster,
     )
     return (out / "report.md").read_text(encoding="utf-8") + f"\nreport: {out / 'report.html'}"
@@ -114,7 +112,7 @@ def bench(
 
 def with_baseline(pages: Sequence[Page], root: Path) -> list[Page]:
     """Pages with the test that the public benchmark adds to every PDF without a baseline test, on its page 1."""
-    found: list[Page] = []
+    all_pages: list[Page] = []
     for pdf, group in groupby(pages, key=lambda page: page.pdf):
         own = list(group)
         if not any(check.type == "baseline" for page in own for check in page.checks):
@@ -123,8 +121,8 @@ def with_baseline(pages: Sequence[Page], root: Path) -> list[Page]:
             if own[0].number != 1:
                 own.insert(0, Page(id=f"{own[0].id.rsplit(':p', 1)[0]}:p1", pdf=pdf, number=1))
             own[0] = replace(own[0], checks=(*own[0].checks, added))
-        found += own
-    return found
+        all_pages += own
+    return all_pages
 
 
 # --- arguments --------------------------------------------------------------------------------------------------------
@@ -150,12 +148,12 @@ def _refuse_twins(names: Sequence[str]) -> None:
 def _temperature(repeats: int, given: float | None) -> float:
     if repeats < 1:
         raise UserError(f"--repeats must be at least 1, got {repeats}.")
-    found = given if given is not None else REPEAT_TEMPERATURE if repeats > 1 else 0.0
-    if found and not 0.01 <= found <= 10:
-        raise UserError(f"--temperature must be 0 (greedy) or from 0.01 to 10, got {found:g}.")
-    if repeats > 1 and found == 0:
+    temperature = given if given is not None else REPEAT_TEMPERATURE if repeats > 1 else 0.0
+    if temperature and not 0.01 <= temperature <= 10:
+        raise UserError(f"--temperature must be 0 (greedy) or from 0.01 to 10, got {temperature:g}.")
+    if repeats > 1 and temperature == 0:
         raise UserError(f"--repeats {repeats} at --temperature 0 gives one transcript {repeats} times; raise it.")
-    return found
+    return temperature
 
 
 def _slug(name: str) -> str:
@@ -167,8 +165,8 @@ def _place(out: Path, name: str) -> Path:
 
 
 def _digest(pages: Sequence[Page]) -> str:
-    asked = repr([(page.id, page.reference, page.checks) for page in pages])
-    return hashlib.sha256(asked.encode("utf-8", "backslashreplace")).hexdigest()[:16]
+    questions = repr([(page.id, page.reference, page.checks) for page in pages])
+    return hashlib.sha256(questions.encode("utf-8", "backslashreplace")).hexdigest()[:16]
 
 
 # --- verdicts ---------------------------------------------------------------------------------------------------------
@@ -183,56 +181,56 @@ class _Job:
 
 
 def _rows(
-    name: str, found: Sequence[Answer], pages: Sequence[Page], path: Path, reading: Reading, workers: int
-) -> dict[str, list[Graded]]:
-    """Graded rows of a candidate; of a policy that was asked again, first attempts and last ones apart."""
+    name: str, answers: Sequence[Answer], pages: Sequence[Page], path: Path, reading: Reading, workers: int
+) -> dict[str, list[PageResult]]:
+    """Page results of a candidate. First attempts and last ones are two candidates where a policy tried again."""
     page_of = {page.id: page for page in pages}
 
     def job(answer: Answer, which: int) -> _Job:
-        made = answer.attempts[which].transcript
-        return _Job(page=page_of[answer.page], repeat=answer.repeat, transcript=made, reading=reading)
+        transcript = answer.attempts[which].transcript
+        return _Job(page=page_of[answer.page], repeat=answer.repeat, transcript=transcript, reading=reading)
 
-    retried = any(len(answer.attempts) > 1 for answer in found)
+    retried = any(len(answer.attempts) > 1 for answer in answers)
     parts = {f"{name}, first attempt": 0, f"{name}, with retries": -1} if retried else {name: 0}
-    jobs = [job(answer, which) for which in parts.values() for answer in found if answer.attempts]
-    verdicts = _graded({_key_of(each): each for each in jobs}, path, workers, label=f"grading {name}")
+    jobs = [job(answer, which) for which in parts.values() for answer in answers if answer.attempts]
+    results = _judged({_key_of(job): job for job in jobs}, path, workers, label=f"judging {name}")
 
-    def row(answer: Answer, which: int) -> Graded:
+    def row(answer: Answer, which: int) -> PageResult:
         if answer.attempts:
-            return verdicts[_key_of(job(answer, which))]
+            return results[_key_of(job(answer, which))]
         return _failed(page_of[answer.page], answer.repeat, f"no transcript: {answer.error}", _EMPTY)
 
-    return {part: [row(answer, which) for answer in found] for part, which in parts.items()}
+    return {part: [row(answer, which) for answer in answers] for part, which in parts.items()}
 
 
-def _graded(jobs: Mapping[Key, _Job], path: Path, workers: int, label: str) -> dict[Key, Graded]:
-    """A row per job; those in the JSONL file `path` that judge the same text are used again, new ones go there."""
-    known = {_key(row): row for row in (from_json(fields, where=str(path)) for fields in journal.resume(path))}
-    todo = [job for key, job in jobs.items() if key not in known]
-    found = guarded(_grade, todo, workers=workers, timeout_s=_GRADE_TIMEOUT_S)
-    for job, result in tqdm(found, total=len(todo), desc=label, unit="page", leave=False):
+def _judged(jobs: Mapping[Key, _Job], path: Path, workers: int, label: str) -> dict[Key, PageResult]:
+    """A result per job. Results of the same text are taken from the JSONL file `path`; new ones are appended there."""
+    results = {_key(row): row for row in (from_json(fields, where=str(path)) for fields in journal.resume(path))}
+    todo = [job for key, job in jobs.items() if key not in results]
+    judged = guarded(_judge, todo, workers=workers, timeout_s=_PAGE_TIMEOUT_S)
+    for job, result in tqdm(judged, total=len(todo), desc=label, unit="page", leave=False):
         if isinstance(result, Refusal):
             row = _failed(job.page, job.repeat, f"the page could not be judged: {result}", job.transcript)
         else:
             row = result
         journal.append(path, to_json(row))
-        known[_key_of(job)] = row
-    return known
+        results[_key_of(job)] = row
+    return results
 
 
-def _grade(job: _Job) -> Graded:
-    return grade(job.page, job.transcript, job.reading, repeat=job.repeat)
+def _judge(job: _Job) -> PageResult:
+    return judge_page(job.page, job.transcript, job.reading, repeat=job.repeat)
 
 
 _EMPTY = Transcript(raw="", body="", finish="abort", num_tokens=0)
 
 
-def _failed(page: Page, repeat: int, why: str, transcript: Transcript) -> Graded:
+def _failed(page: Page, repeat: int, why: str, transcript: Transcript) -> PageResult:
     """All tests fail, also those that an empty text would pass."""
-    row = grade(replace(page, checks=()), _EMPTY, repeat=repeat)
+    row = judge_page(replace(page, checks=()), _EMPTY, repeat=repeat)
     return replace(
         row,
-        checks=tuple(CheckRow(id=check.id, type=check.type, passed=False, why=why) for check in page.checks),
+        checks=tuple(CheckVerdict(id=check.id, type=check.type, passed=False, why=why) for check in page.checks),
         finish=transcript.finish,
         num_tokens=transcript.num_tokens,
         text=transcript.body,
@@ -240,33 +238,33 @@ def _failed(page: Page, repeat: int, why: str, transcript: Transcript) -> Graded
 
 
 def _key_of(job: _Job) -> Key:
-    said = job.transcript
-    return job.page.id, job.repeat, said.body, said.finish, said.num_tokens
+    transcript = job.transcript
+    return job.page.id, job.repeat, transcript.body, transcript.finish, transcript.num_tokens
 
 
-def _key(row: Graded) -> Key:
+def _key(row: PageResult) -> Key:
     return row.page, row.repeat, row.text, row.finish, row.num_tokens
 
 
 # --- notes ------------------------------------------------------------------------------------------------------------
 
 
-def _notes(name: str, found: Sequence[Answer], pages: Sequence[Page], version: str) -> dict[str, str]:
-    """What a candidate is, how fast it was, how often it was asked again, and which pages it has nothing for."""
-    said = [version] if version else []
-    seconds = sum(answer.seconds for answer in found)
-    tokens = sum(attempt.transcript.num_tokens for answer in found for attempt in answer.attempts)
+def _notes(name: str, answers: Sequence[Answer], pages: Sequence[Page], version: str) -> dict[str, str]:
+    """What a candidate is, how fast it was, how often it tried again, and for which pages it has no transcript."""
+    facts = [version] if version else []
+    seconds = sum(answer.seconds for answer in answers)
+    tokens = sum(attempt.transcript.num_tokens for answer in answers for attempt in answer.attempts)
     if seconds:
-        said.append(f"{len(found) / seconds:.3g} pages a second")
-        said += [f"{tokens / seconds:,.0f} tokens a second"] if tokens else []
+        facts.append(f"{len(answers) / seconds:.3g} pages a second")
+        facts += [f"{tokens / seconds:,.0f} tokens a second"] if tokens else []
     if tokens:
-        again = sum(len(answer.attempts) > 1 for answer in found)
-        turned = sum(any(attempt.rotation for attempt in answer.attempts) for answer in found)
-        said.append(f"{again} of {len(found)} pages asked again, {turned} of them turned")
-    notes = {name: ", ".join(said)} if said else {}
-    if failed := [answer for answer in found if answer.error]:
-        of = {page.id: f"{page.pdf.name}, page {page.number}" for page in pages}
-        named = [f"{of[answer.page]}: {answer.error}" for answer in failed[:_NAMED]]
+        retried = sum(len(answer.attempts) > 1 for answer in answers)
+        turned = sum(any(attempt.rotation for attempt in answer.attempts) for answer in answers)
+        facts.append(f"{retried} of {len(answers)} pages asked again, {turned} of them turned")
+    notes = {name: ", ".join(facts)} if facts else {}
+    if failed := [answer for answer in answers if answer.error]:
+        places = {page.id: f"{page.pdf.name}, page {page.number}" for page in pages}
+        named = [f"{places[answer.page]}: {answer.error}" for answer in failed[:_NAMED]]
         more = [f"and {len(failed) - _NAMED} more"] if len(failed) > _NAMED else []
         notes[f"{name}, failed pages"] = "; ".join([*named, *more])
     return notes

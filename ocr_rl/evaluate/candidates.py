@@ -1,4 +1,4 @@
-"""Whoever is to be compared -> answers, page by page: a folder of Markdown files, an OCR engine or a policy.
+"""A candidate of a benchmark -> answers, page by page. It is a folder of Markdown files, an OCR engine or a policy.
 
 Answers of engines and policies are written down as they come, so that a killed run goes on where it stood. Knows
 nothing about tests or scores.
@@ -36,17 +36,17 @@ Todo = Mapping[int, Sequence[Page]]  # by repeat, counted from 1
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Answer:
-    """What a candidate wrote of one page: at least one attempt (several only of a policy), or why there is none."""
+    """What a candidate wrote of one page: at least one attempt (several only by a policy), or why there is none."""
 
     page: str
     repeat: int = 1
     attempts: tuple[Attempt, ...] = ()
     error: str = ""
-    seconds: float = 0.0  # wall clock from the answer before to this one; 0 where nobody measured
+    seconds: float = 0.0  # wall clock since the answer before; 0 where it was not measured
 
 
 class Candidate(Protocol):
-    """Somebody who reads pages."""
+    """A reader of pages that is run here."""
 
     @property
     def name(self) -> str: ...
@@ -63,21 +63,23 @@ class Candidate(Protocol):
 
 
 def answers(candidate: Candidate, pages: Sequence[Page], path: Path) -> list[Answer]:
-    """Answers to every page and repeat; those that the JSONL file `path` holds are not asked for again."""
-    done = {(found.page, found.repeat): found for found in (_from_json(row, path) for row in journal.resume(path))}
+    """Answers to every page and repeat. Those that the JSONL file `path` holds are taken from there."""
+    done = {(answer.page, answer.repeat): answer for answer in (_from_json(row, path) for row in journal.resume(path))}
     repeats = range(1, candidate.repeats + 1)
     todo = {repeat: [page for page in pages if (page.id, repeat) not in done] for repeat in repeats}
     if any(todo.values()):
-        for found in candidate.answers(todo):
-            journal.append(path, asdict(found))
-            done[found.page, found.repeat] = found
+        for answer in candidate.answers(todo):
+            journal.append(path, asdict(answer))
+            done[answer.page, answer.repeat] = answer
     return [done[page.id, repeat] for page in pages for repeat in repeats]
 
 
 def _from_json(row: Mapping[str, Any], path: Path) -> Answer:
     try:
-        made = [Attempt(**{**each, "transcript": Transcript(**each["transcript"])}) for each in row["attempts"]]
-        return Answer(**{**row, "attempts": tuple(made)})
+        attempts = [
+            Attempt(**{**fields, "transcript": Transcript(**fields["transcript"])}) for fields in row["attempts"]
+        ]
+        return Answer(**{**row, "attempts": tuple(attempts)})
     except (KeyError, TypeError, ValueError) as fault:
         raise UserError(f"{path}: a line is no answer of a candidate ({fault}); delete the file.") from None
 
@@ -88,26 +90,26 @@ def _from_json(row: Mapping[str, Any], path: Path) -> Answer:
 def folder_answers(folder: Path, pages: Sequence[Page], root: Path, missing: Missing) -> list[Answer]:
     """All repeats in a folder of the public layout, `<pdf below root, without .pdf>_pg<N>_repeat<M>.md`.
 
-    A page without any is a UserError, or with `missing` "fail" an answer that says so.
+    A page without a file is a UserError. With `missing` "fail" it is an answer that gives this as the reason.
     """
     if not folder.is_dir():
         raise UserError(f"--candidate {folder}: there is no such folder.")
     files = _files(folder)
-    found: list[Answer] = []
+    answers: list[Answer] = []
     lost: list[str] = []
     for page in pages:
         stem = page.pdf.relative_to(root).with_suffix("").as_posix()
         repeats = sorted(files.get((stem, page.number), ()))
-        found += [Answer(page=page.id, repeat=repeat, attempts=(_plain(_text(path)),)) for repeat, path in repeats]
+        answers += [Answer(page=page.id, repeat=repeat, attempts=(_plain(_text(path)),)) for repeat, path in repeats]
         if not repeats:
             lost.append(f"{stem}_pg{page.number}_repeat1.md")
-            found.append(Answer(page=page.id, error="there is no file for this page"))
+            answers.append(Answer(page=page.id, error="there is no file for this page"))
     if lost and missing == "error":
         raise UserError(
             f"{folder}: has no transcript of {len(lost)} of {len(pages)} pages, the first is {lost[0]}; add it, or let "
             "such pages fail their tests with --missing fail."
         )
-    return found
+    return answers
 
 
 def _files(folder: Path) -> dict[tuple[str, int], list[tuple[int, Path]]]:
@@ -128,7 +130,7 @@ def _text(path: Path) -> str:
 
 
 def _plain(raw: str) -> Attempt:
-    """The only attempt of somebody who has no temperature, no tokens and no way to be cut off."""
+    """The only attempt of a candidate that has no temperature, no tokens and no limit of length."""
     transcript = Transcript(raw=raw, body=split_front_matter(raw)[1], finish="stop", num_tokens=0)
     return Attempt(transcript=transcript, temperature=0.0, rotation=0)
 
@@ -138,7 +140,7 @@ def _plain(raw: str) -> Attempt:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EngineCandidate:
-    """An OCR engine, asked once: engines give the same text every time."""
+    """An OCR engine. It reads a page once, because engines give the same text every time."""
 
     name: str  # the engine with its options, as `open_engine` reads it
     workers: int
@@ -150,14 +152,14 @@ class EngineCandidate:
 
     def answers(self, todo: Todo) -> Iterator[Answer]:
         for repeat, pages in todo.items():
-            found = tqdm(
+            texts = tqdm(
                 read_pages(self.name, pages, workers=self.workers),
                 total=len(pages),
                 desc=self.name,
                 unit="page",
                 leave=False,
             )
-            for (page, text), seconds in _timed(found):
+            for (page, text), seconds in _timed(texts):
                 answer = Answer(page=page.id, repeat=repeat, seconds=seconds)
                 if isinstance(text, Refusal):
                     yield replace(answer, error=str(text))
@@ -170,7 +172,7 @@ class EngineCandidate:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyCandidate:
-    """A policy, asked as `ocr-rl transcribe` asks: again at rising temperatures, again with the page upright."""
+    """A policy that reads as in `ocr-rl transcribe`: again at rising temperatures, and again with the page upright."""
 
     name: str
     model: str  # a folder or hub name
@@ -190,7 +192,7 @@ class PolicyCandidate:
     def answers(self, todo: Todo) -> Iterator[Answer]:
         with _open_policy(self.model, self.sampler) as policy:
             for repeat, pages in todo.items():
-                found = attempts(
+                of_pages = attempts(
                     pages,
                     policy.sampler,
                     policy.prompter,
@@ -200,24 +202,24 @@ class PolicyCandidate:
                     seed=_SEEDS_APART * (repeat - 1),
                     label=self.name,
                 )
-                for (page, made), seconds in _timed(found):
+                for (page, of_page), seconds in _timed(of_pages):
                     answer = Answer(page=page.id, repeat=repeat, seconds=seconds)
-                    if isinstance(made, PageError):
-                        yield replace(answer, error=made.reason)
+                    if isinstance(of_page, PageError):
+                        yield replace(answer, error=of_page.reason)
                     else:
-                        yield replace(answer, attempts=tuple(made))
+                        yield replace(answer, attempts=tuple(of_page))
 
 
 def _open_policy(model: str, sampler: SamplerName) -> AbstractContextManager[Any]:
-    from ocr_rl.policy import open_policy  # torch and all; only once there is something to ask
+    from ocr_rl.policy import open_policy  # torch and all; only once there is a page to read
 
     return open_policy(model, engine=sampler)
 
 
 def _fingerprint(model: str) -> dict[str, list[int]]:
-    """Size in bytes and time of change of what makes a policy, by file name; empty for a hub name.
+    """Size in bytes and time of change of a policy's files, by name.
 
-    Weights are too large to hash at every start, and a checkpoint trained on has another time.
+    Weights are too large to hash at every start, and a checkpoint that was trained further has another time.
     """
     folder = Path(model)
     if not folder.is_dir():
@@ -229,7 +231,7 @@ def _fingerprint(model: str) -> dict[str, list[int]]:
 
 
 def _timed(items: Iterable[Item]) -> Iterator[tuple[Item, float]]:
-    """Each item with the seconds that were waited for it."""
+    """Each item with the seconds that it took to come."""
     source = iter(items)
     while True:
         start = time.perf_counter()

@@ -27,7 +27,7 @@ MEMORY_BYTES = 2**33
 class Engine(Protocol):
     """An engine plug-in: a frozen dataclass whose fields are its options.
 
-    It is called in worker processes, one page at a time, and should use one thread: the pages are what is spread.
+    It is called in worker processes, one page at a time. It should use one thread, because pages are read in parallel.
     """
 
     @property
@@ -40,7 +40,7 @@ class Engine(Protocol):
         ...
 
     def __call__(self, image: Image.Image, page: Page) -> str:
-        """Markdown of a page (RGB image). `page` says which PDF and page it is; its reference and tests are left out.
+        """Markdown of a page (RGB image). `page` names the PDF and the page; it has no reference and no tests.
 
         Whatever it raises is the page's failure.
         """
@@ -64,10 +64,10 @@ def open_engine(spec: str) -> Engine:
 
 
 def read_pages(spec: str, pages: Sequence[Page], *, workers: int) -> Iterator[tuple[Page, str | Refusal]]:
-    """What the engine reads on each page, in page order; a Refusal says why there is nothing."""
+    """The engine's text of each page, in page order; a Refusal gives the reason why there is none."""
     jobs = (_Job(spec=spec, page=replace(page, reference=None, checks=(), tags=frozenset())) for page in pages)
-    found = guarded(_read, jobs, workers=workers, timeout_s=PAGE_TIMEOUT_S, memory_bytes=MEMORY_BYTES)
-    for page, (_, text) in zip(pages, found, strict=True):
+    texts = guarded(_read, jobs, workers=workers, timeout_s=PAGE_TIMEOUT_S, memory_bytes=MEMORY_BYTES)
+    for page, (_, text) in zip(pages, texts, strict=True):
         yield page, text
 
 

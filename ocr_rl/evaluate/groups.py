@@ -14,7 +14,7 @@ from ocr_rl.rollout.reward_pool import from_json
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SavedGroup:
-    """Siblings of one page; `fault` is the reward that failed on them, with its options."""
+    """Sibling transcripts of one page; `fault` is the reward that failed on them, with its options."""
 
     page_id: str
     samples: Sequence[Transcript]
@@ -22,17 +22,17 @@ class SavedGroup:
 
 
 def read_groups(path: Path) -> list[SavedGroup]:
-    """Every group in the order of the files: of one JSONL file, or of all groups of a run directory.
+    """The groups of one JSONL file, or of all files of a run directory, in their order.
 
-    UserError names the file and the line that is none of a group.
+    UserError names the file and the line that holds no group.
     """
     files = sorted((path / "groups").glob("*.jsonl")) if path.is_dir() else [path]
     if not files:
         raise UserError(f"{path}: has no groups; give a run directory or one of its groups/*.jsonl files.")
-    found = [group for file in files for group in _rows(file)]
-    if not found:
+    groups = [group for file in files for group in _rows(file)]
+    if not groups:
         raise UserError(f"{path}: holds no group; give a file of a run.")
-    return found
+    return groups
 
 
 def _rows(file: Path) -> list[SavedGroup]:

@@ -1,7 +1,7 @@
-"""JSON lines that a killed job goes on writing, and the settings that both halves must share.
+"""JSON lines to which a restarted job appends, and the settings that it must share with the job that was killed.
 
-Rows are appended as they come. A last line that a kill cut through is taken out before anything is appended. Knows
-nothing about what the rows say.
+Rows are appended as they come. Before that, a last line that a kill cut through is removed. Knows nothing about what
+is in a row.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ocr_rl.run import write_atomically
 
 
 def settle(path: Path, settings: Mapping[str, Any]) -> None:
-    """Write the settings of a job, or refuse to go on with others than those it was begun with."""
+    """Write the settings of a new job. UserError where a job was begun there with other settings."""
     now = json.loads(json.dumps(settings))
     if not path.exists():
         write_atomically(path, json.dumps(now, indent=2) + "\n")

@@ -1,7 +1,7 @@
-"""Graded rows -> report.json (all of them), report.md (tables) and one self-contained report.html.
+"""Page results -> report.json (all of them), report.md (tables) and one self-contained report.html.
 
-The page opens from disk, needs no network and trusts nothing: every text is escaped, characters that could disturb the
-layout are made visible, and a Content-Security-Policy admits only the style sheet and script that ship beside this
+The page opens from disk, needs no network and trusts no text. Every text is escaped, and characters that could disturb
+the layout are made visible. A Content-Security-Policy admits only the style sheet and the script that ship beside this
 file, by their hashes. This file knows nothing about models, engines or how transcripts were made.
 """
 
@@ -24,7 +24,8 @@ from markupsafe import Markup
 from PIL import Image
 
 from ocr_rl.contract import Page, UserError
-from ocr_rl.evaluate.grade import METRICS, ClusterBy, Comparison, Graded, Summary, compare, from_json, summary, to_json
+from ocr_rl.evaluate.figures import METRICS, ClusterBy, Comparison, Summary, compare, summary
+from ocr_rl.evaluate.results import PageResult, from_json, to_json
 from ocr_rl.evaluate.stats import BenchmarkScore
 from ocr_rl.evaluate.tables import (
     amount,
@@ -41,12 +42,12 @@ from ocr_rl.evaluate.tables import (
 )
 from ocr_rl.evaluate.view import card, charts
 
-Candidates = Mapping[str, Sequence[Graded]]
+Candidates = Mapping[str, Sequence[PageResult]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Section:
-    """A part of the page that somebody else worked out: words, a table, a picture."""
+    """A part of the page that the caller supplies: words, a table, a picture."""
 
     title: str
     text: str
@@ -78,16 +79,16 @@ def write_report(
 ) -> None:
     """Write the three files into the folder `out`.
 
-    `candidates`: rows by candidate; the first is the baseline that every other one is compared with, on the same pages.
-    `curves`: rows of metrics.jsonl by run, each with a "step". `notes`: seed, device, date, versions, rates, shown as
-    they are. `sections` come before the results in the page. Of more than `max_pages` pages those shown are evenly
+    `candidates`: page results by candidate. The first is the baseline that every other one is compared with, on the
+    same pages. `curves`: rows of metrics.jsonl by run, each with a "step". `notes`: seed, device, date, versions, shown
+    as they are. `sections` come before the results in the page. The page shows at most `max_pages` pages, evenly
     spaced from the largest loss to the largest gain.
-    Raises UserError where candidates cannot be compared or a row's page is not in `pages`.
+    Raises UserError where candidates cannot be compared or where `pages` lacks the page of a result.
     """
     if not candidates:
-        raise UserError("a report needs at least one candidate; give graded rows")
+        raise UserError("a report needs at least one candidate; give page results")
     if lost := sorted({row.page for rows in candidates.values() for row in rows} - pages.keys()):
-        raise UserError(f"page {lost[0]} was graded but is not among the pages of the report; give the same folder")
+        raise UserError(f"page {lost[0]} was judged but is not among the pages of the report; give the same folder")
     curves, notes, benchmark = curves or {}, notes or {}, benchmark or {}
     summaries = {name: summary(rows, cluster=cluster) for name, rows in candidates.items()}
     baseline, *others = candidates
@@ -101,9 +102,9 @@ def write_report(
         "candidates": {name: [to_json(row) for row in rows] for name, rows in candidates.items()},
         "pages": {id_: _page_json(page) for id_, page in pages.items()},
         "curves": {run: [dict(row) for row in rows] for run, rows in curves.items()},
-        "summaries": {name: asdict(found) for name, found in summaries.items()},
-        "comparisons": {name: asdict(found) for name, found in comparisons.items()},
-        "benchmark": {name: asdict(found) for name, found in benchmark.items()},
+        "summaries": {name: asdict(of_candidate) for name, of_candidate in summaries.items()},
+        "comparisons": {name: asdict(comparison) for name, comparison in comparisons.items()},
+        "benchmark": {name: asdict(score) for name, score in benchmark.items()},
     }
     (out / "report.json").write_text(json.dumps(_finite(data), indent=1) + "\n", encoding="utf-8")
     markdown = _markdown(title, summaries, comparisons, baseline, benchmark, notes, cluster)
@@ -111,34 +112,44 @@ def write_report(
     view = {
         "title": title,
         "notes": notes,
-        "names": list(candidates),
-        "summaries": summaries,
-        "comparisons": comparisons,
         "benchmark": benchmark,
         "cluster": cluster,
-        "metrics": [metric for metric in METRICS if any(metric.name in found.metrics for found in summaries.values())],
-        "types": sorted({type_ for found in summaries.values() for type_ in found.by_type}),
-        "type_tests": _type_tests(candidates[baseline]),
-        "reaches": {name: _reach(found) for name, found in comparisons.items()},
         "charts": charts(curves),
         "runs": list(curves),
+        "sections": sections,
+        **_figures(candidates, summaries, comparisons),
         "cards": [
             card(pages[id_], {name: _first(rows, id_) for name, rows in candidates.items()}, images)
             for id_ in _shown_pages(candidates, max_pages)
         ],
-        "sections": sections,
-        "total_pages": len({row.page for rows in candidates.values() for row in rows}),
     }
     (out / "report.html").write_text(_html(view), encoding="utf-8")
 
 
-def read_candidates(path: Path) -> dict[str, list[Graded]]:
+def _figures(
+    candidates: Candidates, summaries: Mapping[str, Summary], comparisons: Mapping[str, Comparison]
+) -> dict[str, Any]:
+    """What the tables and pictures of the page are drawn from."""
+    metrics = {name for of_candidate in summaries.values() for name in of_candidate.metrics}
+    return {
+        "names": list(candidates),
+        "summaries": summaries,
+        "comparisons": comparisons,
+        "metrics": [metric for metric in METRICS if metric.name in metrics],
+        "types": sorted({type_ for of_candidate in summaries.values() for type_ in of_candidate.by_type}),
+        "type_tests": _type_tests(next(iter(candidates.values()))),
+        "reaches": {name: _reach(comparison) for name, comparison in comparisons.items()},
+        "total_pages": len({row.page for rows in candidates.values() for row in rows}),
+    }
+
+
+def read_candidates(path: Path) -> dict[str, list[PageResult]]:
     """The rows of a report.json, by candidate. Raises UserError for any other file."""
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))["candidates"].items()
+        candidates = json.loads(path.read_text(encoding="utf-8"))["candidates"].items()
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
         raise UserError(f"{path}: not a report.json ({fault}); give one that a report wrote") from None
-    return {name: [from_json(row, where=f"{path}, {name}") for row in rows] for name, rows in found}
+    return {name: [from_json(row, where=f"{path}, {name}") for row in rows] for name, rows in candidates}
 
 
 def _markdown(
@@ -169,7 +180,7 @@ def _markdown(
 
 
 def _shown_pages(candidates: Candidates, limit: int) -> list[str]:
-    """Page ids from the largest loss to the largest gain of the last candidate on the first, evenly thinned."""
+    """At most `limit` page ids, evenly thinned, from the largest loss to the largest gain of the last candidate."""
     first, last = (candidates[name] for name in (next(iter(candidates)), list(candidates)[-1]))
     gain = {row.page: (row.pass_rate or 0.0) for row in reversed(last)}
     gain = {row.page: gain.get(row.page, 0.0) - (row.pass_rate or 0.0) * (first is not last) for row in reversed(first)}
@@ -179,21 +190,21 @@ def _shown_pages(candidates: Candidates, limit: int) -> list[str]:
     return ordered
 
 
-def _first(rows: Sequence[Graded], page: str) -> Graded | None:
+def _first(rows: Sequence[PageResult], page: str) -> PageResult | None:
     return next((row for row in rows if row.page == page), None)
 
 
-def _type_tests(rows: Sequence[Graded]) -> Counter[str]:
+def _type_tests(rows: Sequence[PageResult]) -> Counter[str]:
     """How many tests of each type there are."""
     return Counter(type_ for _, _, type_ in {(row.page, check.id, check.type) for row in rows for check in row.checks})
 
 
 def _reach(comparison: Comparison) -> float:
-    """Half the width of the axis for differences: round, wide enough for shares; error rates may run out of it."""
+    """Half the width of the axis for differences: a round number that holds all shares. Error rates may leave it."""
     shares = ("pass_rate", "tests", "bleu", "diff_ratio")
     rates = [change for name, change in comparison.metrics.items() if name in shares]
-    found = [change.difference for change in (*rates, *comparison.by_type.values())]
-    widest = max((max(abs(interval.low), abs(interval.high)) for interval in found), default=0.0)
+    intervals = [change.difference for change in (*rates, *comparison.by_type.values())]
+    widest = max((max(abs(interval.low), abs(interval.high)) for interval in intervals), default=0.0)
     return next((reach for reach in (0.05, 0.1, 0.2, 0.5) if widest <= reach), 1.0)
 
 
@@ -244,7 +255,7 @@ def _page_json(page: Page) -> dict[str, Any]:
 
 
 def _finite(value: Any) -> Any:
-    """JSON has no NaN: what is not finite becomes null, in whatever nesting."""
+    """The value with null for every number that is not finite, at any depth, because JSON has no NaN."""
     if isinstance(value, Mapping):
         return {key: _finite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):

@@ -1,4 +1,4 @@
-"""`ocr-rl score`: what the rewards say of a Markdown transcript, or of groups that a run saved, and why. No torch."""
+"""`ocr-rl score`: the scores of a Markdown transcript, or of groups that a run saved, with reasons. No torch."""
 
 from __future__ import annotations
 
@@ -23,11 +23,10 @@ HOW = Scoring()  # workers and their time, as in a recipe that says nothing
 
 
 def score_file(file: Path, data: Path, rewards: Sequence[str] | None, *, page: str | None) -> Iterator[str]:
-    """One line a reward. `page` is "name.pdf:2"; by default the page that the file's name says (`name_pg2.md`).
+    """One line a reward. `page` is "name.pdf:2"; by default the file's name says it (`name_pg2.md`).
 
-    Of a JSONL file (a run's groups/*.jsonl or faults/*.jsonl), for every page: one line a sample and reward. Rewards
-    are made and run in workers, as in training. One that fails is a UserError where it was asked for by name, else a
-    line.
+    A JSONL file (a run's groups/*.jsonl or faults/*.jsonl) gives one line a page, sample and reward. Rewards are made
+    and run in workers, as in training. One that fails is a UserError where `rewards` names it, else a line.
     """
     if file.suffix == ".jsonl":
         yield from _score_groups(file, data, rewards)
@@ -40,14 +39,14 @@ def score_file(file: Path, data: Path, rewards: Sequence[str] | None, *, page: s
         raise UserError(f"{file}: is not UTF-8 text.") from None
     chosen = _page(load_dataset(data), page or _named(file), data)
     transcript = Transcript(raw=raw, body=split_front_matter(raw)[1], finish="stop", num_tokens=0)
-    with closing(_graders(_choices(rewards))) as graders:
-        for name, answer in _asked(graders, chosen, [transcript], strict=rewards is not None).items():
+    with closing(_pool(_choices(rewards))) as pool:
+        for name, answer in _answers(pool, chosen, [transcript], strict=rewards is not None).items():
             yield _line(name, answer, 0)
 
 
 def _score_groups(file: Path, data: Path, rewards: Sequence[str] | None) -> Iterator[str]:
     pages = {page.id: page for page in load_dataset(data)}
-    with closing(_graders(_choices(rewards))) as graders:
+    with closing(_pool(_choices(rewards))) as pool:
         for group in read_groups(file):
             page = pages.get(group.page_id)
             if page is None:
@@ -58,7 +57,7 @@ def _score_groups(file: Path, data: Path, rewards: Sequence[str] | None) -> Iter
             if group.fault is not None:
                 answers = _again(*group.fault, page, group.samples)
             else:
-                answers = _asked(graders, page, group.samples, strict=rewards is not None)
+                answers = _answers(pool, page, group.samples, strict=rewards is not None)
             for k in range(len(group.samples)):
                 yield from (f"  {k}  {_line(name, answer, k)}" for name, answer in answers.items())
 
@@ -67,13 +66,14 @@ def _choices(rewards: Sequence[str] | None) -> list[RewardChoice]:
     return [RewardChoice(name=name) for name in dict.fromkeys(rewards or names(REWARDS))]
 
 
-def _graders(choices: Sequence[RewardChoice]) -> RewardPool:
-    # Nothing is weighed: a page to which no reward applies is here an answer like any other.
+def _pool(choices: Sequence[RewardChoice]) -> RewardPool:
+    # No reward is weighed, because here a page to which none applies is no error.
     return RewardPool(choices=choices, rewards=(), workers=HOW.workers, timeout_s=HOW.timeout_s)
 
 
-def _asked(graders: RewardPool, page: Page, group: Sequence[Transcript], *, strict: bool) -> Mapping[str, Answer]:
-    (answers,) = graders.ask([(page, group)])
+def _answers(pool: RewardPool, page: Page, group: Sequence[Transcript], *, strict: bool) -> Mapping[str, Answer]:
+    """By reward. UserError for a fault if `strict`."""
+    (answers,) = pool.ask([(page, group)])
     fault = next((answer for answer in answers.values() if isinstance(answer, RewardFault)), None)
     if strict and fault is not None:
         raise UserError(f"{fault}.")
@@ -81,13 +81,13 @@ def _asked(graders: RewardPool, page: Page, group: Sequence[Transcript], *, stri
 
 
 def _again(name: str, options: Mapping[str, Any], page: Page, group: Sequence[Transcript]) -> Mapping[str, Answer]:
-    """Of a saved fault: the same reward with the same options."""
+    """The answers of a saved fault's reward, with the same options."""
     try:
         choice = RewardChoice(name=name, options=dict(options))
     except ValidationError:
         raise UserError(f"The saved fault of {name} has options that no recipe can have: {dict(options)}.") from None
-    with closing(_graders([choice])) as graders:
-        return _asked(graders, page, group, strict=True)
+    with closing(_pool([choice])) as pool:
+        return _answers(pool, page, group, strict=True)
 
 
 def _line(name: str, answer: Answer, k: int) -> str:
@@ -107,11 +107,11 @@ def _named(file: Path) -> str:
 def _page(pages: Sequence[Page], wanted: str, data: Path) -> Page:
     name, _, number = wanted.rpartition(":")
     numbered = [page for page in pages if str(page.number) == number]
-    # A path below pdfs/ says which file; a bare name does where only one file has it.
+    # A path below pdfs/ names the file. A bare name does so where only one file has it.
     exact = [page for page in numbered if page.pdf.relative_to(data / "pdfs").as_posix() == name]
-    found = exact or [page for page in numbered if page.pdf.name == name]
-    if not found:
+    matches = exact or [page for page in numbered if page.pdf.name == name]
+    if not matches:
         raise UserError(f"{data}: has no page {wanted!r}; name one with --page, as in --page {pages[0].pdf.name}:1.")
-    if len(found) > 1:
-        raise UserError(f"{data}: has {len(found)} pages {wanted!r}; name the path below pdfs/ with --page.")
-    return found[0]
+    if len(matches) > 1:
+        raise UserError(f"{data}: has {len(matches)} pages {wanted!r}; name the path below pdfs/ with --page.")
+    return matches[0]

@@ -1,4 +1,4 @@
-"""`ocr-rl soup`: an average of policies that is kept only where it reads better than the best of its parts."""
+"""`ocr-rl soup`: an average of policies, kept only where it reads better than the best of its parts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Literal
 
 from ocr_rl.contract import Page, Transcript, UserError
-from ocr_rl.evaluate.grade import grade, summary
+from ocr_rl.evaluate.figures import summary
+from ocr_rl.evaluate.results import judge_page
 from ocr_rl.evaluate.transcribe import transcribe
 from ocr_rl.pages.dataset import load_dataset
 from ocr_rl.run import Run, damage
@@ -18,9 +19,9 @@ from ocr_rl.run import Run, damage
 def soup(
     runs: Sequence[Path], out: Path, data: Path, *, engine: Literal["vllm", "transformers"]
 ) -> tuple[float, dict[str, float]]:
-    """Pass rates on the pages of `data`, greedy and strict: the average's, and each part's by its folder.
+    """Pass rates on the pages of `data`, greedy and strict: of the average, and of each part by its folder.
 
-    `out` is written only where the first is above all others. Raises UserError for parts that do not go together.
+    `out` is written only where the average is above all parts. Raises UserError for parts that cannot be averaged.
     """
     from ocr_rl.learn.soup import average
 
@@ -46,7 +47,7 @@ def soup(
 
 
 def policy_of(path: Path) -> Path:
-    """A run's last checkpoint, or the model folder itself. Raises UserError for what is neither."""
+    """The model folder of a run's last checkpoint, or the model folder itself. UserError for any other folder."""
     if not (path / "ckpt").is_dir():
         if not (path / "config.json").is_file():
             raise UserError(f"{path}: is neither a run nor a model's folder.")
@@ -60,13 +61,15 @@ def policy_of(path: Path) -> Path:
 
 
 def pass_rate(model: str, pages: Sequence[Page], engine: Literal["vllm", "transformers"]) -> float:
+    """Mean share of a page's tests that its greedy transcript passes, read strictly."""
     from ocr_rl.policy import open_policy
 
     rows = []
     with open_policy(model, engine=engine) as policy:
         limit = policy.settings.max_tokens
-        for page, found in transcribe(pages, policy.sampler, policy.prompter, max_tokens=limit, label="evaluating"):
-            if not isinstance(found, Transcript):
-                raise UserError(f"{found}; take the page out of the validation pages.")
-            rows.append(grade(page, found, "strict"))
+        results = transcribe(pages, policy.sampler, policy.prompter, max_tokens=limit, label="evaluating")
+        for page, transcript in results:
+            if not isinstance(transcript, Transcript):
+                raise UserError(f"{transcript}; take the page out of the validation pages.")
+            rows.append(judge_page(page, transcript, "strict"))
     return summary(rows, draws=10).metrics["pass_rate"].mean

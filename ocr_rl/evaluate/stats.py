@@ -1,8 +1,8 @@
 """Intervals, paired differences, tests and the public benchmark's score, from plain numbers.
 
-NumPy only. This file knows nothing about pages, transcripts or models: values come in grouped by cluster (a page, or
-a document where several pages share one), because the tests of one page stand or fall together and must be drawn
-together. Every function is deterministic in its seed and does not depend on the order of the clusters.
+NumPy only. Values come in grouped by cluster: a page, or a document of several pages. The tests of one page depend on
+each other, so they must be drawn together. Every function is deterministic in its seed and does not depend on the order
+of the clusters. This file knows nothing about pages, transcripts or models.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _TIE = 1e-12  # two statistics closer than this are equal: sums of the same numb
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Interval:
-    """An estimate with its interval. All three share the unit of the values; `clusters` is how many were drawn from."""
+    """An estimate with its interval, in the unit of the values; `clusters` is how many there are to draw from."""
 
     mean: float
     low: float
@@ -34,9 +34,9 @@ class Interval:
 def bootstrap_mean(values: Clusters, *, seed: int, draws: int = 2000, level: float = 0.95) -> Interval:
     """Mean over all values, with a percentile interval from redrawing whole clusters with replacement.
 
-    The mean of a draw is a ratio of sums, so clusters of unequal size count by their size, as they do in the estimate:
-    give one value per page for a mean over pages, one per test for a mean over tests. Below about 30 clusters the
-    interval is too narrow (as every percentile interval is). Raises ValueError without clusters or with an empty one.
+    The mean of a draw is a ratio of sums, so a cluster counts by its size, as it does in the estimate. Give one value
+    per page for a mean over pages, one per test for a mean over tests. With fewer than about 30 clusters the interval
+    is too narrow, as every percentile interval is. Raises ValueError without clusters or with an empty one.
     """
     sums, counts = _sums(values, sorted(values))
     replicates = _redraw(lambda times: (times @ sums) / (times @ counts), len(sums), seed, draws)
@@ -46,7 +46,7 @@ def bootstrap_mean(values: Clusters, *, seed: int, draws: int = 2000, level: flo
 def paired_difference(
     before: Clusters, after: Clusters, *, seed: int, draws: int = 2000, level: float = 0.95
 ) -> Interval:
-    """Mean of `after` less mean of `before`; both are redrawn with the same clusters, so what they share cancels.
+    """Mean of `after` less mean of `before`. A draw takes the same clusters of both, so what they share cancels.
 
     Raises ValueError where the two do not have the same clusters.
     """
@@ -61,7 +61,7 @@ def paired_difference(
 
 
 def permutation_test(before: Clusters, after: Clusters, *, seed: int, draws: int = 10_000) -> float:
-    """Two-sided p-value of "which is before and which is after does not matter", by swapping the two within clusters.
+    """Two-sided p-value of "before and after are alike", by swapping the two within clusters.
 
     The observed labelling counts as one of the draws, so p is never 0 and never too small (Phipson and Smyth 2010).
     """
@@ -83,7 +83,7 @@ def permutation_test(before: Clusters, after: Clusters, *, seed: int, draws: int
 
 
 def holm(pvalues: Mapping[str, float]) -> dict[str, float]:
-    """Adjusted p-values (Holm 1979): testing each against a level keeps the chance of any false alarm below it."""
+    """Adjusted p-values (Holm 1979): compared with a level, they keep the chance of any false alarm below it."""
     adjusted, floor = {}, 0.0
     for rank, name in enumerate(sorted(pvalues, key=lambda name: pvalues[name])):
         floor = max(floor, min(1.0, pvalues[name] * (len(pvalues) - rank)))
@@ -93,7 +93,7 @@ def holm(pvalues: Mapping[str, float]) -> dict[str, float]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tally:
-    """How often one test passed over the repeats of its page. `file` is the JSONL file it came from (its category)."""
+    """How often a test passed over the repeats of its page. `file`, its category, is the JSONL file it came from."""
 
     id: str
     type: str
@@ -125,7 +125,7 @@ class BenchmarkScore:
 
 
 def benchmark_score(tallies: Iterable[Tally], *, seed: int, draws: int = 1000, level: float = 0.95) -> BenchmarkScore:
-    """Aggregate as olmOCR-Bench does: files weigh the same whatever their size, added baseline tests are one more file.
+    """Aggregate as olmOCR-Bench does: files of any size weigh the same, and added baseline tests are one more file.
 
     Pages are redrawn within strata (pages whose tests lie in the same files), so no file is ever left without tests.
     Raises ValueError without tallies.
@@ -168,8 +168,8 @@ def independent_interval(
 ) -> Interval:
     """Mean of the files' means, redrawing the tests of each file as if they were independent.
 
-    This is the interval that the public benchmark prints; it is too narrow where a page has several tests. Nothing to
-    draw from gives zeros, as it does there.
+    The public benchmark prints this interval. It is too narrow where a page has several tests. Without tests it is
+    zero, as in the public code.
     """
     values = [np.asarray(file, dtype=np.float64) for file in files if len(file)]
     if not values:
@@ -191,8 +191,8 @@ def _sums(values: Clusters, names: Sequence[str]) -> tuple[Floats, Floats]:
 
 
 def _same_clusters(before: Clusters, after: Clusters) -> list[str]:
-    if alone := sorted(set(before) ^ set(after)):
-        raise ValueError(f"{len(alone)} clusters are on one side only, the first is {alone[0]!r}")
+    if unpaired := sorted(set(before) ^ set(after)):
+        raise ValueError(f"{len(unpaired)} clusters are on one side only, the first is {unpaired[0]!r}")
     return sorted(before)
 
 
@@ -206,15 +206,15 @@ def _redraw(
     """Values of `statistic` over draws; it sees how often each cluster was drawn, shape (draws, clusters)."""
     rng = np.random.default_rng(seed)
     parts = [np.asarray(part) for part in (strata or [range(clusters)])]
-    found = []
+    values = []
     for start in range(0, draws, _BLOCK):
         times = np.zeros((min(_BLOCK, draws - start), clusters))
         for part in parts:
             drawn = rng.integers(0, len(part), size=(len(times), len(part)))
             drawn += np.arange(len(times))[:, None] * len(part)  # one count over all draws of the block
             times[:, part] = np.bincount(drawn.ravel(), minlength=drawn.size).reshape(drawn.shape)
-        found.append(statistic(times))
-    return np.concatenate(found)
+        values.append(statistic(times))
+    return np.concatenate(values)
 
 
 def _interval(mean: float, replicates: Floats, level: float, clusters: int) -> Interval:

@@ -1,6 +1,6 @@
-"""Figures as words and as plain tables: GitHub Markdown, aligned well enough to be read in a terminal.
+"""Figures as words and as GitHub Markdown tables, aligned so that a terminal shows them well.
 
-Knows nothing about HTML. Texts from outside (names, titles) are made safe for Markdown here.
+Texts from outside (names, titles) are made safe for Markdown here. Knows nothing about HTML.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
-from ocr_rl.evaluate.grade import METRICS, Change, Comparison, Metric, Summary
+from ocr_rl.evaluate.figures import METRICS, Change, Comparison, Metric, Summary
 from ocr_rl.evaluate.stats import BenchmarkScore, Interval
 
 # control characters, direction overrides, invisible marks, lone surrogates: shown by their code
@@ -16,7 +16,7 @@ _DISTURBING = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b\u200e\u200f\u202a-\
 
 
 def to_markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """First column to the left, the others to the right. No pipe, tag or line break of a cell acts."""
+    """First column to the left, the others to the right. Pipes, tags and line breaks in a cell are shown as text."""
     table = [[cell(text) for text in row] for row in (header, *rows)]
     widths = [max(3, *(len(row[column]) for row in table)) for column in range(len(header))]
 
@@ -33,22 +33,22 @@ def to_markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> s
 
 def summary_table(summaries: Mapping[str, Summary]) -> str:
     """One row a candidate, one column a figure: estimate and 95 % interval."""
-    shown = [metric for metric in METRICS if any(metric.name in found.metrics for found in summaries.values())]
+    shown = [metric for metric in METRICS if any(metric.name in summary.metrics for summary in summaries.values())]
     return to_markdown_table(
         ["candidate", *(metric.label for metric in shown)],
         [
-            [name, *(_with_interval(found.metrics.get(metric.name), metric.unit) for metric in shown)]
-            for name, found in summaries.items()
+            [name, *(_with_interval(summary.metrics.get(metric.name), metric.unit) for metric in shown)]
+            for name, summary in summaries.items()
         ],
     )
 
 
 def type_table(summaries: Mapping[str, Summary]) -> str:
     """One row a test type, one column a candidate: share of the tests that pass."""
-    types = sorted({type_ for found in summaries.values() for type_ in found.by_type})
+    types = sorted({type_ for summary in summaries.values() for type_ in summary.by_type})
     return to_markdown_table(
         ["test type", *summaries],
-        [[type_, *(_with_interval(found.by_type.get(type_)) for found in summaries.values())] for type_ in types],
+        [[type_, *(_with_interval(summary.by_type.get(type_)) for summary in summaries.values())] for type_ in types],
     )
 
 
@@ -94,8 +94,8 @@ def benchmark_table(scores: Mapping[str, BenchmarkScore]) -> str:
 def verdict(change: Change, metric: Metric) -> str:
     """`better` or `worse` (`higher` or `lower` where neither is better) only where interval and p-value agree.
 
-    The interval must exclude zero and p, adjusted where it is one of several, be below 0.05: with few pages the
-    interval alone is too easily convinced.
+    The interval must exclude zero, and p must be below 0.05 (adjusted, where it is one of several). The interval alone
+    would not do, because with few pages it is too narrow.
     """
     low, high = change.difference.low, change.difference.high
     if low <= 0 <= high or (change.p if change.p_holm is None else change.p_holm) >= 0.05:
@@ -122,16 +122,18 @@ def p_value(p: float) -> str:
     return f"{p:.4f}" if p >= 5e-5 else "<0.0001"
 
 
-def _with_interval(found: Interval | None, unit: str = "%") -> str:
-    return f"{amount(found.mean, unit)} ({amount(found.low, unit)}\u2013{amount(found.high, unit)})" if found else ""
+def _with_interval(interval: Interval | None, unit: str = "%") -> str:
+    if interval is None:
+        return ""
+    return f"{amount(interval.mean, unit)} ({amount(interval.low, unit)}\u2013{amount(interval.high, unit)})"
 
 
 def cell(text: str) -> str:
-    """One line of text that Markdown shows as it is."""
+    """The text as one line that Markdown shows as it is."""
     text = re.sub(r"([\\`*\[\]|]|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9]))", r"\\\1", " ".join(visible(text).split()))
     return text.replace("&", "&amp;").replace("<", "&lt;")
 
 
 def visible(text: str) -> str:
-    """Characters that hide, reorder or break are shown by their code, so that a transcript looks as it is."""
-    return _DISTURBING.sub(lambda found: f"\u27e8U+{ord(found[0]):04X}\u27e9", text)
+    """The text with the code in place of every character that hides, reorders or breaks what stands beside it."""
+    return _DISTURBING.sub(lambda match: f"\u27e8U+{ord(match[0]):04X}\u27e9", text)

@@ -1,8 +1,8 @@
 """Pages -> transcripts: the one code path of `transcribe`, of evaluation and of benchmarks.
 
-Greedy first; where a transcript does not end by itself, it is asked for again at rising temperatures, and where the
-policy says in its front matter that the page is turned, again with the page turned upright. A page that cannot be
-drawn is handed back with its reason and the job goes on. Knows nothing about scores.
+The first attempt is greedy. Where a transcript does not end by itself, the policy tries again at rising temperatures.
+Where its front matter says that the page is turned, it tries again with the page turned upright. A page that cannot be
+drawn comes back as the reason, and the job goes on. Knows nothing about scores.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ def transcribe(
     label: str = "transcribing",
 ) -> Iterator[tuple[Page, Transcript | PageError]]:
     """One transcript per page, in page order: the last of its `attempts`."""
-    for page, found in attempts(
+    for page, of_page in attempts(
         pages,
         sampler,
         prompter,
@@ -53,7 +53,7 @@ def transcribe(
         seed=seed,
         label=label,
     ):
-        yield page, found if isinstance(found, PageError) else found[-1].transcript
+        yield page, of_page if isinstance(of_page, PageError) else of_page[-1].transcript
 
 
 def attempts(
@@ -70,53 +70,52 @@ def attempts(
 ) -> Iterator[tuple[Page, Sequence[Attempt] | PageError]]:
     """All attempts at each page, in page order.
 
-    `retries`: temperatures tried in turn while a transcript does not end. With any, a page that the policy calls
-    turned (is_rotation_valid is false) is asked for once more, turned by its rotation_correction, at the temperature
-    of that attempt; further retries keep the turned image.
+    `retries`: temperatures of further attempts while a transcript does not end. With any, a page that the policy calls
+    turned (is_rotation_valid is false) gets one more attempt at the same temperature, its image turned by
+    rotation_correction. Further retries keep the turned image.
     """
     with tqdm(total=len(pages), desc=label, unit="page", leave=False) as bar:
         for start in range(0, len(pages), batch):
             chunk = pages[start : start + batch]
-            made: dict[int, list[Attempt]] = {i: [] for i in range(len(chunk))}
-            asked, refused = _prompts(chunk, prompter)
-            place = {page.id: i for i, page in enumerate(chunk)}
-            for attempt, at in enumerate((temperature, *retries)):
-                how = Sampling(temperature=at, max_tokens=max_tokens, seed=seed + attempt)
-                _ask(chunk, asked, sampler, how, place, made)
+            tries: list[list[Attempt]] = [[] for _ in chunk]
+            prompts, refused = _prompts(chunk, prompter)  # by the page's place in the chunk, as `tries`
+            for number, heat in enumerate((temperature, *retries)):
+                how = Sampling(temperature=heat, max_tokens=max_tokens, seed=seed + number)
+                _try(chunk, prompts, sampler, how, tries)
                 if retries:
-                    turned = _turned(chunk, asked, prompter, made)
-                    _ask(chunk, turned, sampler, how, place, made)
-                    asked = {**asked, **turned}
-                asked = {i: prompt for i, prompt in asked.items() if made[i][-1].transcript.finish != "stop"}
+                    turned = _turned(chunk, prompts, prompter, tries)
+                    _try(chunk, turned, sampler, how, tries)
+                    prompts = {**prompts, **turned}
+                prompts = {i: prompt for i, prompt in prompts.items() if tries[i][-1].transcript.finish != "stop"}
             bar.update(len(chunk))
             for i, page in enumerate(chunk):
-                yield page, refused[i] if i in refused else made[i]
+                yield page, refused[i] if i in refused else tries[i]
 
 
 def _prompts(pages: Sequence[Page], prompter: Prompter) -> tuple[dict[int, Prompt], dict[int, PageError]]:
-    asked: dict[int, Prompt] = {}
+    prompts: dict[int, Prompt] = {}
     refused: dict[int, PageError] = {}
     for i, page in enumerate(pages):
         try:
-            asked[i] = prompter.prompt(page)
+            prompts[i] = prompter.prompt(page)
         except PageError as error:
             refused[i] = error
-    return asked, refused
+    return prompts, refused
 
 
-def _ask(
+def _try(
     pages: Sequence[Page],
-    asked: Mapping[int, Prompt],
+    prompts: Mapping[int, Prompt],
     sampler: Sampler,
     how: Sampling,
-    place: Mapping[str, int],
-    made: Mapping[int, list[Attempt]],
+    tries: Sequence[list[Attempt]],
 ) -> None:
-    """Append one attempt to each page that is asked for."""
-    if not asked:
+    """Append one attempt to each page that has a prompt."""
+    if not prompts:
         return
-    for group in sampler.sample([(pages[i], prompt) for i, prompt in asked.items()], how):
-        made[place[group.page.id]].append(
+    place = {page.id: i for i, page in enumerate(pages)}
+    for group in sampler.sample([(pages[i], prompt) for i, prompt in prompts.items()], how):
+        tries[place[group.page.id]].append(
             Attempt(
                 transcript=group.samples[0].transcript(),
                 temperature=how.temperature,
@@ -126,15 +125,15 @@ def _ask(
 
 
 def _turned(
-    pages: Sequence[Page], asked: Mapping[int, Prompt], prompter: Prompter, made: Mapping[int, Sequence[Attempt]]
+    pages: Sequence[Page], prompts: Mapping[int, Prompt], prompter: Prompter, tries: Sequence[Sequence[Attempt]]
 ) -> dict[int, Prompt]:
-    """Prompts with the page turned upright, for those that were not turned yet and whose last answer asks for it."""
+    """Prompts with the page turned upright, for pages not yet turned whose last transcript calls them turned."""
     turned: dict[int, Prompt] = {}
-    for i, prompt in asked.items():
-        found, _ = split_front_matter(made[i][-1].transcript.raw)
-        if found and not found.is_rotation_valid and found.rotation_correction and not prompt.image.rotation:
+    for i, prompt in prompts.items():
+        front, _ = split_front_matter(tries[i][-1].transcript.raw)
+        if front and not front.is_rotation_valid and front.rotation_correction and not prompt.image.rotation:
             try:
-                turned[i] = prompter.prompt(pages[i], found.rotation_correction)
-            except PageError:  # turned, its prompt may be too long: then the answer there is has to do
+                turned[i] = prompter.prompt(pages[i], front.rotation_correction)
+            except PageError:  # the prompt of the turned page may be too long; then the last transcript counts
                 continue
     return turned

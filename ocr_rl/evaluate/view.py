@@ -1,6 +1,6 @@
-"""What one page of a report shows: its image, its transcripts with the differences marked, its tests; and the curves.
+"""What the template of a report shows: cards of pages (image, transcripts with differences, tests), and curves.
 
-Plain values for the template; knows nothing about HTML, and leaves escaping to it.
+Plain values. Knows nothing about HTML and leaves escaping to the template.
 """
 
 from __future__ import annotations
@@ -17,12 +17,12 @@ from PIL import Image
 from rapidfuzz.distance import Indel
 
 from ocr_rl.contract import Check, Page, UserError
-from ocr_rl.evaluate.grade import Graded
+from ocr_rl.evaluate.results import PageResult
 
 _SHOWN_CHARACTERS = 20_000  # of a transcript
 _IMAGE_PX = 900  # longest side
 _CURVES = ("reward", "pass_rate", "eval_pass_rate", "nll_page", "length", "kl")  # shown open; the others fold away
-_UNTOLD = ("pdf", "page", "id", "type", "checked", "url")  # fields of a test that say nothing about its question
+_UNASKED = ("pdf", "page", "id", "type", "checked", "url")  # fields of a test that are no part of its question
 _TOKEN = re.compile(r"(<[^<>]{0,200}>|\w+|[^\w\s])(\s*)")
 
 
@@ -50,14 +50,17 @@ def _join(tokens: Sequence[tuple[str, str]]) -> str:
     return "".join(word + space for word, space in tokens)
 
 
-def card(page: Page, rows: Mapping[str, Graded | None], images: Callable[[Page], Image.Image] | None) -> dict[str, Any]:
-    graded = [row for row in rows.values() if row]
+def card(
+    page: Page, rows: Mapping[str, PageResult | None], images: Callable[[Page], Image.Image] | None
+) -> dict[str, Any]:
+    """A page with the results of every candidate; the verdicts of its tests stand in the candidates' order."""
+    results = [row for row in rows.values() if row]
     reference, against = page.reference, "reference"
-    if reference is None and len(graded) > 1:
-        reference, against = graded[0].text, next(iter(rows))
+    if reference is None and len(results) > 1:
+        reference, against = results[0].text, next(iter(rows))
     panes = [_pane(name, row, reference, against) for name, row in rows.items() if row]
-    verdicts = [{check.id: check for check in row.checks} for row in graded]
-    rates = [row.pass_rate for row in graded]
+    verdicts = [{check.id: check for check in row.checks} for row in results]
+    rates = [row.pass_rate for row in results]
     asks = {check.id: _asks(check) for check in page.checks}
     return {
         "page": page,
@@ -74,24 +77,26 @@ def card(page: Page, rows: Mapping[str, Graded | None], images: Callable[[Page],
                 "id": check.id,
                 "type": check.type,
                 "asks": asks.get(check.id, ""),
-                "verdicts": [found.get(check.id) for found in verdicts],
-                "bits": "".join("-" if c is None else str(int(c.passed)) for c in (f.get(check.id) for f in verdicts)),
+                "verdicts": [of_row.get(check.id) for of_row in verdicts],
+                "bits": "".join(
+                    "-" if c is None else str(int(c.passed)) for c in (of_row.get(check.id) for of_row in verdicts)
+                ),
             }
-            for check in (graded[0].checks if graded else ())
+            for check in (results[0].checks if results else ())
         ],
     }
 
 
 def _asks(check: Check) -> str:
-    """The fields of a test that say what it looks for, where it is a dataclass as the built-in ones are."""
+    """The fields that hold a test's question; "" where the test is no dataclass, as the built-in ones are."""
     if not is_dataclass(check):
         return ""
-    told = {field.name: getattr(check, field.name) for field in fields(check) if field.name not in _UNTOLD}
+    question = {field.name: getattr(check, field.name) for field in fields(check) if field.name not in _UNASKED}
     defaults = {field.name: field.default for field in fields(check)}
-    return ", ".join(f"{name} {value!r}" for name, value in told.items() if value != defaults[name])
+    return ", ".join(f"{name} {value!r}" for name, value in question.items() if value != defaults[name])
 
 
-def _pane(name: str, row: Graded, reference: str | None, against: str) -> dict[str, Any]:
+def _pane(name: str, row: PageResult, reference: str | None, against: str) -> dict[str, Any]:
     text = row.text[:_SHOWN_CHARACTERS]
     compared = reference is not None and against != name
     return {
@@ -104,7 +109,7 @@ def _pane(name: str, row: Graded, reference: str | None, against: str) -> dict[s
 
 
 def _data_uri(page: Page, images: Callable[[Page], Image.Image] | None) -> dict[str, Any]:
-    """The page as PNG or JPEG, whichever is smaller: {uri, width, height}, or {why} there is none."""
+    """{uri, width, height} of the page as PNG or JPEG, whichever is smaller; {why} where there is no image."""
     if images is None:
         return {"why": ""}
     try:
@@ -172,10 +177,10 @@ def _chart(name: str, runs: Mapping[str, Sequence[tuple[float, float]]]) -> dict
 
 
 def _smooth(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Centred moving average over a tenth of the points, so that the trend stands out; few points stay as they are."""
+    """Centred moving average over a tenth of the points, which shows the trend. Few points stay as they are."""
     reach = len(points) // 20
-    near = [points[max(0, at - reach) : at + reach + 1] for at in range(len(points))]
-    return [(x, sum(y for _, y in some) / len(some)) for (x, _), some in zip(points, near, strict=True)]
+    windows = [points[max(0, at - reach) : at + reach + 1] for at in range(len(points))]
+    return [(x, sum(y for _, y in window) / len(window)) for (x, _), window in zip(points, windows, strict=True)]
 
 
 def _ticks(low: float, high: float) -> list[float]:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ocr_rl.evaluate.grade import Graded
+from ocr_rl.evaluate.results import PageResult
 from ocr_rl.study.findings import (
     Finding,
     Measured,
@@ -150,7 +150,7 @@ def discovery(results: Results) -> Finding | None:
             if check.passed:
                 passed.setdefault((row.page, check.id), set()).add(row.repeat)
 
-    def gained(row: Graded, *, outside: bool, but: int = 0) -> float | None:
+    def gained(row: PageResult, *, outside: bool, but: int = 0) -> float | None:
         """Of the page's tests; outside what the start's samples (but one) passed, or wherever."""
         if not row.checks:
             return None
@@ -160,7 +160,7 @@ def discovery(results: Results) -> Finding | None:
         ]
         return len(counted) / len(row.checks)
 
-    def shares(rows: Sequence[Graded], *, own: bool = False) -> tuple[PerPage, PerPage]:
+    def shares(rows: Sequence[PageResult], *, own: bool = False) -> tuple[PerPage, PerPage]:
         """Gained outside, and gained, by page; `own`: rows that are among the samples themselves."""
         return tuple(
             per_page(rows, lambda row, o=outside: gained(row, outside=o, but=row.repeat if own else 0))
@@ -238,11 +238,11 @@ def graded_reward(results: Results) -> Finding | None:
     )
 
 
-def _both(row: Graded) -> float | None:
+def _both(row: PageResult) -> float | None:
     return None if row.pass_rate is None or row.bleu is None else (row.pass_rate + row.bleu) / 2
 
 
-def _agreement(samples: Sequence[Graded]) -> float:
+def _agreement(samples: Sequence[PageResult]) -> float:
     """Mean over pages of the correlation between pass rate and BLEU of its samples."""
     by_page: dict[str, list[tuple[float, float]]] = {}
     for row in samples:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from ocr_rl.evaluate.grade import Graded
+from ocr_rl.evaluate.results import PageResult
 from ocr_rl.evaluate.stats import Interval
 
 Verdict = Literal["supported", "not supported", "undecided with this budget"]
@@ -87,7 +87,7 @@ class Measured:
 
 
 def per_page(
-    rows: Sequence[Graded], of: Callable[[Graded], float | None] = lambda row: row.pass_rate
+    rows: Sequence[PageResult], of: Callable[[PageResult], float | None] = lambda row: row.pass_rate
 ) -> dict[str, float]:
     by_page: dict[str, list[float]] = {}
     for row in rows:

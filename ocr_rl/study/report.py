@@ -17,8 +17,9 @@ from typing import Any
 import numpy as np
 
 from ocr_rl.config import Typeset
-from ocr_rl.evaluate.grade import Comparison, Graded, check_types, compare, to_json
+from ocr_rl.evaluate.figures import Comparison, check_types, compare
 from ocr_rl.evaluate.report import Section, write_report
+from ocr_rl.evaluate.results import PageResult, to_json
 from ocr_rl.evaluate.tables import p_value, to_markdown_table
 from ocr_rl.pages.images import image_of
 from ocr_rl.run import write_atomically
@@ -69,11 +70,11 @@ def _listed(seeds: Sequence[int]) -> str:
     return ", ".join(map(str, seeds))
 
 
-def _all_rows(results: Results) -> dict[str, Sequence[Graded]]:
+def _all_rows(results: Results) -> dict[str, Sequence[PageResult]]:
     return {"start": results.start, "start-samples": results.samples, **results.rows}
 
 
-def _row(name: str, rows: Sequence[Graded]) -> str:
+def _row(name: str, rows: Sequence[PageResult]) -> str:
     return "".join(json.dumps({"run": name, **to_json(row)}, ensure_ascii=False) + "\n" for row in rows)
 
 
@@ -145,7 +146,7 @@ def _sections(results: Results, plot: bytes) -> list[Section]:
     ]
 
 
-def _paired(results: Results, arm: str) -> tuple[list[Graded], list[Graded]]:
+def _paired(results: Results, arm: str) -> tuple[list[PageResult], list[PageResult]]:
     """The start and the arm at every seed that ended, each seed a repeat of the page."""
     after, before = [], []
     for k, rows in enumerate(results.runs(arm), 1):
@@ -169,7 +170,7 @@ def _arm(results: Results, arm: str, measured: Measured, against: Comparison) ->
     return (arm, _level(measured), change(pass_rate), p, change(bleu), change(lambda row: row.cer), seeds)
 
 
-def _mean(rows: Sequence[Graded]) -> float:
+def _mean(rows: Sequence[PageResult]) -> float:
     return float(np.mean(list(per_page(rows).values())))
 
 

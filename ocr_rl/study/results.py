@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from ocr_rl.contract import Page
-from ocr_rl.evaluate.grade import Graded, read_rows, summary
+from ocr_rl.evaluate.figures import summary
+from ocr_rl.evaluate.results import PageResult, read_rows
 from ocr_rl.pages.source import open_pages
 from ocr_rl.run import read_jsonl
 from ocr_rl.study.findings import Measured, noise_of, per_page
@@ -24,14 +25,14 @@ _EVERY_STEP = ("update_s", "pages_s")
 _ROLLOUT = ("sync_s", "rollout_s", "score_s", "annotate_s")
 
 
-Of = Callable[[Graded], float | None]
+Of = Callable[[PageResult], float | None]
 
 
-def pass_rate(row: Graded) -> float | None:
+def pass_rate(row: PageResult) -> float | None:
     return row.pass_rate
 
 
-def bleu(row: Graded) -> float | None:
+def bleu(row: PageResult) -> float | None:
     return row.bleu
 
 
@@ -51,21 +52,21 @@ class Results:
     chosen: Mapping[str, int]
     trials: Mapping[str, float]  # validation pass rate at the end, by run
     pages: Mapping[str, Page]  # the test pages
-    start: Sequence[Graded]
-    samples: Sequence[Graded]  # of the start, several a page
-    rows: Mapping[str, Sequence[Graded]]  # of the test pages, by run
+    start: Sequence[PageResult]
+    samples: Sequence[PageResult]  # of the start, several a page
+    rows: Mapping[str, Sequence[PageResult]]  # of the test pages, by run
     metrics: Mapping[str, Sequence[Mapping[str, Any]]]  # by run
     curves: Mapping[str, Sequence[Point]]  # by run
     pairs: Mapping[str, Sequence[Mapping[str, Any]]]  # of DPO's first rounds, by run
     choices: Mapping[str, Mapping[str, Any]]  # what pairs were chosen by, by run
     failed: Mapping[str, str]  # reason, by run
 
-    def runs(self, arm: str, seeds: Sequence[int] | None = None) -> list[Sequence[Graded]]:
+    def runs(self, arm: str, seeds: Sequence[int] | None = None) -> list[Sequence[PageResult]]:
         """Rows of an arm's runs that ended, at these seeds."""
         wanted = [f"{arm}-seed{seed}" for seed in (self.study.seeds if seeds is None else seeds)]
         return [self.rows[name] for name in wanted if name in self.rows]
 
-    def of(self, arm: str) -> list[Graded]:
+    def of(self, arm: str) -> list[PageResult]:
         return [row for rows in self.runs(arm) for row in rows]
 
     def curves_of(self, arm: str) -> list[Sequence[Point]]:
@@ -135,7 +136,7 @@ def _curve(job: Job, folder: Folder) -> list[Point]:
     return points
 
 
-def _pass_rate(rows: Sequence[Graded]) -> float:
+def _pass_rate(rows: Sequence[PageResult]) -> float:
     return summary(rows, draws=2).metrics["pass_rate"].mean
 
 

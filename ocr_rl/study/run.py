@@ -23,7 +23,7 @@ from tqdm import tqdm
 
 from ocr_rl import config
 from ocr_rl.contract import UserError
-from ocr_rl.evaluate.grade import Graded, to_json
+from ocr_rl.evaluate.results import PageResult, to_json
 from ocr_rl.learn.network import named_weights
 from ocr_rl.models.load import load_model, model_folder
 from ocr_rl.pages.raster import file_sha
@@ -245,7 +245,7 @@ def _test(job: Job | None, study: Study, folder: Folder, sampler: Sampler, promp
     sampler.load(named_weights(load_model(model, dtype=recipe.policy.dtype)), 0)
     tokens = recipe.evaluation.max_tokens
     if job is None:
-        rows: list[Graded] = []
+        rows: list[PageResult] = []
         for k in range(study.samples):
             drawn = evaluate_policy(
                 sampler, prompter, pages, max_tokens=tokens, temperature=recipe.sampling.temperature, seed=k
@@ -255,6 +255,6 @@ def _test(job: Job | None, study: Study, folder: Folder, sampler: Sampler, promp
     _write_rows(folder.test(job.name if job else "start"), evaluate_policy(sampler, prompter, pages, max_tokens=tokens))
 
 
-def _write_rows(path: Path, rows: Sequence[Graded]) -> None:
+def _write_rows(path: Path, rows: Sequence[PageResult]) -> None:
     """Whole or not at all: the file says that the pages were looked at."""
     write_atomically(path, "".join(json.dumps(to_json(row)) + "\n" for row in rows))

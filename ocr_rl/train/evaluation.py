@@ -8,8 +8,9 @@ from functools import partial
 
 from ocr_rl import config
 from ocr_rl.contract import Page, Transcript, UserError
-from ocr_rl.evaluate.grade import Graded, grade, read_rows, summary, write_rows
+from ocr_rl.evaluate.figures import summary
 from ocr_rl.evaluate.report import write_report
+from ocr_rl.evaluate.results import PageResult, judge_page, read_rows, write_rows
 from ocr_rl.evaluate.transcribe import transcribe
 from ocr_rl.learn.algos.setting import OpenPages
 from ocr_rl.learn.algos.sft import reference_rows
@@ -84,16 +85,16 @@ def evaluate_policy(
     max_tokens: int,
     temperature: float = 0.0,
     seed: int = 0,
-) -> list[Graded]:
-    """One graded transcript per page (greedy unless a temperature is given), by the strict reading that rewards use."""
-    rows = []
-    for page, found in transcribe(
+) -> list[PageResult]:
+    """One judged transcript per page (greedy unless a temperature is given), by the strict reading that rewards use."""
+    results = []
+    for page, transcript in transcribe(
         pages, sampler, prompter, max_tokens=max_tokens, temperature=temperature, seed=seed, label="evaluating"
     ):
-        if not isinstance(found, Transcript):
-            raise UserError(f"{found}; take the page out of the evaluation pages.")
-        rows.append(grade(page, found, "strict"))
-    return rows
+        if not isinstance(transcript, Transcript):
+            raise UserError(f"{transcript}; take the page out of the evaluation pages.")
+        results.append(judge_page(page, transcript, "strict"))
+    return results
 
 
 def report_run(run: Run, name: str, pages: Sequence[Page], *, seed: int, longest_px: int, device: str) -> None:

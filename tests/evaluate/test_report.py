@@ -7,8 +7,9 @@ import pytest
 from PIL import Image
 
 from ocr_rl.contract import Page, UserError
-from ocr_rl.evaluate.grade import CheckRow, Graded, summary
+from ocr_rl.evaluate.figures import summary
 from ocr_rl.evaluate.report import read_candidates, write_report
+from ocr_rl.evaluate.results import CheckVerdict, PageResult
 from ocr_rl.evaluate.stats import Tally, benchmark_score
 from ocr_rl.evaluate.tables import change_table, p_value, signed, summary_table, to_markdown_table, visible
 from ocr_rl.evaluate.view import charts, word_differences
@@ -19,9 +20,9 @@ EVIL = (
 )
 
 
-def graded(page: str, passed: bool, text: str = "the cat", **more) -> Graded:
-    check = CheckRow(id=f"{page} cat", type="present", passed=passed, why="" if passed else "'cat' not found")
-    return Graded(page=page, checks=(check,), finish="stop", num_tokens=3, text=text, bleu=0.5, cer=0.1, **more)
+def result(page: str, passed: bool, text: str = "the cat", **more) -> PageResult:
+    check = CheckVerdict(id=f"{page} cat", type="present", passed=passed, why="" if passed else "'cat' not found")
+    return PageResult(page=page, checks=(check,), finish="stop", num_tokens=3, text=text, bleu=0.5, cer=0.1, **more)
 
 
 def some_pages(count: int, reference: str | None = "the cat sat") -> dict[str, Page]:
@@ -45,8 +46,8 @@ class Elements(HTMLParser):
 
 def test_three_files_and_what_they_say(tmp_path: Path):
     pages = some_pages(30)
-    before = [graded(id_, n % 3 == 0) for n, id_ in enumerate(pages)]
-    after = [graded(id_, n % 3 > 0, "the cat sat") for n, id_ in enumerate(pages)]
+    before = [result(id_, n % 3 == 0) for n, id_ in enumerate(pages)]
+    after = [result(id_, n % 3 > 0, "the cat sat") for n, id_ in enumerate(pages)]
     write_report(
         tmp_path / "report",
         title="A trial",
@@ -74,16 +75,16 @@ def test_three_files_and_what_they_say(tmp_path: Path):
 
 
 def test_the_page_is_alone_and_guarded(tmp_path: Path):
-    write_report(tmp_path, title="t", candidates={"a": [graded("d00:p1", True)]}, pages=some_pages(1))
+    write_report(tmp_path, title="t", candidates={"a": [result("d00:p1", True)]}, pages=some_pages(1))
     html = (tmp_path / "report.html").read_text()
     assert "http://" not in html and "https://" not in html
-    found = Elements(html)
-    assert found.tags.count("script") == 1 and found.tags.count("style") == 1
-    assert not {"link", "iframe", "object", "base"} & set(found.tags)
+    elements = Elements(html)
+    assert elements.tags.count("script") == 1 and elements.tags.count("style") == 1
+    assert not {"link", "iframe", "object", "base"} & set(elements.tags)
     policy = html[html.index("Content-Security-Policy") :].split(">")[0]
     assert "default-src 'none'" in policy and "unsafe" not in policy
     assert "script-src 'sha256-" in policy and "style-src 'sha256-" in policy
-    assert "style" not in found.attributes  # the policy would refuse style attributes
+    assert "style" not in elements.attributes  # the policy would refuse style attributes
 
 
 def test_nothing_from_outside_becomes_an_element(tmp_path: Path):
@@ -91,8 +92,8 @@ def test_nothing_from_outside_becomes_an_element(tmp_path: Path):
         page = Page(
             id="d00:p1", pdf=Path(f"/x/{evil.replace('/', '')}.pdf"), number=1, reference=evil, tags=frozenset([evil])
         )
-        check = CheckRow(id=evil, type=evil, passed=False, why=evil)
-        row = Graded(
+        check = CheckVerdict(id=evil, type=evil, passed=False, why=evil)
+        row = PageResult(
             page=page.id, tags=(evil,), checks=(check,), finish="stop", num_tokens=1, text=evil, cer=0.0, bleu=0.0
         )
 
@@ -128,7 +129,7 @@ def test_nothing_from_outside_becomes_an_element(tmp_path: Path):
 
 
 def test_huge_transcripts_are_cut_in_the_page_only(tmp_path: Path):
-    rows = {"a": [graded("d00:p1", True, "M" * 500_000)]}
+    rows = {"a": [result("d00:p1", True, "M" * 500_000)]}
     write_report(tmp_path, title="t", candidates=rows, pages=some_pages(1))
     assert "480000 more characters" in (tmp_path / "report.html").read_text()
     assert (tmp_path / "report.html").stat().st_size < 100_000
@@ -136,7 +137,7 @@ def test_huge_transcripts_are_cut_in_the_page_only(tmp_path: Path):
 
 
 def test_without_reference_the_first_candidate_is_the_measure(tmp_path: Path):
-    rows = {"a": [graded("d00:p1", True, "one two")], "b": [graded("d00:p1", True, "one three")]}
+    rows = {"a": [result("d00:p1", True, "one two")], "b": [result("d00:p1", True, "one three")]}
     write_report(tmp_path, title="t", candidates=rows, pages=some_pages(1, reference=None))
     html = (tmp_path / "report.html").read_text()
     assert "one <del>two</del> <ins>three</ins>" in html and "marked against a" in html
@@ -144,8 +145,8 @@ def test_without_reference_the_first_candidate_is_the_measure(tmp_path: Path):
 
 def test_shown_pages_run_from_loss_to_gain(tmp_path: Path):
     pages = some_pages(3)
-    before = [graded("d00:p1", False), graded("d01:p1", True), graded("d02:p1", True)]
-    after = [graded("d00:p1", True), graded("d01:p1", True), graded("d02:p1", False)]
+    before = [result("d00:p1", False), result("d01:p1", True), result("d02:p1", True)]
+    after = [result("d00:p1", True), result("d01:p1", True), result("d02:p1", False)]
     write_report(tmp_path, title="t", candidates={"a": before, "b": after}, pages=pages)
     html = (tmp_path / "report.html").read_text()
     assert html.index("<bdi>d02.pdf") < html.index("<bdi>d01.pdf") < html.index("<bdi>d00.pdf")
@@ -155,8 +156,8 @@ def test_shown_pages_run_from_loss_to_gain(tmp_path: Path):
 def test_wrong_input_is_named(tmp_path: Path):
     with pytest.raises(UserError, match="at least one candidate"):
         write_report(tmp_path, title="t", candidates={}, pages={})
-    with pytest.raises(UserError, match="d09:p1 was graded but is not among"):
-        write_report(tmp_path, title="t", candidates={"a": [graded("d09:p1", True)]}, pages=some_pages(2))
+    with pytest.raises(UserError, match="d09:p1 was judged but is not among"):
+        write_report(tmp_path, title="t", candidates={"a": [result("d09:p1", True)]}, pages=some_pages(2))
     (tmp_path / "report.json").write_text("[]")
     with pytest.raises(UserError, match="not a report"):
         read_candidates(tmp_path / "report.json")
@@ -201,14 +202,14 @@ def test_numbers_in_words():
 
 
 def test_a_clear_change_needs_interval_and_p():
-    from ocr_rl.evaluate.grade import compare
+    from ocr_rl.evaluate.figures import compare
 
     ids = list(some_pages(3))
-    before, after = [graded(id_, False) for id_ in ids], [graded(id_, True) for id_ in ids]
+    before, after = [result(id_, False) for id_ in ids], [result(id_, True) for id_ in ids]
     text = change_table(compare(before, after, draws=50, permutations=400))
     assert "+100.0" in text and "better" not in text  # three pages: the interval is a point, p is 1/4
     ids = list(some_pages(10))
-    before, after = [graded(id_, False) for id_ in ids], [graded(id_, True) for id_ in ids]
+    before, after = [result(id_, False) for id_ in ids], [result(id_, True) for id_ in ids]
     assert "better" in change_table(compare(before, after, draws=50, permutations=400))
     assert summary_table({"x": summary(before, draws=50)}).splitlines()[2].startswith("| x ")
 

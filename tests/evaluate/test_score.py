@@ -32,14 +32,14 @@ def data(tmp_path: Path) -> Path:
     return tmp_path / "data"
 
 
-def said(lines: Sequence[str], reward: str) -> list[str]:
+def values_of(lines: Sequence[str], reward: str) -> list[str]:
     return [line.split(f"{reward}: ")[1].split()[0] for line in lines if f"{reward}: " in line]
 
 
 def test_the_page_is_the_one_of_that_path(data: Path) -> None:
     file = data / "pdfs" / "b" / "x.md"
-    assert said(list(score_file(file, data, ["cer"], page="b/x.pdf:1")), "cer") == ["1.000"]
-    assert said(list(score_file(file, data, ["cer"], page="a/x.pdf:1")), "cer") != ["1.000"]
+    assert values_of(list(score_file(file, data, ["cer"], page="b/x.pdf:1")), "cer") == ["1.000"]
+    assert values_of(list(score_file(file, data, ["cer"], page="a/x.pdf:1")), "cer") != ["1.000"]
     with pytest.raises(UserError, match="has 2 pages"):
         list(score_file(file, data, ["cer"], page="x.pdf:1"))
     with pytest.raises(UserError, match="has no page"):
@@ -48,7 +48,7 @@ def test_the_page_is_the_one_of_that_path(data: Path) -> None:
 
 def test_a_name_that_holds_repeat_is_still_a_name(data: Path) -> None:
     file = data / "pdfs" / "my_repeat_pg2.md"
-    assert said(list(score_file(file, data, ["cer"], page=None)), "cer") == ["1.000"]
+    assert values_of(list(score_file(file, data, ["cer"], page=None)), "cer") == ["1.000"]
 
 
 def saved(path: Path, *rows: dict) -> Path:
@@ -65,7 +65,7 @@ def test_groups_of_two_steps_stay_two_groups(data: Path, tmp_path: Path) -> None
     group = {"page": page, "samples": [sample("alpha\u2028beta"), sample("gamma")]}
     lines = list(score_file(saved(tmp_path / "g.jsonl", group, group), data, ["medoid"], page=None))
     assert sum("2 samples" in line for line in lines) == 2
-    assert said(lines, "medoid") == ["1.000", "0.000"] * 2
+    assert values_of(lines, "medoid") == ["1.000", "0.000"] * 2
 
 
 def test_a_fault_is_asked_again_with_its_own_options(data: Path, tmp_path: Path) -> None:
@@ -147,8 +147,8 @@ def test_of_all_installed_rewards_one_that_fails_stops_no_other(
     )
     monkeypatch.syspath_prepend(tmp_path)
     lines = list(score_file(data / "pdfs" / "my_repeat_pg2.md", data, None, page=None))
-    assert said(lines, "aa_call") == said(lines, "aa_exit") == said(lines, "aa_none") == ["fault"]
-    assert said(lines, "cer") == ["1.000"]
+    assert values_of(lines, "aa_call") == values_of(lines, "aa_exit") == values_of(lines, "aa_none") == ["fault"]
+    assert values_of(lines, "cer") == ["1.000"]
 
 
 def test_a_group_without_samples_is_the_files_fault(data: Path, tmp_path: Path) -> None:

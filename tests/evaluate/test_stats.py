@@ -24,14 +24,14 @@ def correlated_benchmark(rng: np.random.Generator, pages: int, tests: int) -> di
 
 
 def test_mean_counts_clusters_by_their_size():
-    found = bootstrap_mean({"a": [1.0, 1.0, 0.0], "b": [0.0]}, seed=0, draws=200)
-    assert found.mean == 0.5 and found.clusters == 2
-    assert found.low == 0.0 and found.high == pytest.approx(2 / 3)  # only b, only a
+    interval = bootstrap_mean({"a": [1.0, 1.0, 0.0], "b": [0.0]}, seed=0, draws=200)
+    assert interval.mean == 0.5 and interval.clusters == 2
+    assert interval.low == 0.0 and interval.high == pytest.approx(2 / 3)  # only b, only a
 
 
 def test_interval_of_equal_values_has_no_width():
-    found = bootstrap_mean({"a": [1.0], "b": [1.0, 1.0]}, seed=0, draws=50)
-    assert (found.mean, found.low, found.high) == (1.0, 1.0, 1.0)
+    interval = bootstrap_mean({"a": [1.0], "b": [1.0, 1.0]}, seed=0, draws=50)
+    assert (interval.mean, interval.low, interval.high) == (1.0, 1.0, 1.0)
 
 
 def test_same_seed_same_interval_whatever_the_order():
@@ -70,8 +70,12 @@ def test_clustered_interval_covers_and_independent_one_does_not():
 def test_pairing_cancels_what_the_pages_share():
     before = {str(page): [page / 100] for page in range(100)}
     after = {name: [value + 0.1 for value in values] for name, values in before.items()}
-    found = paired_difference(before, after, seed=0, draws=200)
-    assert found.mean == pytest.approx(0.1) and found.low == pytest.approx(0.1) and found.high == pytest.approx(0.1)
+    interval = paired_difference(before, after, seed=0, draws=200)
+    assert (
+        interval.mean == pytest.approx(0.1)
+        and interval.low == pytest.approx(0.1)
+        and interval.high == pytest.approx(0.1)
+    )
     alone = bootstrap_mean(before, seed=0, draws=200)
     assert alone.high - alone.low > 0.05
 
@@ -98,9 +102,9 @@ def test_permutation_swaps_unequal_clusters_whole():
 
 
 def test_holm_by_hand():
-    found = holm({"x": 0.01, "y": 0.04, "z": 0.03, "w": 0.5})
-    assert found == pytest.approx({"x": 0.04, "y": 0.09, "z": 0.09, "w": 0.5})
-    assert list(found) == ["x", "y", "z", "w"] and holm({}) == {}
+    adjusted = holm({"x": 0.01, "y": 0.04, "z": 0.03, "w": 0.5})
+    assert adjusted == pytest.approx({"x": 0.04, "y": 0.09, "z": 0.09, "w": 0.5})
+    assert list(adjusted) == ["x", "y", "z", "w"] and holm({}) == {}
     assert holm({"a": 0.9, "b": 0.8}) == {"a": 1.0, "b": 1.0}
 
 
@@ -117,12 +121,12 @@ def test_benchmark_score_by_hand():
         tally("5", "math.jsonl", "c", 1, 2, "math"),  # half of the repeats is not a majority
         tally("6", "baseline", "a", 3, 3, "baseline"),
     ]
-    found = benchmark_score(tests, seed=0, draws=100)
-    assert found.by_file == {"baseline": (1, 1), "math.jsonl": (0, 1), "text.jsonl": (3, 4)}
-    assert found.overall.mean == pytest.approx((1 + 0 + 0.75) / 3)
-    assert found.by_type == {"baseline": 1.0, "math": 0.5, "present": 0.75}
-    assert found.overall.low <= found.overall.mean <= found.overall.high
-    assert found == benchmark_score(reversed(tests), seed=0, draws=100)
+    score = benchmark_score(tests, seed=0, draws=100)
+    assert score.by_file == {"baseline": (1, 1), "math.jsonl": (0, 1), "text.jsonl": (3, 4)}
+    assert score.overall.mean == pytest.approx((1 + 0 + 0.75) / 3)
+    assert score.by_type == {"baseline": 1.0, "math": 0.5, "present": 0.75}
+    assert score.overall.low <= score.overall.mean <= score.overall.high
+    assert score == benchmark_score(reversed(tests), seed=0, draws=100)
 
 
 def test_score_of_nothing_is_an_error():
@@ -145,15 +149,15 @@ def test_score_is_the_public_one(scoring: list[dict]):
             tally(f"{t['id']} {n}", t["category"], t["id"], t["repeat_passes"], t["repeats"], t["type"])
             for n, t in enumerate(row["tests"])
         ]
-        found = benchmark_score(tests, seed=0)
-        assert {file: list(of) for file, of in found.by_file.items()} == {
+        score = benchmark_score(tests, seed=0)
+        assert {file: list(of) for file, of in score.by_file.items()} == {
             file: [of["passed"], of["total"]] for file, of in row["by_category"].items()
         }
-        assert {type_: 100 * share for type_, share in found.by_type.items()} == pytest.approx(
+        assert {type_: 100 * share for type_, share in score.by_type.items()} == pytest.approx(
             row["by_type_percent"], abs=1e-5
         )
-        assert 100 * found.overall.mean == pytest.approx(row["overall_percent_printed"], abs=0.051)
-        half = 50 * (found.overall_public.high - found.overall_public.low)
+        assert 100 * score.overall.mean == pytest.approx(row["overall_percent_printed"], abs=0.051)
+        half = 50 * (score.overall_public.high - score.overall_public.low)
         assert half == pytest.approx(row["half_width_printed"], abs=1.0)
 
 
@@ -163,8 +167,8 @@ def test_public_interval_is_the_public_one(scoring: list[dict]):
     for row in rows:
         ends = np.cumsum(row["splits"] or [len(row["scores"])])
         files = [part.tolist() for part in np.split(np.array(row["scores"], dtype=float), ends[:-1])]
-        found = independent_interval(files, seed=0, draws=4000, level=row["ci_level"])
+        interval = independent_interval(files, seed=0, draws=4000, level=row["ci_level"])
         slack = 0.02 if row["n_bootstrap"] >= 1000 else 0.035  # both sides are drawn
         slack = max(slack, 1.01 / max(1, len(row["scores"])))  # a few scores give coarse quantiles
-        assert found.low == pytest.approx(row["low"], abs=slack), row["case_id"]
-        assert found.high == pytest.approx(row["high"], abs=slack), row["case_id"]
+        assert interval.low == pytest.approx(row["low"], abs=slack), row["case_id"]
+        assert interval.high == pytest.approx(row["high"], abs=slack), row["case_id"]

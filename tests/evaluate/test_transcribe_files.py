@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from ocr_rl.contract import Page, UserError
-from ocr_rl.evaluate import serve
-from ocr_rl.evaluate.serve import transcribe_files
+from ocr_rl.evaluate import transcribe_files as module
+from ocr_rl.evaluate.transcribe_files import transcribe_files
 from ocr_rl.models.settings import PromptSettings
 from ocr_rl.policy import OpenPolicy
 from ocr_rl.rollout.prompt import Prompter
@@ -28,7 +28,7 @@ def write(monkeypatch: pytest.MonkeyPatch, prompter: Prompter) -> Callable[..., 
             settings = PromptSettings(max_tokens=64)
             yield OpenPolicy(sampler=FakeSampler(prompter, script), prompter=prompter, settings=settings)
 
-        monkeypatch.setattr(serve, "open_policy", open_policy)
+        monkeypatch.setattr(module, "open_policy", open_policy)
         refused = transcribe_files(pdfs, model="nano", engine="transformers", out=out, longest_px=None)
         return [str(error) for error in refused]
 
@@ -38,11 +38,11 @@ def write(monkeypatch: pytest.MonkeyPatch, prompter: Prompter) -> Callable[..., 
 @pytest.fixture
 def folders(tmp_path: Path, tiny_pages: list[Page]) -> list[Path]:
     """a/x.pdf and b/x.pdf, of one content and four pages each."""
-    made = [tmp_path / name / "x.pdf" for name in "ab"]
-    for pdf in made:
+    pdfs = [tmp_path / name / "x.pdf" for name in "ab"]
+    for pdf in pdfs:
         pdf.parent.mkdir()
         shutil.copy(tiny_pages[0].pdf, pdf)
-    return made
+    return pdfs
 
 
 def test_copies_with_one_name_are_all_written(write, folders: list[Path], tmp_path: Path) -> None:
@@ -50,14 +50,14 @@ def test_copies_with_one_name_are_all_written(write, folders: list[Path], tmp_pa
     first, second = (tmp_path / "out" / name for name in ("x.md", "x-2.md"))
     assert sorted((tmp_path / "out").iterdir()) == sorted([first, second])
     ids = first.read_text().split()
-    assert [each.split(":")[1] for each in ids] == ["p1", "p2", "p3", "p4"]
-    assert second.read_text().split() == [each.replace(":", "-2:") for each in ids]
+    assert [page_id.split(":")[1] for page_id in ids] == ["p1", "p2", "p3", "p4"]
+    assert second.read_text().split() == [page_id.replace(":", "-2:") for page_id in ids]
 
 
 def test_what_is_done_is_written_before_the_next_document_ends(
     write, folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(serve, "transcribe", lambda pages, *_, **__: cut_off(pages))
+    monkeypatch.setattr(module, "transcribe", lambda pages, *_, **__: cut_off(pages))
 
     def cut_off(pages: list[Page]) -> Iterator[object]:
         from ocr_rl.contract import Transcript

@@ -1,6 +1,6 @@
-"""`ocr-rl rewards new`: a small package with one reward, its entry point and a test that passes.
+"""`ocr-rl rewards new`: the template of a package with one reward, its entry point and tests that pass.
 
-Knows nothing about what the reward is to look at.
+Knows nothing about what the reward is to score.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ from ocr_rl.contract import Page, Score, Transcript, per_transcript
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class {cls}:
-    """1 if the transcript says `word`, else 0; no score for a page whose reference does not say it either."""
+    """1 if the transcript holds `word`, else 0; no score for a page whose reference lacks it."""
 
     word: str = "the"
 
@@ -55,13 +55,13 @@ class {cls}:
     @per_transcript
     def __call__(self, page: Page, transcript: Transcript) -> Score:
         if page.reference is not None and self.word.lower() not in page.reference.lower():
-            return Score(value=None, why=f"{{self.word!r}} does not stand on the page")
-        found = self.word.lower() in transcript.body.lower()
-        return Score(value=float(found), why=f"{{self.word!r}} is {{'there' if found else 'missing'}}")
+            return Score(value=None, why=f"{{self.word!r}} is not on the page")
+        present = self.word.lower() in transcript.body.lower()
+        return Score(value=float(present), why=f"{{self.word!r}} is {{'present' if present else 'missing'}}")
 '''
 
 _TEST = '''\
-"""What every reward must keep, and what this one is for."""
+"""What holds for every reward, and what this one is for."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ In a recipe: `rewards = [{{ name = "pass_rate" }}, {{ name = "{name}", weight = 
 
 
 def new_reward(name: str, folder: Path) -> str:
-    """Write the package below `folder`; returns what to do next. UserError for a name or a place that is taken."""
+    """Write the package below `folder`; return what to do next. UserError for a name or a place that is taken."""
     cls = "".join(part.capitalize() for part in name.split("_"))
     if len(name) > 64 or not re.fullmatch(r"[a-z][a-z0-9]*(_[a-z0-9]+)*", name) or keyword.iskeyword(name):
         raise UserError(f"rewards new: {name!r} is no module name; use small letters, digits and _, as in my_reward.")

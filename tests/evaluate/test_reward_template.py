@@ -19,7 +19,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 @pytest.fixture(scope="module")
 def package(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("kit")
+    folder = tmp_path_factory.mktemp("template")
     assert main(["rewards", "new", "my_reward", "--out", str(folder)]) == 0
     return folder / "my-reward"
 
@@ -31,20 +31,20 @@ def run_tests(folder: Path, *more: str, path: str) -> subprocess.CompletedProces
 
 
 def test_its_own_tests_pass(package: Path) -> None:
-    done = run_tests(package, path=".")
-    assert done.returncode == 0, done.stdout
-    assert "3 passed" in done.stdout
+    result = run_tests(package, path=".")
+    assert result.returncode == 0, result.stdout
+    assert "3 passed" in result.stdout
 
 
 def test_installed_it_is_found_and_keeps_the_contract(package: Path, tmp_path: Path) -> None:
     """Laid out as an installer would: the module, and beside it the metadata that its pyproject.toml stands for."""
-    said = tomllib.loads((package / "pyproject.toml").read_text())["project"]
+    project = tomllib.loads((package / "pyproject.toml").read_text())["project"]
     shutil.copy(package / "my_reward.py", tmp_path)
-    install(tmp_path, said["name"], said["entry-points"]["ocr_rl.rewards"], said["version"])
-    done = run_tests(ROOT, "tests/contracts/test_rewards.py", "-k", "my_reward or none_is", "-rA", path=str(tmp_path))
-    assert done.returncode == 0, done.stdout
+    install(tmp_path, project["name"], project["entry-points"]["ocr_rl.rewards"], project["version"])
+    result = run_tests(ROOT, "tests/contracts/test_rewards.py", "-k", "my_reward or none_is", "-rA", path=str(tmp_path))
+    assert result.returncode == 0, result.stdout
     for test in ("test_gold_is_at_the_maximum[my_reward]", "sees_scores_lower[my_reward-empty]", "test_none_is_for"):
-        assert test in done.stdout
+        assert test in result.stdout
 
 
 @pytest.mark.parametrize(

@@ -10,16 +10,16 @@ import pytest
 from ocr_rl.cli import main
 from ocr_rl.config import load_recipe
 from ocr_rl.contract import Transcript
-from ocr_rl.evaluate.grade import grade, write_rows
 from ocr_rl.evaluate.groups import read_groups
+from ocr_rl.evaluate.results import judge_page, write_rows
 from ocr_rl.pages.source import open_pages
 
 
 def test_samples_are_groups_that_score_and_audit_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, out = tmp_path / "data", tmp_path / "groups.jsonl"
     assert main(["pages", "synth", "--kind", "nano", "--n", "3", "--out", str(data)]) == 0
-    asked = ["sample", str(data), "--pages", "2", "--n", "2", "--engine", "transformers", "--out", str(out)]
-    assert main(asked) == 0
+    argv = ["sample", str(data), "--pages", "2", "--n", "2", "--engine", "transformers", "--out", str(out)]
+    assert main(argv) == 0
     groups = read_groups(out)
     assert [len(group.samples) for group in groups] == [2, 2]
     assert all(sample.raw.strip() for group in groups for sample in group.samples)
@@ -39,9 +39,9 @@ def run_of(folder: Path, texts: dict[str, str]) -> Path:
         pages = open_pages(source, folder / "pages")
         for step, text in texts.items():
             (folder / "eval" / step).mkdir(parents=True, exist_ok=True)
-            said = [text or (page.reference or "") for page in pages]
-            made = [Transcript(raw=one, body=one, finish="stop", num_tokens=9) for one in said]
-            rows = [grade(page, one, "strict") for page, one in zip(pages, made, strict=True)]
+            bodies = [text or (page.reference or "") for page in pages]
+            transcripts = [Transcript(raw=body, body=body, finish="stop", num_tokens=9) for body in bodies]
+            rows = [judge_page(page, one, "strict") for page, one in zip(pages, transcripts, strict=True)]
             write_rows(folder / "eval" / step / f"{name}.jsonl", rows)
     return folder
 
@@ -50,8 +50,8 @@ def test_one_report_over_runs(tmp_path: Path, capsys: pytest.CaptureFixture[str]
     good = run_of(tmp_path / "good", {"000000": "x", "000002": ""})
     poor = run_of(tmp_path / "poor", {"000000": "x", "000002": "y"})
     assert main(["report", str(good), str(poor), "--out", str(tmp_path / "out")]) == 0
-    said = (tmp_path / "out" / "new" / "report.md").read_text()
-    assert "| good" in said and "| poor" in said and "| before" in said
+    markdown = (tmp_path / "out" / "new" / "report.md").read_text()
+    assert "| good" in markdown and "| poor" in markdown and "| before" in markdown
     assert (tmp_path / "out" / "old" / "report.html").exists()
     assert main(["report", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
     assert "give a folder that `ocr-rl train` wrote" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""`ocr-rl transcribe`: PDFs -> Markdown, page order kept, a page that cannot be drawn named and skipped."""
+"""`ocr-rl transcribe`: PDFs -> Markdown in page order. A page that cannot be drawn is named and skipped."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ def transcribe_files(
     out: Path | None,
     longest_px: int | None,
 ) -> list[PageError]:
-    """Write `<stem>.md` for each PDF below `out` (or print it) once its pages are done; returns the refused pages.
+    """Write `<stem>.md` for each PDF below `out` (or print it) once its pages are done; return the refused pages.
 
-    Front matter is left out; pages are separated by a blank line. Of several files with one stem the second is
-    written as `<stem>-2.md` and so on; a file named twice is read once. Raises UserError when `out` cannot be written.
+    Front matter is left out, and a blank line separates pages. The second of several files with one stem is written as
+    `<stem>-2.md`, and so on. A file named twice is read once. Raises UserError where `out` cannot be written.
     """
     stems = distinct_stems(pdfs)
-    refused, pages = _pages(stems)
+    refused, pages = pages_of(stems)
     if not pages:
         return refused
     if out is not None:
@@ -37,28 +37,29 @@ def transcribe_files(
             out.mkdir(parents=True, exist_ok=True)
     with open_policy(model, engine=engine, longest_px=longest_px) as policy:
         limit = policy.settings.max_tokens
-        made = transcribe(pages, policy.sampler, policy.prompter, max_tokens=limit, retries=RETRY_TEMPERATURES)
-        for pdf, of_pdf in groupby(made, key=lambda each: each[0].pdf):
-            found = [each for _, each in of_pdf]
-            refused += [each for each in found if isinstance(each, PageError)]
-            bodies = [each.body for each in found if isinstance(each, Transcript)]
+        results = transcribe(pages, policy.sampler, policy.prompter, max_tokens=limit, retries=RETRY_TEMPERATURES)
+        for pdf, of_pdf in groupby(results, key=lambda result: result[0].pdf):
+            transcripts = [transcript for _, transcript in of_pdf]
+            refused += [error for error in transcripts if isinstance(error, PageError)]
+            bodies = [transcript.body for transcript in transcripts if isinstance(transcript, Transcript)]
             if bodies:
                 _hand_over(stems[pdf], "\n\n".join(bodies) + "\n", out)
     return refused
 
 
-def _pages(pdfs: Iterable[Path]) -> tuple[list[PageError], list[Page]]:
+def pages_of(pdfs: Iterable[Path]) -> tuple[list[PageError], list[Page]]:
+    """Files that cannot be opened, and every page of the others, in order."""
     refused: list[PageError] = []
     pages: list[Page] = []
     copies: Counter[str] = Counter()
-    for pdf, counted in count_pages(pdfs):
-        if isinstance(counted, PageError):
-            refused.append(counted)
+    for pdf, count in count_pages(pdfs):
+        if isinstance(count, PageError):
+            refused.append(count)
         else:
             sha = document_sha(pdf)[:8]
-            copies[sha] += 1  # ids tell pages apart, those of copies too, as in `load_dataset`
+            copies[sha] += 1  # so that pages of copies have ids of their own, as in `load_dataset`
             document = sha if copies[sha] == 1 else f"{sha}-{copies[sha]}"
-            pages += [Page(id=f"{document}:p{number}", pdf=pdf, number=number) for number in range(1, counted + 1)]
+            pages += [Page(id=f"{document}:p{number}", pdf=pdf, number=number) for number in range(1, count + 1)]
     return refused, pages
 
 

@@ -1,0 +1,111 @@
+"""`ocr-rl rewards audit`: shipped mixes, samples, and wrong input."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from ocr_rl.cli import main
+from ocr_rl.evaluate.damage import with_wrong_characters
+from ocr_rl.pages.dataset import load_dataset
+from ocr_rl.pages.synth.make import make_dataset
+from ocr_rl.rollout.reward_pool import as_json
+from tests.evaluate.simple_rewards import sample
+
+
+@pytest.fixture(scope="module")
+def notices(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("data") / "notice"
+    assert list(make_dataset("notice", n=32, seed=5, out=folder, pages_per_document=32))
+    return folder
+
+
+def test_no_cheat_beats_the_shipped_mix(notices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["rewards", "audit", "nano_grpo", "--data", str(notices), "--out", str(tmp_path)]) == 0
+    assert "No cheat beats honest transcripts" in capsys.readouterr().out
+    assert json.loads((tmp_path / "audit.json").read_text())["beaten_by"] == []
+
+
+def test_pass_rate_alone_is_beaten_and_the_winning_attack_printed(
+    notices: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = 'grpo.rewards=[{name="pass_rate"}]'
+    assert main(["rewards", "audit", "nano_grpo", "--data", str(notices), "--set", alone]) == 1
+    text = capsys.readouterr().out
+    assert "## Beaten by: page twice" in text
+    assert "## Beaten by: paragraphs shuffled" in text
+
+
+SLOW = """
+import time
+from dataclasses import dataclass
+from ocr_rl.contract import Score
+
+@dataclass(frozen=True)
+class Slow:
+    def __call__(self, page, group):
+        time.sleep(0.02 * len(group))
+        return [Score(value=float(one.body == page.reference)) for one in group]
+"""
+
+
+def test_an_audit_takes_as_much_longer_as_its_groups_are_larger(
+    notices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """About 56 transcripts need 1.1 s; a group of eight may take 0.4 s."""
+    (tmp_path / "slow.py").write_text(SLOW)
+    slow = f'grpo.rewards=[{{name="{tmp_path / "slow.py"}:Slow"}}]'
+    argv = ["rewards", "audit", "nano_grpo", "--data", str(notices), "--pages", "1", "--set", slow]
+    assert main([*argv, "--set", "scoring.timeout_s=0.4", "--set", "grpo.samples_per_page=8"]) == 1  # honest is 0 too
+    assert "## Beaten by" in capsys.readouterr().out
+
+
+def test_the_recipes_advantage_decides(notices: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rewards = 'grpo.rewards=[{name="cer"},{name="chrf",weight=1.2}]'
+    argv = ["rewards", "audit", "nano_grpo", "--data", str(notices), "--pages", "8", "--set", rewards, "--set"]
+    assert main([*argv, 'grpo.advantage="batch_std"']) == 0
+    assert main([*argv, 'grpo.advantage="gdpo"']) == 1
+    assert 'trains on advantage "gdpo"' in capsys.readouterr().out
+
+
+def test_samples_are_audited_where_there_are_tests_alone(
+    notices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, groups = tmp_path / "data", tmp_path / "groups.jsonl"
+    references = {page.id: page.reference or "" for page in load_dataset(notices)}
+    shutil.copytree(notices, data, ignore=shutil.ignore_patterns("*.md"))
+    rng = Random(0)
+    texts = {page: [with_wrong_characters(text, 0.05, rng) for _ in range(3)] for page, text in references.items()}
+    rows = [{"page": page, "samples": [as_json(sample(text)) for text in of_page]} for page, of_page in texts.items()]
+    groups.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    argv = ["rewards", "audit", "nano_grpo", "--data", str(data), "--samples", str(groups)]
+    assert main([*argv, "--out", str(tmp_path), "--pages", "12"]) == 0
+    assert "on 12 pages without reference cheats are made of a real sample" in capsys.readouterr().out
+    assert json.loads((tmp_path / "audit.json").read_text())["samples"] == 36
+    alone = 'grpo.rewards=[{name="pass_rate"}]'
+    assert main([*argv, "--set", alone, "--pages", "12"]) == 1
+    assert "cheat (samples): page twice" in capsys.readouterr().out
+
+
+def test_a_place_for_the_report_is_looked_at_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "taken").write_text("")
+    argv = ["rewards", "audit", "nano_grpo", "--data", "nowhere", "--out", str(tmp_path / "taken")]
+    assert main(argv) == 2
+    assert "taken: cannot be a folder" in capsys.readouterr().err
+
+
+def test_samples_of_another_dataset_are_refused(
+    notices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    groups = tmp_path / "groups.jsonl"
+    groups.write_text('{"page": "ffffffff:p1", "samples": [{"text": "a", "finish": "stop", "tokens": 1}]}\n')
+    argv = ["rewards", "audit", "nano_grpo", "--data", str(notices), "--samples", str(groups)]
+    assert main(argv) == 2
+    assert "none of its groups is of a page of" in capsys.readouterr().err
+    groups.write_text('{"page": "ffffffff:p1"}\n')
+    assert main(argv) == 2
+    assert f"{groups}:1:" in capsys.readouterr().err
