@@ -18,12 +18,12 @@ check: $(STAMP)
 
 # Beside the public checks too, with a Python that has olmocr (docs/checks.md): make bench PEER=olmocr-env/bin/python
 bench: $(STAMP)
-	$(PY) -m benchmarks.speed $(if $(PEER),--peer-python $(PEER)) $(if $(BROWSER),--browser $(BROWSER))
-	$(PY) -m benchmarks.learner
+	$(PY) -m benchmarks.speed.judging $(if $(PEER),--peer-python $(PEER)) $(if $(BROWSER),--browser $(BROWSER))
+	$(PY) -m benchmarks.speed.learner
 
 # Losses beside TRL's, which needs an environment of its own (docs/bench.md): make trl PEER=trl-env/bin/python
 trl: $(STAMP)
-	$(PY) -m benchmarks.trl.losses --peer-python $(PEER)
+	$(PY) -m benchmarks.peers.losses --peer-python $(PEER)
 
 # Trains the embedded policy again, from nothing (about three and a half hours on two cores).
 nano: $(STAMP)

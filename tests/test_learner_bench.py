@@ -8,7 +8,7 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
-from benchmarks.learner import main
+from benchmarks.speed.learner import main
 
 
 def test_both_ways_give_the_same_gradients(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.rewards_audit import MIXES, main
+from benchmarks.fidelity.rewards_audit import MIXES, main
 from ocr_rl.plugins import REWARDS, installed
 
 SHOWN = Path(__file__).parents[1] / "docs" / "rewards_audit.md"

@@ -1,6 +1,6 @@
 """This project's losses, gradients and advantages against TRL 1.16's, on its recorded answers.
 
-`trl_answers.json` is what `python -m benchmarks.trl.losses --peer-python PATH --answers FILE --case ...` wrote on
+`trl_answers.json` is what `python -m benchmarks.peers.losses --peer-python PATH --answers FILE --case ...` wrote on
 2026-11-25. The command itself compares many more cases.
 """
 
@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
-from benchmarks.trl import losses, peer_step, step
+from benchmarks.peers import losses, peer_step, step
 from ocr_rl.learn import losses as ours
 from ocr_rl.rollout import advantage
 

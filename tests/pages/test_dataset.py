@@ -14,7 +14,7 @@ from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.pages import dataset
 from ocr_rl.pages.dataset import check_dataset, load_dataset, write_tests
 from ocr_rl.pages.split import split
-from rewards.front_matter import FrontMatterReward
+from ocr_rl.rewards.front_matter import FrontMatterReward
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "olmocr_bench" / "sample_data"
 
