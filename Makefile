@@ -1,14 +1,18 @@
-# make demo · make test · make check · make bench · make study-small       (each sets up .venv on first use)
+# make demo · make test · make test-all · make check · make bench · make study-small     (each sets up .venv on first use)
 PY := .venv/bin/python
 STAMP := .venv/.ready
 
-.PHONY: demo test check bench trl nano study-small study clean
+.PHONY: demo test test-all check bench trl nano study-small study clean
 
 # Goes on where it was cut off; for another one from the start, remove runs/demo.
 demo: $(STAMP)
 	$(PY) -m ocr_rl.cli demo --out runs/demo --resume
 
+# While writing: all but whole programs. `make test-all` is what CI runs.
 test: $(STAMP)
+	$(PY) -m pytest -m "not slow"
+
+test-all: $(STAMP)
 	$(PY) -m pytest
 
 check: $(STAMP)

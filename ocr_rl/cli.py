@@ -59,7 +59,7 @@ def _main(argv: Sequence[str] | None) -> int:
     except ModuleNotFoundError as error:
         if (missing := way_out(error)) is None:
             raise
-        print(f"ocr-rl: {missing}", file=sys.stderr)
+        print(f"ocr-rl: {missing}.", file=sys.stderr)
         return 2
     except BrokenPipeError:
         raise

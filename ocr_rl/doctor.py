@@ -24,7 +24,7 @@ def examine() -> list[Finding]:
     """Imports nothing heavy but torch, and that only where it is installed."""
     findings = [_python()]
     findings += [_package(name) for name in ("pypdfium2", "rapidfuzz")]
-    findings += [_extra(name, extra) for name, extra in (("typst", "synth"), ("mini-racer", "math"), ("sacrebleu", "bleu"))]
+    findings += [_extra(name, extra) for name, extra in (("typst", "synth"), ("mini-racer", "math"))]
     torch_version = _version("torch")
     if torch_version is None:
         missing = (

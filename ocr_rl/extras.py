@@ -19,14 +19,13 @@ _BROUGHT_BY: Mapping[str, str] = {
     **dict.fromkeys(_SYNTH, "ocr-rl[synth]"),
     **dict.fromkeys(_POLICY, "ocr-rl[vllm] (CUDA) or ocr-rl[cpu]"),
     "py_mini_racer": "ocr-rl[math]",
-    "sacrebleu": "ocr-rl[bleu]",
 }
 
 
 def way_out(error: BaseException) -> str | None:
-    """What to do about a module of an extra that could not be imported; None for any other error."""
+    """A clause on a module of an extra that could not be imported; None for any other error."""
     module = str(error.name).split(".")[0] if isinstance(error, ModuleNotFoundError) else ""
-    return f"{module} is not installed; install {_BROUGHT_BY[module]}." if module in _BROUGHT_BY else None
+    return f"{module} is not installed; install {_BROUGHT_BY[module]}" if module in _BROUGHT_BY else None
 
 
 @cache

@@ -1,15 +1,11 @@
-"""Reward: sentence BLEU of a transcript against the page's reference (sacrebleu; Post, arXiv 1804.08771)."""
+"""Reward: sentence BLEU of a transcript against the page's reference (as sacrebleu has it; Post, arXiv 1804.08771)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sacrebleu.metrics.bleu import BLEU
-
 from ocr_rl.contract import Page, Score, Transcript, per_transcript
-
-# effective_order: without it every text of fewer than four words would score 0
-_BLEU = BLEU(effective_order=True)
+from ocr_rl.text.ngrams import sentence_bleu
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,8 +22,8 @@ class Bleu:
             return Score(value=None, why="the page has no reference")
         if not page.reference.strip():
             return Score(value=float(not transcript.body.strip()), why="the page is blank")
-        result = _BLEU.sentence_score(transcript.body, [page.reference])
+        result = sentence_bleu(transcript.body, page.reference)
         parts = {f"precision_{n}": share / 100 for n, share in enumerate(result.precisions, 1)}
-        why = f"{result.sys_len} words against {result.ref_len}, brevity penalty {result.bp:.2f}"
-        # sacrebleu may answer 100.00000000000004
+        why = f"{result.length} words against {result.reference_length}, brevity penalty {result.brevity:.2f}"
+        # a perfect score may come out as 100.00000000000004
         return Score(value=min(1.0, max(0.0, result.score / 100)), parts=parts, why=why)

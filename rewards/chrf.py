@@ -1,14 +1,11 @@
-"""Reward: character n-gram F-score against the page's reference (sacrebleu; Popovic, WMT 2015, W15-3049)."""
+"""Reward: character n-gram F-score against the page's reference (as sacrebleu has it; Popovic, WMT 2015, W15-3049)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sacrebleu.metrics.chrf import CHRF
-
 from ocr_rl.contract import Page, Score, Transcript, per_transcript
-
-_CHRF = CHRF()
+from ocr_rl.text.ngrams import sentence_chrf
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -25,6 +22,6 @@ class Chrf:
             return Score(value=None, why="the page has no reference")
         if not page.reference.strip():
             return Score(value=float(not transcript.body.strip()), why="the page is blank")
-        value = _CHRF.sentence_score(transcript.body, [page.reference]).score / 100
+        value = sentence_chrf(transcript.body, page.reference) / 100
         # as with BLEU, the mean over orders may end a hair beside 1
         return Score(value=min(1.0, max(0.0, value)))

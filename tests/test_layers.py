@@ -151,7 +151,9 @@ def test_scoring_and_reports_load_without_torch() -> None:
     graph = {name_of(path): {module for module, at_once in imports(path) if at_once} for path in FILES}
     light = ("text", "plugins", "config", "run", "pages", "rollout.scoring", "rollout.prompt", "cli")
     light += tuple(f"evaluate.{name}" for name in ("grade", "stats", "tables", "view", "report", "score", "bench"))
-    todo = [m for m in MODULES if m.startswith("ocr_rl.rewards") or f"{m}.".startswith(tuple(f"ocr_rl.{n}." for n in light))]
+    todo = [
+        m for m in MODULES if m.startswith("ocr_rl.rewards") or f"{m}.".startswith(tuple(f"ocr_rl.{n}." for n in light))
+    ]
     reached = {module: module for module in todo}  # -> the chain of imports that led there
     while todo:
         here = todo.pop()

@@ -16,25 +16,19 @@ import sys
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ocr_rl.contract import Page, Transcript, UserError
+from benchmarks.fidelity.public_rewards import REWARDS, Row, read_check
+from ocr_rl.contract import UserError
 from ocr_rl.evaluate.stats import Tally, benchmark_score, independent_interval
-from ocr_rl.text.checks import PageCheck, load_check, prepare
-from ocr_rl.text.distance import indel_similarity
+from ocr_rl.text.checks import load_check, prepare
 from ocr_rl.text.formulas import equal
-from ocr_rl.text.front_matter import agreeing_fields, split_front_matter
 from ocr_rl.text.normalize import normalize, tail_repeats
 from ocr_rl.text.tables import Table, html_tables, markdown_tables
-from ocr_rl.rewards.element_count import ElementCount
-from ocr_rl.rewards.eos import Eos
-from ocr_rl.rewards.medoid import Medoid
-from ocr_rl.rewards.pass_rate import PassRate
 
 LISTED = 20
-Row = Mapping[str, Any]
 _DIRECTIONS = ("up", "down", "left", "right")
 
 
@@ -119,7 +113,11 @@ def _repeats(folder: Path) -> Iterator[Outcome]:
 
 def _validation(folder: Path) -> Iterator[Outcome]:
     for row in _rows(folder, "validation"):
-        yield row["test"].get("type") or "no type", row["case_id"], (_load(row["test"]) is not None) == row["valid"]
+        yield (
+            row["test"].get("type") or "no type",
+            row["case_id"],
+            (read_check(row["test"]) is not None) == row["valid"],
+        )
 
 
 def _tables(folder: Path) -> Iterator[Outcome]:
@@ -215,101 +213,6 @@ def _rewards(folder: Path) -> Iterator[Outcome]:
             yield row["fn"], row["case_id"], compare_one(row["inputs"], row["output"], row["raises"])
 
 
-def _text(completion: Any) -> str:
-    if isinstance(completion, list) and completion and isinstance(completion[0], Mapping):
-        completion = completion[0].get("content")
-    return completion if isinstance(completion, str) else ""
-
-
-def _near(found: Sequence[float | None], wanted: Sequence[float | None] | None) -> bool:
-    if wanted is None or len(found) != len(wanted):
-        return False
-    return all(
-        (a is None and b is None) or (a is not None and b is not None and abs(a - b) < 1e-6)
-        for a, b in zip(found, wanted, strict=True)
-    )
-
-
-def _transcript(text: str, *, ended: bool = True) -> Transcript:
-    # as the public reward does, the whole completion is judged, front matter included
-    return Transcript(raw=text, body=text, finish="stop" if ended else "length", num_tokens=0)
-
-
-def _page(checks: Sequence[PageCheck] = ()) -> Page:
-    return Page(id="oracle:p1", pdf=Path("oracle.pdf"), number=1, checks=checks)
-
-
-def _pass_rate(inputs: Row, output: Any, raises: str | None) -> bool:
-    completions = inputs["completions"]
-    if raises:
-        return not completions  # a call without any completion; scoring never makes one
-    reward = PassRate(reading="compatible", by="macro" if inputs.get("macro_average") else "micro")
-    loaded = {check.id: check for test in inputs["tests"] or () if (check := _load(test))}
-    found = []
-    for completion, ids in zip(completions, inputs["test_ids"], strict=True):
-        checks = [loaded[name] for name in ids or () if name in loaded]
-        usable = isinstance(completion, str | list)
-        found.append(reward(_page(checks), [_transcript(_text(completion))])[0].value if usable else None)
-    return _near(found, output)
-
-
-def _edit_distance(inputs: Row, output: Any, raises: str | None) -> bool:
-    references = _beside(inputs, "claude_original")
-    texts = [_text(completion) for completion in inputs["completions"]]
-    return _near([0.0 if b is None else indel_similarity(a, b) for a, b in zip(texts, references, strict=True)], output)
-
-
-def _front_matter(inputs: Row, output: Any, raises: str | None) -> bool:
-    found = []
-    for completion, reference in zip(inputs["completions"], _beside(inputs, "claude_original"), strict=True):
-        said, _ = split_front_matter(_text(completion))
-        true, _ = split_front_matter(reference or "")
-        found.append(0.0 if said is None else 0.5 + 0.1 * len(agreeing_fields(said, true) if true else ()))
-    return _near(found, output)
-
-
-def _eos(inputs: Row, output: Any, raises: str | None) -> bool:
-    end = inputs["eos_token_id"]
-    group = [_transcript("", ended=bool(ids) and ids[-1] == end) for ids in inputs["completion_ids"]]
-    return _near([score.value for score in Eos()(_page(), group)], output)
-
-
-def _rect_tables(inputs: Row, output: Any, raises: str | None) -> bool:
-    groups = [html_tables(_text(completion)) for completion in inputs["completions"]]
-    if raises:
-        return any(table.fault for tables in groups for table in tables)
-    shares = [sum(table.is_rectangular for table in tables) / len(tables) if tables else 1.0 for tables in groups]
-    return _near(shares, output)
-
-
-def _medoid(inputs: Row, output: Any, raises: str | None) -> bool:
-    group = [_transcript(_text(completion)) for completion in inputs["completions"]]
-    return _near([score.value for score in Medoid()(_page(), group)], output)
-
-
-def _element_count(inputs: Row, output: Any, raises: str | None) -> bool:
-    if raises:
-        return inputs.get("claude_original") is None  # a call without references at all; no score of any page here
-    found = []
-    for completion, reference in zip(inputs["completions"], _beside(inputs, "claude_original"), strict=True):
-        page = replace(_page(), reference=reference)
-        found.append(ElementCount()(page, [_transcript(_text(completion))])[0].value or 0.0)
-    return _near(found, output)
-
-
-def _beside(inputs: Row, name: str) -> list[str | None]:
-    """The references beside the completions; None where there is none."""
-    given = list(inputs.get(name) or ())
-    return [given[i] if i < len(given) else None for i in range(len(inputs["completions"]))]
-
-
-def _load(test: Row) -> PageCheck | None:
-    try:
-        return load_check(test)
-    except ValueError:
-        return None
-
-
 def _rows(folder: Path, kind: str) -> Iterator[Row]:
     path = folder / f"{kind}.jsonl"
     if not path.is_file():
@@ -331,15 +234,6 @@ KINDS: Mapping[str, Callable[[Path], Iterator[Outcome]]] = {
     "validation": _validation,
     "scoring": _scoring,
     "rewards": _rewards,
-}
-REWARDS: Mapping[str, Callable[[Row, Any, str | None], bool]] = {
-    "olmocr_bench_reward": _pass_rate,
-    "bench_edit_distance_reward": _edit_distance,
-    "reward_front_matter": _front_matter,
-    "reward_eos": _eos,
-    "reward_rect_tables": _rect_tables,
-    "medoid_reward": _medoid,
-    "reward_element_count": _element_count,
 }
 
 

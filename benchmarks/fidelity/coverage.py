@@ -38,7 +38,9 @@ class Share:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.fidelity.coverage", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.fidelity.coverage", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--draws", type=int, default=1000, help="simulated benchmarks")
     parser.add_argument("--pages", type=int, default=200)
     parser.add_argument("--seed", type=int, default=0)

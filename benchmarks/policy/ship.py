@@ -2,7 +2,8 @@
 
     python -m benchmarks.policy.ship runs/nano_sft data/nano
 
-Refuses weights of more than 16 MB. The model card, data/nano/README.md, is written by hand from `benchmarks.policy.reading`.
+Refuses weights of more than 16 MB. The model card, data/nano/README.md, is written by hand from the figures of
+`benchmarks.policy.reading`.
 """
 
 from __future__ import annotations

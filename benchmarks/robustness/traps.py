@@ -1,8 +1,9 @@
 """Broken and malicious PDFs against the rasteriser: no crash of ours, no page over its limits, no good page lost.
 
-    python -m benchmarks.robustness.traps FOLDER     # every PDF below FOLDER, 300 mutated copies of them, and hand-made traps
+    python -m benchmarks.robustness.traps FOLDER
 
-Every mutated file must come back as pages or as a reason; after each trap a good page must still be drawn.
+Tried are every PDF below FOLDER, 300 mutated copies of them, and hand-made traps. Every mutated file
+must come back as pages or as a reason; after each trap a good page must still be drawn.
 """
 
 from __future__ import annotations

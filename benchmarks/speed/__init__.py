@@ -3,5 +3,5 @@
     python -m benchmarks.speed.judging [--bench FOLDER] [--oracle FOLDER] [--peer-python PATH]
 
 `cases` says what is judged, `worker` judges it in a process of its own (of this project or of the public package), and
-`__main__` puts the two side by side.
+`judging` puts the two side by side. Apart from these, `learner` times this project's update against itself.
 """

@@ -36,7 +36,9 @@ Answer = Mapping[str, Any]  # of a worker
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.speed.judging", description=(__doc__ or "").splitlines()[0])
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.speed.judging", description=(__doc__ or "").splitlines()[0]
+    )
     parser.add_argument("--bench", type=Path, help="an olmOCR-Bench folder")
     parser.add_argument("--candidate", default="olmocr_pipeline", help="the folder of outputs in it")
     parser.add_argument("--oracle", type=Path, help="a folder of oracle files, for perturbed pages and formulas")

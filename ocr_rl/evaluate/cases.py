@@ -26,7 +26,6 @@ from ocr_rl.evaluate.attacks import (
     caption_moved,
     with_wrong_characters,
 )
-from ocr_rl.pages.synth.make import Looks, make_document
 from ocr_rl.text.checks import load_check
 from ocr_rl.text.front_matter import FIELDS, FrontMatter
 from ocr_rl.text.text_checks import Absent, Baseline
@@ -127,6 +126,8 @@ def composed_pages(kind: str, n: int, seed: int, models: Sequence[Mapping[str, i
 
     Their PDFs are thrown away: all that an audit needs of a page is what it says.
     """
+    from ocr_rl.pages.synth.make import Looks, make_document  # needs the extra `synth`
+
     made: list[Page] = []
     for index in range(8 * n):
         document = make_document(kind, seed, index, 1, Looks(scan=0.0))

@@ -10,7 +10,6 @@ import json
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from functools import cache
 from pathlib import Path
 from typing import Any, Literal
 
@@ -26,6 +25,7 @@ from ocr_rl.evaluate.stats import (
 )
 from ocr_rl.text.checks import judge
 from ocr_rl.text.distance import character_error_rate, indel_similarity, word_error_rate
+from ocr_rl.text.ngrams import sentence_bleu
 
 ClusterBy = Literal["page", "document"]
 
@@ -111,14 +111,7 @@ def _bleu(reference: str, text: str) -> float:
     """Sentence BLEU in [0, 1]: sacrebleu nrefs:1|case:mixed|eff:yes|tok:13a|smooth:exp. Two empty texts: 1."""
     if not reference.split() or not text.split():
         return float(reference.split() == text.split())
-    return min(1.0, _sacrebleu().sentence_score(text, [reference]).score / 100)
-
-
-@cache
-def _sacrebleu() -> Any:
-    from sacrebleu.metrics.bleu import BLEU  # slow to import, and not needed without references
-
-    return BLEU(effective_order=True)
+    return min(1.0, sentence_bleu(text, reference).score / 100)
 
 
 # ---- rows on disk

@@ -139,7 +139,7 @@ class Math(PageCheck):
         if not isinstance(self.math, str) or not self.math.strip():
             raise ValueError(f"math must be a non-blank formula, got {self.math!r}")
         self._require_flag("ignore_dollar_delimited")
-        require("py_mini_racer", "math tests compare formulas as V8 renders them")
+        require("py_mini_racer", "math tests compare formulas as KaTeX renders them in V8")
 
     def look(self, prepared: Prepared, reading: Reading) -> Verdict:
         formulas = prepared.formulas(not self.ignore_dollar_delimited)

@@ -9,7 +9,6 @@ import pytest
 
 from ocr_rl.contract import Page, Reward, Transcript, UserError
 from ocr_rl.plugins import load_reward
-from ocr_rl.text.checks import load_check
 from ocr_rl.rewards.chrf import Chrf
 from ocr_rl.rewards.element_count import ElementCount
 from ocr_rl.rewards.error_rates import Cer, Wer
@@ -19,6 +18,7 @@ from ocr_rl.rewards.medoid import Medoid
 from ocr_rl.rewards.rectangular import Rectangular
 from ocr_rl.rewards.repetition import Repetition
 from ocr_rl.rewards.tables import Tables
+from ocr_rl.text.checks import load_check
 
 
 def ask(reward: Reward, bodies: Sequence[str], reference: str | None = None) -> list[float | None]:

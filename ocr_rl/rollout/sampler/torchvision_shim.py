@@ -5,11 +5,11 @@ import of torchvision dies with "operator torchvision::nms does not exist", beca
 operators that only the library declares. Declaring the two schemas is enough: nothing here ever calls them. It knows
 nothing about models or samplers.
 
-Every process must call `declare` before it first imports transformers' image code. Processes that vLLM starts for us do so
-through an entry point of group `vllm.platform_plugins`: the only one that vLLM calls early enough (its general plugins
-come after that import). That entry point is called in everybody's vLLM processes, so it declares nothing unless the
-environment holds ASKED: `declare` sets it for the processes that this one starts, and whoever starts a server by hand
-sets it there.
+Every process must call `declare` before it first imports transformers' image code. Processes that vLLM starts for us
+do so through an entry point of group `vllm.platform_plugins`: the only one that vLLM calls early enough (its general
+plugins come after that import). vLLM calls that entry point in everybody's processes, so it declares nothing unless the
+environment holds ASKED. `declare` sets it for the processes that this one starts; whoever starts a server sets it
+there.
 """
 
 from __future__ import annotations
