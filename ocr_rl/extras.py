@@ -22,6 +22,11 @@ _BROUGHT_BY: Mapping[str, str] = {
 }
 
 
+def modules() -> list[str]:
+    """Top-level modules that only an extra brings."""
+    return list(_BROUGHT_BY)
+
+
 def way_out(error: BaseException) -> str | None:
     """A clause on a module of an extra that could not be imported; None for any other error."""
     module = str(error.name).split(".")[0] if isinstance(error, ModuleNotFoundError) else ""

@@ -82,9 +82,10 @@ def document(rewards: Sequence[Judged], mixes: Sequence[Judged], pages: int, see
         [
             "# What cheats and damage earn\n",
             f"Written by `python -m benchmarks.fidelity.rewards_audit --pages {pages} --seed {seed}`; {pages} composed "
-            f"pages of each kind, {os.cpu_count()} CPU cores, {date}. Mean values; **bold** where a cheat earns at "
-            "least as much as honest transcripts (10 % of letters and digits wrong), or damage as much as the "
-            "reference. Empty: the reward says nothing about these pages. Under *caption moved* stands what a caption on the "
+            f"pages of each kind, {os.cpu_count()} CPU cores, {date}. "
+            "Mean values; **bold** where a cheat earns at least "
+            "as much as honest transcripts (10 % of letters and digits wrong), or damage as much as the reference. "
+            "Empty: the reward says nothing about these pages. Under *caption moved* stands what a caption on the "
             "other side of its table adds to the value: both sides are right, so 0 is what a reward should say.\n",
             "## Mixes\n",
             table(mixes, "cheat"),
