@@ -89,6 +89,7 @@ def test_the_peak_is_that_since_it_was_reset() -> None:
     assert peer_step.resident_mb("VmHWM") < whole - 32
 
 
+@pytest.mark.slow
 def test_ours_takes_a_step_of_fixed_lengths(tmp_path: Path) -> None:
     sizes = {"pages": 1, "samples": 2, "max-tokens": 3, "steps": 2, "beta": 0}
     asked = step.work(step.parsed([f"--{name}={value}" for name, value in sizes.items()]), tmp_path)
