@@ -1,14 +1,18 @@
-# make demo · make test · make check · make bench · make study-small       (each sets up .venv on first use)
+# make demo · make test · make test-all · make check · make bench · make study-small     (each sets up .venv on first use)
 PY := .venv/bin/python
 STAMP := .venv/.ready
 
-.PHONY: demo test check bench trl nano study-small study clean
+.PHONY: demo test test-all check bench trl nano study-small study clean
 
 # Goes on where it was cut off; for another one from the start, remove runs/demo.
 demo: $(STAMP)
 	$(PY) -m ocr_rl.cli demo --out runs/demo --resume
 
+# While writing: all but whole programs. `make test-all` is what CI runs.
 test: $(STAMP)
+	$(PY) -m pytest -m "not slow"
+
+test-all: $(STAMP)
 	$(PY) -m pytest
 
 check: $(STAMP)
@@ -18,12 +22,12 @@ check: $(STAMP)
 
 # Beside the public checks too, with a Python that has olmocr (docs/checks.md): make bench PEER=olmocr-env/bin/python
 bench: $(STAMP)
-	$(PY) -m benchmarks.speed $(if $(PEER),--peer-python $(PEER)) $(if $(BROWSER),--browser $(BROWSER))
-	$(PY) -m benchmarks.learner
+	$(PY) -m benchmarks.speed.judging $(if $(PEER),--peer-python $(PEER)) $(if $(BROWSER),--browser $(BROWSER))
+	$(PY) -m benchmarks.speed.learner
 
 # Losses beside TRL's, which needs an environment of its own (docs/bench.md): make trl PEER=trl-env/bin/python
 trl: $(STAMP)
-	$(PY) -m benchmarks.trl.losses --peer-python $(PEER)
+	$(PY) -m benchmarks.peers.losses --peer-python $(PEER)
 
 # Trains the embedded policy again, from nothing (about three and a half hours on two cores).
 nano: $(STAMP)

@@ -16,11 +16,11 @@ from itertools import combinations
 from pathlib import Path
 
 from ocr_rl.contract import UserError
+from ocr_rl.extras import way_out
 
 MAX_PX = 8192  # as in ocr_rl.pages.raster
 MAX_SCAN = 4.0  # as in a recipe's page sources
 _NEW_FOLDER = "what it wrote is not whole: delete it, or give a new folder with --out"  # these verbs write over nothing
-_EXTRAS = ("torch", "transformers", "peft", "safetensors", "tokenizers", "psutil", "vllm")  # what the extras bring
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -57,9 +57,9 @@ def _main(argv: Sequence[str] | None) -> int:
         print(f"ocr-rl: {error}", file=sys.stderr)
         return 2
     except ModuleNotFoundError as error:
-        if str(error.name).split(".")[0] not in _EXTRAS:
+        if (missing := way_out(error)) is None:
             raise
-        print(f"ocr-rl: {error.name} is not installed; install ocr-rl[vllm] (CUDA) or ocr-rl[cpu].", file=sys.stderr)
+        print(f"ocr-rl: {missing}.", file=sys.stderr)
         return 2
     except BrokenPipeError:
         raise
@@ -322,7 +322,7 @@ def _plugins(args: argparse.Namespace) -> None:
     from ocr_rl.pages.workers import Refusal, guarded
     from ocr_rl.plugins import described, names
 
-    for group in ("ocr_rl.rewards", "ocr_rl.benchmarks", "ocr_rl.engines"):
+    for group in ("ocr_rl.rewards", "ocr_rl.engines"):
         known = list(dict.fromkeys(names(group)))
         if known:
             print(group)

@@ -23,7 +23,8 @@ class Finding:
 def examine() -> list[Finding]:
     """Imports nothing heavy but torch, and that only where it is installed."""
     findings = [_python()]
-    findings += [_package(name) for name in ("pypdfium2", "typst", "rapidfuzz", "sacrebleu", "mini-racer")]
+    findings += [_package(name) for name in ("pypdfium2", "rapidfuzz")]
+    findings += [_extra(name, extra) for name, extra in (("typst", "synth"), ("mini-racer", "math"))]
     torch_version = _version("torch")
     if torch_version is None:
         missing = (
@@ -44,6 +45,10 @@ def _python() -> Finding:
 def _package(name: str, remedy: str = "pip install ocr-rl again, with its dependencies") -> Finding:
     installed = _version(name)
     return Finding(name=name, value=installed or "not installed", remedy="" if installed else remedy)
+
+
+def _extra(name: str, extra: str) -> Finding:
+    return Finding(name=name, value=_version(name) or f"not installed; ocr-rl[{extra}] brings it")
 
 
 def _device() -> Finding:

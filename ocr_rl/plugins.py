@@ -1,6 +1,6 @@
 """Finds plug-ins: by entry point name, by file (`my_reward.py:MyReward`) or by module (`my_package:MyReward`).
 
-Groups are `ocr_rl.rewards`, `ocr_rl.benchmarks` and `ocr_rl.engines`; built-in plug-ins are found like anybody's.
+Groups are `ocr_rl.rewards` and `ocr_rl.engines`; built-in plug-ins are found like anybody's.
 Knows nothing about what a plug-in does. A file that is named here is run as Python code, as any import is.
 """
 
@@ -20,10 +20,10 @@ from typing import Any, get_type_hints
 from pydantic import PydanticUserError, TypeAdapter, ValidationError
 
 from ocr_rl.contract import Reward, UserError
+from ocr_rl.extras import way_out
 from ocr_rl.text.suggest import did_you_mean
 
 REWARDS = "ocr_rl.rewards"
-BENCHMARKS = "ocr_rl.benchmarks"
 ENGINES = "ocr_rl.engines"
 _OURS = "ocr-rl"  # the package of the built-in ones
 _FOREIGN = (Exception, SystemExit)  # a plug-in is other people's code: anything may go wrong in it
@@ -177,6 +177,8 @@ def _load_entry(entry: EntryPoint) -> Any:
     try:
         return entry.load()
     except _FOREIGN as error:
+        if missing := way_out(error):
+            raise UserError(f"plug-in {entry.name!r}: {missing}") from error
         raise UserError(f"plug-in {entry.name!r} ({entry.value}) cannot be loaded: {_reason(error)}") from error
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.conformance import compare, main
+from benchmarks.fidelity.conformance import compare, main
 
 ORACLE = Path(__file__).resolve().parents[2] / "shared" / "oracle" / "dev"
 

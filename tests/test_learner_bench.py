@@ -8,9 +8,10 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
-from benchmarks.learner import main
+from benchmarks.speed.learner import main
 
 
+@pytest.mark.slow
 def test_both_ways_give_the_same_gradients(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["--small", "--rounds", "1"]) == 0
     lines = [json.loads(line) for line in capsys.readouterr().out.splitlines() if line.startswith("{")]

@@ -9,7 +9,7 @@ import pytest
 from ocr_rl.cli import main
 from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.plugins import REWARDS, installed, load, load_reward
-from rewards.pass_rate import PassRate
+from ocr_rl.rewards.pass_rate import PassRate
 from tests.packages import install
 
 PAGE = Page(id="0a1b2c3d:p1", pdf=Path("a.pdf"), number=1)
@@ -54,7 +54,7 @@ def test_a_file_works_uninstalled(mine: str) -> None:
 
 
 def test_a_module_works() -> None:
-    assert load_reward("rewards.pass_rate:PassRate", {"by": "macro"}) == PassRate(by="macro")
+    assert load_reward("ocr_rl.rewards.pass_rate:PassRate", {"by": "macro"}) == PassRate(by="macro")
 
 
 @pytest.mark.parametrize(
@@ -73,7 +73,7 @@ def test_wrong_options_are_named(mine: str, options: dict[str, object], message:
 
 def test_wrong_choice_is_named() -> None:
     with pytest.raises(UserError, match="option 'reading' of .* is wrong: .*'strict'.*, got 'lax'"):
-        load_reward("rewards.pass_rate:PassRate", {"reading": "lax"})
+        load_reward("ocr_rl.rewards.pass_rate:PassRate", {"reading": "lax"})
 
 
 def test_wrong_places_are_named(mine: str, tmp_path: Path) -> None:
@@ -143,7 +143,7 @@ def test_a_name_of_the_built_in_ones_stays_theirs(
     install(tmp_path, "their-rewards", {"cer": "their_module:Mine", "twice": "their_module:Mine"})
     install(tmp_path, "more-rewards", {"twice": "their_module:Mine"})
     monkeypatch.syspath_prepend(tmp_path)  # before this package, as an environment may have it
-    assert type(load_reward("cer")).__module__ == "rewards.error_rates"
+    assert type(load_reward("cer")).__module__ == "ocr_rl.rewards.error_rates"
     with pytest.raises(UserError, match="'twice' is the name of several .*their_module:Mine of more-rewards"):
         load_reward("twice", {"target": 1})
     assert main(["plugins"]) == 0

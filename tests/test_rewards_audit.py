@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from benchmarks.rewards_audit import MIXES, main
+import pytest
+
+from benchmarks.fidelity.rewards_audit import MIXES, main
 from ocr_rl.plugins import REWARDS, installed
 
 SHOWN = Path(__file__).parents[1] / "docs" / "rewards_audit.md"
 
 
+@pytest.mark.slow
 def test_every_reward_and_every_mix_has_its_row(tmp_path: Path) -> None:
     out = tmp_path / "audit.md"
     assert main(["--pages", "2", "--out", str(out)]) == 0

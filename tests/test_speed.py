@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.coverage import coverage
+from benchmarks.fidelity.coverage import coverage
 from benchmarks.speed import cases
-from benchmarks.speed.__main__ import collect, comparison, main, overall, ratios, speeds
+from benchmarks.speed.judging import collect, comparison, main, overall, ratios, speeds
 from benchmarks.speed.worker import Ours, compared, graded, judged
 from ocr_rl.contract import UserError
 

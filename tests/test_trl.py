@@ -1,6 +1,6 @@
 """This project's losses, gradients and advantages against TRL 1.16's, on its recorded answers.
 
-`trl_answers.json` is what `python -m benchmarks.trl.losses --peer-python PATH --answers FILE --case ...` wrote on
+`trl_answers.json` is what `python -m benchmarks.peers.losses --peer-python PATH --answers FILE --case ...` wrote on
 2026-11-25. The command itself compares many more cases.
 """
 
@@ -11,7 +11,7 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
-from benchmarks.trl import losses, peer_step, step
+from benchmarks.peers import losses, peer_step, step
 from ocr_rl.learn import losses as ours
 from ocr_rl.rollout import advantage
 
@@ -89,6 +89,7 @@ def test_the_peak_is_that_since_it_was_reset() -> None:
     assert peer_step.resident_mb("VmHWM") < whole - 32
 
 
+@pytest.mark.slow
 def test_ours_takes_a_step_of_fixed_lengths(tmp_path: Path) -> None:
     sizes = {"pages": 1, "samples": 2, "max-tokens": 3, "steps": 2, "beta": 0}
     asked = step.work(step.parsed([f"--{name}={value}" for name, value in sizes.items()]), tmp_path)

@@ -59,7 +59,7 @@ class Ours:
         return [verdict.passed for verdict in self.checks.judge(tests, text)]
 
     def grade(self, tests: Sequence[Any], texts: Sequence[str]) -> list[float]:
-        contract, reward = import_module("ocr_rl.contract"), import_module("rewards.pass_rate").PassRate()
+        contract, reward = import_module("ocr_rl.contract"), import_module("ocr_rl.rewards.pass_rate").PassRate()
         page = contract.Page(id="a:p1", pdf=Path("a.pdf"), number=1, checks=tests)
         group = [contract.Transcript(raw=text, body=text, finish="stop", num_tokens=1) for text in texts]
         return [score.value for score in reward(page, group)]

@@ -18,7 +18,6 @@ from statistics import median
 from ocr_rl.contract import Check, Finish, Page, Transcript
 from ocr_rl.evaluate.attacks import ATTACKS, Attack, Target, caption_moved
 from ocr_rl.evaluate.damage import CURVES, LEVELS, WRONG, with_wrong_characters
-from ocr_rl.pages.synth.make import Looks, make_document
 from ocr_rl.text.checks import load_check
 from ocr_rl.text.front_matter import FIELDS, FrontMatter
 from ocr_rl.text.text_checks import Absent, Baseline
@@ -129,6 +128,8 @@ def composed_pages(kind: str, n: int, seed: int, models: Sequence[Mapping[str, i
 
     Their PDFs are thrown away, because an audit needs only the text and the tests of a page.
     """
+    from ocr_rl.pages.synth.make import Looks, make_document  # needs the extra `synth`
+
     composed: list[Page] = []
     for index in range(8 * n):
         document = make_document(kind, seed, index, 1, Looks(scan=0.0))

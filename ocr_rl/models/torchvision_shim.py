@@ -5,16 +5,20 @@ import of torchvision dies with "operator torchvision::nms does not exist", beca
 operators that only the library declares. Declaring the two schemas is enough: nothing here ever calls them. It knows
 nothing about models or samplers.
 
-Every process must call `declare` before it first imports transformers' image code. vLLM's own processes do so through
-an entry point of group `vllm.platform_plugins`: the only one that vLLM calls early enough (its general plugins come
-after that import). Returning None tells vLLM that this is no platform.
+Every process must call `declare` before it first imports transformers' image code. Processes that vLLM starts for us
+do so through an entry point of group `vllm.platform_plugins`: the only one that vLLM calls early enough (its general
+plugins come after that import). vLLM calls that entry point in everybody's processes, so it declares nothing unless the
+environment holds ASKED. `declare` sets it for the processes that this one starts; whoever starts a server sets it
+there.
 """
 
 from __future__ import annotations
 
 import importlib.util
+import os
 from pathlib import Path
 
+ASKED = "OCR_RL_TORCHVISION_SHIM"  # an environment variable: "1" where vLLM's processes are to call `declare`
 _SCHEMA = "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor"
 _NAMES = ("nms", "qnms")
 
@@ -30,6 +34,16 @@ def declare() -> None:
         return
     for name in _NAMES:
         torch.library.define(f"torchvision::{name}", _SCHEMA)
+    os.environ[ASKED] = "1"
+
+
+def declare_where_asked() -> None:
+    """vLLM's entry point: `declare` in a process that this project started, nothing in anybody else's.
+
+    Returns None: this is no platform.
+    """
+    if os.environ.get(ASKED) == "1":
+        declare()
 
 
 def _loads(package: Path) -> bool:

@@ -9,7 +9,6 @@ from random import Random
 from ocr_rl.config import Folder, PageSource, Typeset
 from ocr_rl.contract import Page
 from ocr_rl.pages.dataset import load_dataset
-from ocr_rl.pages.synth.make import Looks, write_dataset
 
 
 def open_pages(source: PageSource, root: Path) -> list[Page]:
@@ -22,6 +21,8 @@ def open_pages(source: PageSource, root: Path) -> list[Page]:
 
 
 def _typeset(source: Typeset, root: Path) -> Path:
+    from ocr_rl.pages.synth.make import Looks, write_dataset  # needs the extra `synth`
+
     kind = source.synth
     name = f"{kind}-n{source.n}-seed{source.seed}-per{source.pages_per_document}"
     name += f"-{source.fonts}" if source.fonts else ""

@@ -13,6 +13,7 @@ from rapidfuzz import fuzz, process
 from rapidfuzz.distance import Levenshtein
 
 from ocr_rl.contract import Reading, Verdict
+from ocr_rl.extras import require
 from ocr_rl.text import distance
 from ocr_rl.text.page_check import PASSED, PageCheck, needle_of, quote
 from ocr_rl.text.prepared import Prepared, TextTable
@@ -138,6 +139,7 @@ class Math(PageCheck):
         if not isinstance(self.math, str) or not self.math.strip():
             raise ValueError(f"math must be a non-blank formula, got {self.math!r}")
         self._require_flag("ignore_dollar_delimited")
+        require("py_mini_racer", "math tests compare formulas as KaTeX renders them in V8")
 
     def look(self, prepared: Prepared, reading: Reading) -> Verdict:
         formulas = prepared.formulas(not self.ignore_dollar_delimited)

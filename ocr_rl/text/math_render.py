@@ -12,9 +12,11 @@ import re
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import TYPE_CHECKING
 from xml.etree import ElementTree
 
-from py_mini_racer import JSEvalException, JSOOMException, JSTimeoutException, MiniRacer
+if TYPE_CHECKING:
+    from py_mini_racer import MiniRacer
 
 MAX_CHARS = 10_000
 MAX_SECONDS = 2.0
@@ -45,6 +47,8 @@ def render(tex: str) -> Markup | None:
     """KaTeX's markup of a formula; None if KaTeX refuses it or it goes beyond the bounds of this module."""
     if len(tex) > MAX_CHARS:
         return None
+    from py_mini_racer import JSEvalException, JSOOMException, JSTimeoutException  # of the extra `math`
+
     try:
         # The timer costs two thread switches, a third of the time that a usual formula takes. A short formula without
         # macros of its own cannot run long, so it needs no timer.
@@ -68,6 +72,8 @@ def render(tex: str) -> Markup | None:
 @cache
 def _engine(process_id: int) -> MiniRacer:
     """V8 with KaTeX loaded. It does not survive a fork, so each process has its own."""
+    from py_mini_racer import MiniRacer
+
     engine = MiniRacer()
     # The engine must never be collected: its destructor waits for a thread, which is gone when the interpreter ends
     # and after a fork.

@@ -310,6 +310,7 @@ def served(nano_dir: Path, prompter: Prompter, tmp_path: Path) -> Iterator[Sampl
         server.wait()
 
 
+@pytest.mark.slow
 def test_vllms_own_server_writes_what_the_engine_in_this_process_writes(
     served: Sampler, vllm_sampler: Sampler, model: torch.nn.Module, prompter: Prompter, asked
 ) -> None:

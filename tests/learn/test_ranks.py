@@ -323,6 +323,7 @@ def test_what_cannot_be_shared_is_refused(
 # --- from end to end --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_torchrun_trains_as_one_process_does(nano_dir: Path, tiny_pages: list[Page], tmp_path: Path) -> None:
     data = tmp_path / "data"
     (data / "pdfs").mkdir(parents=True)

@@ -12,7 +12,7 @@ import pytest
 from ocr_rl.contract import Transcript, UserError
 from ocr_rl.pages import folder as folder_module
 from ocr_rl.pages.dataset import check_dataset, load_dataset, write_tests
-from rewards.front_matter import FrontMatterReward
+from ocr_rl.rewards.front_matter import FrontMatterReward
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "olmocr_bench" / "sample_data"
 

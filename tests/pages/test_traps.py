@@ -7,7 +7,7 @@ from random import Random
 
 import pytest
 
-from benchmarks.traps import TIMEOUT_S, drawn, good_pdf, mutated, traps
+from benchmarks.robustness.traps import TIMEOUT_S, drawn, good_pdf, mutated, traps
 
 REFUSED = {
     "20000_pt_wide": "absurdly large",

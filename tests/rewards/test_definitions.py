@@ -9,16 +9,16 @@ import pytest
 
 from ocr_rl.contract import Page, Reward, Transcript, UserError
 from ocr_rl.plugins import load_reward
+from ocr_rl.rewards.chrf import Chrf
+from ocr_rl.rewards.element_count import ElementCount
+from ocr_rl.rewards.error_rates import Cer, Wer
+from ocr_rl.rewards.formulas import Formulas
+from ocr_rl.rewards.length import Length
+from ocr_rl.rewards.medoid import Medoid
+from ocr_rl.rewards.rectangular import Rectangular
+from ocr_rl.rewards.repetition import Repetition
+from ocr_rl.rewards.tables import Tables
 from ocr_rl.text.checks import load_check
-from rewards.chrf import Chrf
-from rewards.element_count import ElementCount
-from rewards.error_rates import Cer, Wer
-from rewards.formulas import Formulas
-from rewards.length import Length
-from rewards.medoid import Medoid
-from rewards.rectangular import Rectangular
-from rewards.repetition import Repetition
-from rewards.tables import Tables
 
 
 def scores_of(reward: Reward, bodies: Sequence[str], reference: str | None = None) -> list[float | None]:
@@ -194,7 +194,7 @@ def test_length_falls_over_the_last_fifth() -> None:
 
 def test_a_limit_below_one_token_is_refused() -> None:
     with pytest.raises(UserError, match="max_tokens must be at least 1"):
-        load_reward("rewards.length:Length", {"max_tokens": 0})
+        load_reward("ocr_rl.rewards.length:Length", {"max_tokens": 0})
 
 
 # --- chrf, cer, wer -------------------------------------------------------------------------------------------------

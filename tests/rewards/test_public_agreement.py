@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from ocr_rl.contract import Page, Reward, Transcript
+from ocr_rl.rewards.diff_ratio import DiffRatio
+from ocr_rl.rewards.element_count import ElementCount
+from ocr_rl.rewards.eos import Eos
+from ocr_rl.rewards.front_matter import FrontMatterReward
+from ocr_rl.rewards.medoid import Medoid
+from ocr_rl.rewards.rectangular import Rectangular
 from ocr_rl.text.front_matter import FIELDS, split_front_matter
-from rewards.diff_ratio import DiffRatio
-from rewards.element_count import ElementCount
-from rewards.eos import Eos
-from rewards.front_matter import FrontMatterReward
-from rewards.medoid import Medoid
-from rewards.rectangular import Rectangular
 
 FILE = Path(__file__).resolve().parents[3] / "shared" / "oracle" / "dev" / "rewards.jsonl"
 

@@ -179,7 +179,7 @@ def test_parts_keep_the_weights_and_floors_of_their_reward() -> None:
     ]
     checks = [load_check({"pdf": "a.pdf", "page": 1, "id": test["type"], **test}) for test in tests]
     options = {"by": "weighted", "weights": {"present": 3.0}, "floors": {"absent": 0.5}}
-    chosen = [RewardChoice(name="rewards.pass_rate:PassRate", options=options, by_part=True)]
+    chosen = [RewardChoice(name="ocr_rl.rewards.pass_rate:PassRate", options=options, by_part=True)]
     group = transcripts("the harbour is deep", "the harbour of the page", "nothing")
     scores = score_page(replace(PAGE, checks=checks), group, weighted(chosen))
     values, weights = columns(scores)

@@ -72,6 +72,7 @@ def whole(nano_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_every_arm_and_claim_is_run_and_reported(whole: Path) -> None:
     names = {f"{variation.name}-seed0" for variation in VARIATIONS}
     failed = {path.stem for path in (whole / "failed").glob("*")}
@@ -91,6 +92,7 @@ def test_every_arm_and_claim_is_run_and_reported(whole: Path) -> None:
     assert "<script src" not in html
 
 
+@pytest.mark.slow
 def test_the_ledger_charges_sampling_and_forgets_nothing(whole: Path) -> None:
     curves = [json.loads(line) for line in (whole / "report" / "curves.jsonl").read_text().splitlines()]
     tokens = {row["run"]: row["tokens"] for row in curves}  # the last of each
@@ -101,6 +103,7 @@ def test_the_ledger_charges_sampling_and_forgets_nothing(whole: Path) -> None:
     assert all(row["seconds"] > 0 for row in curves if row["step"])
 
 
+@pytest.mark.slow
 def test_another_study_does_not_go_on_in_its_folder(
     whole: Path, nano_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -109,6 +112,7 @@ def test_another_study_does_not_go_on_in_its_folder(
     assert "another study" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_study_whose_start_has_changed_does_not_go_on(
     whole: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -130,6 +134,7 @@ def test_a_second_reward_is_added_to_the_whole_mix() -> None:
             assert job.recipe.gates == study.gates
 
 
+@pytest.mark.slow
 def test_killed_and_gone_on_gives_the_rows_of_one_that_was_left_alone(
     nano_dir: Path, whole: Path, tmp_path: Path
 ) -> None:

@@ -71,5 +71,5 @@ def font_folders() -> list[str]:
 def _package_folder(name: str) -> Path:
     spec = find_spec(name)
     if spec is None or spec.origin is None:
-        raise ModuleNotFoundError(f"the font package {name} is missing: install ocr-rl again with its dependencies")
+        raise ModuleNotFoundError(f"the font package {name} is missing", name=name)
     return Path(spec.origin).parent

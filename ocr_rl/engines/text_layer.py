@@ -1,0 +1,31 @@
+"""Engine: the text that a PDF itself holds."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import pypdfium2 as pdfium
+from PIL import Image
+
+from ocr_rl.contract import Page
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextLayer:
+    """The text that the PDF itself holds, in its own order; nothing where a page is a picture."""
+
+    longest_px: int = 64  # it never looks at the image
+
+    def version(self) -> str:
+        return f"pypdfium2 {version('pypdfium2')}"
+
+    def __call__(self, image: Image.Image, page: Page) -> str:
+        document = pdfium.PdfDocument(page.pdf)
+        try:
+            text = document[page.number - 1].get_textpage().get_text_bounded()
+        finally:
+            document.close()
+        # PDFium writes U+FFFE (older: U+0002) for a hyphen at the end of a line: the word goes on after the break
+        return re.sub("[\ufffe\x02]\\s*", "", text).replace("\r\n", "\n")
