@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 _HEADER = re.compile(r"\s*\[\[?\s*(?P<name>[\w.\-]+)\s*\]\]?\s*(#.*)?")
-_INLINE_PAGES = re.compile(r"(?P<key>\s*pages\s*=\s*)\{[^#]*\}(?P<rest>\s*(#.*)?)")
+_INLINE_PAGES = re.compile(r"^(?P<key>\s*pages\s*=\s*)\{[^#]*\}(?P<rest>\s*(#.*)?)")
 
 
 def with_pages(text: str, pages: Path, sets: Mapping[str, Path]) -> str:

@@ -63,6 +63,8 @@ def new(
     training, sets = _parts(pages)
     if held_out is not None:
         require_dataset(held_out, "--held-out ")
+        if held_out.resolve() == training.resolve():
+            raise UserError(f"--held-out {held_out}: are the pages that are trained on; give others.")
         sets = {"held_out": held_out}
     target = out or Path(f"{pages.resolve().name}_{Path(source).stem}.toml")
     if target.exists():
