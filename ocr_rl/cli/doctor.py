@@ -24,11 +24,11 @@ def plugins() -> None:
         if installed:
             print(group)
         # Describing one means to load it: in a worker, so that one that hangs or leaves does not take the others along.
-        for name, described_ones in guarded(partial(described, group), installed, workers=1, timeout_s=60):
-            if isinstance(described_ones, Refusal):
-                print(f"  {name} (?)  cannot be loaded: {described_ones}")
+        for name, infos in guarded(partial(described, group), installed, workers=1, timeout_s=60):
+            if isinstance(infos, Refusal):
+                print(f"  {name} (?)  cannot be loaded: {infos}")
                 continue
-            for plugin in described_ones:
+            for plugin in infos:
                 options = ", ".join(f"{name}={default}" for name, default in plugin.options.items())
                 print(f"  {plugin.name} ({plugin.version})  {plugin.help}" + (f"  [{options}]" if options else ""))
 

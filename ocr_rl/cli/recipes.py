@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Annotated
@@ -71,7 +72,7 @@ def new(
         raise UserError(f"{target}: is there already; give another --out.")
     require_file_place(target)
     recipe = f"# {Path(source).stem}, on the pages of {training}.\n{with_pages(text, training, sets)}"
-    _require_copy(recipe, source, training)
+    _require_copy(recipe, source, training, sets)
     target.parent.mkdir(parents=True, exist_ok=True)
     target.write_text(recipe, encoding="utf-8")
     evaluated = ", ".join(map(str, sets.values())) or "nothing: give --held-out DIR (`ocr-rl pages split` makes one)"
@@ -98,8 +99,8 @@ def _parts(pages: Path) -> tuple[Path, dict[str, Path]]:
     return pages, {}
 
 
-def _require_copy(text: str, source: str, training: Path) -> None:
-    """UserError where the copy is no recipe that trains on `training` alone."""
+def _require_copy(text: str, source: str, training: Path, sets: Mapping[str, Path]) -> None:
+    """UserError where the copy is no recipe that trains on `training` alone and evaluates on `sets` alone."""
     from ocr_rl.config import load_recipe
 
     with TemporaryDirectory() as folder:
@@ -109,10 +110,10 @@ def _require_copy(text: str, source: str, training: Path) -> None:
             settings = load_recipe(str(path)).model_dump(mode="json")
         except UserError:
             settings = {}
-    sources = {
-        key: value
-        for key, value in leaves(settings)
-        if key.split(".")[-1] in ("dir", "synth") and not key.startswith("evaluation.") and value is not None
-    }
-    if not sources or any(Path(value) != training for value in sources.values()):
+    evaluated: set[Path] = set()
+    trained: set[Path] = set()
+    for key, value in leaves(settings):
+        if key.split(".")[-1] in ("dir", "synth") and value is not None:
+            (evaluated if key.startswith("evaluation.") else trained).add(Path(value))
+    if trained != {training} or evaluated != set(sets.values()):
         raise UserError(f"{source}: its pages are written in another way than `pages = {{ … }}`; copy it by hand.")

@@ -10,6 +10,7 @@ import pytest
 
 from ocr_rl.cli import main
 from ocr_rl.cli.recipe_copy import with_pages
+from ocr_rl.cli.refusals import leaves
 from ocr_rl.config import load_recipe, shipped_recipes
 
 
@@ -26,8 +27,6 @@ def sources(recipe: str) -> tuple[set[str], dict[str, str]]:
     """Training folders, and evaluation folders by set, of a recipe that loads."""
     training: set[str] = set()
     evaluated: dict[str, str] = {}
-    from ocr_rl.cli.refusals import leaves
-
     for key, value in leaves(load_recipe(recipe).model_dump(mode="json")):
         if key.endswith((".dir", ".synth")) and value is not None:
             if key.startswith("evaluation.sets."):
@@ -144,10 +143,21 @@ workers = 1
     assert with_pages("seed = 1\n", Path("p"), {"a": Path("h")}).endswith('[evaluation]\nsets.a = { dir = "h" }\n')
 
 
-def test_pages_written_in_another_way_are_refused(here: Path, refused: Callable[..., str]) -> None:
+@pytest.mark.parametrize(
+    ("start", "instead"),
+    [
+        ("pages = ", 'pages.synth = "notice"'),
+        ("seed = ", 'seed = 0\nevaluation = { sets.a = { synth = "nano" } }'),
+    ],
+)
+def test_pages_written_in_another_way_are_refused(
+    start: str, instead: str, here: Path, refused: Callable[..., str]
+) -> None:
     text = shipped_recipes()["nano_grpo"].read_text(encoding="utf-8")
-    line = next(line for line in text.splitlines() if line.startswith("pages = "))
-    (here / "dotted.toml").write_text(text.replace(line, 'pages.synth = "notice"'), encoding="utf-8")
-    argv = ["recipes", "new", "--from", "dotted.toml", "--pages", "my_pages", "--out", "mine.toml"]
+    if start == "seed = ":
+        text = text[: text.index("[evaluation]")]
+    line = next(line for line in text.splitlines() if line.startswith(start))
+    (here / "odd.toml").write_text(text.replace(line, instead, 1), encoding="utf-8")
+    argv = ["recipes", "new", "--from", "odd.toml", "--pages", "my_pages", "--out", "mine.toml"]
     assert "its pages are written in another way" in refused(*argv)
     assert not (here / "mine.toml").exists()
