@@ -61,6 +61,8 @@ def synth(
 ) -> None:
     """Typeset pages with references and unit tests."""
     require_place(out)
+    if any(out.glob("*.jsonl")):
+        raise UserError(f"{out}: already holds a dataset; give an empty or a new folder with --out.")
 
     from ocr_rl.pages.synth.make import Looks, write_dataset
 
