@@ -43,7 +43,7 @@ Seed = Annotated[int, Option(help="a number; the same one gives the same result"
 Model = Annotated[str, Option(help="a model's folder or hub name; nano is the embedded policy")]
 BackendChoice = Annotated[Backend, Option("--backend", help=BACKEND_HELP)]
 Dataset = Annotated[Path, Argument(metavar="DATA", help="a dataset folder: pdfs/ and *.jsonl")]
-Pdfs = Annotated[list[Path], Argument(metavar="PDF...", help="PDF files")]
+Pdfs = Annotated[list[Path], Argument(metavar="PDF", help="PDF files")]
 Workers = Annotated[int, whole("processes side by side", 1)]
 NewDataset = Annotated[Path, Option("--out", help="folder of the new dataset; nothing is written over")]
 

@@ -162,7 +162,7 @@ def _share(text: str) -> tuple[str, float]:
 
 
 @app.command()
-def overlap(data: Dataset, others: Annotated[list[Path], Argument(metavar="DATA...", help="further datasets")]) -> int:
+def overlap(data: Dataset, others: Annotated[list[Path], Argument(metavar="DATA", help="further datasets")]) -> int:
     """Documents and text that page sets share. Exit code 1 if there are any."""
     for folder in (data, *others):
         require_dataset(folder)

@@ -95,7 +95,7 @@ def study(
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], Argument(metavar="RUN...", help="run directories; the first one's start is `before`")],
+    runs: Annotated[list[Path], Argument(metavar="RUN", help="run directories; the first one's start is `before`")],
     out: Annotated[Path, Option(help="folder for report.html, .md and .json of each evaluation set")],
 ) -> None:
     """One report over finished runs, from their evaluations."""
@@ -112,7 +112,7 @@ def report(
 @app.command()
 def soup(
     runs: Annotated[
-        list[Path], Argument(metavar="RUN...", help="run directories (their last checkpoint) or model folders")
+        list[Path], Argument(metavar="RUN", help="run directories (their last checkpoint) or model folders")
     ],
     data: Annotated[Path, Option(help="dataset folder of validation pages with tests")],
     out: Annotated[Path, Option(help="folder for the averaged policy; nothing is written over")],
