@@ -18,7 +18,7 @@ from ocr_rl.pages.source import open_pages
 def test_samples_are_groups_that_score_and_audit_read(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data, out = tmp_path / "data", tmp_path / "groups.jsonl"
     assert main(["pages", "synth", "--kind", "nano", "--n", "3", "--out", str(data)]) == 0
-    argv = ["sample", str(data), "--pages", "2", "--n", "2", "--engine", "transformers", "--out", str(out)]
+    argv = ["sample", str(data), "--pages", "2", "--n", "2", "--backend", "transformers", "--out", str(out)]
     assert main(argv) == 0
     groups = read_groups(out)
     assert [len(group.samples) for group in groups] == [2, 2]

@@ -54,9 +54,7 @@ def test_a_split_is_written_as_datasets_without_overlap(
     assert main(["pages", "split", str(book), "--part", "train=0.5", "--out", str(tmp_path / "x")]) == 2
     assert "must sum to 1" in capsys.readouterr().err
     for part in ("train=nan", "train=2", "train", "../x=0.5"):
-        with pytest.raises(SystemExit) as stopped:
-            main(["pages", "split", str(book), "--part", part, "--out", str(tmp_path / "x")])
-        assert stopped.value.code == 2
+        assert main(["pages", "split", str(book), "--part", part, "--out", str(tmp_path / "x")]) == 2
     small = ["--part", "train=0.999999", "--part", "test=0.000001", "--out", str(tmp_path / "x")]
     assert main(["pages", "split", str(book), *small]) == 2
     assert "no document falls into 'test'" in capsys.readouterr().err and not (tmp_path / "x").exists()

@@ -1,0 +1,109 @@
+"""The verb bench."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from typer import Option, Typer
+from typer.core import TyperCommand
+
+from ocr_rl.cli.options import GOES_ON, BackendChoice, Dataset, Workers, whole
+from ocr_rl.cli.refusals import require_backend, require_dataset, require_model, require_place, require_plugin
+from ocr_rl.contract import UserError
+
+SEVERAL = ("--candidate", "--engine", "--model")
+
+app = Typer()
+
+
+class Several(TyperCommand):
+    """Takes several values after one option, as in `--engine tesseract text_layer`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, spread(args, SEVERAL))
+
+
+def spread(words: Sequence[str], options: Sequence[str]) -> list[str]:
+    """["--engine", "a", "b"] -> ["--engine", "a", "--engine", "b"], for each of the options."""
+    spaced: list[str] = []
+    option = ""
+    for before, word in zip(["", *words], words, strict=False):
+        if word.startswith("-"):
+            option = word if word in options else ""
+            spaced.append(word)
+        else:
+            spaced += [option, word] if option and before != option else [word]
+    return spaced
+
+
+@app.command(cls=Several, epilog=GOES_ON)
+def bench(
+    data: Dataset,
+    candidate: Annotated[
+        list[str] | None,
+        Option(metavar="FOLDER...", help="Markdown files, <pdf>_pg<N>_repeat<M>.md; NAME=FOLDER gives a name"),
+    ] = None,
+    engine: Annotated[
+        list[str] | None,
+        Option(metavar="NAME...", help="an OCR engine (`ocr-rl plugins`), as in tesseract,languages=eng+deu"),
+    ] = None,
+    model: Annotated[
+        list[str] | None,
+        Option(metavar="MODEL...", help="a policy: nano, a model's folder or hub name; NAME=FOLDER gives a name"),
+    ] = None,
+    backend: BackendChoice = "vllm",
+    reading: Annotated[
+        Literal["compatible", "strict"], Option(help="how tests are read: as the public olmOCR-Bench does, or strictly")
+    ] = "compatible",
+    repeats: Annotated[int, whole("how often a policy is asked (engines: once)", 1)] = 1,
+    temperature: Annotated[float | None, Option(help="of a policy's first attempt (default: 0, repeated: 0.7)")] = None,
+    missing: Annotated[
+        Literal["error", "fail"], Option(help="a page that a folder lacks: refuse the folder, or fail the page's tests")
+    ] = "error",
+    cluster: Annotated[Literal["page", "document"], Option(help="what the intervals redraw")] = "page",
+    workers: Workers = 2,
+    out: Annotated[Path, Option(help="folder of answers and report; a rerun goes on with what lies there")] = Path(
+        "runs/bench"
+    ),
+) -> None:
+    """Unit tests over folders, OCR engines and policies. Writes a report."""
+    folders, engines, models = candidate or [], engine or [], model or []
+    if not [*folders, *engines, *models]:
+        raise UserError("bench: name at least one --candidate FOLDER, --engine NAME or --model MODEL.")
+    require_dataset(data)
+    for folder in map(_place, folders):
+        if not Path(folder).is_dir():
+            raise UserError(f"--candidate {folder}: there is no such folder.")
+    for spec in engines:
+        require_plugin("ocr_rl.engines", spec.partition(",")[0])
+    for policy in map(_place, models):
+        require_model(policy, "--model ")
+    if models:
+        require_backend(backend)
+    require_place(out)
+
+    from ocr_rl.evaluate.bench import bench as compare
+
+    report = compare(
+        data,
+        out=out,
+        candidates=folders,
+        engines=engines,
+        models=models,
+        reading=reading,
+        repeats=repeats,
+        temperature=temperature,
+        sampler=backend,
+        missing=missing,
+        cluster=cluster,
+        workers=workers,
+    )
+    print(report)
+
+
+def _place(text: str) -> str:
+    """The folder or hub name of NAME=FOLDER."""
+    name, equals, place = text.partition("=")
+    return place if equals and name and not Path(text).exists() else text
