@@ -195,8 +195,8 @@ def show(
 
     from random import Random
 
-    from ocr_rl.pages.export import contact_sheet
     from ocr_rl.pages.dataset import load_dataset
+    from ocr_rl.pages.export import contact_sheet
 
     pages = load_dataset(data)
     chosen = Random(seed).sample(pages, min(n, len(pages)))

@@ -30,8 +30,10 @@ def train(
 
     loaded = load_recipe(recipe, settings)
     run = out or Path("runs") / Path(recipe).stem
-    if until is not None and not 1 <= until < loaded.steps:
-        raise UserError(f"--until must be a step before the last one (1 to {loaded.steps - 1}), got {until}.")
+    if until is not None and not 1 <= until < loaded.algorithm.total_steps:
+        raise UserError(
+            f"--until must be a step before the last one (1 to {loaded.algorithm.total_steps - 1}), got {until}."
+        )
     _require_run(loaded.model_dump(mode="json"), run, resume)
 
     from ocr_rl.learn import ranks

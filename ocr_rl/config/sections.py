@@ -158,7 +158,7 @@ class Sampling(Section):
     url: str | None = Field(default=None, exclude=True)
     """Of the server, as in "http://127.0.0.1:8000"; this run must have it to itself."""
     weights_dir: Path | None = Field(default=None, exclude=True)
-    """Where weights are written for the server, which must see the same path; by default this machine's temporary folder."""
+    """Where weights are written for the server, which must see the same path; by default a temporary folder."""
     deadline_s: float = Field(default=600.0, gt=0, exclude=True)
     """For every call to the server: one page's samples, one load of weights."""
     server_wait_s: float = Field(default=600.0, gt=0, exclude=True)

@@ -1,9 +1,9 @@
-"""The loop when something goes wrong: damaged checkpoints, a full disk, tripwires that stop a run or send it back."""
+"""The loop: what it saves and shows, and what it does when a tripwire stops a run or sends it back."""
 
 from __future__ import annotations
 
-import errno
-from collections.abc import Callable, Iterator, Mapping
+import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,29 +11,26 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
-import torch
-from PIL import Image
 from torch import Tensor
 
 from ocr_rl import config
 from ocr_rl.contract import UserError
-from ocr_rl.learn.algos.grpo import rollout, to_rows
-from ocr_rl.learn.fit import best, fit, resume
-from ocr_rl.learn.learner import Learner
-from ocr_rl.learn.probe import page_gain, require_eyes
+from ocr_rl.learn.algos.grpo import grpo
+from ocr_rl.learn.checkpoints import resume
+from ocr_rl.learn.fit import Plan, fit
+from ocr_rl.learn.rows import Batch
 from ocr_rl.learn.step import Step
-from ocr_rl.objectives.losses import grpo as grpo_loss
-from ocr_rl.objectives.losses import nll
-from ocr_rl.rollout.flow import ComparedGroup, Row
-from ocr_rl.rollout.sampler.base import Sampling
-from ocr_rl.rollout.sampler.hf import HfSampler
-from ocr_rl.run import HASHES, Run
-from tests.learn.conftest import MakeLearner
-from tests.learn.test_learner import same, weights
+from ocr_rl.objectives.losses import Read, Sums
+from ocr_rl.pages.epochs import draw
+from ocr_rl.rollout.flow import Row
+from ocr_rl.run import Run
+from tests.fakes import FakeSampler
+from tests.learn.conftest import NLL, MakeLearner, same, sampling_setting, weights
+from tests.learn.test_grpo import settings
 
 
-def nan(logprob_N: Tensor, batch) -> tuple[Tensor, dict[str, float]]:
-    return (logprob_N * batch.weight_N * float("nan")).sum(), {}
+def nan(read: Read, batch: Batch) -> tuple[Tensor, Sums]:
+    return (read.logprob_N * batch.weight_N * float("nan")).sum(), {}
 
 
 class Pages:
@@ -52,87 +49,45 @@ class Pages:
                 bad = self.bad.get(drawn)
                 yield Step(
                     rows=[self.rows[drawn % 2]],
-                    loss=nll if bad is None or isinstance(bad, dict) else bad,
+                    loss=NLL if bad is None or isinstance(bad, dict) else bad,
                     metrics=bad if isinstance(bad, dict) else {"kl": 0.0},
                     state={"drawn": drawn} if part == self.parts - 1 else None,
                 )
 
 
-def run_fit(pages: Pages, run: Run, **more: Any) -> Path:
-    settings = {"total": pages.steps, "save_every": 2, "keep": 5, **more}
-    return fit(pages, pages.learner, run, **settings)
+def run_fit(pages: Pages, run: Run, state: Mapping[str, Any] | None = None, **more: Any) -> Path:
+    plan = {"total": pages.steps, "save_every": 2, "keep": 5, **more}
+    return fit(pages, pages.learner, run, Plan(**plan), state)
 
 
 def steps_of(run: Run) -> list[str]:
     return [path.name for path in run.checkpoints()]
 
 
-@pytest.fixture
-def trained(make_learner: MakeLearner, rows: list[Row], tmp_path: Path) -> Run:
-    """Six steps with a checkpoint after each second one."""
-    run = Run(tmp_path / "run")
-    run_fit(Pages(rows, make_learner(), 6), run)
-    return run
-
-
-# --- checkpoints that are read ----------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("name", ["optim.pt", "state.json", "model/model.safetensors", HASHES])
-def test_trap_17_a_damaged_checkpoint_is_named_and_the_one_before_it_read(
-    trained: Run, make_learner: MakeLearner, rows: list[Row], capsys: pytest.CaptureFixture[str], name: str
+def test_a_step_in_the_middle_of_a_rollout_is_saved_after_it(
+    tiny_pages, prompter, rows: list[Row], make_learner: MakeLearner, tmp_path: Path
 ) -> None:
-    path = trained.checkpoints()[-1] / name
-    path.write_bytes(path.read_bytes()[:-40])
-    learner = make_learner()
-    assert resume(learner, trained) == (4, {"drawn": 4})
-    assert learner.policy == 4
-    assert [row["step"] for row in trained.metrics()] == [1, 2, 3, 4]
-    (said,) = capsys.readouterr().out.splitlines()
-    assert "000006 is damaged" in said and name in said and said.endswith("is skipped: going on from step 4.")
-    assert steps_of(trained) == ["000002", "000004"]  # the damaged one is not counted among those to keep
-    run_fit(Pages(rows, learner, 6), trained, state={"drawn": 4}, keep=1)
-    assert steps_of(trained) == ["000006"]
+    states = [{"drawn": 1}, None, {"drawn": 2}, {"drawn": 3}]
+    steps = (Step(rows=rows[:1], loss=NLL, state=state) for state in states)
+    run = Run(tmp_path)
+    fit(lambda state: steps, make_learner(), run, Plan(total=4, save_every=2, keep=5))
+    assert [path.name for path in run.checkpoints()] == ["000003", "000004"]
+    assert json.loads((run.checkpoints()[0] / "state.json").read_text()) == {"step": 3, "state": {"drawn": 2}}
 
 
-def test_a_run_without_a_whole_checkpoint_says_so_and_leaves_all_as_it_is(
-    trained: Run, make_learner: MakeLearner
-) -> None:
-    for path in trained.checkpoints():
-        (path / "optim.pt").write_bytes(b"cut")
-    with pytest.raises(UserError, match=r"000006 is damaged \(optim\.pt is not what was saved\), and no older"):
-        resume(make_learner(), trained)
-    assert steps_of(trained) == ["000002", "000004", "000006"]
-    assert len(trained.metrics()) == 6
-
-
-def test_a_full_disk_stops_the_run_with_the_last_checkpoint_whole(
-    make_learner: MakeLearner, rows: list[Row], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_what_the_best_and_the_worst_sample_said_is_kept(
+    tiny_pages, prompter, make_learner: MakeLearner, tmp_path: Path
 ) -> None:
     learner, run = make_learner(), Run(tmp_path)
-    save_state = learner.save_state
-
-    def full(path: Path) -> None:
-        if learner.policy == 4:
-            path.write_bytes(b"half")
-            raise OSError(errno.ENOSPC, "No space left on device")
-        save_state(path)
-
-    monkeypatch.setattr(learner, "save_state", full)
-    with pytest.raises(UserError, match="the disk is full; make room and go on with --resume, from step 2"):
-        run_fit(Pages(rows, learner, 6), run)
-    assert resume(make_learner(), run)[0] == 2
-
-
-def test_the_best_checkpoint_is_kept_beside_the_last(
-    make_learner: MakeLearner, rows: list[Row], tmp_path: Path
-) -> None:
-    run, pages = Run(tmp_path), Pages(rows, make_learner(), 8)
-    rates = {2: 0.3, 3: 0.9, 4: 0.6, 6: 0.6, 8: 0.1}  # that of step 3 was not saved
-    evaluate = lambda step: {"eval_pass_rate": rates[step]} if step in rates else {}
-    run_fit(pages, run, keep=1, evaluate_every=1, evaluate=evaluate)
-    assert steps_of(run) == ["000004", "000008"]
-    assert best(run.metrics(), run) == 4
+    sampler = FakeSampler(prompter, lambda page, k: ("b", "good")[k])
+    steps = grpo(settings(steps=1, pages_per_step=1), sampling_setting(tiny_pages, sampler, learner), {})
+    unwatched = config.Tripwires(gap=config.Tripwire(above=1e9))  # the fake sampler's log-probabilities are made up
+    fit(lambda state: steps, learner, run, Plan(total=1, save_every=1, keep=1, tripwires=unwatched))
+    (line,) = (tmp_path / "groups" / "000001.jsonl").read_text().splitlines()
+    shown = json.loads(line)
+    assert (shown["best"]["text"], shown["worst"]["text"]) == ("good", "b")
+    assert shown["best"]["advantage"] > 0 > shown["worst"]["advantage"]
+    assert shown["page"] == draw(tiny_pages, 1, 0, "0")[0].id
 
 
 # --- tripwires --------------------------------------------------------------------------------------------------------
@@ -177,7 +132,7 @@ def test_trap_16_a_collapse_sends_the_run_back_and_on_with_other_pages(
     # The weights are those of a run that never saw pages 3 and 4.
     calm = make_learner()
     for page in (1, 2, 5, 6):
-        calm.update([rows[page % 2]], nll)
+        calm.update([rows[page % 2]], NLL)
     assert same(weights(learner), weights(calm))
 
 
@@ -186,7 +141,7 @@ def test_a_run_killed_after_it_went_back_does_not_do_the_same_again(
 ) -> None:
     run = Run(tmp_path)
 
-    def killed(logprob_N: Tensor, batch) -> tuple[Tensor, dict[str, float]]:
+    def killed(read: Read, batch: Batch) -> tuple[Tensor, Sums]:
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -245,127 +200,3 @@ def test_going_back_in_the_middle_of_a_rollout_leaves_its_other_minibatches_out(
     pages = Pages(rows, make_learner(), 4, {2: nan}, parts=2)
     run_fit(pages, Run(tmp_path), tripwires=config.Tripwires(not_finite="roll_back"))
     assert pages.tried == [(0, 1), (1, 1), (2, 2), (2, 2), (2, 3), (3, 3)]
-
-
-# --- canaries ---------------------------------------------------------------------------------------------------------
-
-
-def test_trap_3_a_policy_that_does_not_see_the_page_is_stopped_before_it_learns(
-    make_learner: MakeLearner, rows: list[Row], tmp_path: Path
-) -> None:
-    learner = make_learner()
-    before = weights(learner)
-    pages = Pages(rows, learner, 2)
-    with pytest.raises(UserError, match=r"step 1: page_gain 0 has come down to 0: the policy does not look"):
-        run_fit(pages, Run(tmp_path), probe=lambda rows: {"page_gain": 0.0})
-    assert same(weights(learner), before)
-
-
-def test_the_page_is_probed_first_and_at_every_save(make_learner: MakeLearner, rows: list[Row], tmp_path: Path) -> None:
-    run = Run(tmp_path)
-    run_fit(Pages(rows, make_learner(), 2), run, probe=lambda rows: {"page_gain": 1.0})
-    learner = make_learner()
-    _, state = resume(learner, run)
-    run_fit(Pages(rows, learner, 5), run, state=state, probe=lambda rows: {"page_gain": 1.0})
-    assert [row["step"] for row in run.metrics() if "page_gain" in row] == [1, 2, 4, 5]
-
-
-def test_trap_3_the_page_gains_nothing_where_the_image_is_not_shown(
-    make_learner: MakeLearner, rows: list[Row], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    learner = make_learner()
-    assert page_gain(learner, rows)["page_gain"] != 0
-    blank = lambda prompter, prompt: Image.new("RGB", (112, 112 if "p4" in prompt.page_id else 56), "white")
-    monkeypatch.setattr(type(learner.prompter), "image", blank)
-    assert page_gain(learner, rows)["page_gain"] == 0
-    monkeypatch.undo()
-    one_each = [rows[0], rows[4]]
-    assert page_gain(learner, rows) == page_gain(learner, one_each)
-
-
-@pytest.fixture
-def sampler(policy_dir: Path, prompter) -> HfSampler:
-    return HfSampler(policy_dir, prompter)
-
-
-def test_trap_2_an_engine_that_hears_its_tower_passes(make_learner: MakeLearner, sampler, tiny_pages) -> None:
-    learner = make_learner()
-    require_eyes(learner, sampler, tiny_pages)
-    assert all((a == b).all() for (_, a), (_, b) in zip(learner.weights(), _loaded(sampler), strict=True))
-
-
-@pytest.mark.parametrize("trap", ["nothing is loaded", "the tower stays", "another answer each time"])
-def test_trap_2_an_engine_that_keeps_what_the_old_tower_saw_is_refused(
-    make_learner: MakeLearner, sampler: HfSampler, tiny_pages, monkeypatch: pytest.MonkeyPatch, trap: str
-) -> None:
-    load, count = sampler.load, iter(range(9))
-
-    def broken(weights, policy: int) -> None:
-        match trap:
-            case "nothing is loaded":
-                return
-            case "the tower stays":
-                old = {name: weight.clone() for name, weight in sampler._model.state_dict().items()}
-                load([(name, old[name] if "visual" in name else weight) for name, weight in weights], policy)
-            case _:
-                scale = 1 + next(count)
-                load([(name, weight * scale if "norm" in name else weight) for name, weight in weights], policy)
-
-    monkeypatch.setattr(sampler, "load", broken)
-    with pytest.raises(UserError, match="the engine says the same whatever the vision tower"):
-        require_eyes(make_learner(), sampler, tiny_pages)
-
-
-Load = Callable[[HfSampler, Learner], None]
-
-
-def scrambled(sampler: HfSampler, learner: Learner) -> None:
-    """What an engine has that lost its weights in its sleep and did not notice."""
-    noise = torch.Generator().manual_seed(learner.policy)
-    sampler.load(
-        ((name, torch.randn(w.shape, generator=noise) if "norm" not in name else w) for name, w in learner.weights()),
-        learner.policy,
-    )
-
-
-def test_trap_7_an_engine_that_woke_up_with_garbage_stops_the_run(canary: Callable[[Load], Run]) -> None:
-    with pytest.raises(UserError, match=r"step 1: gap .* sampler and learner do not compute the same policy"):
-        canary(scrambled)
-
-
-def test_trap_8_a_sampler_with_old_weights_stops_the_run(canary: Callable[[Load], Run]) -> None:
-    with pytest.raises(UserError, match=r"step 2: gap .* sampler and learner do not compute the same policy"):
-        canary(lambda sampler, learner: None)
-
-
-def test_a_sampler_with_the_learners_weights_passes(canary: Callable[[Load], Run]) -> None:
-    run = canary(lambda sampler, learner: sampler.load(learner.weights(), learner.policy))
-    assert max(row["gap_max"] for row in run.metrics()) < 1e-3
-
-
-@pytest.fixture
-def canary(make_learner: MakeLearner, sampler: HfSampler, tiny_pages, tmp_path: Path) -> Callable[[Load], Run]:
-    """The canary after every load: log-probabilities of what was sampled, the sampler's against the learner's."""
-    learner, run = make_learner(lr=1e-3), Run(tmp_path)
-    cfg = config.Grpo(pages=config.PageSource(synth="nano"), steps=3, rewards=(config.RewardChoice(name="eos"),))
-    asked = [(page, learner.prompter.prompt(page)) for page in tiny_pages[:2]]
-
-    recipe = config.Recipe(policy=config.Policy(path="nano"), grpo=cfg)
-
-    def train(load: Load) -> Run:
-        def steps(state: Mapping[str, Any]) -> Iterator[Step]:
-            while learner.policy < 3:
-                load(sampler, learner)
-                groups = rollout(sampler, asked, Sampling(n=2, max_tokens=8, seed=learner.policy))
-                scored = [ComparedGroup(group=g, scores={}, rewards=(0.0, 1.0), advantages=(-1.0, 1.0)) for g in groups]
-                rows = learner.annotate(to_rows(scored, cfg, 8), old=False, reference=False)
-                yield Step(rows=rows, loss=grpo_loss(), state={})
-
-        fit(steps, learner, run, total=3, save_every=9, keep=1, tripwires=recipe.watched)
-        return run
-
-    return train
-
-
-def _loaded(sampler: HfSampler) -> list[tuple[str, Tensor]]:
-    return list(sampler._model.state_dict().items())

@@ -15,22 +15,22 @@ from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.memory import GIB, memory_plan, require_memory
-from ocr_rl.objectives.losses import nll
 from ocr_rl.rollout.flow import Row
-from tests.learn.conftest import MakeLearner
+from tests.learn.conftest import NLL, MakeLearner
 
-GRPO = {"pages": {"synth": "nano"}, "steps": 1, "rewards": [{"name": "eos"}]}
+GRPO = {"pages": {"synth": "nano"}, "steps": 1}
+REWARDS = [{"name": "eos"}]
 
 
 def recipe(path: Path, **sections: dict) -> config.Recipe:
     policy = {"path": str(path), **sections.pop("policy", {})}
-    return config.Recipe.model_validate({"policy": policy, "grpo": GRPO, **sections})
+    return config.Recipe.model_validate({"policy": policy, "grpo": GRPO, "rewards": REWARDS, **sections})
 
 
 def held(learner: Learner) -> tuple[int, int]:
     """Bytes of the weights and of the optimisers' momenta (not their step counters)."""
     weights = sum(p.nbytes for p in learner.module.parameters())
-    states = [state for one in learner.optimizers for state in one.state.values()]
+    states = [state for optimizer in learner.optimizers for state in optimizer.state.values()]
     return weights, sum(v.nbytes for state in states for v in state.values() if isinstance(v, Tensor) and v.ndim)
 
 
@@ -42,7 +42,7 @@ def test_weights_and_momenta_are_counted_exactly(
     make_learner: MakeLearner, policy_dir: Path, rows: list[Row], policy: dict, optim: dict
 ) -> None:
     learner = make_learner(policy=policy, **optim)
-    learner.update(rows, nll)
+    learner.update(rows, NLL)
     plan = memory_plan(recipe(policy_dir, policy=policy, optim=optim), str(policy_dir))
     assert (plan.weights, plan.optimizer) == held(learner)
     assert plan.gradients == sum(p.nbytes for p in learner.module.parameters() if p.requires_grad)

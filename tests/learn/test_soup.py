@@ -11,11 +11,11 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed")
 
 import torch
-from ocr_rl.learn.model import save_model
 
 from ocr_rl.cli import main
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate import soup as kitchen
+from ocr_rl.learn.network import save_model
 from ocr_rl.learn.soup import average
 from ocr_rl.models.load import load_model
 from ocr_rl.models.settings import PromptSettings, read_settings, write_settings
@@ -42,9 +42,9 @@ def test_the_average_is_the_mean_of_every_weight_and_an_ordinary_folder(
     parts: list[str], nano_dir: Path, tmp_path: Path
 ) -> None:
     average(parts, tmp_path / "soup")
-    found, start = load_model(str(tmp_path / "soup")), load_model(str(nano_dir))
-    for (name, weight), one in zip(found.state_dict().items(), start.state_dict().values(), strict=True):
-        torch.testing.assert_close(weight, 3 * one, rtol=1e-6, atol=1e-7, msg=name)
+    mean, start = load_model(str(tmp_path / "soup")), load_model(str(nano_dir))
+    for (name, weight), once in zip(mean.state_dict().items(), start.state_dict().values(), strict=True):
+        torch.testing.assert_close(weight, 3 * once, rtol=1e-6, atol=1e-7, msg=name)
     assert read_settings(str(tmp_path / "soup")) == PromptSettings(longest_px=112)
 
 
@@ -67,11 +67,11 @@ def test_parts_that_do_not_go_together_are_named(parts: list[str], tmp_path: Pat
         average(parts, tmp_path / "soup")
     write_settings(Path(parts[1]), PromptSettings(longest_px=112))
     path = Path(parts[2]) / "tokenizer.json"
-    said = json.loads(path.read_text(encoding="utf-8"))
-    vocab = said["model"]["vocab"]
+    tokenizer = json.loads(path.read_text(encoding="utf-8"))
+    vocab = tokenizer["model"]["vocab"]
     *_, first, second = vocab  # the last two: no special tokens
     vocab[first], vocab[second] = vocab[second], vocab[first]
-    path.write_text(json.dumps(said), encoding="utf-8")
+    path.write_text(json.dumps(tokenizer), encoding="utf-8")
     with pytest.raises(UserError, match=r"part6: its tokenizer is not that of"):
         average(parts, tmp_path / "soup")
     assert not (tmp_path / "soup").exists()
@@ -80,9 +80,9 @@ def test_parts_that_do_not_go_together_are_named(parts: list[str], tmp_path: Pat
 def test_shapes_that_differ_are_named(parts: list[str], tmp_path: Path) -> None:
     from ocr_rl.learn import soup
 
-    one, two = {"a": torch.zeros(2, 3)}, {"a": torch.zeros(3, 2)}
+    flat, tall = {"a": torch.zeros(2, 3)}, {"a": torch.zeros(3, 2)}
     with pytest.raises(UserError, match=r"two: a has the shape \(3, 2\), in one it is \(2, 3\)"):
-        soup._require_shapes(one, two, "one", "two")
+        soup._require_shapes(flat, tall, "one", "two")
 
 
 @pytest.mark.parametrize(("whole", "code"), [(0.5, 0), (0.4, 1), (0.3, 1)])
@@ -99,11 +99,11 @@ def test_the_average_is_kept_only_where_it_is_better_than_its_best_part(
     for step in (1, 2):
         with run.checkpoint(step) as folder:
             shutil.copytree(parts[step], folder / "model")
-    asked: list[str] = []
+    models: list[str] = []
 
     def pass_rate(model: str, pages, engine: str) -> float:
-        asked.append(model)
-        return {0: 0.4, 1: 0.2}.get(len(asked) - 1, whole)
+        models.append(model)
+        return {0: 0.4, 1: 0.2}.get(len(models) - 1, whole)
 
     monkeypatch.setattr(kitchen, "pass_rate", pass_rate)
     data = tmp_path / "data"
@@ -114,7 +114,7 @@ def test_the_average_is_kept_only_where_it_is_better_than_its_best_part(
     out = tmp_path / "soup"
     argv = ["soup", parts[0], str(run.folder), "--data", str(data), "--out", str(out)]
     assert main(argv) == code
-    assert asked == [parts[0], str(run.folder / "ckpt" / "000002" / "model"), f"{out}.part"]
+    assert models == [parts[0], str(run.folder / "ckpt" / "000002" / "model"), f"{out}.part"]
     assert out.exists() == (code == 0)
     assert not Path(f"{out}.part").exists()
     assert f"the average passes {whole:.2%} of the tests, the best of its parts 40.00%" in capsys.readouterr().out

@@ -11,10 +11,13 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
-from ocr_rl import config, train
+from ocr_rl import config
 from ocr_rl.contract import Page, UserError
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.run import Run
+from ocr_rl.train.checks import checked_pages, require_lengths
+from ocr_rl.train.evaluation import held_out_pages
+from ocr_rl.train.session import _start_model, open_pool
 
 SYNTH = {"synth": "nano"}
 
@@ -28,68 +31,67 @@ def test_no_reward_is_asked_where_somebody_has_judged(
 ) -> None:
     path = tmp_path / "pairs.jsonl"
     path.write_text(json.dumps({"pdf": "tiny.pdf", "page": 1, "chosen": "a", "rejected": "b"}), encoding="utf-8")
-    dpo = {"pages": SYNTH, "steps": 1, "rewards": [{"name": "pass_rate"}]}  # of tests, and the pages have none
-    asked, judged = recipe(dpo=dpo), recipe(dpo=dpo | {"preferences": str(path)})
-    with (
-        closing(train.open_graders(asked, Run(tmp_path))) as graders,
-        pytest.raises(UserError, match="none of the rewards"),
-    ):
-        train._taught(asked, lambda source: tiny_pages, prompter, graders)
-    with closing(train.open_graders(judged, Run(tmp_path))) as graders:
-        assert graders.rewards == []
-        assert train._taught(judged, lambda source: tiny_pages, prompter, graders) == tiny_pages
+    dpo = {"pages": SYNTH, "steps": 1}
+    rewards = [{"name": "pass_rate"}]  # of tests, and the pages have none
+    sampled, judged = recipe(dpo=dpo, rewards=rewards), recipe(dpo=dpo | {"preferences": str(path)}, rewards=rewards)
+    with closing(open_pool(sampled, Run(tmp_path))) as pool, pytest.raises(UserError, match="none of the rewards"):
+        checked_pages(sampled, lambda source: tiny_pages, prompter, pool)
+    with closing(open_pool(judged, Run(tmp_path))) as pool:
+        assert pool.rewards == []
+        assert checked_pages(judged, lambda source: tiny_pages, prompter, pool) == tiny_pages
 
 
 def test_training_refuses_a_mix_that_a_cheat_beats_unless_told_otherwise(
     tiny_pages: list[Page], prompter: Prompter, tmp_path: Path
 ) -> None:
     """`eos` pays for ending, whatever was said: an empty transcript earns as much as an honest one."""
-    grpo = {"pages": SYNTH, "steps": 1, "rewards": [{"name": "eos"}]}
-    asked = recipe(grpo=grpo)
-    with closing(train.open_graders(asked, Run(tmp_path))) as graders:
+    sections = {"grpo": {"pages": SYNTH, "steps": 1}, "rewards": [{"name": "eos"}]}
+    audited = recipe(**sections)
+    with closing(open_pool(audited, Run(tmp_path))) as pool:
         with pytest.raises(UserError, match=r"rewards: '.*' earns 1.00 where honest .* 1.00 .*scoring\.audit=false"):
-            train._taught(asked, lambda source: tiny_pages, prompter, graders)
-        told = recipe(grpo=grpo, scoring={"audit": False})
-        assert train._taught(told, lambda source: tiny_pages, prompter, graders) == tiny_pages
+            checked_pages(audited, lambda source: tiny_pages, prompter, pool)
+        trusted = recipe(**sections, scoring={"audit": False})
+        assert checked_pages(trusted, lambda source: tiny_pages, prompter, pool) == tiny_pages
 
 
 def test_sft_is_probed_on_pages_with_a_reference(tiny_pages: list[Page]) -> None:
     sft = {"stages": [{"pages": SYNTH, "steps": 1, "pages_per_step": 1}]}
-    asked = recipe(sft=sft, evaluation={"sets": {"new": SYNTH}})
+    probed = recipe(sft=sft, evaluation={"sets": {"new": SYNTH}})
     blind = replace(tiny_pages[0], reference=None)
-    assert train.evaluation_pages(asked, lambda source: [blind, tiny_pages[1]]) == {"new": [tiny_pages[1]]}
+    assert held_out_pages(probed, lambda source: [blind, tiny_pages[1]]) == {"new": [tiny_pages[1]]}
     with pytest.raises(UserError, match=r"evaluation\.sets\.new: no page has a reference"):
-        train.evaluation_pages(asked, lambda source: [blind])
+        held_out_pages(probed, lambda source: [blind])
 
 
 @pytest.mark.parametrize(("less", "evaluated", "wrong"), [(0, 24, ""), (1, 24, "sampling"), (0, 25, "evaluation")])
 def test_lengths_that_do_not_go_together(prompter: Prompter, less: int, evaluated: int, wrong: str) -> None:
     prompt = len(prompter.token_ids) - 1 + 16  # a square of 112 px is 16 image tokens
-    asked = recipe(
-        grpo={"pages": SYNTH, "steps": 1, "rewards": [{"name": "eos"}]},
+    long = recipe(
+        grpo={"pages": SYNTH, "steps": 1},
+        rewards=[{"name": "eos"}],
         sampling={"max_tokens": 24, "max_model_len": prompt + 24 - less},
         evaluation={"sets": {"new": SYNTH}, "max_tokens": evaluated},
     )
     if not wrong:
-        return train.require_lengths(asked, prompter)
+        return require_lengths(long, prompter)
     with pytest.raises(UserError, match=rf"{wrong}\.max_tokens.*max_model_len"):
-        train.require_lengths(asked, prompter)
+        require_lengths(long, prompter)
 
 
 def test_a_half_written_start_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[int] = []
+    seeds: list[int] = []
 
     def new_nano(folder: Path, seed: int) -> None:
         folder.mkdir(parents=True)
         (folder / "config.json").write_text("{}")
-        made.append(seed)
-        if len(made) == 1:
+        seeds.append(seed)
+        if len(seeds) == 1:
             raise KeyboardInterrupt
 
     monkeypatch.setattr("ocr_rl.models.nano.new_nano", new_nano)
     sft = {"stages": [{"pages": SYNTH, "steps": 1, "pages_per_step": 1}]}
-    start = lambda seed: train._start_model(recipe(policy={"fresh": "nano"}, sft=sft, seed=seed), Run(tmp_path))
+    start = lambda seed: _start_model(recipe(policy={"fresh": "nano"}, sft=sft, seed=seed), Run(tmp_path))
     with pytest.raises(KeyboardInterrupt):
         start(3)
     assert start(3) == start(3) != start(4)
-    assert made == [3, 3, 4]
+    assert seeds == [3, 3, 4]

@@ -1,0 +1,110 @@
+"""What a page that cannot be drawn, or is too long, costs: itself alone, in every algorithm."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed")
+
+from ocr_rl import config
+from ocr_rl.contract import UserError
+from ocr_rl.learn.algos.best_of_n import best_of_n
+from ocr_rl.learn.algos.dpo import dpo
+from ocr_rl.pages.epochs import draw
+from ocr_rl.rollout.prompt import Prompter
+from tests.learn.conftest import Asked, Counter, Referee, without_file
+from tests.learn.test_grpo import DIFFERENT, run_grpo
+from tests.learn.test_grpo import settings as grpo_settings
+from tests.learn.test_rounds import LENGTHS, run_rounds
+from tests.learn.test_rounds import settings as round_settings
+from tests.learn.test_sft import lessons, read, run_sft
+
+
+def test_a_page_that_cannot_be_drawn_costs_itself_alone(
+    tiny_pages, prompter, counter, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pages = without_file(tiny_pages, 2)
+    cfg = grpo_settings(pages_per_step=4, refills=0)
+    steps = list(run_grpo(cfg, pages, Asked(prompter, DIFFERENT), counter))
+    assert [step.metrics["undrawable"] for step in steps] == [1] * 4
+    assert all(
+        {row.prompt.page_id for row in step.rows} == {page.id for page in pages} - {pages[1].id} for step in steps
+    )
+    assert all(sum(row.weight * len(row.completion_ids) for row in step.rows) == pytest.approx(1) for step in steps)
+    assert [step.state for step in steps] == [{"drawn": n} for n in (4, 8, 12, 16)]
+    assert capsys.readouterr().out.count("left out: gone.pdf, page 2: there is no such file") == 1
+
+
+def test_a_page_that_cannot_be_drawn_is_refilled_like_one_without_signal(tiny_pages, prompter, counter) -> None:
+    order = [page.number for page in draw(tiny_pages, 4, 0, "0")]
+    sampler = Asked(prompter, DIFFERENT)
+    step = next(run_grpo(grpo_settings(refills=2), without_file(tiny_pages, order[0], order[2]), sampler, counter))
+    assert sampler.pages == [order[1:2], order[3:4]]  # the first refill had no page to sample
+    assert (step.metrics["undrawable"], step.state) == (2, {"drawn": 4})
+
+
+def test_a_prompt_that_is_too_long_costs_its_page_alone(tiny_pages, prompter: Prompter) -> None:
+    most = len(prompter.prompt(tiny_pages[2]).expanded_ids)
+    strict = replace(prompter, max_prompt_tokens=most)  # the last page is taller
+    cfg = grpo_settings(pages_per_step=4, refills=0)
+    step = next(run_grpo(cfg, tiny_pages, Asked(strict, DIFFERENT), Counter(strict)))
+    too_long = [page.id for page in tiny_pages if len(prompter.prompt(page).expanded_ids) > most]
+    assert step.metrics["undrawable"] == len(too_long) > 0
+    assert not {row.prompt.page_id for row in step.rows} & set(too_long)
+
+
+def test_a_step_without_any_page_left_stops_the_run(tiny_pages, prompter, counter) -> None:
+    broken = without_file(tiny_pages, 1, 2, 3, 4)
+    with pytest.raises(UserError, match=r"No page of a step is left.*gone\.pdf.*take such pages out of the dataset"):
+        next(run_grpo(grpo_settings(refills=0), broken, Asked(prompter, DIFFERENT), counter))
+    with pytest.raises(UserError, match=r"No page of a step is left.*gone\.pdf"):
+        next(run_sft(lessons(3), lambda source: broken, prompter))
+
+
+def test_sft_leaves_out_a_page_that_cannot_be_drawn(tiny_pages, prompter: Prompter) -> None:
+    pages = without_file(tiny_pages[:3], 2)
+    steps = list(run_sft(lessons(3), lambda source: pages, prompter))
+    texts = [text for step in steps for text in read(step.rows, prompter)]
+    assert sorted(texts) == ["Page 1", "Page 1", "Page 3", "Page 3"]  # two epochs, as with page 2
+    assert sum(step.metrics.get("undrawable", 0) for step in steps) == 2
+    assert all(sum(row.weight * len(row.completion_ids) for row in step.rows) == pytest.approx(1) for step in steps)
+    again = list(run_sft(lessons(3), lambda source: pages, prompter, 1))
+    assert [step.rows for step in again] == [step.rows for step in steps[1:]]
+
+
+def test_pairs_of_a_page_that_cannot_be_drawn_are_left_out(
+    tiny_pages, prompter: Prompter, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "pairs.jsonl"
+    pages = without_file(tiny_pages, 2)
+    answers = [("a", "b"), ("a", "c")]
+    rows = [{"pdf": p.pdf.name, "page": p.number, "chosen": x, "rejected": y} for p in pages[:2] for x, y in answers]
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    cfg = round_settings(preferences=path, steps=2)
+    run = lambda pages: run_rounds(dpo, cfg, pages, Asked(prompter, LENGTHS), Referee(prompter), tmp_path)
+    steps = list(run(pages))
+    assert [{row.prompt.page_id for row in step.rows} for step in steps] == [{pages[0].id}] * 2
+    assert [step.metrics.get("undrawable") for step in steps] == [2, None]  # both of its pairs, when they are read
+    assert capsys.readouterr().out.count("left out: gone.pdf, page 2") == 1
+    lost = run(without_file(tiny_pages, 1, 2))  # gone after the round's pairs were written
+    with pytest.raises(UserError, match=r"No page of a step is left.*gone\.pdf"):
+        next(lost)
+
+
+def test_a_round_leaves_out_a_page_that_cannot_be_drawn(tiny_pages, prompter: Prompter, tmp_path: Path) -> None:
+    for algorithm, kind in ((dpo, config.Dpo), (best_of_n, config.BestOfN)):
+        sampler = Asked(prompter, LENGTHS)
+        folder = tmp_path / algorithm.__name__
+        steps = list(
+            run_rounds(algorithm, round_settings(kind), without_file(tiny_pages, 2), sampler, Referee(prompter), folder)
+        )
+        assert sorted(sampler.pages[0]) == [1, 3, 4]
+        assert [step.metrics.get("undrawable") for step in steps] == [1, None, None, None]
+        assert all(tiny_pages[1].id != row.prompt.page_id for step in steps for row in step.rows)
+        with pytest.raises(UserError, match=r"No page of a step is left.*gone\.pdf"):
+            broken = without_file(tiny_pages, 1, 2, 3, 4)
+            next(run_rounds(algorithm, round_settings(kind), broken, sampler, Referee(prompter), folder / "none"))
