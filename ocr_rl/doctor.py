@@ -77,10 +77,11 @@ def _engine() -> Finding:
 
 
 def _torchvision() -> Finding:
+    from ocr_rl.models import declare
+
+    declare()
     try:
         from transformers import Qwen2_5_VLProcessor  # noqa: F401
-
-        import ocr_rl.models  # noqa: F401  (before transformers' image code)
     except (ImportError, RuntimeError, OSError) as error:
         return Finding(
             name="image code",

@@ -12,7 +12,7 @@ import pytest
 import ocr_rl
 from ocr_rl.config import load_recipe
 from ocr_rl.rollout.reward_pool import weighted
-from ocr_rl.rollout.scoring import grade
+from ocr_rl.rollout.scoring import score_page
 
 TESTS = [{"type": "present", "text": "Pay the total"}, {"type": "absent", "text": "Page 7"}]
 REFERENCE = "Pay the total: 7.50"
@@ -52,7 +52,7 @@ def test_a_recipes_mix_scores_as_training_does() -> None:
     ]
     recipe = load_recipe("nano_grpo")
     results = ocr_rl.load_rewards("nano_grpo").score(page, texts)
-    assert [result.reward for result in results] == list(grade(page, texts, weighted(recipe.rewards)).rewards)
+    assert [result.reward for result in results] == list(score_page(page, texts, weighted(recipe.mix)).rewards)
     assert results[0].reward == 1.0 and "pass_rate: 1.000" in results[0].why
     assert results[3].reward == 0.0 and results[3].why.startswith("a gate holds it back; ")
     assert results[3].parts["budget"] < 1.0 and results[3].scores["budget"].why

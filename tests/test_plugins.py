@@ -121,7 +121,7 @@ def test_a_plug_in_that_cannot_be_made_is_one_sentence(
 ) -> None:
     (tmp_path / "mine.py").write_text(MINE.replace('ValueError("target must be at least 1")', thrown))
     rewards = f'[{{name = "{tmp_path}/mine.py:Mine", options = {{target = 0}}}}]'
-    argv = ["rewards", "audit", "nano_grpo", "--data", str(dataset(tmp_path)), "--set", f"grpo.rewards={rewards}"]
+    argv = ["rewards", "audit", "nano_grpo", "--data", str(dataset(tmp_path)), "--set", f"rewards={rewards}"]
     assert main(argv) == 2
     (said,) = capsys.readouterr().err.splitlines()
     assert f"Mine' cannot be made with these options: {thrown.partition('(')[0]}: " in said

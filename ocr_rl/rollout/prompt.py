@@ -138,8 +138,10 @@ def load_prompter(
 
 
 def _processor(model: str | Path, trust_remote_code: bool) -> Any:
-    import ocr_rl.models  # noqa: F401  (before transformers' image code, and not before it is needed)
-    from transformers import AutoProcessor  # isort: skip
+    from ocr_rl.models import declare  # here: a prompter's module is imported where there is no torch
+
+    declare()
+    from transformers import AutoProcessor
 
     try:
         processor = AutoProcessor.from_pretrained(str(model), trust_remote_code=trust_remote_code)

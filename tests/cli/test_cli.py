@@ -46,14 +46,14 @@ def test_pages_check_names_file_and_line(
 
 def test_the_embedded_policy_is_found_or_said_to_be_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from ocr_rl.contract import UserError
-    from ocr_rl.learn import model
+    from ocr_rl.models import load
 
-    monkeypatch.setattr(model, "files", lambda package: tmp_path / "ocr_rl")
+    monkeypatch.setattr(load, "files", lambda package: tmp_path / "ocr_rl")
     with pytest.raises(UserError, match="make nano"):
-        model.model_folder("nano")
+        load.model_folder("nano")
     (tmp_path / "data" / "nano").mkdir(parents=True)
     (tmp_path / "data" / "nano" / "config.json").write_text("{}")
-    assert model.model_folder("nano") == str(tmp_path / "data" / "nano")
+    assert load.model_folder("nano") == str(tmp_path / "data" / "nano")
 
 
 def test_render_names_what_it_refuses_and_goes_on(

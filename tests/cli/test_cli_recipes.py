@@ -109,7 +109,7 @@ steps = 3 # pages = { synth = "x" }
 synth = "notice"
 n = 8
 
-[[grpo.rewards]]
+[[rewards]]
 name = "pass_rate"
 [evaluation]
 every = 2 # often
@@ -130,7 +130,7 @@ steps = 3 # pages = { synth = "x" }
 dir = "p"
 # of pages
 
-[[grpo.rewards]]
+[[rewards]]
 name = "pass_rate"
 [evaluation]
 sets.held_out = { dir = "h" }

@@ -23,7 +23,7 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
         ("train nano_grpo --set grpo.pages.dir=empty", "is no dataset"),
         ("train nano_grpo --set policy.path=./nothere", "policy.path: ./nothere: there is no such folder"),
         ("train nano_grpo --set policy.path=./empty", "holds no config.json"),
-        ("train nano_grpo --set grpo.rewards.0.name=pass_rat", "did you mean 'pass_rate'"),
+        ("train nano_grpo --set rewards.0.name=pass_rat", "did you mean 'pass_rate'"),
         ("train nano_grpo --until 0", "--until must be a step before the last one (1 to 99), got 0"),
         ("train nano_grpo --until 100", "--until must be a step before the last one (1 to 99), got 100"),
         ("train nano_grpo --out run", "already holds a run"),

@@ -95,7 +95,7 @@ def test_without_torch_the_extra_is_named(
     refused: Callable[..., str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    for name in [each for each in sys.modules if each.startswith("ocr_rl.learn") or each == "torch"]:
+    for name in [each for each in sys.modules if each.startswith(("ocr_rl.learn", "ocr_rl.models")) or each == "torch"]:
         monkeypatch.delitem(sys.modules, name)
     for name in ("ocr_rl.train", "ocr_rl.policy", "ocr_rl.evaluate.transcribe_files", "ocr_rl.doctor"):
         monkeypatch.delitem(sys.modules, name, raising=False)

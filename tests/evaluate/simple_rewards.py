@@ -13,7 +13,7 @@ from ocr_rl.contract import Check, Finish, Page, Score, Transcript
 from ocr_rl.evaluate.audit import Outcome, RewardAudit, audit
 from ocr_rl.evaluate.audit_pages import cases_of
 from ocr_rl.evaluate.audit_report import to_json, to_markdown
-from ocr_rl.rollout.scoring import AskAll, WeightedReward, score_or_fault
+from ocr_rl.rollout.scoring import ScoreAll, WeightedReward, score_or_fault
 from ocr_rl.text.checks import load_check
 
 TABLE = "<table>\n<tr><th>Quay</th><th>Depth</th></tr>\n<tr><td>Nörd</td><td>7.5</td></tr>\n</table>"
@@ -48,7 +48,7 @@ PAGES = [
 
 
 def audits(
-    *rewards: WeightedReward, pages: Sequence[Page] = PAGES, samples: dict | None = None, advantage: str = "none"
+    *rewards: WeightedReward, pages: Sequence[Page] = PAGES, samples: dict | None = None, advantage: str = "centred"
 ) -> list[RewardAudit]:
     """Of every reward, then of the mix."""
     cases, notes = cases_of(pages, samples or {}, n=3, seed=0)
@@ -58,7 +58,7 @@ def audits(
     return list(result.rewards)
 
 
-def scorer(rewards: Sequence[WeightedReward]) -> AskAll:
+def scorer(rewards: Sequence[WeightedReward]) -> ScoreAll:
     """The rewards in this process."""
     return lambda groups: [score_or_fault(page, group, rewards) for page, group in groups]
 

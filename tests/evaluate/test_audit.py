@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import pytest
 
-from ocr_rl.config import RewardChoice
+from ocr_rl.config import Gate
 from ocr_rl.contract import Page, Score, Transcript, UserError
 from ocr_rl.evaluate.audit import audit
 from ocr_rl.evaluate.audit_pages import cases_of
@@ -71,7 +71,7 @@ def test_real_samples_are_a_bar_of_their_own_and_give_spread_and_agreement() -> 
 
 
 def test_a_gate_that_is_silent_on_some_pages_is_named_with_the_reason() -> None:
-    (gate,) = weighted([RewardChoice(name="budget", gate=1.0)])
+    (gate,) = weighted([Gate(name="budget", at_least=1.0)])
     cases, notes = cases_of([replace(page, checks=()) for page in PAGES], {}, n=2, seed=0)
     silent = [replace(case, page=replace(case.page, reference=None)) for case in cases]
     rewards = [gate, WeightedReward(name="longer", reward=Longer())]

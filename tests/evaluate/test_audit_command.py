@@ -33,8 +33,8 @@ def test_no_cheat_beats_the_shipped_mix(notices: Path, tmp_path: Path, capsys: p
 def test_pass_rate_alone_is_beaten_and_the_winning_attack_printed(
     notices: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    alone = 'grpo.rewards=[{name="pass_rate"}]'
-    assert main(["rewards", "audit", "nano_grpo", "--data", str(notices), "--set", alone]) == 1
+    alone = ("--set", 'rewards=[{name="pass_rate"}]', "--set", "gates=[]")
+    assert main(["rewards", "audit", "nano_grpo", "--data", str(notices), *alone]) == 1
     text = capsys.readouterr().out
     assert "## Beaten by: page twice" in text
     assert "## Beaten by: paragraphs shuffled" in text
@@ -58,15 +58,28 @@ def test_an_audit_takes_as_much_longer_as_its_groups_are_larger(
 ) -> None:
     """About 56 transcripts need 1.1 s; a group of eight may take 0.4 s."""
     (tmp_path / "slow.py").write_text(SLOW)
-    slow = f'grpo.rewards=[{{name="{tmp_path / "slow.py"}:Slow"}}]'
-    argv = ["rewards", "audit", "nano_grpo", "--data", str(notices), "--pages", "1", "--set", slow]
+    slow = f'rewards=[{{name="{tmp_path / "slow.py"}:Slow"}}]'
+    argv = ["rewards", "audit", "nano_grpo", "--data", str(notices), "--pages", "1", "--set", slow, "--set", "gates=[]"]
     assert main([*argv, "--set", "scoring.timeout_s=0.4", "--set", "grpo.samples_per_page=8"]) == 1  # honest is 0 too
     assert "## Beaten by" in capsys.readouterr().out
 
 
 def test_the_recipes_advantage_decides(notices: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rewards = 'grpo.rewards=[{name="cer"},{name="chrf",weight=1.2}]'
-    argv = ["rewards", "audit", "nano_grpo", "--data", str(notices), "--pages", "8", "--set", rewards, "--set"]
+    rewards = 'rewards=[{name="cer"},{name="chrf",weight=1.2}]'
+    argv = [
+        "rewards",
+        "audit",
+        "nano_grpo",
+        "--data",
+        str(notices),
+        "--pages",
+        "8",
+        "--set",
+        rewards,
+        "--set",
+        "gates=[]",
+        "--set",
+    ]
     assert main([*argv, 'grpo.advantage="batch_std"']) == 0
     assert main([*argv, 'grpo.advantage="gdpo"']) == 1
     assert 'trains on advantage "gdpo"' in capsys.readouterr().out
@@ -86,14 +99,16 @@ def test_samples_are_audited_where_there_are_tests_alone(
     assert main([*argv, "--out", str(tmp_path), "--pages", "12"]) == 0
     assert "on 12 pages without reference cheats are made of a real sample" in capsys.readouterr().out
     assert json.loads((tmp_path / "audit.json").read_text())["samples"] == 36
-    alone = 'grpo.rewards=[{name="pass_rate"}]'
-    assert main([*argv, "--set", alone, "--pages", "12"]) == 1
+    alone = ("--set", 'rewards=[{name="pass_rate"}]', "--set", "gates=[]")
+    assert main([*argv, *alone, "--pages", "12"]) == 1
     assert "cheat (samples): page twice" in capsys.readouterr().out
 
 
-def test_a_place_for_the_report_is_looked_at_first(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_place_for_the_report_is_looked_at_first(
+    notices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "taken").write_text("")
-    argv = ["rewards", "audit", "nano_grpo", "--data", "nowhere", "--out", str(tmp_path / "taken")]
+    argv = ["rewards", "audit", "nano_grpo", "--data", str(notices), "--out", str(tmp_path / "taken")]
     assert main(argv) == 2
     assert "taken: cannot be a folder" in capsys.readouterr().err
 

@@ -72,11 +72,11 @@ def test_composed_pages_have_no_more_tests_of_a_sort_than_the_data() -> None:
 
 def test_before_training_pages_without_reference_are_tried_by_themselves() -> None:
     """One page with a reference says nothing about those without: there junk costs nothing."""
-    choices = load_recipe("nano_grpo").rewards
+    choices = load_recipe("nano_grpo").mix
     with_reference = composed_pages("report", 4, 0)
     bare = [replace(page, reference=None, checks=[check("present", text="Some words here")]) for page in PAGES]
     pool = RewardPool(choices=choices, rewards=weighted(choices), workers=1, timeout_s=60)
     with closing(pool):
-        require_honest(with_reference, pool, 8, 0, "none")
+        require_honest(with_reference, pool, 8, 0, "centred")
         with pytest.raises(UserError, match=r"the gate budget applies to 0 of \d+ pages"):
-            require_honest([*with_reference, *bare], pool, 8, 0, "none")
+            require_honest([*with_reference, *bare], pool, 8, 0, "centred")

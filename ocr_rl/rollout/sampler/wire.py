@@ -23,8 +23,7 @@ IN_FLIGHT = 256  # requests at most; more than an engine runs side by side, and 
 CONNECT_S = 10.0
 POLL_S = 1.0
 HOW_TO_START = (
-    "start vLLM with VLLM_SERVER_DEV_MODE=1, --enable-scale-out and --logprobs-mode processed_logprobs "
-    "(README, Use a GPU)"
+    "start vLLM with VLLM_SERVER_DEV_MODE=1, --enable-scale-out and --logprobs-mode processed_logprobs (docs/gpu.md)"
 )
 
 
