@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import tomllib
 from collections import Counter
@@ -82,6 +83,13 @@ def test_whole_recipes_load() -> None:
     assert whole
     for document, block in whole:
         parse_recipe(tomllib.loads(block), [], document)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
+def test_examples_are_python(document: Path) -> None:
+    for language, block in _FENCE.findall(text_of(document)):
+        if language == "python":
+            ast.parse(block)
 
 
 def commands() -> Iterator[tuple[str, str]]:
