@@ -1,8 +1,8 @@
-# make demo · make test · make test-all · make check · make bench · make study-small     (each sets up .venv on first use)
+# make demo · make test · make test-all · make check · make docs · make bench · make study-small   (each sets up .venv first)
 PY := .venv/bin/python
 STAMP := .venv/.ready
 
-.PHONY: demo test test-all check bench trl nano study-small study clean
+.PHONY: demo test test-all check docs bench trl nano study-small study clean
 
 # Goes on where it was cut off; for another one from the start, remove runs/demo.
 demo: $(STAMP)
@@ -20,12 +20,17 @@ check: $(STAMP)
 	$(PY) -m ruff format --check .
 	$(PY) -m pyright
 
+# The documents that come from the code; tests say when they are stale.
+docs: $(STAMP)
+	$(PY) -m ocr_rl.cli.document > docs/cli.md
+	$(PY) -m ocr_rl.config.document docs/recipes.md ocr_rl/recipes/recipe.schema.json
+
 # Beside the public checks too, with a Python that has olmocr (docs/checks.md): make bench PEER=olmocr-env/bin/python
 bench: $(STAMP)
 	$(PY) -m benchmarks.speed.judging $(if $(PEER),--peer-python $(PEER)) $(if $(BROWSER),--browser $(BROWSER))
 	$(PY) -m benchmarks.speed.learner
 
-# Losses beside TRL's, which needs an environment of its own (docs/bench.md): make trl PEER=trl-env/bin/python
+# Losses beside TRL's, which needs an environment of its own (docs/measurements.md): make trl PEER=trl-env/bin/python
 trl: $(STAMP)
 	$(PY) -m benchmarks.peers.losses --peer-python $(PEER)
 
