@@ -48,17 +48,19 @@ def load(group: str, spec: str) -> Any:
         try:
             return getattr(module, attribute)
         except AttributeError:
-            known = [name for name in vars(module) if not name.startswith("_")]
-            raise UserError(f"{place} has no {attribute!r}{did_you_mean(attribute, known)}") from None
-    found = _of_name(group, spec)
-    if not found:
+            public = [name for name in vars(module) if not name.startswith("_")]
+            raise UserError(f"{place} has no {attribute!r}{did_you_mean(attribute, public)}") from None
+    entries = _of_name(group, spec)
+    if not entries:
         way_out = did_you_mean(spec, names(group)) or "; no plug-in is installed"
         message = f"no plug-in {spec!r} in the group {group}{way_out} (a file works too: path/to/file.py:Name)"
         raise UserError(message)
-    if _is_open(found):
-        said = ", ".join(f"{entry.value} of {_package(entry)}" for entry in found)
-        raise UserError(f"{spec!r} is the name of several plug-ins in the group {group}; name one as its place: {said}")
-    return _load_entry(found[0])
+    if _is_open(entries):
+        places = ", ".join(f"{entry.value} of {_package(entry)}" for entry in entries)
+        raise UserError(
+            f"{spec!r} is the name of several plug-ins in the group {group}; name one as its place: {places}"
+        )
+    return _load_entry(entries[0])
 
 
 def names(group: str) -> list[str]:
@@ -73,13 +75,13 @@ def _of_name(group: str, name: str) -> list[EntryPoint]:
 
 def is_built_in(group: str, spec: str) -> bool:
     """Whether it is one of the plug-ins that ship; nothing is loaded."""
-    found = [] if ":" in spec else _of_name(group, spec)
-    return bool(found) and _package(found[0]) == _OURS
+    entries = [] if ":" in spec else _of_name(group, spec)
+    return bool(entries) and _package(entries[0]) == _OURS
 
 
-def _is_open(found: Sequence[EntryPoint]) -> bool:
+def _is_open(entries: Sequence[EntryPoint]) -> bool:
     """Whether nothing says which of several is meant."""
-    return len(found) > 1 and _package(found[0]) != _OURS
+    return len(entries) > 1 and _package(entries[0]) != _OURS
 
 
 def _package(entry: EntryPoint) -> str:
@@ -99,11 +101,11 @@ def configured(factory: Any, options: Mapping[str, Any], spec: str) -> Any:
     """A plug-in dataclass made with options; each is checked against the type of its field."""
     if not (isinstance(factory, type) and is_dataclass(factory)):
         raise UserError(f"plug-in {spec!r} must be a frozen dataclass whose fields are its options, got {factory!r}")
-    known = {field.name: field for field in fields(factory) if field.init}
+    by_name = {field.name: field for field in fields(factory) if field.init}
     for name in options:
-        if name not in known:
-            raise UserError(f"{spec!r} has no option {name!r}{did_you_mean(name, known) or '; it has none'}")
-    for name, field in known.items():
+        if name not in by_name:
+            raise UserError(f"{spec!r} has no option {name!r}{did_you_mean(name, by_name) or '; it has none'}")
+    for name, field in by_name.items():
         if field.default is MISSING and field.default_factory is MISSING and name not in options:
             raise UserError(f"{spec!r} needs the option {name!r}")
     hints = _hints(factory, spec) if options else {}
@@ -133,13 +135,14 @@ def installed(group: str) -> list[PluginInfo]:
 
 def described(group: str, name: str) -> list[PluginInfo]:
     """All plug-ins of that name."""
-    found = _of_name(group, name)
-    return [_describe(entry, found) for entry in found]
+    entries = _of_name(group, name)
+    return [_describe(entry, entries) for entry in entries]
 
 
-def _describe(entry: EntryPoint, found: Sequence[EntryPoint]) -> PluginInfo:
-    if _is_open(found) or entry is not found[0]:
-        how = "one of several of that name" if _is_open(found) else "hidden by the built-in one"
+def _describe(entry: EntryPoint, entries: Sequence[EntryPoint]) -> PluginInfo:
+    """`entries`: all of that name."""
+    if _is_open(entries) or entry is not entries[0]:
+        how = "one of several of that name" if _is_open(entries) else "hidden by the built-in one"
         return _info(entry, {}, f"of {_package(entry)}, {how}: name it as {entry.value}")
     try:
         plugin = _load_entry(entry)
@@ -197,13 +200,13 @@ def _module_from_file(path: Path) -> ModuleType:
     name = f"ocr_rl_plugin_{path.stem}_{digest}"
     if name in sys.modules:
         return sys.modules[name]
-    found = importlib.util.spec_from_file_location(name, path)
-    if found is None or found.loader is None:
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
         raise UserError(f"{path} cannot be read as Python code")
-    module = importlib.util.module_from_spec(found)
+    module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module  # before it runs: dataclasses look their module up
     try:
-        found.loader.exec_module(module)
+        spec.loader.exec_module(module)
     except BaseException as error:
         del sys.modules[name]
         if isinstance(error, _FOREIGN):

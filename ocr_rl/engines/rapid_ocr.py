@@ -28,8 +28,8 @@ class RapidOcr:
             ) from None
 
     def __call__(self, image: Image.Image, page: Page) -> str:
-        found = _rapidocr()(np.asarray(image)[:, :, ::-1])  # it takes arrays for BGR
-        return "\n".join(found.txts or ())
+        result = _rapidocr()(np.asarray(image)[:, :, ::-1])  # it takes arrays for BGR
+        return "\n".join(result.txts or ())
 
 
 @cache

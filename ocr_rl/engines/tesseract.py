@@ -24,8 +24,8 @@ class Tesseract:
     def version(self) -> str:
         if shutil.which("tesseract") is None:
             raise UserError("engine tesseract: the program is not installed; apt-get install tesseract-ocr.")
-        known = self._run("--list-langs").decode().split()
-        if lost := [language for language in self.languages.split("+") if language not in known]:
+        languages = self._run("--list-langs").decode().split()
+        if lost := [language for language in self.languages.split("+") if language not in languages]:
             raise UserError(f"engine tesseract: no language {lost[0]!r}; apt-get install tesseract-ocr-{lost[0]}.")
         return self._run("--version").decode().splitlines()[0].capitalize()
 

@@ -51,16 +51,16 @@ def resume(learner: Learner, run: Run) -> tuple[int, dict[str, Any]]:
     return step, state
 
 
-def roll_back(asked: RollBack, learner: Learner, run: Run, allowed: int) -> dict[str, Any]:
+def roll_back(request: RollBack, learner: Learner, run: Run, allowed: int) -> dict[str, Any]:
     """Load the last good checkpoint and forget what came after it; returns the state to go on from."""
     rows = run.metrics()
     used = sum(len(row.get("rolled_back", ())) for row in rows)
     if used >= allowed:
-        raise UserError(f"step {asked.done}: {asked.why}. The run went back {used} times already and is stopped.")
-    restored = _restore(learner, run, latest=asked.latest)
+        raise UserError(f"step {request.done}: {request.why}. The run went back {used} times already and is stopped.")
+    restored = _restore(learner, run, latest=request.latest)
     if restored is None:
         raise UserError(
-            f"step {asked.done}: {asked.why}. There is no checkpoint of step {asked.latest} or before to go back to; "
+            f"step {request.done}: {request.why}. There is no checkpoint of step {request.latest} or before to go back to; "
             "the run is stopped (save more often, or keep more)."
         )
     step = restored[0]
@@ -68,9 +68,9 @@ def roll_back(asked: RollBack, learner: Learner, run: Run, allowed: int) -> dict
         if step_of(path) > step:
             shutil.rmtree(path)
     earlier = [note for row in rows if row["step"] >= step for note in row.get("rolled_back", ())]
-    state = dict(asked.state)
-    run.forget_after(step, rolled_back=[*earlier, {"from": asked.done, "why": asked.why, "state": state}])
-    print(f"back to step {step} from {asked.done} ({used + 1} of {allowed}), on with other pages: {asked.why}")
+    state = dict(request.state)
+    run.forget_after(step, rolled_back=[*earlier, {"from": request.done, "why": request.why, "state": state}])
+    print(f"back to step {step} from {request.done} ({used + 1} of {allowed}), on with other pages: {request.why}")
     return state
 
 

@@ -78,8 +78,8 @@ def fit(steps_from: StepsFrom, learner: Learner, run: Run, plan: Plan, state: Ma
             history.append(row)
             bar.update()
             bar.write("  ".join([line_of(row, plan.total), *(f"! {decision}" for decision in decisions)]))
-            if back := _act(decisions, done, step, steps, state):
-                state = roll_back(back, learner, run, plan.tripwires.roll_backs)
+            if request := _act(decisions, done, step, steps, state):
+                state = roll_back(request, learner, run, plan.tripwires.roll_backs)
                 history, due, steps = run.metrics(), False, steps_from(state)
                 bar.n = learner.policy
                 continue

@@ -77,7 +77,7 @@ class Rollout:
     groups: Sequence[ComparedGroup]
     scored: Sequence[ScoredGroup]  # the same groups before they were compared
     drawn: int  # pages
-    asked: int  # of these, pages that have a prompt
+    prompted: int  # of these, pages that have a prompt
     generated: int  # tokens
     clock: Mapping[str, float]  # seconds
 
@@ -89,11 +89,11 @@ class Rollout:
     @property
     def lost(self) -> int:
         """Groups that could not be scored."""
-        return self.asked - len(self.scored)
+        return self.prompted - len(self.scored)
 
     @property
     def figures(self) -> dict[str, float]:
-        return with_left_out(describe(self.groups), self.drawn - self.asked)
+        return with_left_out(describe(self.groups), self.drawn - self.prompted)
 
 
 def collect(asking: Asking, turns: Turns, n: int) -> Rollout:
@@ -128,7 +128,7 @@ def collect(asking: Asking, turns: Turns, n: int) -> Rollout:
         turns.rests.learn(group.group.page.id, has_signal(group))
     require_one(prompts, pages, turns.refused)
     return Rollout(
-        groups=compared, scored=scored, drawn=len(pages), asked=len(prompts), generated=generated, clock=clock
+        groups=compared, scored=scored, drawn=len(pages), prompted=len(prompts), generated=generated, clock=clock
     )
 
 

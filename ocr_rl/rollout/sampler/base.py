@@ -52,7 +52,7 @@ class Sampler(Protocol):
 
     policy: int
 
-    def sample(self, asked: Sequence[tuple[Page, Prompt]], how: Sampling) -> Iterator[Group]:
+    def sample(self, prompts: Sequence[tuple[Page, Prompt]], how: Sampling) -> Iterator[Group]:
         """One group of `how.n` samples per page, as they finish: the caller restores the order it needs."""
         ...
 

@@ -45,10 +45,10 @@ class HfSampler:
         # A checkpoint's own generation settings (repetition penalty, top_k, ...) would change the distribution.
         self._model.generation_config = GenerationConfig()
 
-    def sample(self, asked: Sequence[tuple[Page, Prompt]], how: Sampling) -> Iterator[Group]:
+    def sample(self, prompts: Sequence[tuple[Page, Prompt]], how: Sampling) -> Iterator[Group]:
         pages_at_once = max(1, self._max_rows // how.n)
-        for start in range(0, len(asked), pages_at_once):
-            yield from self._sample(asked[start : start + pages_at_once], how)
+        for start in range(0, len(prompts), pages_at_once):
+            yield from self._sample(prompts[start : start + pages_at_once], how)
 
     def load(self, weights: Iterable[tuple[str, Tensor]], policy: int) -> None:
         own = self._model.state_dict()
@@ -64,13 +64,13 @@ class HfSampler:
         self._model = None
 
     @torch.no_grad()
-    def _sample(self, asked: Sequence[tuple[Page, Prompt]], how: Sampling) -> list[Group]:
+    def _sample(self, prompts: Sequence[tuple[Page, Prompt]], how: Sampling) -> list[Group]:
         if self._model is None:
             raise RuntimeError("the sampler is closed")
         prompter = self._prompter
-        seeds = [seed_for(how.seed, page.id) + k for page, _ in asked for k in range(how.n)]
+        seeds = [seed_for(how.seed, page.id) + k for page, _ in prompts for k in range(how.n)]
         draw = _Draw([torch.Generator().manual_seed(seed) for seed in seeds], how, prompter.banned_ids)
-        inputs = self._inputs([prompt for _, prompt in asked], how.n)
+        inputs = self._inputs([prompt for _, prompt in prompts], how.n)
         written_BT = self._model.generate(
             **inputs,
             generation_config=GenerationConfig(
@@ -91,7 +91,7 @@ class HfSampler:
                 temperature=how.temperature,
                 banned_ids=prompter.banned_ids,
             )
-            for p, (page, prompt) in enumerate(asked)
+            for p, (page, prompt) in enumerate(prompts)
         ]
 
     def _inputs(self, prompts: Sequence[Prompt], n: int) -> dict[str, Tensor]:

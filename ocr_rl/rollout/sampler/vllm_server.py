@@ -65,12 +65,12 @@ class VllmServerSampler:
             self.close()
             raise
 
-    def sample(self, asked: Sequence[tuple[Page, Prompt]], how: Sampling) -> Iterator[Group]:
+    def sample(self, prompts: Sequence[tuple[Page, Prompt]], how: Sampling) -> Iterator[Group]:
         if self._dir is None:
             raise RuntimeError("the sampler is closed")
-        for _, prompt in asked:
+        for _, prompt in prompts:
             require_room(prompt, how, self._max_model_len)
-        waiting = dict(enumerate(asked))
+        waiting = dict(enumerate(prompts))
         failures = 0
         while waiting:
             try:

@@ -61,13 +61,13 @@ class VllmSampler:
                 raise UserError(f"Model {model}: vLLM refuses it: {lines[min(1, len(lines) - 1)][:300]}") from None
         torch.set_num_threads = set_num_threads  # the CPU worker swaps it for one that does nothing
 
-    def sample(self, asked: Sequence[tuple[Page, Prompt]], how: Sampling) -> Iterator[Group]:
+    def sample(self, prompts: Sequence[tuple[Page, Prompt]], how: Sampling) -> Iterator[Group]:
         engine = self._engine()
         waiting: dict[str, tuple[Page, Prompt]] = {}
-        for _, prompt in asked:
+        for _, prompt in prompts:
             require_room(prompt, how, self._max_model_len)
         try:
-            for page, prompt in asked:
+            for page, prompt in prompts:
                 waiting[self._ask(page, prompt, how)] = (page, prompt)
             while waiting:
                 for output in engine.step():
