@@ -60,8 +60,8 @@ def roll_back(request: RollBack, learner: Learner, run: Run, allowed: int) -> di
     restored = _restore(learner, run, latest=request.latest)
     if restored is None:
         raise UserError(
-            f"step {request.done}: {request.why}. There is no checkpoint of step {request.latest} or before to go back to; "
-            "the run is stopped (save more often, or keep more)."
+            f"step {request.done}: {request.why}. There is no checkpoint of step {request.latest} or before to go back "
+            "to; the run is stopped (save more often, or keep more)."
         )
     step = restored[0]
     for path in run.checkpoints():
