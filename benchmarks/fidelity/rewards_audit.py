@@ -72,9 +72,9 @@ def _hidden(page: Page) -> Page:
 
 
 def tried(choices: Sequence[RewardChoice], tries: Sequence[Case]) -> Sequence[RewardAudit]:
-    graders = RewardPool(choices=choices, rewards=weighted(choices), workers=2, timeout_s=120)
-    with closing(graders):
-        return audit(tries, graders.rewards, graders.grade, []).rewards
+    pool = RewardPool(choices=choices, rewards=weighted(choices), workers=2, timeout_s=120)
+    with closing(pool):
+        return audit(tries, pool.rewards, pool.score_all, []).rewards
 
 
 def document(rewards: Sequence[RewardAudit], mixes: Sequence[RewardAudit], pages: int, seed: int) -> str:

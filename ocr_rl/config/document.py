@@ -17,7 +17,7 @@ from ocr_rl.config.recipe import Recipe
 
 _HEAD = """# Recipes
 
-A recipe is a TOML file: one policy, one algorithm, the rewards that score its samples, and the pages it is evaluated on.
+A recipe is a TOML file: one policy, one algorithm, the rewards that score its samples, and the pages of its evaluation.
 `ocr-rl recipes` lists the shipped ones, `ocr-rl recipes show NAME` prints one, `ocr-rl recipes new --from NAME --pages
 DIR` writes a copy for your own pages. Unknown keys are errors; any key can be set on the command line, as in
 `--set optim.lr=1e-5`.
