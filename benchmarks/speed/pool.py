@@ -43,7 +43,7 @@ def _timed(pool: RewardPool, groups: Sequence[PageGroup]) -> float:
 
 
 def _pool(workers: int) -> RewardPool:
-    choices = load_recipe(RECIPE).rewards
+    choices = load_recipe(RECIPE).mix
     return RewardPool(choices=choices, rewards=weighted(choices), workers=workers, timeout_s=60)
 
 
