@@ -9,7 +9,7 @@ import pytest
 from benchmarks.fidelity.coverage import coverage
 from benchmarks.speed import cases
 from benchmarks.speed.judging import collect, comparison, main, overall, ratios, speeds
-from benchmarks.speed.worker import Ours, compared, graded, judged
+from benchmarks.speed.worker import Ours, compared, judged, scored
 from ocr_rl.contract import UserError
 
 
@@ -109,11 +109,11 @@ def test_promised_ratios_are_of_the_best_rounds_and_one_without_a_peer_says_what
     assert same == pool
 
 
-def test_a_group_of_28_transcripts_is_graded_by_the_reward_itself() -> None:
+def test_a_group_of_28_transcripts_is_scored_by_the_reward_itself() -> None:
     group = cases.siblings()
     assert [test["type"] for test in group["tests"]] == ["present"] * 5 + ["order"] * 5 + ["table"] * 5
     assert 2_800 <= len(group["texts"][0]) <= 6_000
-    found = graded(Ours(), group, rounds=1)
+    found = scored(Ours(), group, rounds=1)
     assert (found["transcripts"], found["tests"]) == (28, 15)
     assert 0.2 < found["mean"] < 0.9  # the first is true, the last is hardly legible
 

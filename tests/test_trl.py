@@ -12,8 +12,8 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed")
 
 from benchmarks.peers import losses, peer_step, step
-from ocr_rl.learn import losses as ours
-from ocr_rl.rollout import advantage
+from ocr_rl.objectives import advantages
+from ocr_rl.objectives import losses as ours
 
 ANSWERS = Path(__file__).with_name("trl_answers.json")
 
@@ -47,7 +47,7 @@ def test_a_small_difference_is_seen(part: str, tmp_path: Path, capsys: pytest.Ca
 
 
 def test_another_loss_is_seen(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(advantage, "EPS", 2e-4)
+    monkeypatch.setattr(advantages, "EPS", 2e-4)
     monkeypatch.setitem(ours.KL, "k3", ours.kl_k2)
     assert losses.main(["--answers", str(ANSWERS)]) == 1
     unequal = {line["case"] for line in lines(capsys.readouterr().out)[:-1] if not line["equal"]}

@@ -24,13 +24,13 @@ from ocr_rl.evaluate.audit import RewardAudit, audit
 from ocr_rl.evaluate.audit_pages import Case, cases_of, composed_pages
 from ocr_rl.evaluate.damage import LEVELS
 from ocr_rl.plugins import REWARDS, installed
-from ocr_rl.rollout.reward_pool import RewardPool, weighted
+from ocr_rl.rollout.reward_pool import Choice, RewardPool, weighted
 from ocr_rl.run import write_atomically
 
-TESTS_ONLY = load_recipe("nano_grpo").rewards
-BIG = load_recipe("qwen2_5_vl_7b_grpo").rewards
+TESTS_ONLY = load_recipe("nano_grpo").mix
+BIG = load_recipe("qwen2_5_vl_7b_grpo").mix
 WITH_REFERENCE = (*TESTS_ONLY, RewardChoice(name="cer"))
-MIXES: Mapping[str, tuple[str, Sequence[RewardChoice], bool]] = {  # kind of page, rewards, are references shown?
+MIXES: Mapping[str, tuple[str, Sequence[Choice], bool]] = {  # kind of page, its mix, are references shown?
     "tests only, small pages (`nano_grpo`)": ("notice", TESTS_ONLY, False),
     "tests only, ordinary pages": ("mixed", TESTS_ONLY, False),
     "`qwen2_5_vl_7b_grpo`, tests only": ("mixed", BIG, False),
@@ -71,10 +71,10 @@ def _hidden(page: Page) -> Page:
     return replace(page, reference=None)
 
 
-def tried(choices: Sequence[RewardChoice], tries: Sequence[Case]) -> Sequence[RewardAudit]:
-    graders = RewardPool(choices=choices, rewards=weighted(choices), workers=2, timeout_s=120)
-    with closing(graders):
-        return audit(tries, graders.rewards, graders.grade, []).rewards
+def tried(choices: Sequence[Choice], tries: Sequence[Case]) -> Sequence[RewardAudit]:
+    pool = RewardPool(choices=choices, rewards=weighted(choices), workers=2, timeout_s=120)
+    with closing(pool):
+        return audit(tries, pool.rewards, pool.score_all, []).rewards
 
 
 def document(rewards: Sequence[RewardAudit], mixes: Sequence[RewardAudit], pages: int, seed: int) -> str:

@@ -10,6 +10,8 @@ from typing import Any, Literal
 import torch
 
 PAGES, SAMPLES, MAX_TOKENS = 6, 4, 24
+# TRL's loss type -> our aggregation
+AGGREGATION = {"grpo": "sample_mean", "dapo": "token_mean", "dr_grpo": "fixed_length"}
 
 Values = list[list[float]]  # by row, then by token
 
@@ -47,11 +49,11 @@ class Case:
 
 def grpo_cases() -> list[Case]:
     cases = []
-    for kind in ("grpo", "dapo", "dr_grpo"):
+    for kind, aggregation in AGGREGATION.items():
         theirs: dict[str, Any] = {"loss_type": kind, "max_completion_length": MAX_TOKENS, "beta": 0.0}
-        recipe: dict[str, Any] = {"aggregation": kind}
+        recipe: dict[str, Any] = {"aggregation": aggregation}
         if kind == "dr_grpo":  # its paper scales by nothing
-            theirs, recipe = theirs | {"scale_rewards": "none"}, recipe | {"advantage": "none"}
+            theirs, recipe = theirs | {"scale_rewards": "none"}, recipe | {"advantage": "centred"}
         kl = {"beta": 0.04, "use_bias_correction_kl": False}
         level = {"importance_sampling_level": "sequence"}
         engine = {"vllm_importance_sampling_mode": "token_truncate", "vllm_importance_sampling_clip_max": 2.0}
@@ -138,7 +140,7 @@ def grpo_cases() -> list[Case]:
             Case(
                 name=name,
                 theirs=cispo,
-                recipe={"aggregation": "dapo"},
+                recipe={"aggregation": "token_mean"},
                 loss={"surrogate": "cispo", "epsilon_high": 0.28},
                 accumulate=accumulate,
                 alike="TRL's epsilon_high is the bound itself, ours comes on top of 1",
@@ -148,21 +150,23 @@ def grpo_cases() -> list[Case]:
         Case(
             name="batch_std",
             theirs=plain | {"scale_rewards": "batch"},
-            recipe={"aggregation": "dapo", "advantage": "batch_std"},
+            recipe={"aggregation": "token_mean", "advantage": "batch_std"},
         ),
         Case(
-            name="none", theirs=plain | {"scale_rewards": "none"}, recipe={"aggregation": "dapo", "advantage": "none"}
+            name="centred",
+            theirs=plain | {"scale_rewards": "none"},
+            recipe={"aggregation": "token_mean", "advantage": "centred"},
         ),
         Case(
             name="two rewards, group_std",
             theirs=plain,
-            recipe={"aggregation": "dapo", "advantage": "group_std"},
+            recipe={"aggregation": "token_mean", "advantage": "group_std"},
             reward_weights=(0.7, 0.3),
         ),
         Case(
             name="two rewards, gdpo",
             theirs=plain | {"multi_objective_aggregation": "normalize_then_sum"},
-            recipe={"aggregation": "dapo", "advantage": "gdpo"},
+            recipe={"aggregation": "token_mean", "advantage": "gdpo"},
             reward_weights=(0.7, 0.3),
             alike="ours scaled over the batch afterwards, as TRL does and its paper says",
         ),
@@ -218,7 +222,7 @@ def numbers(seed: int, case: Case) -> Numbers:
     rows, rewards = range(PAGES * SAMPLES), len(case.reward_weights)
 
     def near(values: Values, spread: float) -> Values:
-        return [[_float32(min(0.0, each + random.gauss(0, spread))) for each in row] for row in values]
+        return [[_float32(min(0.0, value + random.gauss(0, spread))) for value in row] for row in values]
 
     logprobs = [[_float32(-random.expovariate(2.0)) for _ in range(random.randint(1, MAX_TOKENS))] for _ in rows]
     old = near(logprobs, 0.4)

@@ -4,7 +4,7 @@
 
 The peer is a Python with TRL 1.16 in an environment of its own; --answers keeps what it says, and without a peer reads
 it again. Log-probabilities, rewards and lengths are random, the
-code is each side's own: ours from graded groups over rows, micro-batches and `collate` to the loss; TRL's from rewards
+code is each side's own: ours from scored groups over rows, micro-batches and `collate` to the loss; TRL's from rewards
 over its windows and micro-batches to `compute_loss`. One JSON line a case with the largest differences: of the loss and
 of the advantages as they are, of the gradient with respect to the log-probabilities over its largest component. Where
 the two differ on purpose the line names what was made alike first; lines with "equal": false show a difference that no
@@ -24,15 +24,17 @@ from statistics import fmean, stdev
 from typing import Any
 
 import torch
-from ocr_rl.rollout.advantage import EPS, has_signal, with_advantages
 
 from benchmarks.peers.cases import MAX_TOKENS, PAGES, SAMPLES, Case, Numbers, Values, dpo_cases, grpo_cases, numbers
 from ocr_rl import config
 from ocr_rl.contract import Page, Score, UserError
 from ocr_rl.learn.algos.grpo import reweighted, to_rows
 from ocr_rl.learn.rows import Batch, collate, micro_batches, packed_length
-from ocr_rl.objectives.losses import Loss, dpo, grpo
+from ocr_rl.objectives.advantages import EPS
+from ocr_rl.objectives.aggregation import AGGREGATIONS
+from ocr_rl.objectives.losses import Loss, PolicyGradient, PreferenceLoss, Read
 from ocr_rl.pages.raster import ImageRef
+from ocr_rl.rollout.compare import has_signal, with_advantages
 from ocr_rl.rollout.flow import ComparedGroup, Group, Prompt, Row, Sample
 from ocr_rl.rollout.scoring import GroupScores, ScoredGroup
 from ocr_rl.run import write_atomically
@@ -64,9 +66,9 @@ def asked_dpo(case: Case, given: Numbers) -> dict[str, Any]:
     return {"kind": "dpo", "config": config, "batch": case.batch, "logprobs": given.logprobs, "ref": given.ref}
 
 
-def scored(case: Case, given: Numbers) -> list[ComparedGroup]:
-    """The numbers as graded groups, with advantages; GDPO's scaled over the batch, which ours leave out (`alike`)."""
-    graded = []
+def compared(case: Case, given: Numbers) -> list[ComparedGroup]:
+    """The numbers as scored groups, with advantages; GDPO's scaled over the batch, which ours leave out (`alike`)."""
+    scored = []
     for j in range(PAGES):
         ks = range(j * SAMPLES, (j + 1) * SAMPLES)
         samples = [
@@ -81,8 +83,8 @@ def scored(case: Case, given: Numbers) -> list[ComparedGroup]:
         ]
         page = Page(id=f"p{j}", pdf=Path("a.pdf"), number=1, reference=None, checks=())
         names = [f"reward {i}" for i in range(len(case.reward_weights))]
-        grades = GroupScores(
-            scores={name: tuple(Score(value=given.rewards[k][i]) for k in ks) for i, name in enumerate(names)},
+        scores = GroupScores(
+            by_reward={name: tuple(Score(value=given.rewards[k][i]) for k in ks) for i, name in enumerate(names)},
             weights=dict(zip(names, case.reward_weights, strict=True)),
             passes=(True,) * SAMPLES,
             rewards=tuple(
@@ -91,26 +93,26 @@ def scored(case: Case, given: Numbers) -> list[ComparedGroup]:
             ),
         )
         group = Group(page=page, prompt=PROMPT, samples=tuple(samples), temperature=1.0, banned_ids=())
-        graded.append(ScoredGroup(group=group, grades=grades))
-    found = with_advantages(graded, case.recipe.get("advantage", "group_std"))
+        scored.append(ScoredGroup(group=group, scores=scores))
+    groups = with_advantages(scored, case.recipe.get("advantage", "group_std"))
     if case.recipe.get("advantage") != "gdpo":
-        return found
-    every = [one for group in found for one in group.advantages]
+        return groups
+    every = [advantage for group in groups for advantage in group.advantages]
     mean, std = fmean(every), stdev(every) + EPS
-    return [replace(one, advantages=tuple((each - mean) / std for each in one.advantages)) for one in found]
+    return [
+        replace(group, advantages=tuple((advantage - mean) / std for advantage in group.advantages)) for group in groups
+    ]
 
 
 def compare_grpo(case: Case, given: Numbers, answer: Mapping[str, Any], dtype: torch.dtype) -> dict[str, float]:
-    groups = scored(case, given)
-    live = [one for one in groups if has_signal(one)]
-    cfg = config.Grpo.model_validate(
-        {"pages": {"synth": "report", "n": 1}, "steps": 1, "rewards": [{"name": "eos"}], **case.recipe}
-    )
+    groups = compared(case, given)
+    live = [group for group in groups if has_signal(group)]
+    cfg = config.Grpo.model_validate({"pages": {"synth": "report", "n": 1}, "steps": 1, **case.recipe})
     # Which row of the numbers each of ours is: the j-th group's rows come in the order of its samples.
     index = [
         j * SAMPLES + k
-        for j, one in enumerate(groups)
-        if has_signal(one)
+        for j, group in enumerate(groups)
+        if has_signal(group)
         for k in range(SAMPLES)
         if given.ended[j * SAMPLES + k] or not cfg.mask_unfinished
     ]
@@ -123,18 +125,18 @@ def compare_grpo(case: Case, given: Numbers, answer: Mapping[str, Any], dtype: t
         )
         for k, row in zip(index, to_rows(live, cfg, MAX_TOKENS), strict=True)
     ]
-    loss = grpo(**case.loss)
+    loss = PolicyGradient(**case.loss)
     gradient: Values = [[0.0] * len(row) for row in given.logprobs]
     gap = 0.0
     for window in answer["windows"]:
         chosen = [(k, row) for k, row in zip(index, rows, strict=True) if k in set(window["rows"])]
         part = reweighted([row for _, row in chosen], rows, cfg.aggregation)
-        value, found = loss_and_gradient(loss, part, [given.logprobs[k] for k, _ in chosen], dtype)
+        value, slopes = loss_and_gradient(loss, part, [given.logprobs[k] for k, _ in chosen], dtype)
         factor = _factor(case, part, rows, groups)
         gap = max(gap, abs(factor * value - window["loss"]))
-        for (k, _), row in zip(chosen, found, strict=True):
-            gradient[k] = [factor * each for each in row]
-    advantages = [each for one in groups for each in one.advantages]
+        for (k, _), row in zip(chosen, slopes, strict=True):
+            gradient[k] = [factor * slope for slope in row]
+    advantages = [advantage for group in groups for advantage in group.advantages]
     return {
         "loss": gap,
         "gradient": _relative(gradient, answer["gradient"]),
@@ -144,13 +146,13 @@ def compare_grpo(case: Case, given: Numbers, answer: Mapping[str, Any], dtype: t
 
 def _factor(case: Case, part: Sequence[Row], rows: Sequence[Row], groups: Sequence[ComparedGroup]) -> float:
     """From our normaliser to TRL's, where they are not the same: see `alike`."""
-    kind = case.recipe["aggregation"]
+    by_tokens = AGGREGATIONS[case.recipe["aggregation"]].by_tokens
     tokens = sum(len(row.completion_ids) for row in rows)
-    if case.flat and kind == "dapo":
-        return tokens / sum(len(sample.token_ids) for one in groups for sample in one.group.samples)
+    if case.flat and by_tokens:
+        return tokens / sum(len(sample.token_ids) for group in groups for sample in group.group.samples)
     if case.flat:
         return len({row.group_id for row in rows}) / len(groups)
-    if case.windows > 1 and kind == "dapo":
+    if case.windows > 1 and by_tokens:
         return case.windows * sum(len(row.completion_ids) for row in part) / tokens
     return 1.0
 
@@ -168,7 +170,7 @@ def compare_dpo(case: Case, given: Numbers, answer: Mapping[str, Any], dtype: to
         )
         for k in range(2 * pairs)
     ]
-    value, gradient = loss_and_gradient(dpo(beta=0.1, **case.loss), rows, given.logprobs, dtype)
+    value, gradient = loss_and_gradient(PreferenceLoss(beta=0.1, **case.loss), rows, given.logprobs, dtype)
     return {"loss": abs(value - answer["loss"]), "gradient": _relative(gradient, answer["gradient"])}
 
 
@@ -181,11 +183,11 @@ def loss_and_gradient(loss: Loss, rows: Sequence[Row], logprobs: Values, dtype: 
         pixels = torch.zeros(0), torch.zeros(len(groups), 3)
         batch = _as(collate(groups, pixels, lambda row, grid: torch.zeros(3, 1, dtype=torch.long)), dtype)
         values = [logprobs[place[id(row)]] for row in batch.rows]
-        logprob_N = torch.tensor([each for row in values for each in row], dtype=dtype, requires_grad=True)
-        value, _ = loss(logprob_N, batch)
-        (found,) = torch.autograd.grad(value, logprob_N)
+        logprob_N = torch.tensor([value for row in values for value in row], dtype=dtype, requires_grad=True)
+        value, _ = loss(Read(logprob_N=logprob_N, entropy_N=torch.zeros_like(logprob_N)), batch)
+        (slope_N,) = torch.autograd.grad(value, logprob_N)
         total += float(value.detach())
-        for row, piece in zip(batch.rows, found.split([len(row) for row in values]), strict=True):
+        for row, piece in zip(batch.rows, slope_N.split([len(row) for row in values]), strict=True):
             gradient[place[id(row)]] = piece.tolist()
     return total, gradient
 

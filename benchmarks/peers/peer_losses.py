@@ -15,18 +15,19 @@ import sys
 import warnings
 from collections import defaultdict, deque
 from contextlib import redirect_stdout
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import torch
+
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 warnings.simplefilter("ignore")
 # CPU torch beside PyPI's torchvision: the file is on its own, the package around it is not imported.
-runpy.run_path(str(Path(__file__).parents[2] / "ocr_rl" / "rollout" / "sampler" / "torchvision_shim.py"))["declare"]()
+runpy.run_path(str(Path(__file__).parents[2] / "ocr_rl" / "models" / "torchvision_shim.py"))["declare"]()
 
 import accelerate  # noqa: E402
-import torch  # noqa: E402
-import trl  # noqa: E402  # pyright: ignore
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer  # noqa: E402  # pyright: ignore
 
 Case = dict[str, Any]
@@ -205,7 +206,7 @@ def main() -> None:
     dtype = getattr(torch, asked["dtype"])
     with redirect_stdout(sys.stderr):
         found = {name: {"grpo": grpo, "dpo": dpo}[case["kind"]](case, dtype) for name, case in asked["cases"].items()}
-    versions = {module.__name__: module.__version__ for module in (trl, torch)}
+    versions = {name: version(name) for name in ("trl", "torch")}
     json.dump({"versions": versions, "answers": found}, sys.stdout)
 
 

@@ -21,6 +21,7 @@ import time
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -29,11 +30,13 @@ from benchmarks.peers.peer_step import reset_peak, resident_mb
 from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.learn.algos.grpo import grpo
+from ocr_rl.learn.algos.setting import SamplingSetting
 from ocr_rl.learn.learner import Learner
+from ocr_rl.models.load import model_folder
 from ocr_rl.pages.source import open_pages
-from ocr_rl.policy import open_sampler, policy_prompter, policy_settings
+from ocr_rl.policy import open_origin, open_sampler
 from ocr_rl.rollout.flow import Group
-from ocr_rl.rollout.prompt import Prompter
+from ocr_rl.rollout.prompt import Origin
 from ocr_rl.rollout.scoring import GroupScores, ScoredGroup
 
 Answer = dict[str, Any]
@@ -112,28 +115,27 @@ def work(args: argparse.Namespace, folder: Path) -> Answer:
         "beta": args.beta,
         "lr": 1e-6,
     }
-    prompter = opened(asked)[1]
+    prompter = opened(asked)[1].prompter
     asked["banned_ids"] = list(prompter.banned_ids)
     asked["images"] = []
-    for k, page in enumerate(open_pages(config.PageSource.model_validate(source), folder)):
+    for k, page in enumerate(open_pages(config.page_source(source), folder)):
         asked["images"].append(str(folder / f"{k}.png"))
         prompter.image(prompter.prompt(page)).save(asked["images"][-1])
     return asked
 
 
-def opened(asked: Answer) -> tuple[config.Policy, Prompter, Any]:
+def opened(asked: Answer) -> tuple[config.Policy, Origin]:
     policy = config.Policy.model_validate({"path": asked["model"], "longest_px": asked["longest_px"]})
-    settings = policy_settings(policy, asked["model"])
-    settings = replace(settings, max_prompt_tokens=None)
-    prompter = policy_prompter(policy, asked["model"], settings)
+    origin = open_origin(policy, asked["model"])
+    prompter = replace(origin.prompter, max_prompt_tokens=None)
     if asked["fixed"]:
         prompter = replace(prompter, banned_ids=(*prompter.banned_ids, prompter.eos_id))
-    return policy, prompter, settings
+    return policy, replace(origin, prompter=prompter)
 
 
 def ours(asked: Answer) -> Answer:
-    policy, prompter, settings = opened(asked)
-    pages = open_pages(config.PageSource.model_validate(asked["source"]), Path(asked["root"]))
+    policy, origin = opened(asked)
+    folder = Path(asked["root"])
     sampling = config.Sampling.model_validate(
         {"engine": asked["sampler"], "max_tokens": asked["max_tokens"], "max_model_len": 2048}
     )
@@ -144,19 +146,27 @@ def ours(asked: Answer) -> Answer:
             "steps": asked["steps"],
             "pages_per_step": asked["pages_per_step"],
             "samples_per_page": asked["samples"],
-            "rewards": [{"name": "eos"}],  # not asked: see `score`
             "beta": asked["beta"],
         }
     )
-    learner = Learner(
-        asked["model"], prompter, settings, policy, optim, steps=asked["steps"], reference=asked["beta"] > 0
+    learner = Learner(origin, policy, optim, steps=asked["steps"], reference=cfg.needs_reference)
+    sampler = open_sampler(sampling, origin, policy)
+    sources = partial(open_pages, root=folder)
+    setting = SamplingSetting(
+        seed=0,
+        learner=learner,
+        open_pages=sources,
+        folder=folder,
+        pages=sources(cfg.pages),
+        sampler=sampler,
+        score=score,
+        sampling=sampling,
     )
-    sampler = open_sampler(sampling, asked["model"], prompter, policy)
     before_mb = resident_mb()
     done: list[dict[str, float]] = []
     prompt_ids: list[tuple[int, ...]] = []
     started = time.perf_counter()
-    for step in grpo(cfg, sampling, 0, {}, pages, sampler, learner, score):
+    for step in grpo(cfg, setting, {}):
         reset_peak()
         update_from = time.perf_counter()
         learner.update(step.rows, step.loss)
@@ -171,7 +181,7 @@ def ours(asked: Answer) -> Answer:
                 "extra_mb": peak - before_mb,
             }
         )
-        prompt_ids += [one.group.prompt.expanded_ids for one in step.groups]
+        prompt_ids += [compared.group.prompt.expanded_ids for compared in step.groups]
         started = time.perf_counter()
     sampler.close()
     return {"prompt_ids": [list(ids) for ids in prompt_ids], "steps": done}
@@ -179,12 +189,12 @@ def ours(asked: Answer) -> Answer:
 
 def score(groups: Sequence[Group]) -> list[ScoredGroup]:
     """Sample k of G gets k / G: nothing to compute, and every group has a signal."""
-    graded = []
+    scored = []
     for group in groups:
         rewards = tuple(k / len(group.samples) for k in range(len(group.samples)))
-        grades = GroupScores(scores={}, weights={}, passes=(True,) * len(rewards), rewards=rewards)
-        graded.append(ScoredGroup(group=group, grades=grades))
-    return graded
+        scores = GroupScores(by_reward={}, weights={}, passes=(True,) * len(rewards), rewards=rewards)
+        scored.append(ScoredGroup(group=group, scores=scores))
+    return scored
 
 
 def ask(command: Sequence[str], asked: Answer) -> Answer:

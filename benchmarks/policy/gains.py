@@ -17,16 +17,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ocr_rl.learn.model import model_folder
 from PIL import Image
 
 from benchmarks.policy.reading import of_types
-from ocr_rl.config import Recipe, load_recipe
+from ocr_rl.config import Grpo, Recipe, Sft, load_recipe
 from ocr_rl.contract import Page, Transcript
 from ocr_rl.evaluate.figures import compare, summary
 from ocr_rl.evaluate.results import PageResult, judge_page, read_rows
 from ocr_rl.evaluate.tables import to_markdown_table
-from ocr_rl.learn.learner import rate_factor
+from ocr_rl.learn.optimizers import rate_factor
+from ocr_rl.models.load import model_folder
 from ocr_rl.pages.source import open_pages
 from ocr_rl.pages.synth.looks import image_pdf
 from ocr_rl.policy import OpenPolicy, open_policy
@@ -59,7 +59,7 @@ def main() -> None:
 
 def one_seed(recipe: Recipe, out: Path, *, controlled: bool) -> dict[str, Any]:
     """Train and measure; everything below `out`, gone on from where it was after a kill."""
-    assert recipe.grpo is not None
+    assert isinstance(recipe.algorithm, Grpo)
     assert recipe.evaluation is not None
     started = time.perf_counter()
     trained = train(recipe, out / "grpo", go_on=(out / "grpo" / "config.json").exists())
@@ -83,9 +83,10 @@ def one_seed(recipe: Recipe, out: Path, *, controlled: bool) -> dict[str, Any]:
 def more_sft(recipe: Recipe, out: Path, seconds: float) -> Path:
     """The same seconds of SFT, its last lesson on other pages of that kind, at the rate that its recipe ends with."""
     sft = load_recipe("nano_sft")
-    assert sft.sft is not None
-    stage = sft.sft.stages[-1]
-    rate = sft.optim.lr * rate_factor(sft.steps, sft.steps, sft.optim)
+    lessons = sft.algorithm
+    assert isinstance(lessons, Sft)
+    stage, steps = lessons.stages[-1], lessons.total_steps
+    rate = sft.optim.lr * rate_factor(steps, steps, sft.optim)
     optim = sft.optim.model_copy(update={"schedule": (), "lr": rate, "adam_lr": rate})
     probe_steps = 12
 
@@ -97,7 +98,7 @@ def more_sft(recipe: Recipe, out: Path, seconds: float) -> Path:
             sft.model_copy(
                 update={
                     "policy": sft.policy.model_copy(update={"fresh": None, "path": recipe.policy.path}),
-                    "sft": sft.sft.model_copy(update={"stages": stages}) if sft.sft else None,
+                    "algorithm": lessons.model_copy(update={"stages": stages}),
                     "optim": optim,
                     "evaluation": None,
                     "seed": recipe.seed,

@@ -33,7 +33,7 @@ DPI = 144  # 280 x 224 pt
 GREYS = (250, 245, 240, 235, 230, 225)
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 SCANS = 8  # a strength
-ORDINARY = config.PageSource(synth="report", n=16, seed=5, pages_per_document=4)
+ORDINARY = config.Typeset(synth="report", n=16, seed=5, pages_per_document=4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

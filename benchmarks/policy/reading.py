@@ -20,8 +20,6 @@ from math import inf
 from pathlib import Path
 from typing import Any
 
-from ocr_rl.learn.model import model_folder
-
 from ocr_rl import config
 from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.evaluate.engines import open_engine, read_pages
@@ -31,15 +29,16 @@ from ocr_rl.evaluate.tables import summary_table, to_markdown_table, type_table
 from ocr_rl.learn.algos.sft import reference_rows, target_text
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.probe import looks
+from ocr_rl.models.load import model_folder
 from ocr_rl.pages.source import open_pages
 from ocr_rl.pages.text_layer import layers
 from ocr_rl.pages.workers import Refusal
-from ocr_rl.policy import open_policy, policy_prompter, policy_settings
+from ocr_rl.policy import open_origin, open_policy
 from ocr_rl.rollout.sampler.base import Sampling
 from ocr_rl.run import environment, write_atomically
 from ocr_rl.train import evaluate_policy
 
-HELD_OUT = config.PageSource(synth="nano", n=400, seed=3000, pages_per_document=1)
+HELD_OUT = config.Typeset(synth="nano", n=400, seed=3000, pages_per_document=1)
 LOOKS: dict[str, dict[str, Any]] = {
     "typefaces never seen": {"fonts": "unseen"},
     "words never seen (Latin)": {"words": "latin"},
@@ -86,27 +85,27 @@ def main() -> None:
         name: [row for row, page in zip(rows[args.model], held_out, strict=True) if belongs(page.reference or "")]
         for name, belongs in PAGE_TYPES.items()
     }
-    words = {name: [of_types(row, WORDS_ALONE) for row in graded] for name, graded in rows.items()}
+    words = {name: [of_types(row, WORDS_ALONE) for row in read_rows] for name, read_rows in rows.items()}
     found = {
         "env": environment(),
         "pages": len(held_out),
         "seconds": seconds,
-        "held_out": {name: _figures(graded) for name, graded in rows.items()},
-        "words_alone": {name: _figures(graded) for name, graded in words.items()},
-        "by_page": {name: _figures(graded) for name, graded in by_type.items()},
-        "looks": {name: _figures(graded) for name, graded in other.items()},
+        "held_out": {name: _figures(read_rows) for name, read_rows in rows.items()},
+        "words_alone": {name: _figures(read_rows) for name, read_rows in words.items()},
+        "by_page": {name: _figures(read_rows) for name, read_rows in by_type.items()},
+        "looks": {name: _figures(read_rows) for name, read_rows in other.items()},
         "probe": probe(args.model, held_out),
         "pace": pace(args.model, held_out),
         "finished": sum(row.finish == "stop" for row in rows[args.model]) / len(held_out),
     }
     write_atomically(args.out / "reading.json", json.dumps(found, indent=1))
     print(f"{len(held_out)} held-out pages, strict reading, greedy, {found['env']['date']}\n")
-    print(summary_table({name: summary(graded) for name, graded in rows.items()}))
-    print(type_table({name: summary(graded) for name, graded in rows.items()}))
-    for name, graded in words.items():
-        print(f"{name}, {', '.join(WORDS_ALONE)} tests alone: {summary(graded).metrics['tests']} passed")
+    print(summary_table({name: summary(read_rows) for name, read_rows in rows.items()}))
+    print(type_table({name: summary(read_rows) for name, read_rows in rows.items()}))
+    for name, read_rows in words.items():
+        print(f"{name}, {', '.join(WORDS_ALONE)} tests alone: {summary(read_rows).metrics['tests']} passed")
     print()
-    print(summary_table({name: summary(graded) for name, graded in by_type.items()}))
+    print(summary_table({name: summary(read_rows) for name, read_rows in by_type.items()}))
     print(summary_table({"as trained": summary(rows[args.model])} | {k: summary(v) for k, v in other.items()}))
     print(to_markdown_table(["loss, nats a token", "value"], [[k, f"{v:.3f}"] for k, v in found["probe"].items()]))
     print("{pages} pages sampled together, {tokens} tokens: {seconds:.1f} s".format(**found["pace"]))
@@ -137,11 +136,10 @@ def probe(model: str, pages: Sequence[Page]) -> dict[str, float]:
     """Loss on the references with the page, a blank page and another page."""
     path = model_folder(model)
     policy = config.Policy(path=path)
-    settings = policy_settings(policy, path)
-    prompter = policy_prompter(policy, path, settings)
-    learner = Learner(path, prompter, settings, policy, config.Optim(), steps=1, reference=False)
-    asked = [(page, prompter.prompt(page)) for page in pages if page.reference]
-    return looks(learner, reference_rows(asked, prompter, front_matter=True))
+    origin = open_origin(policy, path)
+    learner = Learner(origin, policy, config.Optim(), steps=1, reference=False)
+    prompted = [(page, origin.prompter.prompt(page)) for page in pages if page.reference]
+    return looks(learner, reference_rows(prompted, origin.prompter, front_matter=True))
 
 
 def pace(model: str, pages: Sequence[Page], count: int = 8, tokens: int = 250) -> dict[str, float]:
@@ -160,7 +158,7 @@ def pace(model: str, pages: Sequence[Page], count: int = 8, tokens: int = 250) -
     return {"pages": len(groups), "tokens": written, "seconds": seconds}
 
 
-def held_out_pages(source: config.PageSource, count: int, out: Path) -> list[Page]:
+def held_out_pages(source: config.Typeset, count: int, out: Path) -> list[Page]:
     """The first `count` pages of four to ten lines: the same documents for every look of `HELD_OUT`.
 
     Lines are counted in the text layer of the pages as they were typeset, before any scanner.

@@ -114,10 +114,10 @@ def update(shape: str, out: Path, dtype: str) -> dict[str, Any]:
                 "steps": 1,
                 "pages_per_step": 1,
                 "samples_per_page": 4,
-                "advantage": "none",
-                # Random weights pass no test: how much of the reference is hit gives the update something to follow.
-                "rewards": [{"name": "pass_rate"}, {"name": "diff_ratio"}],
+                "advantage": "centred",
             },
+            # Random weights pass no test: how much of the reference is hit gives the update something to follow.
+            "rewards": [{"name": "pass_rate"}, {"name": "diff_ratio"}],
         }
     )
     started = time.perf_counter()

@@ -15,9 +15,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from ocr_rl.learn.model import save_model
-
 from ocr_rl.contract import UserError
+from ocr_rl.learn.network import save_model
 from ocr_rl.models.load import load_model
 from ocr_rl.models.settings import read_settings, write_settings
 from ocr_rl.run import Run, write_atomically

@@ -27,21 +27,18 @@ from random import Random
 from statistics import median
 from typing import Any
 
-from ocr_rl.models.torchvision_shim import declare
+import torch
+from torch import Tensor
 
-declare()
-
-import torch  # noqa: E402  (the shim must come before transformers' image code)
-from ocr_rl.learn.model import model_folder, token_logprobs  # noqa: E402
-from torch import Tensor  # noqa: E402
-
-from benchmarks.peers.peer_step import reset_peak, resident_mb  # noqa: E402
-from ocr_rl import config  # noqa: E402
-from ocr_rl.learn.learner import Learner  # noqa: E402
-from ocr_rl.objectives.losses import nll  # noqa: E402
-from ocr_rl.pages.source import open_pages  # noqa: E402
-from ocr_rl.policy import policy_prompter, policy_settings  # noqa: E402
-from ocr_rl.rollout.flow import Row  # noqa: E402
+from benchmarks.peers.peer_step import reset_peak, resident_mb
+from ocr_rl import config
+from ocr_rl.learn.learner import Learner
+from ocr_rl.learn.logprobs import token_logprobs
+from ocr_rl.models.load import model_folder
+from ocr_rl.objectives.losses import NegativeLogLikelihood
+from ocr_rl.pages.source import open_pages
+from ocr_rl.policy import open_origin
+from ocr_rl.rollout.flow import Row
 
 HEAD = {"tokens": 4096, "vocabulary": 152_064, "hidden": 2048}
 LONGEST_PX = 448  # of the page that samples share: 208 image tokens
@@ -174,23 +171,23 @@ def _give_back() -> None:
 def _group(samples: int, *, longest_px: int, part: int, folder: Path) -> tuple[Learner, list[Row]]:
     """The embedded policy, a page of that size, and transcripts of random tokens, one `part`-th as long as the page."""
     policy = config.Policy.model_validate({"path": model_folder("nano"), "longest_px": longest_px})
-    settings = replace(policy_settings(policy, model_folder("nano")), max_prompt_tokens=None)
-    prompter = policy_prompter(policy, model_folder("nano"), settings)
-    (page,) = open_pages(config.PageSource(synth="report", n=1, seed=3), folder)
+    origin = open_origin(policy, model_folder("nano"))
+    prompter = replace(origin.prompter, max_prompt_tokens=None)
+    (page,) = open_pages(config.Typeset(synth="report", n=1, seed=3), folder)
     prompt = prompter.prompt(page)
     optim = config.Optim.model_validate({"micro_tokens": 10**9, "max_grad_norm": 1e9})
-    learner = Learner(model_folder("nano"), prompter, settings, policy, optim, steps=1, reference=False)
+    learner = Learner(replace(origin, prompter=prompter), policy, optim, steps=1, reference=False)
     learner.optimizers = []  # so an update is a gradient, which stays
     rng, n = Random(0), len(prompt.expanded_ids) // part
     ids = [tuple(rng.choices(prompter.encode("the quick brown fox 0123456789"), k=n)) for _ in range(samples)]
-    rows = [Row(prompt=prompt, completion_ids=each, group_id=0, weight=1 / (samples * n)) for each in ids]
+    rows = [Row(prompt=prompt, completion_ids=transcript, group_id=0, weight=1 / (samples * n)) for transcript in ids]
     return learner, rows
 
 
 def _gradient(learner: Learner, rows: Sequence[Row]) -> Tensor:
     for parameter in learner.module.parameters():
         parameter.grad = None
-    learner.update(rows, nll)
+    learner.update(rows, NegativeLogLikelihood())
     return torch.cat([p.grad.flatten() for p in learner.module.parameters() if p.grad is not None])
 
 

@@ -30,7 +30,7 @@ SHORTEST_ROUND_S = 0.2  # a small set is judged again and again
 class Side(Protocol):
     def load(self, test: dict[str, Any]) -> Any: ...
     def judge(self, tests: Sequence[Any], text: str) -> list[bool]: ...
-    def grade(self, tests: Sequence[Any], texts: Sequence[str]) -> list[float]:
+    def score_group(self, tests: Sequence[Any], texts: Sequence[str]) -> list[float]:
         """The share of tests that each of a page's transcripts passes."""
         ...
 
@@ -58,7 +58,7 @@ class Ours:
     def judge(self, tests: Sequence[Any], text: str) -> list[bool]:
         return [verdict.passed for verdict in self.checks.judge(tests, text)]
 
-    def grade(self, tests: Sequence[Any], texts: Sequence[str]) -> list[float]:
+    def score_group(self, tests: Sequence[Any], texts: Sequence[str]) -> list[float]:
         contract, reward = import_module("ocr_rl.contract"), import_module("ocr_rl.rewards.pass_rate").PassRate()
         page = contract.Page(id="a:p1", pdf=Path("a.pdf"), number=1, checks=tests)
         group = [contract.Transcript(raw=text, body=text, finish="stop", num_tokens=1) for text in texts]
@@ -90,7 +90,7 @@ class Olmocr:
     def judge(self, tests: Sequence[Any], text: str) -> list[bool]:
         return [self._passes(test, text) for test in tests]
 
-    def grade(self, tests: Sequence[Any], texts: Sequence[str]) -> list[float]:
+    def score_group(self, tests: Sequence[Any], texts: Sequence[str]) -> list[float]:
         return [sum(self.judge(tests, text)) / len(tests) for text in texts]
 
     def _passes(self, test: Any, text: str) -> bool:
@@ -138,7 +138,7 @@ def main() -> None:
         answer["formulas"] = compared(side, asked["pairs"], asked["rounds"])
     answer["pages"] = {name: judged(side, pages, asked["rounds"]) for name, pages in asked["pages"].items()}
     if asked["group"]:
-        answer["group"] = graded(side, asked["group"], asked["rounds"])
+        answer["group"] = scored(side, asked["group"], asked["rounds"])
     if asked["score"] and isinstance(side, Olmocr):
         answer["score"] = side.score(*asked["score"])
     json.dump(answer, stdout)
@@ -177,14 +177,14 @@ def judged(side: Side, pages: Sequence[dict[str, Any]], rounds: int) -> dict[str
     return {"timed": timed, "verdicts": verdicts}
 
 
-def graded(side: Side, group: dict[str, Any], rounds: int) -> dict[str, Any]:
+def scored(side: Side, group: dict[str, Any], rounds: int) -> dict[str, Any]:
     """The reward of a group of transcripts, as training asks for it: seconds of CPU of every round."""
     tests = [side.load(test) for test in group["tests"]]
-    values = side.grade(tests, group["texts"])  # which also warms up
+    values = side.score_group(tests, group["texts"])  # which also warms up
     seconds = []
     for _ in range(rounds):
         start = time.process_time()
-        side.grade(tests, group["texts"])
+        side.score_group(tests, group["texts"])
         seconds.append(time.process_time() - start)
     return {"transcripts": len(values), "tests": len(tests), "mean": sum(values) / len(values), "seconds": seconds}
 

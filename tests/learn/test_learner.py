@@ -132,7 +132,7 @@ def test_trap_4_banned_ids_and_temperature_are_the_rows_own(make_learner: MakeLe
 
 
 def test_trap_12_a_row_names_its_page_and_holds_no_pixels(rows: list[Row], prompter: Prompter) -> None:
-    """What a run keeps and sends must not grow with its images; `python -m benchmarks.flat` watches a whole run."""
+    """What a run keeps and sends must not grow with its images; `benchmarks.robustness.flat` watches a whole run."""
     assert len(pickle.dumps(rows[0])) < 0.2 * len(prompter.image(rows[0].prompt).tobytes())
 
 
