@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 from ocr_rl.cli import main
 from ocr_rl.contract import UserError
 from ocr_rl.models.load import load_model
+from ocr_rl.objectives.losses import NegativeLogLikelihood
 from ocr_rl.train import session
 
 SMALL = [
@@ -162,3 +164,23 @@ def test_a_run_stopped_on_the_way_leaves_a_weaker_policy_and_goes_on_as_the_same
 def test_a_run_is_not_written_over(trained: Path, nano_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(command(nano_dir, trained)) == 2
     assert "--resume" in capsys.readouterr().err
+
+
+def test_five_frames_lead_from_the_verb_to_the_loss(
+    nano_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frames: list[list[str]] = []
+    compute = NegativeLogLikelihood.__call__
+
+    def watched(self, read, batch):
+        stack = [frame for frame in traceback.extract_stack() if "ocr_rl" in Path(frame.filename).parts]
+        frames.append([f"{Path(frame.filename).stem}.{frame.name}" for frame in stack])
+        return compute(self, read, batch)
+
+    monkeypatch.setattr(NegativeLogLikelihood, "__call__", watched)
+    stage = '{steps=2, pages_per_step=2, front_matter=false, pages={synth="chars", n=4, seed=1}}'
+    settings = [f"sft.stages=[{stage}]", 'evaluation.sets={nano={synth="nano", n=2, seed=3}}', "optim.schedule=[]"]
+    argv = ["train", "nano_sft", "--out", str(tmp_path / "run"), "--until", "1"]
+    assert main([*argv, *(part for setting in settings for part in ("--set", setting))]) == 0
+    verb = frames[0].index("train.train")
+    assert frames[0][verb:] == ["train.train", "__init__.train", "fit.fit", "learner.update"]  # the loss is the fifth
