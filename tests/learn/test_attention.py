@@ -96,3 +96,16 @@ def test_one_long_completion_costs_the_short_ones_nothing() -> None:
 
     short, alone = scores([[100, *[15] * 27]]), scores([[100, 715]])
     assert scores([[100, *[15] * 27, 715]]) < short + alone
+
+
+def test_the_example_in_the_docstring_is_what_packing_does() -> None:
+    drawn = packing([[3, 2, 1], [3, 2]])
+    assert drawn.shapes_PK == ((2, 3),)
+    assert drawn.source_Y.tolist() == [0, 1, 2, 6, 7, 8, 3, 4, 9, 10, 5]
+    assert drawn.place_X.tolist() == [0, 1, 2, 6, 7, 10, 3, 4, 5, 8, 9]
+    assert [block.owner_R.tolist() for block in drawn.blocks] == [[0, 1], [0]]
+    assert [block.visible_TS.int().tolist() for block in drawn.blocks] == [
+        [[1, 1, 1, 1, 0], [1, 1, 1, 1, 1]],
+        [[1, 1, 1, 1]],
+    ]
+    assert drawn.is_token_Y.all()
