@@ -20,7 +20,7 @@ _HEAD = """# Recipes
 A recipe is a TOML file: one policy, one algorithm, the rewards that score its samples, the pages it is evaluated on.
 `ocr-rl recipes` lists the shipped ones, `ocr-rl recipes show NAME` prints one, `ocr-rl recipes new --from NAME --pages
 DIR` writes a copy for your own pages. Unknown keys are errors; any key can be set on the command line, as in
-`--set optim.lr=1e-5`.
+`--set optim.lr=1e-5`. Paths are relative to the folder that the command is started in.
 
 Exactly one section is the algorithm's: {algorithms}. `[[rewards]]` and `[[gates]]` are written
 once for each reward.

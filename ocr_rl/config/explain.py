@@ -21,8 +21,9 @@ _RENAMED = {
 
 
 def explain(error: ValidationError, root: type[Section]) -> str:
-    """The first fault of a `root` as one sentence."""
-    first = error.errors()[0]
+    """The first fault of a `root` as one sentence; an unknown key first, since a missing one may be what it meant."""
+    faults = error.errors()
+    first = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     place, sections = _place(root, first["loc"])
     where = ".".join(place) or "recipe"
     if first["type"] == "extra_forbidden":
@@ -97,9 +98,10 @@ def old_spelling(data: Mapping[str, Any]) -> str:
 
 
 def _moved(section: Mapping[str, Any]) -> str:
-    choices = section["rewards"]
-    if not isinstance(choices, list) or not all(isinstance(choice, Mapping) for choice in choices):
-        return 'rewards = [{ name = "pass_rate" }]'
+    given = section["rewards"] if isinstance(section["rewards"], list) else []
+    choices = [{"name": choice} if isinstance(choice, str) else choice for choice in given if choice]
+    if not choices or not all(isinstance(choice, Mapping) for choice in choices):
+        return 'rewards = [{ name = "…" }]'
     rewards = [choice for choice in choices if "gate" not in choice]
     gates = [
         {"at_least" if key == "gate" else key: choice[key] for key in choice} for choice in choices if "gate" in choice

@@ -176,7 +176,8 @@ def _end(worker: _Worker, pool: list[_Worker], reason: str) -> Refusal:
 def _start(function: Callable[[Any], Any], timeout_s: float, memory_bytes: int) -> _Worker:
     ours, theirs = Pipe()
     process = subprocess.Popen(
-        [sys.executable, "-c", _BOOT.format(__name__), json.dumps(sys.path), str(theirs.fileno())],
+        # -P: nothing of the working folder's is imported before the caller's own path is set
+        [sys.executable, "-P", "-c", _BOOT.format(__name__), json.dumps(sys.path), str(theirs.fileno())],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         pass_fds=[theirs.fileno()],

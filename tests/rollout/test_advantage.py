@@ -59,7 +59,7 @@ def test_advantages_of_a_group_sum_to_zero_and_keep_its_order(scale) -> None:
 
 
 def test_every_preset_is_reachable() -> None:
-    assert set(ADVANTAGES) == {"group_std", "batch_std", "centred", "leave_one_out", "gdpo"}
+    assert {"group_std", "batch_std", "centred", "leave_one_out", "gdpo"} <= set(ADVANTAGES)
 
 
 def test_shares_follow_the_scale_that_the_mode_has() -> None:
