@@ -10,7 +10,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from ocr_rl.config import Recipe, RewardChoice, load_recipe
 from ocr_rl.contract import Check, Page, Reading, Score, Transcript, UserError
@@ -56,6 +56,8 @@ def make_page(
 
 
 def _tests(tests: str | Iterable[Mapping[str, Any]]) -> Iterable[Any]:
+    if not isinstance(tests, str | Iterable):
+        raise UserError(f"make_page: tests are a list, JSON or JSON lines, not {type(tests).__name__}.")
     if not isinstance(tests, str):
         return tests
     try:
@@ -82,6 +84,8 @@ def judge(page: Page, text: Text, reading: Reading = "strict") -> tuple[CheckVer
     "strict" is what rewards use; "compatible" gives the public olmOCR-Bench's verdicts. A test that breaks has failed,
     and its reason names the fault.
     """
+    if reading not in get_args(Reading):
+        raise UserError(f"judge: reading is {reading!r}; give one of {', '.join(get_args(Reading))}.")
     return check_verdicts(page, _transcript(text).body, reading)
 
 
@@ -132,6 +136,8 @@ def load_rewards(spec: str | Path | Sequence[str]) -> Mix:
     cannot be loaded.
     """
     if not isinstance(spec, str | Path):
+        if not spec or len(set(spec)) < len(spec):
+            raise UserError("load_rewards: name at least one reward, and each of them once.")
         return Mix(rewards=weighted([RewardChoice(name=name) for name in spec]))
     if ".py:" in str(spec) or str(spec) in names(REWARDS):
         raise UserError(f"load_rewards: {str(spec)!r} is a reward, not a recipe; give a list, as in [{str(spec)!r}].")
@@ -164,6 +170,8 @@ def _value(score: Score) -> str:
 def _transcript(text: Text) -> Transcript:
     if isinstance(text, Transcript):
         return text
+    if not isinstance(text, str):
+        raise UserError(f"a text is a string or a Transcript, not {type(text).__name__}.")
     return Transcript(raw=text, body=split_front_matter(text)[1], finish="stop", num_tokens=0)
 
 
@@ -174,7 +182,7 @@ def transcribe(
     pages: Sequence[Page | Path | str],
     model: str = "nano",
     *,
-    engine: Literal["vllm", "transformers"] = "vllm",
+    backend: Literal["vllm", "transformers"] = "vllm",
     longest_px: int | None = None,
 ) -> list[tuple[Page, Transcript | UserError]]:
     """Every page with its transcript, or with the reason why it cannot be drawn, in the order given.
@@ -193,7 +201,7 @@ def transcribe(
         raise refused[0]
     expanded = ([item] if isinstance(item, Page) else [p for p in of_files if p.pdf == Path(item)] for item in pages)
     all_pages = list({page.id: page for of_item in expanded for page in of_item}.values())
-    with open_policy(model, engine=engine, longest_px=longest_px) as policy:
+    with open_policy(model, engine=backend, longest_px=longest_px) as policy:
         limit = policy.settings.max_tokens
         results = transcripts_of(
             all_pages, policy.sampler, policy.prompter, max_tokens=limit, retries=RETRY_TEMPERATURES
@@ -210,7 +218,7 @@ def bench(
     models: Sequence[str] = (),
     reading: Reading = "compatible",
     repeats: int = 1,
-    sampler: Literal["vllm", "transformers"] = "vllm",
+    backend: Literal["vllm", "transformers"] = "vllm",
     workers: int = 2,
 ) -> dict[str, list[PageResult]]:
     """`ocr-rl bench`: the page results of every candidate, by its name. The report is written below `out`.
@@ -229,7 +237,7 @@ def bench(
         models=models,
         reading=reading,
         repeats=repeats,
-        sampler=sampler,
+        sampler=backend,
         workers=workers,
     )
     return read_candidates(Path(out) / "report.json")

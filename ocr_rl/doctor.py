@@ -77,9 +77,9 @@ def _engine() -> Finding:
 
 
 def _torchvision() -> Finding:
-    from ocr_rl.models import declare
+    from ocr_rl.torchvision_shim import declare_in_time
 
-    declare()
+    declare_in_time()
     try:
         from transformers import Qwen2_5_VLProcessor  # noqa: F401
     except (ImportError, RuntimeError, OSError) as error:

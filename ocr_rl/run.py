@@ -48,7 +48,16 @@ class Run:
         path = self.folder / "config.json"
         if path.exists() and not resume:
             raise UserError(f"{self.folder} already holds a run: give --resume to go on, or another --out.")
-        if path.exists() and _bound(json.loads(path.read_text(encoding="utf-8"))) != _bound(config):
+        if not path.exists():
+            return
+        begun, given = _bound(json.loads(path.read_text(encoding="utf-8"))), _bound(config)
+        if set(begun) - set(given):
+            raise UserError(
+                f"{path}: the run began with another algorithm, or with an earlier version of this program, whose "
+                f"recipes had other sections ({min(set(begun) - set(given))}); finish it with that version, or give "
+                "another --out."
+            )
+        if begun != given:
             raise UserError(f"{path}: the run began with another recipe; resume with that one, or give another --out.")
 
     def start(self, config: dict[str, Any], *, resume: bool) -> None:

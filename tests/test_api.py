@@ -135,7 +135,7 @@ def test_pages_are_mined_loaded_transcribed_and_benched(tmp_path: Path) -> None:
     harvest = ocr_rl.mine(tmp_path / "made" / "pdfs", tmp_path / "data")
     pages = ocr_rl.load_pages(tmp_path / "data")
     assert harvest.pages == len(pages) == 2
-    results = ocr_rl.transcribe([pages[0].pdf, pages[1], pages[0]], engine="transformers")
+    results = ocr_rl.transcribe([pages[0].pdf, pages[1], pages[0]], backend="transformers")
     assert [page.id for page, _ in results] == [page.id for page in pages]
     transcripts = tmp_path / "out"
     transcripts.mkdir()
@@ -147,3 +147,19 @@ def test_pages_are_mined_loaded_transcribed_and_benched(tmp_path: Path) -> None:
     assert (tmp_path / "bench" / "report.html").exists()
     with pytest.raises(ocr_rl.UserError, match=r"none\.pdf"):
         ocr_rl.transcribe([tmp_path / "none.pdf"])
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        (lambda page: ocr_rl.judge(page, "text", reading="loose"), "reading is 'loose'; give one of"),
+        (lambda page: ocr_rl.judge(page, 3), "a text is a string or a Transcript, not int"),
+        (lambda page: ocr_rl.load_rewards(["bleu"]).score(page, [3]), "a text is a string or a Transcript, not int"),
+        (lambda page: ocr_rl.load_rewards([]), "name at least one reward"),
+        (lambda page: ocr_rl.load_rewards(["bleu", "bleu"]), "each of them once"),
+        (lambda page: ocr_rl.make_page(5), "make_page: tests are a list, JSON or JSON lines, not int"),
+    ],
+)
+def test_what_cannot_be_meant_is_a_sentence(call, sentence: str) -> None:
+    with pytest.raises(ocr_rl.UserError, match=sentence):
+        call(ocr_rl.make_page(TESTS, reference=REFERENCE))

@@ -238,6 +238,9 @@ def test_keys_of_the_other_kind_of_page_source_are_named_not_ignored(recipe: Pat
             'grpo.rewards=[{ name = "bleu" }, { name = "outline", gate = 0.25, holds = ["bleu"] }]',
             'rewards = [{ name = "bleu" }] and gates = [{ name = "outline", at_least = 0.25, holds = ["bleu"] }]',
         ),
+        ("grpo.rewards.0.weight=2", "Write: rewards.0.… instead"),
+        ('grpo.rewards=["cer"]', 'Write: rewards = [{ name = "cer" }]'),
+        ('rewards=[{ name = "cer" }, { name = "eos", gate = 0.5 }]', 'gates = [{ name = "eos", at_least = 0.5 }]'),
         ("grpo.aggregation=dapo", 'grpo.aggregation: "dapo" is called "token_mean" now.'),
         ("grpo.advantage=none", 'grpo.advantage: "none" is called "centred" now.'),
     ],
@@ -250,6 +253,8 @@ def test_an_old_recipe_is_told_what_to_write_instead(recipe: Path, override: str
     ("override", "part"),
     [
         ("grpo=1", "grpo is a section: write [grpo]"),
+        ("algorithm=grpo", "the algorithm's section is named after it"),
+        ("grpo.stepz=3", "unknown key grpo.stepz: did you mean steps?"),
         ('gates=[{ name = "budget", at_least = 0.0 }]', "gates.0.at_least"),
         ('gates=[{ name = "budget", at_least = 1.0, weight = 2 }]', "unknown key gates.0.weight"),
         ('gates=[{ name = "budget", at_least = 1.0, holds = ["bleu"] }]', "holds names 'bleu'"),

@@ -19,6 +19,7 @@ WINGS = (
     "text",
     "plugins",
     "track",
+    "torchvision_shim",
     "objectives",
     "config",
     "run",
@@ -37,6 +38,7 @@ WINGS = (
 BY_NAME = ("rewards", "engines")  # plug-ins: found by entry point, and imported by nobody
 TORCH = (
     "ocr_rl/learn/*",
+    "ocr_rl/torchvision_shim.py",
     "ocr_rl/models/*",
     "ocr_rl/rollout/sampler/hf.py",
     "ocr_rl/rollout/sampler/vllm*",

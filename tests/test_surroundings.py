@@ -85,7 +85,7 @@ def test_a_reward_is_pickled_beside_folders_of_the_same_names(theirs: Path) -> N
 SHIM = """
 import os, torch
 from importlib.metadata import entry_points
-from ocr_rl.rollout.sampler.torchvision_shim import ASKED, declare
+from ocr_rl.torchvision_shim import ASKED, declare
 (entry,) = entry_points(group="vllm.platform_plugins", name="ocr_rl_torchvision")
 vllm_calls, is_there = entry.load(), lambda: hasattr(torch.ops.torchvision, "nms")
 assert vllm_calls() is None

@@ -25,7 +25,7 @@ import torch
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 warnings.simplefilter("ignore")
 # CPU torch beside PyPI's torchvision: the file is on its own, the package around it is not imported.
-runpy.run_path(str(Path(__file__).parents[2] / "ocr_rl" / "models" / "torchvision_shim.py"))["declare"]()
+runpy.run_path(str(Path(__file__).parents[2] / "ocr_rl" / "torchvision_shim.py"))["declare"]()
 
 import accelerate  # noqa: E402
 from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer  # noqa: E402  # pyright: ignore

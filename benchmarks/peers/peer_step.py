@@ -29,7 +29,7 @@ def reset_peak() -> None:
 def run(asked: dict[str, Any]) -> dict[str, Any]:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     # CPU torch beside PyPI's torchvision: the file is on its own, the package around it is not imported.
-    runpy.run_path(str(Path(__file__).parents[2] / "ocr_rl" / "models" / "torchvision_shim.py"))["declare"]()
+    runpy.run_path(str(Path(__file__).parents[2] / "ocr_rl" / "torchvision_shim.py"))["declare"]()
     import datasets  # pyright: ignore
     import torch
     import trl  # pyright: ignore

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocr_rl.contract import UserError
+from ocr_rl.text.suggest import did_you_mean
 
 if TYPE_CHECKING:
     from ocr_rl.pages.raster import PageError
@@ -88,6 +89,16 @@ def require_plugin(group: str, spec: str) -> None:
         load(group, spec)  # says which there are
 
 
+def require_kind(kind: str, of: str = "") -> None:
+    """UserError for a kind of page that cannot be typeset; where typesetting is not installed, that is said later."""
+    try:
+        from ocr_rl.pages.synth.make import ALL_KINDS
+    except ModuleNotFoundError:
+        return
+    if kind not in ALL_KINDS:
+        raise UserError(f"{of}there is no kind {kind!r} of synthetic page{did_you_mean(kind, ALL_KINDS)}.")
+
+
 def require_inputs(settings: Mapping[str, Any]) -> None:
     """UserError for folders, models and rewards that a recipe (or a study) names and that are not there."""
     for key, value in leaves(settings):
@@ -100,6 +111,8 @@ def require_inputs(settings: Mapping[str, Any]) -> None:
                 require_model(value, f"{key}: ")
             case [*_, "rewards" | "gates", _, "name"]:
                 require_plugin("ocr_rl.rewards", value)
+            case [*_, "synth"]:
+                require_kind(value, f"{key}: ")
 
 
 def leaves(settings: Any, key: str = "") -> Iterator[tuple[str, Any]]:

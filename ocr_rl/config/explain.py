@@ -25,10 +25,10 @@ def explain(error: ValidationError, root: type[Section]) -> str:
     faults = error.errors()
     first = next((fault for fault in faults if fault["type"] == "extra_forbidden"), faults[0])
     place, sections = _place(root, first["loc"])
-    where = ".".join(place) or "recipe"
+    where = ".".join(place)
     if first["type"] == "extra_forbidden":
         return f"unknown key {where}: {_hint(place[-1], sections)}"
-    message = f"{where}: {first['msg'].removeprefix('Value error, ')}"
+    message = f"{where}: " * bool(where) + first["msg"].removeprefix("Value error, ")
     value = first.get("input")
     return f"{message}." if isinstance(value, dict) else f"{message} (got {str(value)[:80]})."
 
@@ -85,6 +85,9 @@ def _sections_of(field: FieldInfo) -> Iterator[type[Section]]:
 
 def old_spelling(data: Mapping[str, Any]) -> str:
     """What to write instead where a recipe has a spelling of an earlier version; "" where it has none."""
+    top = data.get("rewards")
+    if isinstance(top, list) and any(isinstance(choice, Mapping) and "gate" in choice for choice in top):
+        return f"rewards: what has a gate stands among the gates now. Write: {_moved(data)}"
     for name in ALGORITHMS:
         section = data.get(name)
         if not isinstance(section, Mapping):
@@ -98,6 +101,8 @@ def old_spelling(data: Mapping[str, Any]) -> str:
 
 
 def _moved(section: Mapping[str, Any]) -> str:
+    if isinstance(section["rewards"], Mapping):  # of --set grpo.rewards.0.weight=2
+        return "rewards.0.… instead, without the algorithm's name"
     given = section["rewards"] if isinstance(section["rewards"], list) else []
     choices = [{"name": choice} if isinstance(choice, str) else choice for choice in given if choice]
     if not choices or not all(isinstance(choice, Mapping) for choice in choices):

@@ -92,8 +92,10 @@ class Recipe(Section):
     @classmethod
     def _choose(cls, given: Any) -> Any:
         """The one section that is an algorithm's becomes `algorithm`."""
-        if not isinstance(given, dict) or "algorithm" in given:
+        if not isinstance(given, dict):
             return given
+        if "algorithm" in given:
+            raise ValueError(f"the algorithm's section is named after it: write [{next(iter(ALGORITHMS))}] or another")
         chosen = [name for name in ALGORITHMS if given.get(name) is not None]
         if len(chosen) != 1:
             *first, last = (f"[{name}]" for name in ALGORITHMS)
@@ -113,7 +115,8 @@ class Recipe(Section):
     def _fits(self) -> Recipe:
         name = self.algorithm.name
         if not self.algorithm.on_policy and "roll_back" in self.tripwires.actions:
-            raise ValueError("tripwires: roll_back is for [grpo], elsewhere a step has its pages; use warn or stop")
+            able = " and ".join(f"[{name}]" for name, section in ALGORITHMS.items() if section.on_policy)
+            raise ValueError(f"tripwires: roll_back is for {able}, elsewhere a step has its pages; use warn or stop")
         if not self.algorithm.samples and (self.rewards or self.gates):
             raise ValueError(f"[{name}] learns from references and asks no reward: leave out [[rewards]] and [[gates]]")
         if self.algorithm.learns_from_rewards and not self.rewards:

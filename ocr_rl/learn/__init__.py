@@ -1,3 +1,5 @@
-"""The learner, the algorithms and their loop. Importing it readies transformers' image code (`ocr_rl.models`)."""
+"""The learner, the algorithms and their loop."""
 
-import ocr_rl.models as models  # noqa: F401
+from ocr_rl.torchvision_shim import declare_in_time
+
+declare_in_time()  # before its modules import transformers

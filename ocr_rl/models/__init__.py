@@ -1,10 +1,8 @@
-"""Models: which there are, how their weights are read, and what is particular to a family.
+"""Models: which there are, how they want to be asked, how their weights are read, what is particular to a family.
 
-Whoever imports transformers' image code imports this package first: it declares the operators that a CUDA build of
-torchvision lacks beside CPU torch (`torchvision_shim`). The packages that need it do so in their `__init__`, so every
-module imports torch and transformers plainly.
+Importing this package makes transformers' image code importable (`ocr_rl.torchvision_shim`); it loads no torch.
 """
 
-from ocr_rl.models.torchvision_shim import declare
+from ocr_rl.torchvision_shim import declare_in_time
 
-declare()
+declare_in_time()

@@ -18,6 +18,7 @@ from ocr_rl.contract import Page, UserError
 from ocr_rl.pages.images import page_image, prefetch
 from ocr_rl.pages.raster import LONGEST_PX, ImageRef, PageError
 from ocr_rl.rollout.flow import Prompt
+from ocr_rl.torchvision_shim import declare_in_time
 
 if TYPE_CHECKING:
     from ocr_rl.models.settings import PromptSettings
@@ -138,10 +139,8 @@ def load_prompter(
 
 
 def _processor(model: str | Path, trust_remote_code: bool) -> Any:
-    from ocr_rl.models import declare  # here: a prompter's module is imported where there is no torch
-
-    declare()
-    from transformers import AutoProcessor
+    declare_in_time()
+    from transformers import AutoProcessor  # here: this module is imported where there is no torch
 
     try:
         processor = AutoProcessor.from_pretrained(str(model), trust_remote_code=trust_remote_code)

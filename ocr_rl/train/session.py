@@ -129,7 +129,7 @@ def _plan(
     else:
         max_tokens = recipe.evaluation.max_tokens if recipe.evaluation else 1
         evaluate = by_transcripts(held_out, max_tokens, setting.learner, sampler, run)
-        every = every or total
+        every = every or (total if recipe.algorithm.samples else 0)
     return Plan(
         total=total,
         until=until,

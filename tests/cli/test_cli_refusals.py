@@ -21,6 +21,10 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
         ("train nano_grpo --set grpo.step=3", "unknown key grpo.step"),
         ("train nano_grpo --set grpo.pages.dir=nothere", "grpo.pages.dir: nothere: there is no such folder"),
         ("train nano_grpo --set grpo.pages.dir=empty", "is no dataset"),
+        (
+            "train nano_grpo --set grpo.pages.synth=notise",
+            "grpo.pages.synth: there is no kind 'notise'",
+        ),
         ("train nano_grpo --set policy.path=./nothere", "policy.path: ./nothere: there is no such folder"),
         ("train nano_grpo --set policy.path=./empty", "holds no config.json"),
         ("train nano_grpo --set rewards.0.name=pass_rat", "did you mean 'pass_rate'"),

@@ -13,7 +13,7 @@ import pytest
 from ocr_rl.rollout.sampler.base import Sampling, seed_for
 
 ROOT = Path(__file__).parents[2]
-SHIM = ROOT / "ocr_rl" / "models" / "torchvision_shim.py"
+SHIM = ROOT / "ocr_rl" / "torchvision_shim.py"
 
 
 def test_seeds_differ_with_every_part_of_the_key_and_never_overlap_between_siblings() -> None:
@@ -41,7 +41,7 @@ def test_torchvision_can_be_imported_after_declare_called_twice() -> None:
     if importlib.util.find_spec("torchvision") is None or importlib.util.find_spec("torch") is None:
         pytest.skip("torchvision is not installed")
     code = (
-        "from ocr_rl.models.torchvision_shim import declare\n"
+        "from ocr_rl.torchvision_shim import declare\n"
         "assert declare() is None and declare() is None\n"
         "import torchvision, torch\n"
         "from transformers import Qwen2VLVideoProcessor\n"
@@ -52,7 +52,7 @@ def test_torchvision_can_be_imported_after_declare_called_twice() -> None:
 
 
 def test_declare_does_nothing_without_torchvision(monkeypatch: pytest.MonkeyPatch) -> None:
-    from ocr_rl.models import torchvision_shim
+    from ocr_rl import torchvision_shim
 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     monkeypatch.setitem(sys.modules, "torch", None)  # an import of torch would fail

@@ -2,8 +2,9 @@
 
 import os
 
-import ocr_rl.models as models  # noqa: F401
+from ocr_rl.torchvision_shim import declare_in_time
 
+declare_in_time()
 # One process: the engine then sees our tensors without copies or sockets.
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")

@@ -5,17 +5,19 @@ import of torchvision dies with "operator torchvision::nms does not exist", beca
 operators that only the library declares. Declaring the two schemas is enough: nothing here ever calls them. It knows
 nothing about models or samplers.
 
-Every process must call `declare` before it first imports transformers' image code. Processes that vLLM starts for us
-do so through an entry point of group `vllm.platform_plugins`: the only one that vLLM calls early enough (its general
-plugins come after that import). vLLM calls that entry point in everybody's processes, so it declares nothing unless the
-environment holds ASKED. `declare` sets it for the processes that this one starts; whoever starts a server sets it
-there.
+This must happen before torchvision is first imported. In this process `declare_in_time` sees to it, whoever imports it
+and no sooner: torch is not loaded for it. Processes that vLLM starts for us call `declare` through an entry point of
+group `vllm.platform_plugins`: the only one that vLLM calls early enough (its general plugins come after that import).
+vLLM calls that entry point in everybody's processes, so it declares nothing unless the environment holds ASKED.
+`declare` sets it for the processes that this one starts; whoever starts a server sets it there.
 """
 
 from __future__ import annotations
 
 import importlib.util
 import os
+import sys
+from importlib.abc import MetaPathFinder
 from pathlib import Path
 
 ASKED = "OCR_RL_TORCHVISION_SHIM"  # an environment variable: "1" where vLLM's processes are to call `declare`
@@ -35,6 +37,21 @@ def declare() -> None:
     for name in _NAMES:
         torch.library.define(f"torchvision::{name}", _SCHEMA)
     os.environ[ASKED] = "1"
+
+
+def declare_in_time() -> None:
+    """Have the operators declared just before this process looks for torchvision."""
+    if "torchvision" not in sys.modules and not any(isinstance(finder, _InTime) for finder in sys.meta_path):
+        sys.meta_path.insert(0, _InTime())
+
+
+class _InTime(MetaPathFinder):
+    """Finds nothing: it notices that torchvision is looked for, once."""
+
+    def find_spec(self, fullname: str, path: object = None, target: object = None) -> None:
+        if fullname == "torchvision":
+            sys.meta_path.remove(self)
+            declare()
 
 
 def declare_where_asked() -> None:
