@@ -54,9 +54,7 @@ def test_a_run_goes_on_with_its_own_recipe_only(run: Run) -> None:
 
 def test_a_run_of_another_version_is_named_as_such(run: Run) -> None:
     run.start({**CONFIG, "grpo": None, "dpo": {"steps": 1}}, resume=False)
-    with pytest.raises(
-        UserError, match=r"an earlier version of this program.*had other sections \(dpo\)"
-    ):
+    with pytest.raises(UserError, match=r"an earlier version of this program.*had other sections \(dpo\)"):
         Run(run.folder).start({**CONFIG, "grpo": {"steps": 1}}, resume=True)
 
 
