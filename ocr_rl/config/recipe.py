@@ -94,6 +94,8 @@ class Recipe(Section):
         """The one section that is an algorithm's becomes `algorithm`."""
         if not isinstance(given, dict):
             return given
+        if isinstance(given.get("algorithm"), Algorithm):  # made in Python, not read from a file
+            return given
         if "algorithm" in given:
             raise ValueError(f"the algorithm's section is named after it: write [{next(iter(ALGORITHMS))}] or another")
         chosen = [name for name in ALGORITHMS if given.get(name) is not None]
