@@ -128,6 +128,7 @@ def test_wrong_input_is_one_sentence(tmp_path: Path) -> None:
         ocr_rl.load_pages(tmp_path / "none")
 
 
+@pytest.mark.slow
 def test_pages_are_mined_loaded_transcribed_and_benched(tmp_path: Path) -> None:
     from ocr_rl.pages.synth.make import make_dataset
 

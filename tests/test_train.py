@@ -132,6 +132,7 @@ def test_the_trained_policy_transcribes_a_pdf(trained: Path, tmp_path: Path) -> 
     assert [path.name for path in (tmp_path / "md").iterdir()] == [f"{pdf.stem}.md"]
 
 
+@pytest.mark.slow
 def test_a_resumed_run_is_the_same_run(trained: Path, nano_dir: Path, tmp_path: Path) -> None:
     """Killed when step 3 was learnt but not saved, and gone on: the same pages, samples and figures."""
     out = tmp_path / "killed"
@@ -145,6 +146,7 @@ def test_a_resumed_run_is_the_same_run(trained: Path, nano_dir: Path, tmp_path: 
         assert again[2][figure] == pytest.approx(whole[2][figure], rel=1e-3, abs=1e-6)
 
 
+@pytest.mark.slow
 def test_a_run_stopped_on_the_way_leaves_a_weaker_policy_and_goes_on_as_the_same_run(
     trained: Path, nano_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

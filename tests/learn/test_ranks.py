@@ -212,6 +212,7 @@ def gap_of_change(result: dict[str, Any], expected: dict[str, Any]) -> float:
 LIMITS = {"sft": 1e-3, "grpo": 1e-3, "one rank has none": 1e-3, "adapters": 1e-3, "muon": 0.2}
 
 
+@pytest.mark.slow  # two processes start, each with torch
 @pytest.mark.parametrize(("name", "limit"), LIMITS.items(), ids=LIMITS)
 def test_two_ranks_are_one(
     two: dict[str, Any], all_steps: dict[str, Steps], policy_dir: Path, tmp_path: Path, name: str, limit: float
@@ -221,6 +222,7 @@ def test_two_ranks_are_one(
     same_metrics(two[name]["metrics"], expected["metrics"], rel=limit)
 
 
+@pytest.mark.slow
 def test_without_the_sum_they_are_not(
     two: dict[str, Any], all_steps: dict[str, Steps], policy_dir: Path, tmp_path: Path
 ) -> None:
@@ -239,6 +241,7 @@ def same_metrics(metrics: Sequence[dict[str, float]], expected: Sequence[dict[st
         assert {name: row[name] for name in timeless} == pytest.approx(timeless, rel=rel, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_what_two_ranks_keep_anybody_goes_on_from(
     two: dict[str, Any], all_steps: dict[str, Steps], policy_dir: Path, folder: Path, tmp_path: Path
 ) -> None:
@@ -257,6 +260,7 @@ def test_what_two_ranks_keep_anybody_goes_on_from(
     ]
 
 
+@pytest.mark.slow
 def test_two_ranks_see_the_images_that_they_are_shown(
     two: dict[str, Any], all_steps: dict[str, Steps], policy_dir: Path, folder: Path
 ) -> None:
