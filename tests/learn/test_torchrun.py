@@ -39,6 +39,7 @@ def test_what_cannot_be_shared_is_refused(
     assert "only train" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_torchrun_trains_as_one_process_does(nano_dir: Path, tiny_pages: list[Page], tmp_path: Path) -> None:
     data = tmp_path / "data"
     (data / "pdfs").mkdir(parents=True)
