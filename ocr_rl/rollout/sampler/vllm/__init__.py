@@ -1,10 +1,7 @@
-"""vLLM in this process. Importing it sets what vLLM reads when it is first imported, and readies its image code."""
+"""vLLM in this process. Importing it sets what vLLM reads when it is first imported."""
 
 import os
 
-from ocr_rl.torchvision_shim import declare_in_time
-
-declare_in_time()
 # One process: the engine then sees our tensors without copies or sockets.
 os.environ["VLLM_ENABLE_V1_MULTIPROCESSING"] = "0"
 os.environ.setdefault("VLLM_LOGGING_LEVEL", "ERROR")
