@@ -28,6 +28,10 @@ class Verdict:
 
     passed: bool
     why: str = ""
+    degree: float = 0.0  # how nearly it passes, in [0, 1]; 1 where it does
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "degree", 1.0 if self.passed else min(1.0, max(0.0, self.degree)))
 
 
 class Check(Protocol):

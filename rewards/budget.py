@@ -5,26 +5,19 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ocr_rl.contract import Page, Score, Transcript, per_transcript
-from ocr_rl.text.normalize import count_alphanumeric
 from ocr_rl.text.text_checks import Baseline
-
-LEAST = 10  # letters and digits that every budget has in addition
+from ocr_rl.text.visible import budget, see
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """1 up to the page's budget of letters and digits, beyond it budget / letters and digits of the transcript.
+    """1 up to the page's own length, beyond it that length / the transcript's: it falls with the first invented words.
 
-    The budget is the smallest `max_length` of the page's baseline tests. Without such a test it is `slack` times the
-    letters and digits of the reference, plus 10. A page with neither has no score. A short transcript is within every
+    Lengths count what is seen (`visible.count_visible`), so markup, LaTeX commands and alternative texts cost nothing.
+    The page's length is the smallest `max_length` of its baseline tests; without such a test it is the reference's
+    length, 2 % and 10 more (`visible.budget`). A page with neither has no score. A short transcript is within every
     budget, so weigh this reward beside one that reads the page.
     """
-
-    slack: float = 1.25
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.slack < float("inf"):
-            raise ValueError(f"slack must be at least 1, got {self.slack}")
 
     @per_transcript
     def __call__(self, page: Page, transcript: Transcript) -> Score:
@@ -32,8 +25,8 @@ class Budget:
         if limits:
             most = max(0, min(limits))
         elif page.reference is not None:
-            most = round(self.slack * count_alphanumeric(page.reference)) + LEAST
+            most = budget(see(page.reference).length)
         else:
             return Score(value=None, why="the page has neither a reference nor a baseline test with max_length")
-        count = count_alphanumeric(transcript.body)
-        return Score(value=min(1.0, most / max(1, count)), why=f"{count} letters and digits, at most {most}")
+        length = see(transcript.body).length
+        return Score(value=min(1.0, most / max(1, length)), why=f"{length} visible characters, at most {most}")

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from ocr_rl.contract import Page, Score, Transcript, per_transcript
 from ocr_rl.text.checks import judge
 from ocr_rl.text.element_checks import Math
-from ocr_rl.text.formulas import extract
+from ocr_rl.text.visible import see
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -16,20 +16,16 @@ class Formulas:
 
     The transcript has a formula if it passes the math test of olmOCR-Bench in the strict reading: one of its formulas,
     between \(..\), \[..\], $$..$$ or $..$, renders as this one does. Formulas that the reference lacks cost nothing.
-    dollars: take formulas between dollars from the reference too. Two prices would then make a formula.
     """
-
-    dollars: bool = False
 
     @per_transcript
     def __call__(self, page: Page, transcript: Transcript) -> Score:
         if page.reference is None:
             return Score(value=None, why="the page has no reference")
-        formulas = dict.fromkeys(extract(page.reference, dollars=self.dollars))
+        formulas = dict.fromkeys(formula.tex for formula in see(page.reference).formulas)
         checks = [
             Math(pdf=str(page.pdf), page=page.number, id=f"{page.id}:{formula}", type="math", math=formula)
             for formula in formulas
-            if formula
         ]
         if not checks:
             return Score(value=None, why="the reference has no formula")

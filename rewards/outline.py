@@ -34,7 +34,7 @@ class Outline:
         wanted = [needle for needle in dict.fromkeys(needle for c in page.checks for needle in _strings(c)) if needle]
         if not wanted:
             return Score(value=None, why="no test of the page looks for a text")
-        text = _prepared(transcript).text
+        text = _prepared(transcript).seen_text
         alike = [max(0.0, (closest(needle, text).similarity - HALF) / (1 - HALF)) for needle in wanted]
         worst = min(range(len(wanted)), key=alike.__getitem__)
         why = f"{len(wanted)} strings; {quote(wanted[worst])} stands there to {alike[worst]:.0%}"
@@ -66,9 +66,9 @@ def _strings(check: Check) -> Sequence[str]:
         case Absent():
             return ()
         case Present(text=text) | Format(text=text):
-            return (needle_of(text),)
+            return (needle_of(text, "strict"),)
         case Order(before=before, after=after):
-            return (needle_of(before), needle_of(after))
+            return (needle_of(before, "strict"), needle_of(after, "strict"))
         case TableRelation():
             return tuple(_cells(check))
     return ()
@@ -77,7 +77,7 @@ def _strings(check: Check) -> Sequence[str]:
 def _cells(check: TableRelation) -> Iterator[str]:
     for text in (check.cell, *(getattr(check, name) for name in check.RELATIONS)):
         if text:
-            yield needle_of(text)
+            yield needle_of(text, "strict")
 
 
 def _prepared(transcript: Transcript) -> Prepared:
@@ -88,7 +88,7 @@ def _prepared(transcript: Transcript) -> Prepared:
 def _contradicts(test: Order, prepared: Prepared) -> bool:
     if test.run(prepared, "strict").passed:
         return False
-    before, after = (_place(needle_of(text), prepared.text) for text in (test.before, test.after))
+    before, after = (_place(needle_of(text, "strict"), prepared.seen_text) for text in (test.before, test.after))
     return before is not None and after is not None and before > after
 
 

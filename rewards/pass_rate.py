@@ -1,13 +1,14 @@
-"""Reward: the share of the page's unit tests that a transcript passes."""
+"""Rewards: the share of the page's unit tests that a transcript passes, and how nearly it passes them."""
 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from statistics import fmean
 from typing import Literal
 
-from ocr_rl.contract import Page, Reading, Score, Transcript, per_transcript
+from ocr_rl.contract import Page, Reading, Score, Transcript, Verdict, per_transcript
 from ocr_rl.text.checks import TYPES, judge
 from ocr_rl.text.suggest import did_you_mean
 
@@ -38,18 +39,22 @@ class PassRate:
         if bool(self.weights) != (self.by == "weighted"):
             raise ValueError('weights go with by = "weighted", and by = "weighted" needs weights')
 
+    @staticmethod
+    def value_of(verdict: Verdict) -> float:
+        return float(verdict.passed)
+
     @per_transcript
     def __call__(self, page: Page, transcript: Transcript) -> Score:
-        by_type: dict[str, list[bool]] = defaultdict(list)
+        by_type: dict[str, list[float]] = defaultdict(list)
         weights = {check.type: self.weights.get(check.type, 1.0) for check in page.checks}
         if not any(weights.values()):
             return Score(value=None, why="the page has no tests" + (" that count" if page.checks else ""))
         verdicts = judge(page.checks, transcript.body, self.reading)
         for check, verdict in zip(page.checks, verdicts, strict=True):
-            by_type[check.type].append(verdict.passed)
-        parts = {name: _share(passed) for name, passed in by_type.items()}
+            by_type[check.type].append(self.value_of(verdict))
+        parts = {name: fmean(values) for name, values in by_type.items()}
         if self.by == "micro":
-            value = _share([verdict.passed for verdict in verdicts])
+            value = fmean(map(self.value_of, verdicts))
         else:
             value = sum(weights[name] * share for name, share in parts.items()) / sum(weights.values())
         value *= min([1.0, *(parts[name] / floor for name, floor in self.floors.items() if name in parts)])
@@ -59,5 +64,15 @@ class PassRate:
         return Score(value=value, parts=parts, why=f"{why}; {' | '.join(failed[:3])}{more}" if failed else why)
 
 
-def _share(passed: Sequence[bool]) -> float:
-    return sum(passed) / len(passed)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PassDegree(PassRate):
+    """Mean degree to which the page's unit tests pass; no score for a page without tests.
+
+    The degree of a test is 1 where it passes and tells else how near the transcript comes: how alike the closest place
+    is, how many of a cell's neighbours are right (`Verdict.degree`). Options as those of `pass_rate`. Siblings that
+    fail the same tests differ here, so that fewer groups are flat.
+    """
+
+    @staticmethod
+    def value_of(verdict: Verdict) -> float:
+        return verdict.degree

@@ -48,7 +48,7 @@ class Tables:
 
 def _tables(text: str) -> list[TextTable]:
     prepared = prepare(text)
-    return [table for table in (*prepared.markdown_tables, *prepared.html_tables) if _size(table)]
+    return [table for table in prepared.tables("strict", markdown=True) if _size(table)]
 
 
 def _size(table: TextTable) -> int:

@@ -42,7 +42,7 @@ class InvoiceTotal:
 def _tables(text: str) -> Iterator[list[tuple[str, Decimal]]]:
     """Of each table the rows that end in an amount: (first cell, amount)."""
     prepared = prepare(text if len(text) <= LONGEST else "")
-    for table in (*prepared.html_tables, *prepared.markdown_tables):
+    for table in prepared.tables("strict", markdown=True):
         rows: dict[int, list[str]] = {}
         for (row, _), cell in sorted(table.by_place.items()):
             rows.setdefault(row, []).append(cell)

@@ -13,12 +13,14 @@ from random import Random
 from typing import Any
 
 from ocr_rl.pages.reading_order import Line
-from ocr_rl.pages.snippets import budget, stands_once
+from ocr_rl.pages.snippets import stands_once
 from ocr_rl.pages.text_layer import Layer
-from ocr_rl.text import formulas, markdown
+from ocr_rl.text import formulas
 from ocr_rl.text.checks import load_check, prepare
 from ocr_rl.text.normalize import normalize
 from ocr_rl.text.tables import html_tables
+from ocr_rl.text.visible import budget, count_visible, see
+from ocr_rl.text.walk import Mark
 
 Test = dict[str, Any]
 _LONE_ACCENT = re.compile("[¨´`ˆ˜¸¯˘˙˚˝ˇ]")  # TeX's old typefaces print an accented letter in two parts
@@ -56,7 +58,7 @@ def layer_tests(layer: Layer, pdf: str, rng: Random) -> list[Test]:
     ]
     if pieces:
         # Running headers count towards the budget, so that a transcript with them is not too long.
-        tests += [{"type": "baseline"}, {"type": "baseline", "max_length": budget(text)}]
+        tests += [{"type": "baseline"}, {"type": "baseline", "max_length": budget(count_visible(text))}]
     return _named(tests, pdf, layer.number) if pieces else []
 
 
@@ -140,8 +142,9 @@ def _mark_tests(text: str) -> Iterator[Test]:
     for formula in dict.fromkeys(formulas.extract(text, dollars=False)):
         if len(formula) >= 8:
             yield {"type": "math", "math": formula}
-    for kind in ("heading", "bold", "italic"):
-        for piece in markdown.PIECES[kind](text, "strict"):
+    kinds: tuple[Mark, ...] = ("heading", "bold", "italic")
+    for kind in kinds:
+        for piece in see(text).marked[kind]:
             if 4 <= len(piece) <= 200 and page.count(normalize(piece)) == 1:
                 yield {"type": "format", "text": piece.strip(), "format": kind}
     for match in re.finditer(r"(\w[^\n\[\]<>]{12,60}\w[.,;]?)\[\^(\w{1,3})\](?!:)", text):

@@ -1,4 +1,4 @@
-"""What all makers of unit tests share: whether a piece of text stands on a page once, and a page's budget of text.
+"""What all makers of unit tests share: whether a piece of text stands on a page once.
 
 Knows nothing about where pages come from.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from rapidfuzz import fuzz
 
-from ocr_rl.text.normalize import count_alphanumeric, normalize
+from ocr_rl.text.normalize import normalize
 
 NEARLY = 84.0  # per cent alike; a reader in a hurry would confuse two such places
 
@@ -24,9 +24,3 @@ def stands_once(piece: str, text: str, lower: str) -> bool:
         return False
     rest = f"{lower[:at]} \n {lower[at + len(low) :]}"
     return fuzz.partial_ratio(low, rest, score_cutoff=NEARLY) == 0 or (len(low) < 12 and low not in rest)
-
-
-def budget(text: str) -> int:
-    """How many letters and digits a transcript of a page with this text may have: a quarter more than it, plus 10."""
-    count = count_alphanumeric(text)
-    return count + count // 4 + 10

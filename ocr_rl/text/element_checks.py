@@ -15,14 +15,16 @@ from rapidfuzz.distance import Levenshtein
 from ocr_rl.contract import Reading, Verdict
 from ocr_rl.extras import require
 from ocr_rl.text import distance
-from ocr_rl.text.page_check import PASSED, PageCheck, needle_of, quote
+from ocr_rl.text.page_check import PASSED, PageCheck, degree_of, needle_of, quote
 from ocr_rl.text.prepared import Prepared, TextTable
 from ocr_rl.text.tables import Cell, Direction, Place, Way
 
 # How many formulas of a page one test compares, the most similar ones first. No real page has nearly as many.
 MOST_FORMULAS = 256
+LIKELY_FORMULAS = 4  # formulas most like the searched one as text that are asked how nearly they are it
 MOST_FORMULA_CHARACTERS = 30_000  # of all compared formulas together
 
+LIKELY_CELLS = 4  # cells most like the searched text that are asked for their neighbours when no cell passes
 _HEADINGS: Mapping[str, Literal["up", "left"]] = {"top_heading": "up", "left_heading": "left"}
 
 
@@ -55,15 +57,14 @@ class TableRelation(PageCheck):
         self._require_flag("ignore_markdown_tables")
 
     def look(self, prepared: Prepared, reading: Reading) -> Verdict:
-        tables = [] if self.ignore_markdown_tables else list(prepared.markdown_tables)
-        tables += prepared.html_tables
-        faults = (text_table.table.fault for text_table in prepared.html_tables)
+        tables = prepared.tables(reading, markdown=not self.ignore_markdown_tables)
+        faults = (text_table.table.fault for text_table in prepared.html_tables(reading))
         if reading == "compatible" and (fault := next(filter(None, faults), "")):
             return Verdict(passed=False, why=f"malformed table: {fault}")
         if not tables:
             return Verdict(passed=False, why="no table found")
-        needle = needle_of(self.cell)
-        wanted = [(name, needle_of(value)) for name in self.RELATIONS if (value := getattr(self, name))]
+        needle = needle_of(self.cell, reading)
+        wanted = [(name, needle_of(value, reading)) for name in self.RELATIONS if (value := getattr(self, name))]
         missing = ""
         for table in tables:
             look = _Look(table, self.max_diffs, reading)
@@ -72,12 +73,13 @@ class TableRelation(PageCheck):
                 if failed is None:
                     return PASSED
                 missing = missing or look.in_words(cell, *failed)
+        degree = max(_Look(table, self.max_diffs, reading).degree(needle, wanted) for table in tables)
         if missing:
-            return Verdict(passed=False, why=f"cell {quote(self.cell)} found, but {missing}")
+            return Verdict(passed=False, why=f"cell {quote(self.cell)} found, but {missing}", degree=degree)
         near = process.extractOne(needle, (text for table in tables for text in table.by_text), scorer=fuzz.ratio)
         closest, best = (near[0], near[1] / 100) if near else ("", 0.0)
         why = f"no cell {quote(self.cell)}; closest is {quote(closest)} ({best:.0%} alike)"
-        return Verdict(passed=False, why=why)
+        return Verdict(passed=False, why=why, degree=degree)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +108,30 @@ class _Look:
         return any(map(good, self.table.table.neighbours(cell, cast(Direction, relation))))
 
     def in_words(self, cell: Cell, relation: str, needle: str) -> str:
-        way, table = _HEADINGS.get(relation), self.table.table
-        others = table.headings(cell, way) if way else table.neighbours(cell, cast(Direction, relation))
+        others = self._others(cell, relation)
         texts = ", ".join(quote(self.table.by_place[other.place]) for other in others[:3]) or "nothing"
         return f"its {relation} at row {cell.row + 1}, column {cell.col + 1} is {texts}, not {quote(needle)}"
+
+    def degree(self, needle: str, wanted: Sequence[tuple[str, str]]) -> float:
+        """How nearly some cell says the searched text and its relations what they should: the mean of both shares.
+
+        Half of it is the cell's own, and a relation counts only as far as its cell does.
+        """
+        best = 0.0
+        for _, similarity, k in process.extract(needle, self.table.texts, scorer=fuzz.ratio, limit=LIKELY_CELLS):
+            cell, own = self.table.cells[k], degree_of(similarity / 100.0)
+            right = [self._relation_degree(cell, *relation) for relation in wanted]
+            best = max(best, own * (0.5 + 0.5 * sum(right) / len(right)) if right else own)
+        return best
+
+    def _relation_degree(self, cell: Cell, relation: str, needle: str) -> float:
+        texts = [self.table.by_place[other.place] for other in self._others(cell, relation)]
+        return max((degree_of(fuzz.ratio(text, needle) / 100.0) for text in texts), default=0.0)
+
+    def _others(self, cell: Cell, relation: str) -> Sequence[Cell]:
+        if way := _HEADINGS.get(relation):
+            return self.table.table.headings(cell, way)
+        return self.table.table.neighbours(cell, cast(Direction, relation))
 
     def _alike(self, text: str, needle: str) -> bool:
         """Whether the whole text of a cell is close enough to the text that it should have."""
@@ -142,12 +164,12 @@ class Math(PageCheck):
         require("py_mini_racer", "math tests compare formulas as KaTeX renders them in V8")
 
     def look(self, prepared: Prepared, reading: Reading) -> Verdict:
-        formulas = prepared.formulas(not self.ignore_dollar_delimited)
+        formulas = prepared.formulas(reading, dollars=not self.ignore_dollar_delimited)
         if not formulas:
             return Verdict(passed=False, why=f"no formula on the page; looked for {quote(self.math)}")
         if self.math in formulas:
             return PASSED
-        from ocr_rl.text.formulas import equal
+        from ocr_rl.text.formulas import equal, likeness
 
         ranked = process.extract(self.math, formulas, scorer=Levenshtein.normalized_similarity, limit=MOST_FORMULAS)
         budget = MOST_FORMULA_CHARACTERS
@@ -158,4 +180,6 @@ class Math(PageCheck):
             if equal(self.math, formula, reading):
                 return PASSED
         closest = quote(ranked[0][0]) if ranked else "nothing"
-        return Verdict(passed=False, why=f"no formula like {quote(self.math)} among {len(formulas)}; closest {closest}")
+        why = f"no formula like {quote(self.math)} among {len(formulas)}; closest {closest}"
+        degree = max((likeness(self.math, formula) for formula, _, _ in ranked[:LIKELY_FORMULAS]), default=0.0)
+        return Verdict(passed=False, why=why, degree=degree_of(degree))

@@ -18,6 +18,8 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from xml.etree import ElementTree
 
+from rapidfuzz.distance import Levenshtein
+
 from ocr_rl.contract import Reading
 from ocr_rl.text.math_layout import TooDeep, layout
 from ocr_rl.text.math_match import Rect, Symbols, TooMany, embeds, symbols
@@ -74,6 +76,24 @@ def equal(reference: str, candidate: str, reading: Reading = "compatible") -> bo
     if reference == candidate:
         return True
     return _strictly_equal(reference, candidate) if reading == "strict" else _compatible(reference, candidate)
+
+
+def likeness(reference: str, candidate: str) -> float:
+    """How alike two formulas look, in [0, 1]; 1 where they are strictly equal.
+
+    0.7 x the Levenshtein similarity of their letters as rendered, in order, and 0.3 x the share (Dice) of roots,
+    fractions, scripts and rows that they have in common. Of a formula that cannot be rendered the source is compared,
+    and counts half. This is no CDM (arXiv 2409.03643), which matches symbols in pictures.
+    """
+    if equal(reference, candidate, "strict"):
+        return 1.0
+    wanted, shown = prepare(NUMBERING.sub("", reference)), prepare(NUMBERING.sub("", candidate))
+    if wanted is None or shown is None:
+        return 0.5 * Levenshtein.normalized_similarity(reference, candidate)
+    letters = Levenshtein.normalized_similarity(wanted.symbols.letters, shown.symbols.letters)
+    size = wanted.structure.total() + shown.structure.total()
+    structure = 2 * (wanted.structure & shown.structure).total() / size if size else 1.0
+    return 0.7 * letters + 0.3 * structure
 
 
 def _compatible(reference: str, candidate: str) -> bool:

@@ -1,8 +1,7 @@
 """Pieces of a Markdown transcript: headings, bold and italic spans, places of footnote markers, images.
 
-There are two readings. The compatible one takes what the public olmOCR-Bench takes: any tag that starts with b opens
-bold, and the two stars of a pair may stand pages apart. The strict one follows CommonMark so closely that only what a
-reader would see as a heading or as emphasis counts. Every search is linear in the text. Knows nothing about tests.
+They are what the public olmOCR-Bench takes for such: any tag that starts with b opens bold, and the two stars of a pair
+may stand pages apart. What a reader would see is told by `visible`. Every search is linear. Knows nothing about tests.
 """
 
 from __future__ import annotations
@@ -13,44 +12,26 @@ from collections.abc import Iterator
 from ocr_rl.contract import Reading
 
 _HEADING = re.compile(r"^#{1,6}\s+(.+)$", re.MULTILINE)
-_STRICT_HEADING = re.compile(r"^#{1,6}[ \t]+(.*?)[ \t]*(?:#+[ \t]*)?$", re.MULTILINE)
 _LONE_STAR = re.compile(r"(?<!\*)\*(?!\*)")
 _LONE_LINE = re.compile(r"(?<!_)_(?!_)")
-_RUN = re.compile(r"\*+|_+")
-_PARAGRAPH_END = re.compile(r"\n[ \t]*\n")
 _IMAGE = re.compile(r"!\[.*?\]\(.*?\)")
 _SUPERSCRIPT_DIGITS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
-def headings(text: str, reading: Reading) -> list[str]:
+def headings(text: str) -> list[str]:
     """The text of lines that start with one to six # and white space, and of <h1> to <h6>."""
-    if reading == "strict":
-        return [*_STRICT_HEADING.findall(text), *_elements(text, "h[1-6]", exact=True)]
-    return [*_HEADING.findall(text), *_elements(text, "h[1-6]", exact=False)]
+    return [*_HEADING.findall(text), *_elements(text, "h[1-6]")]
 
 
-def bold(text: str, reading: Reading) -> list[str]:
+def bold(text: str) -> list[str]:
     """The text between two ** or two __, and in <b> and <strong>."""
-    if reading == "strict":
-        return [*_emphasis(text, 2), *_elements(text, "b", exact=True), *_elements(text, "strong", exact=True)]
-    return [
-        *_between(text, "**"),
-        *_between(text, "__"),
-        *_elements(text, "b", exact=False),
-        *_elements(text, "strong", exact=False),
-    ]
+    return [*_between(text, "**"), *_between(text, "__"), *_elements(text, "b"), *_elements(text, "strong")]
 
 
-def italic(text: str, reading: Reading) -> list[str]:
+def italic(text: str) -> list[str]:
     """The text between two lone * or two lone _, and in <i> and <em>."""
-    if reading == "strict":
-        return [*_emphasis(text, 1), *_elements(text, "i", exact=True), *_elements(text, "em", exact=True)]
-    return [
-        *_between_marks(text, _LONE_STAR),
-        *_between_marks(text, _LONE_LINE),
-        *_elements(text, "i", exact=False),
-        *_elements(text, "em", exact=False),
-    ]
+    marked = [*_between_marks(text, _LONE_STAR), *_between_marks(text, _LONE_LINE)]
+    return [*marked, *_elements(text, "i"), *_elements(text, "em")]
 
 
 PIECES = {"heading": headings, "bold": bold, "italic": italic}
@@ -91,24 +72,16 @@ def without_images(text: str) -> str:
     return _IMAGE.sub("", text) if "![" in text and "](" in text else text
 
 
-def _elements(text: str, name: str, *, exact: bool) -> Iterator[str]:
-    return (inner for _, _, inner in _tagged(text, name, exact=exact))
-
-
-def _tagged(text: str, name: str, *, exact: bool) -> Iterator[tuple[int, int, str]]:
-    """Elements as (start, end, content): from an opening tag to the next closing tag, in capitals or not.
-
-    Unless `exact`, the opening tag's name need only start with `name`, as in the public benchmark's patterns.
-    """
-    opening = re.compile(rf"<{name}(?=[\s/>])" if exact else rf"<{name}", re.IGNORECASE)
-    closing = re.compile(rf"</{name}>", re.IGNORECASE)
+def _elements(text: str, name: str) -> Iterator[str]:
+    """The content of elements: from an opening tag whose name starts with `name` to the next closing tag."""
+    opening, closing = re.compile(rf"<{name}", re.IGNORECASE), re.compile(rf"</{name}>", re.IGNORECASE)
     at = 0
     while opened := opening.search(text, at):
         inside = text.find(">", opened.end()) + 1
         closed = closing.search(text, inside) if inside else None
         if closed is None:
             return
-        yield opened.start(), closed.end(), text[inside : closed.start()]
+        yield text[inside : closed.start()]
         at = closed.end()
 
 
@@ -129,21 +102,3 @@ def _between_marks(text: str, mark: re.Pattern[str]) -> Iterator[str]:
         if closed is None:
             return
         yield text[opened.end() : closed.start()]
-
-
-def _emphasis(text: str, strength: int) -> Iterator[str]:
-    """Spans of a paragraph between two runs of `strength` (or three) marks: one before a word, one after a word."""
-    for paragraph in _PARAGRAPH_END.split(text):
-        opened: dict[str, re.Match[str]] = {}
-        for run in _RUN.finditer(paragraph):
-            if len(run[0]) not in (strength, 3):
-                continue
-            before = paragraph[run.start() - 1 : run.start()]
-            after = paragraph[run.end() : run.end() + 1]
-            start = opened.get(run[0])
-            in_word = run[0][0] == "_" and before.isalnum() and after.isalnum()
-            if start and before.strip() and not in_word:
-                yield paragraph[start.end() : run.start()]
-                del opened[run[0]]
-            elif after.strip() and not in_word:
-                opened.setdefault(run[0], run)

@@ -112,6 +112,61 @@ def without_surrogates(text: str) -> str:
     return text
 
 
+def canonical(text: str) -> str:
+    """One form for characters that no reader tells apart: composed letters, ligatures, widths, hyphens, quotes.
+
+    It is NFC after Unicode's compatibility forms of the sorts wide, narrow, no-break, presentation (Arabic) and compat,
+    and of mathematical bold, italic, sans-serif and monospace letters. What looks different stays different:
+    superscripts, circled digits, fractions, double-struck and script letters. White space is left alone.
+    """
+    return text if text.isascii() else compose(text.translate(_CANONICAL))
+
+
+class _Canonical(dict[int, str]):
+    """Code point -> its canonical form, worked out when it is first met."""
+
+    def __missing__(self, code: int) -> str:
+        self[code] = form = _canonical_form(chr(code))
+        return form
+
+
+def _canonical_form(character: str) -> str:
+    sort, _, _ = unicodedata.decomposition(character).partition(" ")
+    folded = unicodedata.normalize("NFKC", character)
+    if sort in _SAME_LOOK:
+        return folded
+    if (
+        sort == "<compat>"
+        and character not in _OTHER_LOOK
+        and not any(c == " " or unicodedata.combining(c) for c in folded)
+    ):
+        return folded
+    name = unicodedata.name(character, "")
+    if sort == "<font>" and not re.search("DOUBLE-STRUCK|FRAKTUR|BLACK-LETTER|SCRIPT|TURNED|REVERSED", name):
+        return folded
+    return character
+
+
+_SAME_LOOK = frozenset(
+    ("<wide>", "<narrow>", "<noBreak>", "<initial>", "<medial>", "<final>", "<isolated>", "<vertical>")
+)
+_OTHER_LOOK = frozenset("\u017f\u2100\u2101\u2105\u2106\u2116\u2121\u213b")  # long s; signs such as a/c, No and TEL
+_CANONICAL = _Canonical(
+    {
+        **{ord(c): "'" for c in "\u2018\u2019\u201a\u201b\u2032\u02b9\u02bc\u02bb\uff07"},
+        **{ord(c): '"' for c in "\u201c\u201d\u201e\u201f\u2033\uff02"},
+        **{ord(c): "-" for c in "\u2010\u2011\u2012\u2013\u2014\u2015\u2043\u2212\ufe58\ufe63\uff0d\u2500"},
+        **{ord(c): "\u00b7" for c in "\u2219\u22c5\u2027\u30fb\uff65"},
+        ord("\u00b5"): "\u03bc",
+        ord("\u2044"): "/",
+        ord("\u2215"): "/",
+        ord("\u2236"): ":",
+        ord("\u223c"): "~",
+        ord("\u2223"): "|",
+    }
+)
+
+
 def letters_and_digits(text: str) -> str:
     """The alphanumeric characters of the text (of any script), in lower case."""
     return _NOT_ALPHANUMERIC.sub("", text).lower()

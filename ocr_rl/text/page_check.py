@@ -12,9 +12,23 @@ from ocr_rl.contract import Reading, Verdict
 from ocr_rl.text import distance
 from ocr_rl.text.normalize import normalize
 from ocr_rl.text.prepared import LONGEST, Prepared
+from ocr_rl.text.visible import searchable, see_phrase
 
 PASSED = Verdict(passed=True)
-needle_of = lru_cache(maxsize=1 << 16)(normalize)  # cached: many transcripts are searched for a test's text
+_NEEDLES = 1 << 16  # cached, because many transcripts are searched for a test's text
+
+
+@lru_cache(maxsize=_NEEDLES)
+def needle_of(text: str, reading: Reading = "compatible") -> str:
+    """The form in which a test's text is searched. Strict: what a reader sees of it, in the one form of `canonical`."""
+    if reading == "strict" and (seen := searchable(see_phrase(text))).strip():
+        return seen
+    return normalize(text)
+
+
+def degree_of(similarity: float) -> float:
+    """How nearly a text stands somewhere: 0 where it is half alike, as any two texts of a language nearly are."""
+    return max(0.0, (similarity - distance.HALF) / (1.0 - distance.HALF))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

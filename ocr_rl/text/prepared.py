@@ -13,6 +13,8 @@ from ocr_rl.contract import Reading
 from ocr_rl.text import markdown
 from ocr_rl.text.normalize import normalize, normalize_all, tail_repeats, without_surrogates
 from ocr_rl.text.tables import Cell, Place, Table, html_tables, markdown_tables
+from ocr_rl.text.visible import Seen, searchable, see
+from ocr_rl.text.walk import Mark
 
 LONGEST = 200_000  # characters; a dense newspaper page has about 30,000
 
@@ -35,41 +37,74 @@ class Prepared:
         self.length = len(text)
         self.raw = without_surrogates(text) if self.length <= LONGEST else ""
         self._pieces: dict[tuple[str, Reading], list[str]] = {}
-        self._formulas: dict[bool, list[str]] = {}
+        self._formulas: dict[tuple[bool, Reading], list[str]] = {}
+        self._searched: dict[tuple[Reading, bool], str] = {}
+        self._text_tables: dict[tuple[str, Reading], list[TextTable]] = {}
 
     @cached_property
     def text(self) -> str:
         return normalize(self.raw)
 
     @cached_property
-    def lower(self) -> str:
-        return self.text.lower()
+    def seen(self) -> Seen:
+        """What a reader sees of it: the strict reading judges nothing else."""
+        return see(self.raw)
 
     @cached_property
-    def markdown_tables(self) -> list[TextTable]:
-        return [_with_text(table) for table in markdown_tables(self.raw)]
+    def seen_text(self) -> str:
+        return searchable(self.seen.text)
 
-    @cached_property
-    def html_tables(self) -> list[TextTable]:
-        return [_with_text(table) for table in html_tables(self.raw)]
+    def searched(self, reading: Reading, *, lower: bool = False) -> str:
+        """The text that a test searches in a reading."""
+        if (reading, lower) not in self._searched:
+            text = self.seen_text if reading == "strict" else self.text
+            self._searched[reading, lower] = text.lower() if lower else text
+        return self._searched[reading, lower]
+
+    def tables(self, reading: Reading, *, markdown: bool) -> list[TextTable]:
+        """The tables, those in Markdown first; without `markdown` only those in HTML."""
+        return (
+            [*self._tables("markdown", reading), *self.html_tables(reading)] if markdown else self.html_tables(reading)
+        )
+
+    def html_tables(self, reading: Reading) -> list[TextTable]:
+        return self._tables("html", reading)
+
+    def _tables(self, written: str, reading: Reading) -> list[TextTable]:
+        if (written, reading) not in self._text_tables:
+            if reading == "strict":
+                blocks = (block for block in self.seen.blocks if block.markdown == (written == "markdown"))
+                tables = [block.table for block in blocks if block.table is not None]
+            else:
+                tables = markdown_tables(self.raw) if written == "markdown" else html_tables(self.raw)
+            self._text_tables[written, reading] = [_with_text(table, reading) for table in tables]
+        return self._text_tables[written, reading]
 
     @cached_property
     def tail_repeats(self) -> list[int]:
         return tail_repeats(self.raw)
 
-    def pieces(self, kind: str, reading: Reading) -> list[str]:
+    def pieces(self, kind: Mark, reading: Reading) -> list[str]:
         """The normalised pieces of a kind: "heading", "bold" or "italic"."""
         if (kind, reading) not in self._pieces:
-            self._pieces[kind, reading] = [normalize(piece) for piece in markdown.PIECES[kind](self.raw, reading)]
+            if reading == "strict":
+                pieces = [searchable(piece) for piece in self.seen.marked[kind]]
+            else:
+                pieces = [normalize(piece) for piece in markdown.PIECES[kind](self.raw)]
+            self._pieces[kind, reading] = pieces
         return self._pieces[kind, reading]
 
-    def formulas(self, dollars: bool) -> list[str]:
+    def formulas(self, reading: Reading, *, dollars: bool) -> list[str]:
         """The different formulas of the transcript; with `dollars` also those between dollars."""
-        if dollars not in self._formulas:
-            from ocr_rl.text.formulas import extract  # loads an engine that most pages do not need
+        if (dollars, reading) not in self._formulas:
+            if reading == "strict":
+                formulas = [formula.tex for formula in self.seen.formulas if dollars or "$" not in formula.mark]
+            else:
+                from ocr_rl.text.formulas import extract  # loads an engine that most pages do not need
 
-            self._formulas[dollars] = list(dict.fromkeys(extract(self.raw, dollars=dollars)))
-        return self._formulas[dollars]
+                formulas = extract(self.raw, dollars=dollars)
+            self._formulas[dollars, reading] = list(dict.fromkeys(formulas))
+        return self._formulas[dollars, reading]
 
 
 def prepare(text: str) -> Prepared:
@@ -77,9 +112,10 @@ def prepare(text: str) -> Prepared:
     return Prepared(text)
 
 
-def _with_text(table: Table) -> TextTable:
+def _with_text(table: Table, reading: Reading) -> TextTable:
     cells = list(table.cells.values())
-    texts = normalize_all([cell.text for cell in cells])
+    raw = [cell.text for cell in cells]
+    texts = [searchable(text) for text in raw] if reading == "strict" else normalize_all(raw)
     by_text: dict[str, list[Cell]] = {}
     for text, cell in zip(texts, cells, strict=True):
         by_text.setdefault(text, []).append(cell)

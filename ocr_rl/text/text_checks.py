@@ -6,19 +6,21 @@ Rules: olmOCR-Bench (allenai/olmocr 0.4.27, Apache-2.0). Knows nothing about tab
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from ocr_rl.contract import Reading, Verdict
 from ocr_rl.text import distance, markdown
 from ocr_rl.text.normalize import (
+    canonical,
     count_alphanumeric,
     has_alphanumeric,
     letters_and_digits,
     normalize,
     reaches,
 )
-from ocr_rl.text.page_check import PASSED, Hit, PageCheck, closest, find, needle_of, quote
+from ocr_rl.text.page_check import PASSED, Hit, PageCheck, closest, degree_of, find, needle_of, quote
 from ocr_rl.text.prepared import Prepared
 
 # Han, kana, emoji and flags.
@@ -38,16 +40,18 @@ class Present(PageCheck):
     first_n: int | None = None
     last_n: int | None = None
 
+    ANY_CASE: ClassVar[bool] = False  # whether the strict reading ignores case
+
     def validate(self) -> None:
         self._require_text("text")
         self._require_flag("case_sensitive")
         self._require_number("first_n", "last_n")
 
     def search(self, prepared: Prepared, reading: Reading, *, locate: bool) -> tuple[Hit, str]:
-        needle = needle_of(self.text)
-        text = prepared.text
-        if not self.case_sensitive:
-            needle, text = needle.lower(), prepared.lower
+        lower = not self.case_sensitive or (reading == "strict" and self.ANY_CASE)
+        needle, text = needle_of(self.text, reading), prepared.searched(reading, lower=lower)
+        if lower:
+            needle = needle.lower()
         if self.first_n or self.last_n:
             head = text[: self.first_n] if self.first_n else ""
             tail = text[-self.last_n :] if self.last_n else ""
@@ -58,12 +62,15 @@ class Present(PageCheck):
         hit, text = self.search(prepared, reading, locate=True)
         if hit.passed:
             return PASSED
-        return Verdict(passed=False, why=f"{quote(self.text)} not found; {closest(hit.near, text)}")
+        why = f"{quote(self.text)} not found; {closest(hit.near, text)}"
+        return Verdict(passed=False, why=why, degree=degree_of(hit.near.similarity))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Absent(Present):
-    """The text (a running header, a page number) does not stand on the page."""
+    """The text (a running header, a page number) does not stand on the page. Strict: in no case of its letters."""
+
+    ANY_CASE: ClassVar[bool] = True
 
     def look(self, prepared: Prepared, reading: Reading) -> Verdict:
         hit, text = self.search(prepared, reading, locate=False)
@@ -86,13 +93,15 @@ class Order(PageCheck):
             raise ValueError(f"max_diffs must be at most half of before and of after, got {self.max_diffs}")
 
     def look(self, prepared: Prepared, reading: Reading) -> Verdict:
+        text = prepared.searched(reading)
         places = []
         for name in ("before", "after"):
-            needle = needle_of(getattr(self, name))
-            place = distance.first_and_last(needle, prepared.text, self.max_diffs)
+            needle = needle_of(getattr(self, name), reading)
+            place = distance.first_and_last(needle, text, self.max_diffs)
             if place is None:
-                near = closest(distance.closest(needle, prepared.text), prepared.text)
-                return Verdict(passed=False, why=f"{name} {quote(getattr(self, name))} not found; {near}")
+                near = closest(distance.closest(needle, text), text)
+                why = f"{name} {quote(getattr(self, name))} not found; {near}"
+                return Verdict(passed=False, why=why, degree=self._degree(text, reading))
             places.append(place)
         (first, _), (_, last) = places
         if first < last:
@@ -101,15 +110,22 @@ class Order(PageCheck):
         why = f"{before} first stands at character {first}, not in front of {after}, last at {last}"
         return Verdict(passed=False, why=why)
 
+    def _degree(self, text: str, reading: Reading) -> float:
+        """How nearly both stand there, the lesser of the two; 0 if their likeliest places are in the other order."""
+        before, after = (distance.closest(needle_of(name, reading), text) for name in (self.before, self.after))
+        return degree_of(min(before.similarity, after.similarity)) if before.start < after.start else 0.0
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Format(PageCheck):
     """The text stands in a heading, in bold or in italics.
 
-    Strict: a short heading does not pass for a long text (`# R` for "Results"). Emphasis is only what readers of
-    Markdown and HTML would see as such; `<br>X</b>`, the stars of two bullets and the gaps between snake_case names
-    are none.
+    Strict: only what a rendered transcript shows as such is a heading, bold or italic. A short heading does not pass
+    for a long text (`# R` for "Results"), nor a span that is much more than the text. Where most of a page is marked, a
+    mark says nothing of a small part of it.
     """
+
+    MUCH_MORE: ClassVar[int] = 3  # times the text's length, and 20 characters: a longer span marks something else
 
     text: str
     format: Literal["heading", "bold", "italic"]
@@ -123,7 +139,11 @@ class Format(PageCheck):
 
     def look(self, prepared: Prepared, reading: Reading) -> Verdict:
         pieces = prepared.pieces(self.format, reading)
-        needle = needle_of(self.text)
+        needle = needle_of(self.text, reading)
+        if reading == "strict":
+            if self._marks_nothing(pieces, needle, prepared):
+                return Verdict(passed=False, why=f"most of the page is {self.format}, so that it says nothing")
+            pieces = [piece for piece in pieces if len(piece) <= self.MUCH_MORE * len(needle) + 20]
         if not self.case_sensitive:
             needle, pieces = needle.lower(), [piece.lower() for piece in pieces]
         if needle in pieces:
@@ -136,7 +156,13 @@ class Format(PageCheck):
             if hit.near.similarity > best.similarity:
                 best, holds = hit.near, piece
         near = f"closest is {quote(holds)} ({best.similarity:.0%} alike)" if holds else "nothing like it"
-        return Verdict(passed=False, why=f"no {self.format} {quote(self.text)} among {len(pieces)}; {near}")
+        why = f"no {self.format} {quote(self.text)} among {len(pieces)}; {near}"
+        return Verdict(passed=False, why=why, degree=degree_of(best.similarity))
+
+    @staticmethod
+    def _marks_nothing(pieces: Sequence[str], needle: str, prepared: Prepared) -> bool:
+        marked = sum(map(len, pieces))
+        return marked > len(prepared.seen_text) / 2 and len(needle) < marked / 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +170,7 @@ class Baseline(PageCheck):
     """The page holds text, no tail of repeats, and no characters of scripts that the benchmark does not have.
 
     With `max_length` the test asks for another thing, and for that alone: the page has at most that many letters and
-    digits (0: a blank page).
+    digits (0: a blank page). Strict: at most that many visible characters (`visible.count_visible`).
     """
 
     max_length: int | None = None
@@ -159,22 +185,29 @@ class Baseline(PageCheck):
             raise ValueError(f"max_repeats must be a whole number, got {self.max_repeats!r}")
 
     def look(self, prepared: Prepared, reading: Reading) -> Verdict:
-        text = prepared.raw
         if self.max_length is not None:
-            if self.max_length_skips_image_alt_tags:
-                text = markdown.without_images(text)
-            count = count_alphanumeric(text)
-            why = f"{count} letters and digits on a page that should have at most {self.max_length}"
-            return Verdict(passed=count <= self.max_length, why="" if count <= self.max_length else why)
+            return self._within(self.max_length, prepared, reading)
+        text = prepared.seen_text if reading == "strict" else prepared.raw
         if not has_alphanumeric(text):
             return Verdict(passed=False, why="no letter or digit on the page")
         for n, count in enumerate(prepared.tail_repeats, 1):
             if count > self.max_repeats:
-                return Verdict(passed=False, why=f"ends with {quote(text[-n:])} {count} times in a row")
+                return Verdict(passed=False, why=f"ends with {quote(prepared.raw[-n:])} {count} times in a row")
         suspect = self.check_disallowed_characters and reaches(text, _LOWEST_DISALLOWED)
         if suspect and (character := _DISALLOWED.search(text)):
             return Verdict(passed=False, why=f"disallowed character {character[0]!r} at character {character.start()}")
         return PASSED
+
+    def _within(self, most: int, prepared: Prepared, reading: Reading) -> Verdict:
+        if reading == "strict":
+            count, what = prepared.seen.length, "visible characters"
+        else:
+            text = markdown.without_images(prepared.raw) if self.max_length_skips_image_alt_tags else prepared.raw
+            count, what = count_alphanumeric(text), "letters and digits"
+        if count <= most:
+            return PASSED
+        why = f"{count} {what} on a page that should have at most {most}"
+        return Verdict(passed=False, why=why, degree=max(0, most) / count)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,7 +232,7 @@ class Footnote(PageCheck):
                 raise ValueError(f"{name} must be a text or null, got {value!r}")
 
     def look(self, prepared: Prepared, reading: Reading) -> Verdict:
-        raw = prepared.raw
+        raw = canonical(prepared.seen.notes) if reading == "strict" else prepared.raw
         places = markdown.footnote_places(raw, self.marker, reading)
         if not places:
             return Verdict(passed=False, why=f"no footnote marker {quote(self.marker)}")
@@ -209,7 +242,7 @@ class Footnote(PageCheck):
                 continue
             windows = (raw[max(0, a - self.REACH) : a] if before else raw[b : b + self.REACH] for a, b in places)
             best, holds = distance.Near(0.0, 0, 0), ""
-            needle, allowance = letters_and_digits(needle_of(target)), len(needle_of(target))
+            needle, allowance = letters_and_digits(needle_of(target, reading)), len(needle_of(target, reading))
             anything = not needle and self.max_diffs >= allowance and reading == "compatible"
             for window in windows:
                 cleaned = letters_and_digits(normalize(window))
@@ -224,5 +257,6 @@ class Footnote(PageCheck):
             else:
                 side = "before" if before else "after"
                 near = closest(best, holds) if holds else "nothing like it is there"
-                return Verdict(passed=False, why=f"{quote(target)} not {side} marker {self.marker!r}; {near}")
+                why = f"{quote(target)} not {side} marker {self.marker!r}; {near}"
+                return Verdict(passed=False, why=why, degree=degree_of(best.similarity))
         return PASSED

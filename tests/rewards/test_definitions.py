@@ -145,10 +145,10 @@ def test_the_share_of_formulas_found() -> None:
     assert score_of(Formulas(), "x^2", reference) == 0.0  # a formula stands between delimiters
 
 
-def test_prices_are_no_formulas_unless_one_asks() -> None:
+def test_prices_are_no_formulas() -> None:
     prices = "from $5 to $7 each"
     assert scores_of(Formulas(), [prices], prices) == [None]
-    assert scores_of(Formulas(dollars=True), [prices, ""], prices) == [1.0, 0.0]
+    assert scores_of(Formulas(), [r"\(5x\)", prices], "so $5x$ of") == [1.0, 0.0]
     assert scores_of(Formulas(), [r"\( \)"], r"\( \)") == [None]
 
 

@@ -5,6 +5,7 @@ from typing import Literal
 import pytest
 
 from ocr_rl.text.markdown import bold, footnote_places, headings, italic, without_images
+from ocr_rl.text.visible import see
 
 Reading = Literal["compatible", "strict"]
 
@@ -13,16 +14,16 @@ Reading = Literal["compatible", "strict"]
     ("text", "compatible", "strict"),
     [
         ("# A\n###### B", ["A", "B"], ["A", "B"]),
-        ("####### A\n#B\n  # C\nD\n===", [], []),
+        ("####### A\n#B\n  # C\nD\n===", [], ["C", "D"]),
         ("#\n\nA", ["A"], []),
-        ("<H2 class='x'>A\nB</h3>", ["A\nB"], ["A\nB"]),
+        ("<H2 class='x'>A\nB</h3>", ["A\nB"], ["A B"]),
         ("<header>A</h1>", [], []),
         ("## A ##", ["A ##"], ["A"]),
     ],
 )
 def test_headings(text: str, compatible: list[str], strict: list[str]) -> None:
-    assert headings(text, "compatible") == compatible
-    assert headings(text, "strict") == strict
+    assert headings(text) == compatible
+    assert see(text).marked["heading"] == strict
 
 
 @pytest.mark.parametrize(
@@ -36,12 +37,12 @@ def test_headings(text: str, compatible: list[str], strict: list[str]) -> None:
         ("a__b X c__d", ["b X c"], []),
         ("**a\n\nb**", ["a\n\nb"], []),
         ("a ** b ** c", [" b "], []),
-        ("<b>a", [], []),
+        ("<b>a", [], ["a"]),  # as in browsers
     ],
 )
 def test_bold(text: str, compatible: list[str], strict: list[str]) -> None:
-    assert bold(text, "compatible") == compatible
-    assert bold(text, "strict") == strict
+    assert bold(text) == compatible
+    assert see(text).marked["bold"] == strict
 
 
 @pytest.mark.parametrize(
@@ -51,13 +52,13 @@ def test_bold(text: str, compatible: list[str], strict: list[str]) -> None:
         ("* X\n* Y", [" X\n"], []),
         ("a_b X c_d", ["b X c"], []),
         ("__X__", [], []),
-        ("<em>a</em><i>b</i>", ["b", "a"], ["b", "a"]),
+        ("<em>a</em><i>b</i>", ["b", "a"], ["a", "b"]),
         ("<img src='x'>X</i>", ["X"], []),
     ],
 )
 def test_italic(text: str, compatible: list[str], strict: list[str]) -> None:
-    assert italic(text, "compatible") == compatible
-    assert italic(text, "strict") == strict
+    assert italic(text) == compatible
+    assert see(text).marked["italic"] == strict
 
 
 @pytest.mark.parametrize(

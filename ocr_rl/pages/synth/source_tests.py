@@ -8,9 +8,8 @@ from __future__ import annotations
 
 from random import Random
 
-from ocr_rl.pages.snippets import budget
 from ocr_rl.pages.synth.document import Block, Display, Heading, Paragraph, Source, Table, to_markdown
-from ocr_rl.text.normalize import count_alphanumeric
+from ocr_rl.text.visible import budget, see
 
 Test = dict[str, object]
 
@@ -137,9 +136,9 @@ def _format(source: Source, text: str) -> list[Test]:
 
 
 def _budget(source: Source) -> list[Test]:
-    """A limit on letters and digits: a quarter more than the page has, plus 10. (`_baseline` limits a blank page.)"""
-    text = to_markdown(source)
-    return [{"type": "baseline", "max_length": budget(text)}] if count_alphanumeric(text) else []
+    """A limit on what is seen: 2 % and 10 characters more than the page has. (`_baseline` limits a blank page.)"""
+    length = see(to_markdown(source)).length
+    return [{"type": "baseline", "max_length": budget(length)}] if length else []
 
 
 def _baseline(source: Source) -> list[Test]:

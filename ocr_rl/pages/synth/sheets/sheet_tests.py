@@ -15,7 +15,7 @@ from typing import Any
 
 from rapidfuzz import fuzz
 
-from ocr_rl.pages.snippets import budget, stands_once
+from ocr_rl.pages.snippets import stands_once
 from ocr_rl.pages.synth.sheets import formula
 from ocr_rl.pages.synth.sheets.printers import to_markdown
 from ocr_rl.pages.synth.sheets.tree import (
@@ -32,6 +32,7 @@ from ocr_rl.pages.synth.sheets.tree import (
     with_parts,
 )
 from ocr_rl.text.normalize import normalize
+from ocr_rl.text.visible import budget, see
 
 _UNSPACED = ("ja", "th")
 _POWERS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
@@ -261,9 +262,9 @@ class _Page:
         yield Fact(test=test, wrong=lambda: empty)
 
     def budget(self) -> Iterator[Fact]:
-        """A limit on letters and digits: a quarter more than the page has, plus 10. False: the page has more text."""
+        """A limit on what is seen: 2 % and 10 characters more than the page has. False: the page has more text."""
         if self.sheet.body:
-            most = budget(self.raw)
+            most = budget(see(self.raw).length)
             test = {"type": "baseline", "max_length": most}
             more = Para(runs=(Text(text=" ".join(["more"] * (most // 4))),))
             longer = replace(self.sheet, blocks=(*self.sheet.blocks, more))

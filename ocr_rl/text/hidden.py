@@ -1,0 +1,91 @@
+"""What a browser does not show: characters without a glyph, comments, elements that hide or strike their text.
+
+Rules are broad on purpose. No honest transcript makes letters white, tiny or transparent, so nobody is hurt by a rule
+that takes a little too much for hidden. Knows nothing about Markdown.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+import unicodedata
+from functools import cache
+
+_HIDDEN_ELEMENTS = frozenset(
+    (
+        "audio",
+        "canvas",
+        "datalist",
+        "del",
+        "head",
+        "iframe",
+        "map",
+        "math-annotation",
+        "noembed",
+        "noframes",
+        "noscript",
+    )
+    + ("object", "rp", "s", "script", "select", "strike", "style", "template", "title", "video", "annotation")
+)
+_UNLESS_OPEN = frozenset(["details", "dialog"])
+_HIDING_STYLE = re.compile(
+    r"display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)|content-visibility\s*:\s*hidden|line-through"
+    r"|opacity\s*[:(]\s*(?:0?\.[0-2]|0(?![\d.]*[1-9])|[0-9](?:\.\d+)?%|[12]\d(?:\.\d+)?%)"
+    r"|(?:font(?:-size)?|line-height|zoom)\s*:[^;]*?(?<![\d.])(?:0|0?\.[0-3]\d*(?:r?em)|[0-3](?:\.\d+)?p[xt]|[0-3]?\d%)(?![\d.])"
+    r"|(?<!-)(?:max-)?(?:height|width)\s*:\s*[01](?:\.\d+)?(?:p[xt])?(?![\d.%a-z])"
+    r"|(?<![-\w])color\s*:\s*(?:transparent|white|#f[a-f0-9]{2}(?![a-f0-9])|#f[a-f0-9]f[a-f0-9]f[a-f0-9]"
+    r"|(?:rgb|hsl)a?\([^)]*[,/]\s*0?\.?[01]?%?\s*\)|rgba?\(\s*25\d[,\s]+25\d[,\s]+25\d)"
+    r"|-(?:webkit-)?text-fill-color|(?:text-indent|left|top|right|bottom|margin(?:-\w+)?|letter-spacing)\s*:\s*-\d"
+    r"|clip(?:-path)?\s*:|mask|scale\w*\s*\(\s*0|translate\w*\s*\(\s*-|rotate[xy]\s*\(\s*90|z-index\s*:\s*-|position\s*:\s*fixed"
+    r"|\\|/\*|url\(|@import|content\s*:",
+    re.IGNORECASE,
+)
+_ATTRIBUTE = re.compile(r"""([^\s/>="']+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>"']*)))?""")
+_WHITE = re.compile(r"white|transparent|#?f[a-f0-9]{2}|#?f[a-f0-9]f[a-f0-9]f[a-f0-9]", re.IGNORECASE)
+_COMMENT_END = re.compile("--!?>")
+# Letters of Unicode that are empty, and marks that change a glyph without being one.
+_EMPTY = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef"
+_KEPT = "\t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85"  # control characters that count as white space
+
+
+def without_invisible(text: str) -> str:
+    """The text without zero-width and control characters, soft hyphens and letters that are empty."""
+    return text if text.isascii() and text.isprintable() else _invisible().sub("", text)
+
+
+def without_comments(source: str) -> str:
+    """HTML without comments. One that is never closed hides the rest."""
+    if "<!--" not in source:
+        return source
+    pieces, at = [], 0
+    while (start := source.find("<!--", at)) >= 0:
+        pieces.append(source[at:start])
+        if source.startswith((">", "->"), start + 4):
+            at = source.index(">", start) + 1
+            continue
+        end = _COMMENT_END.search(source, start + 4)
+        if end is None:
+            return "".join(pieces)
+        at = end.end()
+    return "".join([*pieces, source[at:]])
+
+
+def hides(name: str, attributes: str) -> bool:
+    """Whether an element with this name and these attributes (as written) hides its text from a reader."""
+    if name in _HIDDEN_ELEMENTS:
+        return True
+    if not attributes.strip(" /\n"):
+        return name in _UNLESS_OPEN
+    values = {key.lower(): html.unescape(a or b or c) for key, a, b, c in _ATTRIBUTE.findall(attributes[:10_000])}
+    if "hidden" in values or (name in _UNLESS_OPEN and "open" not in values):
+        return True
+    if name == "font" and _WHITE.fullmatch(values.get("color", "")):
+        return True
+    return bool(_HIDING_STYLE.search(values.get("style", "")))
+
+
+@cache
+def _invisible() -> re.Pattern[str]:
+    formats = "".join(chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) == "Cf")
+    control = "".join(chr(code) for code in (*range(32), *range(127, 160)) if chr(code) not in _KEPT)
+    return re.compile(f"[{re.escape(control + formats)}{_EMPTY}]")
