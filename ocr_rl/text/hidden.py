@@ -33,7 +33,7 @@ _HIDING_STYLE = re.compile(
     r"|opacity\s*[:(]\s*(?:0?\.[0-2]|0(?![\d.]*[1-9])|[0-9](?:\.\d+)?%|[12]\d(?:\.\d+)?%)"
     r"|(?:font(?:-size)?|line-height|zoom)\s*:[^;]*?(?<![\d.])(?:0|0?\.[0-3]\d*(?:r?em)|[0-3](?:\.\d+)?p[xt]|[0-3]?\d%)(?![\d.])"
     r"|(?<!-)(?:max-)?(?:height|width)\s*:\s*[01](?:\.\d+)?(?:p[xt])?(?![\d.%a-z])"
-    r"|(?<![-\w])color\s*:\s*(?:transparent|white|#f[a-f0-9]{2}(?![a-f0-9])|#f[a-f0-9]f[a-f0-9]f[a-f0-9]"
+    r"|(?<![-\w])color\s*:\s*(?:transparent|white|#[ef]{3}(?![a-f0-9])|#(?:[ef][a-f0-9]){3}"
     r"|(?:rgb|hsl)a?\([^)]*[,/]\s*0?\.?[01]?%?\s*\)|rgba?\(\s*25\d[,\s]+25\d[,\s]+25\d)"
     r"|-(?:webkit-)?text-fill-color|(?:text-indent|left|top|right|bottom|margin(?:-\w+)?|letter-spacing)\s*:\s*-\d"
     r"|clip(?:-path)?\s*:|mask|scale\w*\s*\(\s*0|translate\w*\s*\(\s*-|rotate[xy]\s*\(\s*90|z-index\s*:\s*-|position\s*:\s*fixed"
@@ -41,7 +41,7 @@ _HIDING_STYLE = re.compile(
     re.IGNORECASE,
 )
 _ATTRIBUTE = re.compile(r"""([^\s/>="']+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>"']*)))?""")
-_WHITE = re.compile(r"white|transparent|#?f[a-f0-9]{2}|#?f[a-f0-9]f[a-f0-9]f[a-f0-9]", re.IGNORECASE)
+_WHITE = re.compile(r"white|transparent|#?[ef]{3}|#?(?:[ef][a-f0-9]){3}", re.IGNORECASE)
 _COMMENT_END = re.compile("--!?>")
 # Letters of Unicode that are empty, and marks that change a glyph without being one.
 _EMPTY = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef"
