@@ -69,6 +69,7 @@ class Seen:
         return sum(count_visible(_with_marker(block)) for block in self.blocks)
 
 
+@lru_cache(maxsize=64)  # the rewards of a mix see the same siblings one after the other
 def see(text: str) -> Seen:
     """What a reader sees of a transcript without front matter. Bounded time for any text."""
     source = without_invisible(_PRIVATE.sub("\ufffd", without_surrogates(text)))
