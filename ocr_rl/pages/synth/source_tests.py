@@ -164,7 +164,7 @@ def _format(source: Source, text: str) -> list[Test]:
 
 
 def _budget(source: Source) -> list[Test]:
-    """A limit on what is seen: 2 % and 10 characters more than the page has. (`_baseline` limits a blank page.)"""
+    """A limit on what is seen: 2 % and 3 characters more than the page has. (`_baseline` limits a blank page.)"""
     length = see(to_markdown(source)).length
     return [{"type": "baseline", "max_length": budget(length)}] if length else []
 

@@ -262,7 +262,7 @@ class _Page:
         yield Fact(test=test, wrong=lambda: empty)
 
     def budget(self) -> Iterator[Fact]:
-        """A limit on what is seen: 2 % and 10 characters more than the page has. False: the page has more text."""
+        """A limit on what is seen: 2 % and 3 characters more than the page has. False: the page has more text."""
         if self.sheet.body:
             most = budget(see(self.raw).length)
             test = {"type": "baseline", "max_length": most}
