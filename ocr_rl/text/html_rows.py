@@ -50,7 +50,7 @@ def html_rows(text: str) -> list[list[HtmlRow]]:
         return []
     parser = _Parser()
     at = 0
-    for tag in _tags(text):
+    for tag in tags(text):
         parser.write(text[at : tag.start])
         at = tag.end
         if tag.kind == "start":
@@ -84,7 +84,7 @@ class _Parser:
             for cell in self._open_cells:
                 cell.text.append(piece)
 
-    def open(self, tag: _Tag) -> None:
+    def open(self, tag: Tag) -> None:
         name = tag.name
         node: list[HtmlRow] | HtmlRow | HtmlCell | None = None
         if name == "br":
@@ -138,7 +138,7 @@ def _character(entity: re.Match[str]) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Tag:
+class Tag:
     kind: Literal["start", "end", "other"]
     name: str
     rest: str
@@ -146,7 +146,7 @@ class _Tag:
     end: int
 
 
-def _tags(text: str) -> Iterator[_Tag]:
+def tags(text: str) -> Iterator[Tag]:
     """Tags, comments, declarations and the content of scripts, as html.parser sees them, in linear time."""
     last = text.rfind(">") + 1  # no tag can stand behind the last >
     no_more: set[str] = set()  # closers that do not occur any more, so that none is searched twice
@@ -160,15 +160,15 @@ def _tags(text: str) -> Iterator[_Tag]:
                 no_more.add(closer)
                 continue
             at = end + len(closer)
-            yield _Tag("other", "", "", start, at)
+            yield Tag("other", "", "", start, at)
             continue
         name = match["name"].lower()
         if match["end"]:
-            yield _Tag("end", name, "", start, at)
+            yield Tag("end", name, "", start, at)
             continue
-        yield _Tag("start", name, match["rest"], start, at)
+        yield Tag("start", name, match["rest"], start, at)
         if name in _RAW:
             closed = re.compile(rf"</{name}", re.IGNORECASE).search(text, at)
             end = closed.start() if closed else len(text)
-            yield _Tag("other", "", "", at, end)
+            yield Tag("other", "", "", at, end)
             at = end
