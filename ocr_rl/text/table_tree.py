@@ -1,4 +1,4 @@
-"""Tables as the trees that TEDS compares: tables, sections, rows and cells, a cell's text and inline tags as its content.
+"""Tables as the trees that TEDS compares: sections, rows and cells, a cell's text and inline tags as its content.
 
 HTML becomes the tree that lxml (libxml2) gives the public definition's reference code: which start tag closes which
 open element, which end tag is ignored and which elements are empty are libxml2's rules, measured tag by tag, so that
@@ -7,7 +7,6 @@ badly nested output mostly agrees too. Any text is parsed in linear time and nev
 
 from __future__ import annotations
 
-import html
 import re
 from collections import Counter
 from collections.abc import Iterable
@@ -16,7 +15,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from zlib import crc32
 
-from ocr_rl.text.html_rows import tags
+from ocr_rl.text.html_rows import tags, unescape
 from ocr_rl.text.tables import Cell, Table
 
 DEEPEST = 64  # open elements; what is opened deeper counts as empty, and its content as its parent's
@@ -45,10 +44,10 @@ def tree(text: str) -> Tree | None:
 
     Spans that are no whole numbers count as 1 (the reference code raises).
     """
-    start = text.lower().find("<table")
-    if start < 0:
+    start = _TABLE.search(text)
+    if not start:
         return None
-    text = text[start:].replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\ufffd")
+    text = text[start.start() :].replace("\r\n", "\n").replace("\r", "\n").replace("\0", "\ufffd")
     builder = _Builder()
     at = 0
     for tag in tags(text):
@@ -96,7 +95,7 @@ def tag_character(tag: str) -> str:
 
 # --- HTML -------------------------------------------------------------------------------------------------------
 
-_EMPTY = frozenset("area base br col frame hr iframe img input link meta param".split())
+_EMPTY = frozenset(["area", "base", "br", "col", "frame", "hr", "iframe", "img", "input", "link", "meta", "param"])
 _OUTER = frozenset(["html", "head", "body"])  # inside a table they are ignored
 _HEADS = "h1 h2 h3 h4 h5 h6 "
 # From a start tag to the open elements that it closes.
@@ -131,9 +130,9 @@ _CLOSES: dict[str, frozenset[str]] = {
 # An end tag is ignored if an open element of a higher rank stands before the one that it would close.
 _RANK = {"div": 1, "td": 2, "th": 2, "tr": 3, "thead": 4, "tbody": 4, "tfoot": 4, "table": 5}
 
+_TABLE = re.compile(r"<table(?=[\s/>])", re.IGNORECASE)
 _ATTRIBUTE = re.compile(r"""([^\s/>=][^\s/=>]*)(?:\s*=+\s*(?:"([^"]*)"|'([^']*)'|([^>\s]*)))?""")
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,9}\s*")
-_LONG_NUMBER = re.compile(r"&#([0-9]{8,}|[xX][0-9a-fA-F]{8,});?")  # no character has so high a number
 
 
 @dataclass(slots=True)
@@ -157,10 +156,10 @@ class _Builder:
 
     def write(self, piece: str) -> None:
         if piece and self._cell and not self._behind_td:
-            self._content.append(html.unescape(_LONG_NUMBER.sub("\ufffd", piece)) if "&" in piece else piece)
+            self._content.append(unescape(piece) if "&" in piece else piece)
 
     def open(self, name: str, attributes: str) -> None:
-        if name in _OUTER:
+        if name in _OUTER or not (self._stack or name == "table"):
             return
         closed: Iterable[str] = _CLOSES.get(name, ())
         while self._stack and self._stack[-1].name in closed:

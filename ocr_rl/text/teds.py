@@ -38,7 +38,9 @@ def teds(reference: str, candidate: str, *, structure_only: bool = False) -> flo
     """TEDS of the first table of each HTML text, in [0, 1]; TEDS-S if `structure_only`. 0 if a text has no table.
 
     Differences on purpose from the reference code: a table may stand anywhere in its text, two tables without any
-    element are equal, and a distance of more than all elements counts 0, not less.
+    element are equal, and a distance of more than all elements counts 0, not less. Alike, and no good in a reward: a
+    `th` has no text, and inline tags in cells count as elements of the table but cost at most their cell's 1, so a cell
+    full of them comes near to 1. `tree_of` has neither.
     """
     a, b = tree(reference), tree(candidate)
     return similarity(a, b, structure_only=structure_only) if a and b else 0.0
@@ -147,23 +149,18 @@ class _Columns(NamedTuple):
     ends: Ints  # the last column of each subtree
 
 
-def _columns(g: _Forest, runs: Sequence[tuple[int, int]], most: int) -> _Columns:
-    """Columns for runs (low, high) of nodes, beside forests of up to `most` nodes."""
-    num_g = len(g.nodes)
-    step = most + 1 + max(high - low for low, high in runs)
-    node: list[int] = []
-    before: list[int] = []
-    lift: list[int] = []
-    ends: list[int] = []
-    for k, (low, high) in enumerate(runs):
-        first = len(node)
-        node += [num_g, *range(low, high)]
-        before += [first, *(first + g.low[i] - low for i in range(low, high))]
-        lift += range(k * step, k * step + high - low + 1)
-        ends.append(len(node) - 1)
-    nodes, befores, lifts = np.array(node), np.array(before), np.array(lift, dtype=np.float64)
-    starts = -np.repeat(np.arange(len(runs)) * float(step), [high - low + 1 for low, high in runs])
-    return _Columns(nodes, befores, lifts, lifts[befores] - lifts, starts, np.array(ends))
+def _columns(g: _Forest, low: Ints, high: Ints, most: int) -> _Columns:
+    """Columns for runs of nodes, from low up to but not high, beside forests of up to `most` nodes."""
+    width = high - low + 1
+    first = np.cumsum(width) - width
+    run = np.repeat(np.arange(len(low)), width)
+    size = np.arange(len(run)) - first[run]
+    node = np.where(size > 0, low[run] + size - 1, len(g.nodes))
+    lows = np.array([*g.low, 0])
+    before = first[run] + np.where(size > 0, lows[node] - low[run], 0)
+    large = np.asarray(run * float(most + 1 + width.max()), dtype=np.float64)
+    lift = large + size
+    return _Columns(node, before, lift, lift[before] - lift, -large, first + width - 1)
 
 
 def _edit_distance(f: _Forest, g: _Forest) -> float:
@@ -174,14 +171,18 @@ def _edit_distance(f: _Forest, g: _Forest) -> float:
     _pair_leaves(trees, f, g)
     for height in g.inner_heights:
         roots = np.array(g.by_height[height])
-        columns = _columns(g, [(g.low[root], root + 1) for root in roots], num_f)
+        columns = _columns(g, np.array(g.low)[roots], roots + 1, num_f)
+        first: dict[Node, int] = {}  # equal subtrees have the same distances
         for x in chain.from_iterable(f.by_height[height] for height in f.inner_heights):
+            if (same := first.setdefault(f.nodes[x], x)) != x:
+                trees[x, roots] = trees[same, roots]
+                continue
             rows = _rows(trees, f, f.low[x], x, columns)
             below = columns.ends - 1
             trees[x, roots] += rows[-1][below] + columns.lift[below]
             row = _row(trees[x][columns.node] + columns.gain, rows[0], rows[-1], columns)
             trees[x, roots] = row[columns.ends] + columns.lift[columns.ends]
-    columns = _columns(g, [(0, num_g)], num_f)
+    columns = _columns(g, np.array([0]), np.array([num_g]), num_f)
     return float(_rows(trees, f, 0, num_f, columns)[-1][-1] + columns.lift[-1])
 
 
@@ -203,7 +204,7 @@ def _row(costs: Floats, without_tree: Floats, without_node: Floats, columns: _Co
 
 
 def _pair_leaves(trees: Floats, f: _Forest, g: _Forest) -> None:
-    """The distance of a leaf from a subtree: all but one node are inserted, and the leaf is paired with the cheapest."""
+    """The distance of a leaf from a subtree: the leaf is paired with the cheapest node, the others are inserted."""
     leaves = f.by_height[0]
     costs = trees[leaves]
     for y in chain.from_iterable(g.by_height[height] for height in g.inner_heights):
