@@ -55,7 +55,8 @@ class Element:
 
 def elements(text: str) -> list[Element]:
     """The visible elements of a text without front matter, in order. What is behind 200,000 characters is left out."""
-    return [element for block in see(text[:LONGEST]).blocks if (element := _element(block)).length]
+    every = map(_element, see(text[:LONGEST]).blocks)
+    return [element for element in every if element.length and element.text]
 
 
 @lru_cache(maxsize=64)

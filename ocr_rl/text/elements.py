@@ -7,13 +7,13 @@ Text is looked for in one stream of all the transcript's text, so to cut or join
 alike they render. What the transcript has beyond all matches counts against it. To match elements and to take reading
 order as an edit distance is OmniDocBench's way (arXiv 2412.07626), TEDS is Zhong et al.'s (arXiv 1911.10683).
 Differences on purpose: tables are compared without regard to notation and headings; formulas as KaTeX shows them,
-which is no CDM (arXiv 2409.03643); a likeness below 0.6 counts less, because any two texts of a language are somewhat
-alike. Knows nothing about tests or rewards.
+which is no CDM (arXiv 2409.03643); in the order long elements count more; a likeness below 0.6 counts less, because any
+two texts of a language are somewhat alike. Knows nothing about tests or rewards.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
+from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import fsum
@@ -44,7 +44,7 @@ class ElementScores:
 
     value: float  # content x (3/4 + 1/4 order)
     content: float  # visible length x score over the reference's elements / (their length + what is invented)
-    order: float | None  # 1 - edits between the two orders of matched elements / number; None for a single one
+    order: float | None  # share of the matched elements, by length, that are in order; None for a single element
     recall: float  # visible length x score over the reference's elements / their length
     precision: float  # share of the transcript's visible length that has a place in the reference
     text: float | None  # score of blocks of text and headings, by length
@@ -147,18 +147,20 @@ def _matches(wanted: Sequence[Element], shown: Sequence[Element], pairs: _Pairs)
     for n, (m, match) in pairs.items():
         behind = bisect_left(running, m)  # the first block of the stream behind the pair
         matches[n] = replace(match, place=(starts[behind] if behind < len(starts) else len(stream), m))
-    claimed = 0.0  # characters of the stream, without spaces
+    claimed = [0.0] * len(running)  # characters of each block that have a place in the reference, without spaces
     for n, parts in zip(left, stretches, strict=True):
         window = "".join(stream[start:end] for start, end in parts)
         alike = _similarity(wanted[n].text, window.strip())
         if score := _readable(alike):
-            claimed += _count(window) * score / alike
+            for start, end in parts:
+                for block in range(max(0, bisect_right(starts, start) - 1), bisect_left(starts, end)):
+                    behind = starts[block] + len(shown[running[block]].text)
+                    claimed[block] += _count(stream[max(start, starts[block]) : min(end, behind)]) * score / alike
             worth = AS_TEXT[wanted[n].kind] * score
             of_kind = 0.0 if wanted[n].table else worth  # running text is no table at all
             matches[n] = _Match(score=worth, likeness=of_kind, place=(parts[0][0], len(shown)))
-    total = sum(_count(shown[m].text) for m in running)
-    length = sum(shown[m].length for m in running)
-    invented = length * (1 - claimed / total) if total else 0.0
+    blocks = [shown[m] for m in running]
+    invented = fsum(block.length * (1 - own / _count(block.text)) for block, own in zip(blocks, claimed, strict=True))
     return matches, invented + sum(match.excess for _, match in pairs.values())
 
 
@@ -196,7 +198,7 @@ def _figures(wanted: Sequence[Element], matches: Sequence[_Match], invented: flo
     length = sum(element.length for element in wanted)
     reached = fsum(element.length * match.score for element, match in both)
     content = reached / (length + invented)
-    order = _order(matches) if len(wanted) > 1 else None
+    order = _order(both) if len(wanted) > 1 else None
     by_kind: dict[Kind, list[tuple[Element, _Match]]] = {
         kind: own for kind in KINDS if (own := [pair for pair in both if pair[0].kind == kind])
     }
@@ -215,8 +217,14 @@ def _figures(wanted: Sequence[Element], matches: Sequence[_Match], invented: flo
     )
 
 
-def _order(matches: Sequence[_Match]) -> float:
-    """1 - edits between the order of the reference and that of the transcript / number of matched elements."""
-    there = [n for n, match in enumerate(matches) if match.score > 0]
-    by_place = sorted(there, key=lambda n: matches[n].place)
-    return 1 - Levenshtein.normalized_distance(there, by_place)
+def _order(both: Sequence[tuple[Element, _Match]]) -> float:
+    """Share of the matched elements, by length, that need not be moved: those of the heaviest ascending sequence.
+
+    That is 1 - an edit distance between the two orders in which to move an element costs its length. So a small element
+    at the wrong place never costs more than it would cost to leave it out.
+    """
+    there = sorted((match.place, n, element.length) for n, (element, match) in enumerate(both) if match.score > 0)
+    kept: list[int] = []  # by place: length of the heaviest ascending sequence that ends here
+    for at, (_, n, length) in enumerate(there):
+        kept.append(length + max((kept[k] for k in range(at) if there[k][1] < n), default=0))
+    return max(kept, default=1) / sum(length for _, _, length in there) if there else 1.0
