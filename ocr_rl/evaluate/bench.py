@@ -26,11 +26,13 @@ from ocr_rl.evaluate.candidates import (
     Answer,
     Candidate,
     EngineCandidate,
+    FrontMatterOf,
     Missing,
     PolicyCandidate,
     SamplerName,
     answers,
     folder_answers,
+    with_front_matter,
 )
 from ocr_rl.evaluate.figures import ClusterBy, tallies
 from ocr_rl.evaluate.report import write_report
@@ -63,6 +65,7 @@ def bench(
     temperature: float | None = None,
     sampler: SamplerName = "vllm",
     missing: Missing = "error",
+    front_matter: FrontMatterOf = "keep",
     cluster: ClusterBy = "page",
     workers: int = 2,
 ) -> str:
@@ -70,8 +73,9 @@ def bench(
 
     `candidates` are folders of transcripts, `engines` OCR engines, `models` folders or hub names of policies;
     NAME=FOLDER gives a name of one's own. A policy reads every page `repeats` times, at `temperature` (default: greedy
-    for one repeat, else REPEAT_TEMPERATURE). The first candidate is the one that the others are compared with. Raises
-    UserError for wrong input.
+    for one repeat, else REPEAT_TEMPERATURE). The first candidate is the one that the others are compared with. Front
+    matter in a folder's files is judged with the rest, as the public benchmark does, unless `front_matter` is "strip".
+    Raises UserError for wrong input.
     """
     folders = {name: Path(path) for name, path in map(_named, candidates)}
     policy = partial(PolicyCandidate, sampler=sampler, repeats=repeats, temperature=_temperature(repeats, temperature))
@@ -85,7 +89,9 @@ def bench(
     common = {"ocr-rl": environment()["packages"].get("ocr-rl"), "reading": reading, "tests": _digest(pages)}
     journal.settle(out / "settings.json", common)
     settings = {reader.name: reader.settings() for reader in readers}  # all of them before the first begins
-    transcripts = {name: folder_answers(folder, pages, data / "pdfs", missing) for name, folder in folders.items()}
+    transcripts = {
+        name: folder_answers(folder, pages, data / "pdfs", missing, front_matter) for name, folder in folders.items()
+    }
     for name, of_reader in settings.items():
         journal.settle(_place(out, name) / "settings.json", of_reader)
 
@@ -96,6 +102,7 @@ def bench(
         of_candidate = answers(reader, pages, place / "answers.jsonl") if reader else transcripts[name]
         rows |= _rows(name, of_candidate, pages, place / "verdicts.jsonl", reading, workers)
         notes |= _notes(name, of_candidate, pages, str(settings.get(name, {}).get("version", "")))
+        notes |= {} if reader else _front_matter_note(name, of_candidate, front_matter)
     env = environment()
     write_report(
         out,
@@ -268,6 +275,15 @@ def _notes(name: str, answers: Sequence[Answer], pages: Sequence[Page], version:
         more = [f"and {len(failed) - _NAMED} more"] if len(failed) > _NAMED else []
         notes[f"{name}, failed pages"] = "; ".join([*named, *more])
     return notes
+
+
+def _front_matter_note(name: str, answers: Sequence[Answer], front_matter: FrontMatterOf) -> dict[str, str]:
+    """What became of the front matter of a folder's files; nothing where none has any."""
+    if not (count := with_front_matter(answers)):
+        return {}
+    kept = "judged with the rest, as the public benchmark does (--front-matter strip leaves it out)"
+    fate = kept if front_matter == "keep" else "left out, which the public benchmark does not do (--front-matter keep)"
+    return {f"{name}, front matter": f"in {count} of {len(answers)} files; {fate}"}
 
 
 def _image(page: Page) -> Image.Image:

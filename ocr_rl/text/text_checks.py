@@ -118,7 +118,7 @@ class Format(PageCheck):
     def validate(self) -> None:
         self._require_text("text")
         self._require_flag("case_sensitive")
-        if self.format not in markdown.PIECES:
+        if not isinstance(self.format, str) or self.format not in markdown.PIECES:
             raise ValueError(f"format must be heading, bold or italic, got {self.format!r}")
 
     def look(self, prepared: Prepared, reading: Reading) -> Verdict:
@@ -197,6 +197,8 @@ class Footnote(PageCheck):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise ValueError(f"{name} must be a text or null, got {value!r}")
+            if value:  # an empty one asks for nothing, as in the public loader
+                self._require_text(name)
 
     def look(self, prepared: Prepared, reading: Reading) -> Verdict:
         raw = prepared.raw
