@@ -8,6 +8,7 @@ from functools import partial
 
 from ocr_rl import config
 from ocr_rl.contract import Page, Transcript, UserError
+from ocr_rl.evaluate import floors
 from ocr_rl.evaluate.figures import summary
 from ocr_rl.evaluate.report import write_report
 from ocr_rl.evaluate.results import PageResult, judge_page, read_rows, write_rows
@@ -102,13 +103,15 @@ def report_run(run: Run, name: str, pages: Sequence[Page], *, seed: int, longest
     evals = sorted((run.folder / "eval").glob(f"*/{name}.jsonl"))
     env = environment()
     worse = "; ".join(map(str, falls(run.metrics())))
+    before, after = read_rows(evals[0]), read_rows(evals[-1])
     write_report(
         run.folder / "report" / name,
         title=f"Training run {run.folder.name}: {name} pages",
-        candidates={"before": read_rows(evals[0]), "after": read_rows(evals[-1])},
+        candidates={"before": before, "after": after},
         pages={page.id: page for page in pages},
         images=partial(image_of, longest_px=longest_px),
         curves={run.folder.name: run.metrics()},
+        floors=floors.judged_here(pages, after, "strict"),
         notes={
             "seed": str(seed),
             "device": f"{device}, {env['cores']} cores",
