@@ -58,11 +58,24 @@ def by_transcripts(held_out: HeldOut, max_tokens: int, learner: Learner, sampler
         for name, pages in held_out.items():
             results[name] = evaluate_policy(sampler, learner.prompter, pages, max_tokens=max_tokens)
             write_rows(folder / f"{name}.jsonl", results[name])
+            if step == 0 and (line := floor_warning(name, pages, results[name])):
+                print(line)
         figures = summary(next(iter(results.values())), draws=200).metrics
         shown = {f"eval_{name}": figures[name].mean for name in ("pass_rate", "cer") if name in figures}
         return {**shown, "eval_s": time.perf_counter() - started}
 
     return evaluate
+
+
+def floor_warning(name: str, pages: Sequence[Page], results: Sequence[PageResult]) -> str:
+    """A sentence where the policy that a run starts from reads none of the held-out pages, else ""."""
+    level = floors.judged_here(pages, results, "strict")
+    if level is None or not floors.stands(summary(results, metrics=level.metrics, draws=10)):
+        return ""
+    return (
+        f"! The starting policy reads none of the {name} pages: it passes fewer than {floors.READS:.0%} of the tests "
+        "that need reading. Rewards alone hardly teach it then; begin with SFT on such pages, or with a policy that reads."
+    )
 
 
 def by_likelihood(algorithm: config.Algorithm, held_out: HeldOut, learner: Learner) -> Evaluate | None:

@@ -160,3 +160,13 @@ def test_a_bench_shows_them(data: Path, tmp_path: Path, in_process: None) -> Non
     verdicts = (tmp_path / "out/floors.jsonl").read_text()
     bench(data, out=tmp_path / "out", candidates=[str(tmp_path / "mine")], workers=1)
     assert (tmp_path / "out/floors.jsonl").read_text() == verdicts  # a rerun judges nothing twice
+
+
+def test_a_start_that_reads_nothing_is_named() -> None:
+    pytest.importorskip("torch", reason="torch is not installed")
+    from ocr_rl.train.evaluation import floor_warning
+
+    pages = list(PAGES.values())
+    blank = floor_warning("new", pages, results(PAGES, dict.fromkeys(PAGES, "some words")))
+    assert blank.startswith("! The starting policy reads none of the new pages") and "SFT" in blank
+    assert floor_warning("new", pages, results(PAGES, {id_: p.reference or "" for id_, p in PAGES.items()})) == ""
