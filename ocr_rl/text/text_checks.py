@@ -153,7 +153,7 @@ class Format(PageCheck):
     def validate(self) -> None:
         self._require_text("text")
         self._require_flag("case_sensitive")
-        if self.format not in markdown.PIECES:
+        if not isinstance(self.format, str) or self.format not in markdown.PIECES:
             raise ValueError(f"format must be heading, bold or italic, got {self.format!r}")
 
     @property
@@ -253,6 +253,8 @@ class Footnote(PageCheck):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise ValueError(f"{name} must be a text or null, got {value!r}")
+            if value:  # an empty one asks for nothing, as in the public loader
+                self._require_text(name)
 
     @property
     def asked(self) -> int | None:

@@ -50,6 +50,7 @@ def test_siblings_without_a_difference_or_a_majority() -> None:
     assert scores_of(Medoid(), ["alone"]) == [1.0]
     assert scores_of(Medoid(), ["same", "same", "same"]) == [1.0, 1.0, 1.0]
     assert scores_of(Medoid(), ["ab", "cd"]) == [1.0, 0.0]
+    assert scores_of(Medoid(), []) == []
 
 
 # --- element_count and rectangular ----------------------------------------------------------------------------------

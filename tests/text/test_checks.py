@@ -204,11 +204,31 @@ def test_json_round_trip(kind: str) -> None:
         ({"type": "math", "math": " "}, "math must be"),
         ({"type": "footnote", "marker": "a b"}, "without a space"),
         ({"type": "footnote", "marker": 1}, "marker must be"),
+        ({"type": "footnote", "marker": "1", "appears_before_marker": " \n"}, "appears_before_marker must be"),
+        ({"type": "footnote", "marker": "1", "appears_after_marker": "<b>** **</b>"}, "appears_after_marker must be"),
+        ({"type": "footnote", "marker": "1", "appears_after_marker": 0}, "appears_after_marker must be"),
+        ({"type": "format", "text": "a", "format": ["bold"]}, "heading, bold or italic"),
+        ({"type": "table", "cell": 1}, "cell must be"),
     ],
 )
 def test_wrong_tests_are_refused_with_the_field(test: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_check({**PAGE, **test})
+
+
+def test_a_footnote_with_an_empty_context_asks_for_none() -> None:
+    check = load_check({**PAGE, "type": "footnote", "marker": "1", "appears_before_marker": ""})
+    assert judge([check], "[^1]")[0].passed
+
+
+def test_a_table_test_without_a_cell_loads_and_nothing_passes_it() -> None:
+    """The public test raises whatever it is run on, so its benchmark counts a failure."""
+    check = load_check({**PAGE, "type": "table", "cell": None})
+    for text in ("", "no table", "<table><tr><td></td></tr></table>", "| a |\n|---|\n| b |"):
+        for reading in ("compatible", "strict"):
+            (verdict,) = judge([check], text, reading)
+            assert not verdict.passed and "null" in verdict.why
+    assert load_check(check.to_json()) == check
 
 
 def test_what_is_no_object_is_refused() -> None:
