@@ -29,4 +29,4 @@ class Budget:
         else:
             return Score(value=None, why="the page has neither a reference nor a baseline test with max_length")
         length = see(transcript.body).length
-        return Score(value=min(1.0, most / max(1, length)), why=f"{length} visible characters, at most {most}")
+        return Score(value=1.0 if length <= most else most / length, why=f"{length} visible characters, at most {most}")
