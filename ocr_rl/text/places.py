@@ -26,7 +26,7 @@ LOOK_BACK = 40  # pieces before one that a chain may have left out
 JUMP = 12  # characters that a jump to another part of the stream costs a chain, at most
 HOLE = 16  # characters that may stand between two pieces beyond those of the text; a longer hole is left free
 WORD = 64  # characters that rapidfuzz compares at once
-HALF = 0.5  # least similarity (insertions and deletions) of a text without unchanged pieces
+LEAST = 0.4  # similarity (insertions and deletions) of a text without unchanged pieces
 
 Stretch = tuple[int, int]  # start and end in the stream
 
@@ -143,9 +143,9 @@ class _Desk:
             self._mark(part)
 
     def take_similar(self, n: int, text: str) -> None:
-        """Take the free window that is most like the text, if that is at least half alike."""
+        """Take the free window that is most like the text, if that is alike at all."""
         needle = text if len(text) <= 2 * WORD else text[:WORD]  # since all of a long one takes much longer
-        best, start, end = HALF, 0, 0
+        best, start, end = LEAST, 0, 0
         for a, b in self._free():
             room = self.stream[a:b]
             if len(room) <= len(needle):
