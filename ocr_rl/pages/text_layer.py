@@ -289,6 +289,8 @@ def with_running(pages: Sequence[Layer]) -> list[Layer]:
 
 
 def _in_margin(line: Line, lines: Sequence[Line], height: float) -> bool:
+    if line.top - line.bottom > 0.03 * height:  # a small page, whose header reaches far into it
+        return line.top > (1 - _MARGIN) * height or line.bottom < _MARGIN * height
     if line.bottom > (1 - _MARGIN) * height or line.top < _MARGIN * height:
         return True
     gap = 1.5 * (line.top - line.bottom)
