@@ -112,14 +112,16 @@ def test_ink_that_the_layer_does_not_explain(tmp_path: Path, drawn: str, explain
     assert not page.reason and page.explained is explained
 
 
-def test_what_was_filled_into_a_form_is_ink_without_a_layer(tmp_path: Path) -> None:
-    widget = b"<< /Type /Annot /Subtype /Widget /FT /Tx /F 4 /Rect [0 0 612 792] /AP << /N 4 0 R >> >>"
-    form = pdf(block(*SEEN), xobject=block(HIDDEN, y=400))
-    for name, data in (("plain", form), ("filled", form.replace(b"/Contents", b"/Annots [" + widget + b"] /Contents"))):
-        (tmp_path / f"{name}.pdf").write_bytes(data)
-    plain, filled = (layers(tmp_path / f"{name}.pdf")[0] for name in ("plain", "filled"))
-    assert texts(plain.lines) == texts(filled.lines) == list(SEEN)
-    assert plain.explained and not filled.explained
+@pytest.mark.parametrize("kind", ["Widget /FT /Tx /T (a)", "Stamp"])
+def test_what_was_filled_in_or_stamped_is_ink_without_a_layer(tmp_path: Path, kind: str) -> None:
+    written = f"50 0 obj << /Type /Annot /Subtype /{kind} /F 4 /Rect [0 0 612 792] /AP << /N 4 0 R >> >> endobj trailer"
+    plain = pdf(block(*SEEN), xobject=block(HIDDEN, y=400)).decode()
+    filled = plain.replace("trailer", written).replace("/Contents", "/Annots [50 0 R] /Contents")
+    filled = filled.replace("/Type /Catalog", "/Type /Catalog /AcroForm << /Fields [50 0 R] >>")
+    for text, explained in ((plain, True), (filled, False)):
+        (tmp_path / "a.pdf").write_bytes(text.encode())
+        (page,) = layers(tmp_path / "a.pdf")
+        assert texts(page.lines) == list(SEEN) and page.explained is explained
 
 
 def test_a_letter_in_two_halves_is_one_letter(tmp_path: Path) -> None:
