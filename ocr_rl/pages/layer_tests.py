@@ -22,9 +22,8 @@ from ocr_rl.text.visible import budget, count_visible
 _MOST = {"present": 50, "order": 24}
 _LINES = 3  # of a block for which there is a present test
 _LONE_ACCENT = re.compile("[¨´`ˆ˜¸¯˘˙˚˝ˇ]")  # TeX's old typefaces print an accented letter in two parts
-_NUMBER = re.compile(r"\d[\d.,]*\d")
+_NUMBER = re.compile(r"\d{2,4}|\d{1,3}(?:,\d{3})+")  # behind a decimal point may stand the mark of a footnote
 _FUNCTIONS = re.compile("sin|cos|tan|log|exp|max|min|lim|ln|det|sup|inf|arg|deg|dim|gcd|ker|mod", re.IGNORECASE)
-
 _CAPTION = re.compile(r"(?:fig|table|chart|plate|abb|tab|scheme|exhibit|source)\w*[.:]?\s*\d?", re.IGNORECASE)
 
 

@@ -32,10 +32,12 @@ _SHOWN = re.compile(r"[\\^_=]")  # what is between dollars and has one of these 
 
 def markdown_tests(text: str, pdf: str, number: int, rng: Random) -> list[Test]:
     """The tests of a transcript without front matter. A blank transcript gives one baseline test."""
-    if not any(c.isalnum() for c in text):
-        return named([{"type": "baseline", "max_length": 0}], pdf, number)
     page = _Page(text, rng)
-    tests: list[Test] = [baseline(text), {"type": "baseline", "max_length": budget(page.seen.length)}]
+    if not page.seen.length:
+        return named([{"type": "baseline", "max_length": 0}], pdf, number)
+    tests: list[Test] = [{"type": "baseline", "max_length": budget(page.seen.length)}]
+    if any(c.isalnum() for c in page.seen.text):
+        tests.insert(0, baseline(text))
     for tests_of in (page.present, page.order, page.table, page.math, page.format, page.footnote):
         kept = [*passing(tests_of(), text)]
         tests += some(kept, _MOST[tests_of.__name__], rng)

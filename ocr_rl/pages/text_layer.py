@@ -9,18 +9,16 @@ the page. So the page is drawn, and wherever the layer has a word, something mus
 from __future__ import annotations
 
 import ctypes
-import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
-from PIL import Image
 
+from ocr_rl.pages.ink import has_other_ink, is_seen
 from ocr_rl.pages.raster import image_of
 from ocr_rl.pages.reading_order import Line, in_reading_order
 from ocr_rl.pages.workers import Refusal, guarded
@@ -29,10 +27,6 @@ MAX_PAGES = 400  # of one document
 MAX_CHARACTERS = 60_000  # of one page
 _EDGE = 0.12  # share of the page's height in which running headers and footers stand
 _LOOK_PX = 1000  # longest side of the picture in which words must be seen
-_INK = 16  # of 255: by how much some colour must differ within a word's box
-_CONTRAST = 40  # of 255: by how much ink differs from the paper
-_RULE_PX = 24  # a straight run of so much ink is no letter
-_OTHER_INK_PX = 40  # ink of about two letters
 _MARGIN = 0.08  # share of the page's height in which a line may be a running one though it stands there once
 _VOWELS = re.compile("[aeiouyàáâãäåæèéêëìíîïòóôõöøùúûü]", re.IGNORECASE)
 _LATIN = re.compile("[a-zà-ÿ]", re.IGNORECASE)
@@ -109,63 +103,6 @@ def _layer(document: pdfium.PdfDocument, number: int) -> Layer:
 
 def _on_page(line: Line, width: float, height: float) -> bool:
     return line.right > 0 and line.left < width and line.top > 0 and line.bottom < height
-
-
-def is_seen(line: Line, picture: Image.Image, px_per_pt: float) -> bool:
-    """Whether every word of a line has ink: its box lies on the page, and its pixels are not all of one colour.
-
-    A picture that covers a word counts as ink.
-    """
-    if sum(map(str.isalnum, line.text)) > 3 and (line.top - line.bottom) * px_per_pt < 2:  # too small to read
-        return False
-    for left, bottom, right, top in line.words:
-        box = (  # one px wider on each side, since a letter like | fills its own box
-            max(0, math.floor(left * px_per_pt) - 1),
-            max(0, math.floor(picture.height - top * px_per_pt) - 1),
-            min(picture.width, math.ceil(right * px_per_pt) + 1),
-            min(picture.height, math.ceil(picture.height - bottom * px_per_pt) + 1),
-        )
-        if box[0] >= box[2] or box[1] >= box[3]:
-            return False
-        pixels = np.asarray(picture.crop(box), dtype=np.int16)
-        if (np.ptp(pixels, axis=(0, 1)) < _INK).all():
-            return False
-    return True
-
-
-def has_other_ink(lines: Sequence[Line], picture: Image.Image, px_per_pt: float) -> bool:
-    """Whether ink that may be text is seen beside the lines: values of a form, text in pictures or outlines, stamps.
-
-    Rules, frames and plain areas are no text: whatever is part of a straight run of 24 px or more, or is lower than
-    4 px. A chart or a photograph may hold text, and counts.
-    """
-    pixels = np.asarray(picture, dtype=np.int16)
-    grey = pixels.mean(axis=2).astype(np.int16)
-    paper = np.bincount(grey.ravel(), minlength=256).argmax()
-    ink = np.abs(grey - paper) > _CONTRAST
-    plain = _in_runs(ink, _RULE_PX) | _in_runs(ink.T, _RULE_PX).T
-    for shift in (-1, 1):  # the soft edges of a rule
-        plain |= np.roll(plain, shift, axis=0) | np.roll(plain, shift, axis=1)
-    ink &= ~plain
-    for line in lines:
-        around = max(2.0, 0.35 * (line.top - line.bottom) * px_per_pt)
-        left, right = line.left * px_per_pt - around, line.right * px_per_pt + around
-        top, bottom = picture.height - line.top * px_per_pt - around, picture.height - line.bottom * px_per_pt + around
-        ink[max(0, int(top)) : max(0, math.ceil(bottom)), max(0, int(left)) : max(0, math.ceil(right))] = False
-    return int(_in_runs(ink.T, 4).sum()) > _OTHER_INK_PX
-
-
-def _in_runs(ink: np.ndarray, length: int) -> np.ndarray:
-    """Where the pixels of (rows, columns) are part of a run of at least `length` in their row."""
-    rows, columns = ink.shape
-    if columns < length:
-        return np.zeros_like(ink)
-    sums = np.concatenate([np.zeros((rows, 1), np.int32), ink.cumsum(axis=1, dtype=np.int32)], axis=1)
-    starts = sums[:, length:] - sums[:, :-length] == length
-    runs = np.zeros_like(ink)
-    for shift in range(length):
-        runs[:, shift : shift + starts.shape[1]] |= starts
-    return runs
 
 
 def _distrust(page: pdfium.PdfPage, textpage: pdfium.PdfTextPage, count: int, area: float) -> str:
@@ -289,6 +226,8 @@ def with_running(pages: Sequence[Layer]) -> list[Layer]:
 
 
 def _in_margin(line: Line, lines: Sequence[Line], height: float) -> bool:
+    if line.top - line.bottom > 0.03 * height:  # a small page, whose header reaches far into it
+        return line.top > (1 - _MARGIN) * height or line.bottom < _MARGIN * height
     if line.bottom > (1 - _MARGIN) * height or line.top < _MARGIN * height:
         return True
     gap = 1.5 * (line.top - line.bottom)

@@ -89,3 +89,45 @@ def test_each_page_past_the_last_that_is_read_is_counted(tmp_path: Path) -> None
     (tmp_path / "a.pdf").write_bytes(pdf(*[""] * (MAX_PAGES + 3)))
     pages = layers(tmp_path / "a.pdf")
     assert [layer.number for layer in pages] == list(range(1, MAX_PAGES + 4)) and "past page" in pages[-1].reason
+
+
+LETTERS = "  ".join(
+    f"{72 + 9 * k} 400 m {75 + 9 * k} 412 l {78 + 9 * k} 400 l S" for k in range(9)
+)  # drawn, not written
+
+
+@pytest.mark.parametrize(
+    ("drawn", "explained"),
+    [
+        ("", True),
+        ("72 660 400 0 re S 72 500 468 60 re S 200 500 m 200 560 l S 72 530 m 540 530 l S", True),
+        ("0.9 0.9 0.6 rg 72 560 468 40 re f", True),
+        (LETTERS, False),
+    ],
+    ids=["nothing", "rules and a grid", "a plain area", "outlines of letters"],
+)
+def test_ink_that_the_layer_does_not_explain(tmp_path: Path, drawn: str, explained: bool) -> None:
+    (tmp_path / "a.pdf").write_bytes(pdf(f"{block(*SEEN)} {drawn}"))
+    (page,) = layers(tmp_path / "a.pdf")
+    assert not page.reason and page.explained is explained
+
+
+@pytest.mark.parametrize("kind", ["Widget /FT /Tx /T (a)", "Stamp"])
+def test_what_was_filled_in_or_stamped_is_ink_without_a_layer(tmp_path: Path, kind: str) -> None:
+    written = f"50 0 obj << /Type /Annot /Subtype /{kind} /F 4 /Rect [0 0 612 792] /AP << /N 4 0 R >> >> endobj trailer"
+    plain = pdf(block(*SEEN), xobject=block(HIDDEN, y=400)).decode()
+    filled = plain.replace("trailer", written).replace("/Contents", "/Annots [50 0 R] /Contents")
+    filled = filled.replace("/Type /Catalog", "/Type /Catalog /AcroForm << /Fields [50 0 R] >>")
+    for text, explained in ((plain, True), (filled, False)):
+        (tmp_path / "a.pdf").write_bytes(text.encode())
+        (page,) = layers(tmp_path / "a.pdf")
+        assert texts(page.lines) == list(SEEN) and page.explained is explained
+
+
+def test_a_letter_in_two_halves_is_one_letter(tmp_path: Path) -> None:
+    from ocr_rl.pages.synth.typeset import compiled
+
+    source = '#set text(font: "Libertinus Serif")\nLet the value of $x$ be what the harbour master measured on Tuesday.'
+    (tmp_path / "a.pdf").write_bytes(compiled(source)[0])
+    (page,) = layers(tmp_path / "a.pdf")
+    assert "Let the value of 𝑥 be" in texts(page.lines)[0]

@@ -122,16 +122,27 @@ class _Page:
         return (len(piece) >= 10 or piece == text) and self.once(piece)
 
     def present(self) -> Iterator[Fact]:
-        """Some words of every passage. False: one of them is another."""
+        """Some words of every passage. False: one of them is another.
+
+        A heading that differs little from another one is asked for letter by letter.
+        """
         facts = []
+        headings = {id(block.text) for block in self.sheet.body if isinstance(block, Heading)}
         for passage in self.passages():
             for text, stretch in self.rng.sample(passage, min(3, len(passage))):
                 piece = self.snippet(stretch)
-                if piece is not None:
+                if piece is None and id(text) in headings and self._stands_alone(text.text):
+                    test = {"type": "present", "text": text.text, "max_diffs": 0}
+                    facts.append(self._fact(test, self._changed(text, text.text)))
+                elif piece is not None:
                     test = {"type": "present", "text": piece, "max_diffs": len(piece) // 25}
                     facts.append(self._fact(test, self._changed(text, piece)))
                     break
         yield from some(facts, _MOST["present"], self.rng)
+
+    def _stands_alone(self, text: str) -> bool:
+        """Whether a text stands on the page once, though perhaps something similar does, too."""
+        return normalize(text).lower() not in self.edges and self.text.count(normalize(text)) == 1
 
     def passages(self) -> Iterator[list[tuple[Text, str]]]:
         """All text outside of tables in passages of about 40 words, or more on a page of very much text.
