@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ocr_rl.contract import Page, Score, Transcript, per_transcript
+from ocr_rl.text.normalize import letters_and_digits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,10 +25,11 @@ class Distinct:
 
     @per_transcript
     def __call__(self, page: Page, transcript: Transcript) -> Score:
-        text = "".join(filter(str.isalnum, transcript.body.lower()))
+        text = letters_and_digits(transcript.body)
+        starts = range(len(text) - self.run + 1) if _repeats(text, max(1, self.run // 2)) else range(0)
         seen: set[str] = set()
         repeated = end = 0  # number of repeated characters; where the last repeat ends
-        for start in range(len(text) - self.run + 1):
+        for start in starts:
             piece = text[start : start + self.run]
             if piece in seen:
                 repeated += start + self.run - max(start, end)
@@ -35,3 +37,8 @@ class Distinct:
             seen.add(piece)
         why = f"{repeated} of {len(text)} letters and digits came before"
         return Score(value=1 - repeated / max(1, len(text)), why=why)
+
+
+def _repeats(text: str, length: int) -> bool:
+    """Whether some piece between two multiples of `length` stood there before: any repeat twice as long holds one."""
+    return any(text.find(text[at : at + length], 0, at + length - 1) >= 0 for at in range(length, len(text), length))

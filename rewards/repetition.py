@@ -22,7 +22,8 @@ class Repetition:
     @per_transcript
     def __call__(self, page: Page, transcript: Transcript) -> Score:
         text = transcript.body.strip()
-        repeated, piece = _loop(text)
+        # The last characters of a loop stand in it before; to look for them costs much less than to look for the loop.
+        repeated, piece = _loop(text) if text.find(text[-SHORTEST:]) < len(text) - SHORTEST else (0, "")
         if repeated < SHORTEST:
             return Score(value=1.0)
         why = f"{repeated} of {len(text)} characters repeat {piece[:40]!r}"

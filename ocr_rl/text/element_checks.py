@@ -130,6 +130,8 @@ class _Look:
         best = 0.0
         for _, similarity, k in process.extract(needle, self.table.texts, scorer=fuzz.ratio, limit=LIKELY_CELLS):
             cell, own = self.table.cells[k], degree_of(similarity / 100.0)
+            if own <= best:  # no cell that is less like it can do better
+                break
             right = [self._relation_degree(cell, *relation) for relation in wanted]
             best = max(best, own * (0.5 + 0.5 * sum(right) / len(right)) if right else own)
         return best

@@ -102,7 +102,7 @@ class _Parser:
             for table in self._open_tables:
                 table.append(node)
         elif name in ("td", "th") and self._stack and isinstance(row := self._stack[-1][1], HtmlRow):
-            node = HtmlCell(name, *_spans(tag.rest), [])
+            node = HtmlCell(name, *spans(tag.rest), [])
             row.cells.append(node)
             if len(self._open_cells) < DEEPEST:
                 self._open_cells.append(node)
@@ -125,7 +125,7 @@ class _Parser:
                 return
 
 
-def _spans(attributes: str) -> tuple[str | None, str | None]:
+def spans(attributes: str) -> tuple[str | None, str | None]:
     """The values of rowspan and colspan. If an attribute stands there twice, the last counts."""
     if "span" not in attributes.lower():
         return None, None

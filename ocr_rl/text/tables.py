@@ -199,7 +199,7 @@ def html_tables(text: str) -> list[Table]:
     for rows in html_rows(text):
         if not rows:
             continue
-        table = _grid(rows, budget)
+        table = table_of(rows, budget)
         budget -= len(table.grid)
         tables.append(table)
     return tables
@@ -215,8 +215,11 @@ def _span(value: str | None) -> int:
         return 1
 
 
-def _grid(rows: Sequence[HtmlRow], budget: int) -> Table:
-    """The cells of the rows laid out from left to right, around row spans that are still open."""
+def table_of(rows: Sequence[HtmlRow], budget: int = MOST_PLACES) -> Table:
+    """The cells of the rows laid out from left to right, around row spans that are still open.
+
+    `budget`: the most places of the grid; a span that would exceed it counts as 1.
+    """
     cells: dict[Place, Cell] = {}
     grid: dict[Place, Cell] = {}
     num_rows = len(rows)

@@ -5,15 +5,15 @@ Where a tag is left out (`</p>`, `</td>`) an element ends as in browsers. Knows 
 
 from __future__ import annotations
 
-import html
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from ocr_rl.text.hidden import hides, without_invisible
-from ocr_rl.text.html_rows import VOID, Tag, tags
-from ocr_rl.text.tables import Table, html_tables
+from ocr_rl.text.html_rows import VOID, HtmlCell, HtmlRow, Tag, spans, tags, unescape
+from ocr_rl.text.tables import MOST_PLACES, Table, table_of
 
 Kind = Literal["text", "heading", "table", "formula"]
 Mark = Literal["heading", "bold", "italic"]
@@ -55,10 +55,10 @@ _IMPLIED = {
     **dict.fromkeys(("td", "th"), (frozenset(["td", "th"]), frozenset(["table", "tr"]))),
     **dict.fromkeys(("thead", "tbody", "tfoot"), (frozenset(["thead", "tbody", "tfoot"]), frozenset(["table"]))),
 }
+_NOTHING = (frozenset[str](), frozenset[str]())
 # Browsers open these again in the next paragraph if they were not closed.
 _FORMATTING = frozenset(("a", "b", "big", "code", "del", "em", "font", "i", "s", "small", "strike", "strong", "u"))
 _DEEPEST = 100  # open elements; one that opens below them is not looked at
-_SPAN = re.compile(r"\b(?:col|row)span\s*=\s*[\"']?\d{1,4}(?!\d)", re.IGNORECASE)
 _NUMBER = re.compile(r"\b(?:start|value)\s*=\s*[\"']?(-?\d{1,9})")
 
 
@@ -107,11 +107,14 @@ class _Walker:
         self.notes: list[str] = []
         self._cut = cut
         self._open: list[_Element] = []
+        self._names: Counter[str] = Counter()  # of open elements
         self._hidden = 0  # number of open elements that hide
         self._text: list[str] = []  # of the open block
         self._marker = ""
         self._lists: list[int | None] = []  # the last number of each open list; None: bullets
-        self._table: list[str] = []  # the HTML of the open table, as far as it is seen
+        self._rows: list[HtmlRow] = []  # of the open table, as far as they are seen
+        self._cell: HtmlCell | None = None
+        self._places = MOST_PLACES  # of the grids of all tables that are still to come
         self._nesting = 0  # open tables
         self._of_markdown = False
         self._spans: list[tuple[Mark, list[str]]] = []  # open headings, bold and italic spans
@@ -119,7 +122,7 @@ class _Walker:
     def write(self, piece: str) -> None:
         if piece and not self._hidden:
             if "&" in piece:
-                piece = without_invisible(html.unescape(piece))
+                piece = without_invisible(unescape(piece))
             if "\ue000" in piece:
                 piece = _PLACE.sub(self._formula, piece)
             self._show(piece.replace(FOOTNOTE_SIGN, "[^"))
@@ -135,6 +138,7 @@ class _Walker:
             return
         hidden = hides(name, tag.rest)
         self._open.append(_Element(name, hidden))
+        self._names[name] += 1
         self._hidden += hidden
         if self._hidden:
             return
@@ -150,22 +154,27 @@ class _Walker:
         elif name == "table":
             self._nesting += 1
             if self._nesting == 1:
-                self._table, self._of_markdown = ["<table>"], tag.rest == OF_MARKDOWN
-        elif name in _OF_TABLES and self._nesting == 1:
-            spans = "".join(
-                f' {span}"' if '"' in span else f" {span}" for span in _SPAN.findall(tag.rest.replace("'", '"'))
-            )
-            self._table.append(f"<{name}{spans}>")
+                self._rows, self._of_markdown = [], tag.rest == OF_MARKDOWN
+        elif self._nesting == 1 and name in ("tr", "td", "th"):
+            self._start_row_or_cell(tag)
+
+    def _start_row_or_cell(self, tag: Tag) -> None:
+        if tag.name == "tr" or not self._rows:  # a cell without a row begins one, as in browsers
+            self._rows.append(HtmlRow(in_head=self._names["thead"] > 0, cells=[]))
+        if tag.name != "tr":
+            self._cell = HtmlCell(tag.name, *spans(tag.rest), [])
+            self._rows[-1].cells.append(self._cell)
 
     def end(self, name: str) -> None:
-        if name == "p" and not any(element.name == "p" for element in self._open):
+        if name == "p" and not self._names["p"]:
             self._break()
-        if any(element.name == name for element in self._open):
+        if self._names[name]:
             again = []
             while (element := self._close()).name != name:
                 if element.hidden and element.name in _FORMATTING:
                     again.append(element)
             self._open += reversed(again)
+            self._names.update(element.name for element in again)
             self._hidden += len(again)
 
     def finish(self) -> None:
@@ -176,12 +185,12 @@ class _Walker:
     def _formula(self, place: re.Match[str]) -> str:
         number = int(place[1])
         formula = self._cut[number] if number < len(self._cut) else ""
-        in_code = any(element.name in ("code", "pre") for element in self._open)
+        in_code = self._names["code"] or self._names["pre"]
         return formula.strip("$") if in_code and formula.startswith("$") else formula[2:-2] if in_code else formula
 
     def _show(self, text: str) -> None:
-        if self._nesting:
-            self._table.append(html.escape(text, quote=False))
+        if self._cell is not None:
+            self._cell.text.append(text)
         self._text.append(text.replace("\n", " ") if self._nesting else text)
         self.notes.append(text.replace("<", "\u2039"))  # so that every <sup> in it is an element
         for _, span in self._spans:
@@ -195,7 +204,9 @@ class _Walker:
         return f"{self._lists[-1]}."
 
     def _end_implied(self, name: str) -> None:
-        ended, boundary = _IMPLIED.get(name, (frozenset[str](), frozenset[str]()))
+        ended, boundary = _IMPLIED.get(name, _NOTHING)
+        if not any(self._names[other] for other in ended):
+            return
         for depth in range(len(self._open) - 1, -1, -1):
             if self._open[depth].name in boundary:
                 return
@@ -207,6 +218,7 @@ class _Walker:
         """Close the innermost element."""
         element = self._open.pop()
         name = element.name
+        self._names[name] -= 1
         if self._hidden:
             self._hidden -= element.hidden
             return element
@@ -218,7 +230,7 @@ class _Walker:
         elif name == "sup":
             self.notes.append("</sup>")
         elif name in _OF_TABLES and self._nesting == 1:
-            self._table.append(f"</{name}>")
+            self._cell = None
             self._text.append("\n" if name == "tr" else " ")
             self.notes.append(" ")
         if name == "table":
@@ -242,10 +254,11 @@ class _Walker:
             self._marker = ""
 
     def _end_table(self) -> None:
-        table = next(iter(html_tables("".join([*self._table, "</table>"]))), None)
+        table = table_of(self._rows, self._places) if any(row.cells for row in self._rows) else None
+        self._places -= len(table.grid) if table else 0
         lines = (" ".join(line.split()) for line in "".join(self._text).split("\n"))
         text = "\n".join(line for line in lines if line)
-        self._table, self._text = [], []
+        self._rows, self._cell, self._text = [], None, []
         if text:
             kind: Kind = "table" if table else "text"
             self.blocks.append(Block(kind=kind, text=text, table=table, markdown=self._of_markdown))
