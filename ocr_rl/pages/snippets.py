@@ -1,14 +1,22 @@
-"""What all makers of unit tests share: whether a piece of text stands on a page once.
+"""What all makers of unit tests share: which pieces of a page tests may ask for, which tests hold, and their names.
 
 Knows nothing about where pages come from.
 """
 
 from __future__ import annotations
 
+import json
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
 from rapidfuzz import fuzz
 
+from ocr_rl.contract import Reading
+from ocr_rl.text.checks import load_check, prepare
 from ocr_rl.text.normalize import normalize
 
+Test = dict[str, Any]
 NEARLY = 84.0  # per cent alike; a reader in a hurry would confuse two such places
 
 
@@ -24,3 +32,42 @@ def stands_once(piece: str, text: str, lower: str) -> bool:
         return False
     rest = f"{lower[:at]} \n {lower[at + len(low) :]}"
     return fuzz.partial_ratio(low, rest, score_cutoff=NEARLY) == 0 or (len(low) < 12 and low not in rest)
+
+
+def stretches(words: Sequence[str], length: int) -> list[Sequence[str]]:
+    """The words in consecutive stretches of about `length` words, nearly equally long. Together they are all words."""
+    count = max(1, round(len(words) / length))
+    bounds = [k * len(words) // count for k in range(count + 1)]
+    return [words[start:end] for start, end in zip(bounds, bounds[1:], strict=False) if start < end]
+
+
+def passing(tests: Iterable[Test], transcript: str) -> Iterator[Test]:
+    """The tests, still without names, that a transcript passes in both readings. Of equal ones the first.
+
+    A limit on the page's length is a limit on what is seen. There only the strict reading is asked, since the other
+    counts markup.
+    """
+    prepared, seen = prepare(transcript), set[str]()
+    for test in tests:
+        key = json.dumps(test, sort_keys=True)
+        if key in seen:
+            continue
+        seen.add(key)
+        try:
+            check = load_check({"pdf": "page.pdf", "page": 1, "id": "page", **test})
+        except ValueError:
+            continue
+        readings: tuple[Reading, ...] = ("strict",) if "max_length" in test else ("strict", "compatible")
+        if all(check.run(prepared, reading).passed for reading in readings):
+            yield test
+
+
+def named(tests: Iterable[Test], pdf: str, number: int) -> list[Test]:
+    """The tests with their PDF, page and id, such as "scan_p3_order2"."""
+    counts: Counter[str] = Counter()
+    names = []
+    for test in tests:
+        counts[test["type"]] += 1
+        name = f"{pdf.removesuffix('.pdf')}_p{number}_{test['type']}{counts[test['type']]}"
+        names.append({"pdf": pdf, "page": number, "id": name, **test})
+    return names

@@ -1,23 +1,26 @@
-"""Unit tests of a small page from its structured source: JSON objects that the reference passes by construction.
+"""Unit tests of a small page from its structured source: JSON objects that the reference passes in both readings.
 
-A snippet that stands on the page twice gives no test, nor does a running header that is part of the text. Knows nothing
-about how checks judge.
+Together they ask for the whole page: every word of its text stands in a present test, every cell in a table test, every
+displayed formula in a math test, and an order test joins every block to the next. A snippet that stands on the page
+twice gives no test, nor does a running header that is part of the text.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from random import Random
 
+from ocr_rl.pages.snippets import Test, named, passing, stretches
 from ocr_rl.pages.synth.document import Block, Display, Heading, Paragraph, Source, Table, to_markdown
 from ocr_rl.text.visible import budget, see
 
-Test = dict[str, object]
+_STRETCH = 6  # words of a present test, about
 
 
 def source_tests(source: Source, *, pdf: str, number: int, rng: Random) -> list[Test]:
     """The tests of one page, of every type but footnote. Ids are `<stem>_p<N>_<type><k>`."""
     text = _plain_text(source)
-    unnamed = [
+    tests = [
         *_present(source, text, rng),
         *_absent(source, text),
         *_order(source, text, rng),
@@ -28,14 +31,8 @@ def source_tests(source: Source, *, pdf: str, number: int, rng: Random) -> list[
         *_flow(source, text),  # after everything that draws from `rng`, so that the older tests of a page stay the same
         *_budget(source),
     ]
-    stem = pdf.removesuffix(".pdf")
-    counts: dict[str, int] = {}
-    tests = []
-    for test in unnamed:
-        kind = str(test["type"])
-        counts[kind] = counts.get(kind, 0) + 1
-        tests.append({"pdf": pdf, "page": number, "id": f"{stem}_p{number}_{kind}{counts[kind]}", **test})
-    return tests
+    tests += [*_all_text(source, text), *_all_cells(source, tests, Random(f"cells/{pdf}/{number}"))]
+    return named(passing(tests, to_markdown(source)), pdf, number)
 
 
 def _plain_text(source: Source) -> str:
@@ -115,6 +112,37 @@ def _table(source: Source, rng: Random) -> list[Test]:
             relation, value = rng.choice((("left", table.rows[r][c - 1]), ("top_heading", table.rows[0][c])))
             tests.append({"type": "table", "cell": table.rows[r][c], relation: value})
     return tests
+
+
+def _all_text(source: Source, text: str) -> Iterator[Test]:
+    """Present tests of every stretch of every heading and paragraph."""
+    for block in source.blocks:
+        if not isinstance(block, Table | Display):
+            for words in stretches(block.text.split(" "), _STRETCH):
+                piece = " ".join(words)
+                if text.count(piece) == 1:
+                    yield {"type": "present", "text": piece, "max_diffs": len(piece) // 20}
+
+
+def _all_cells(source: Source, tests: list[Test], rng: Random) -> Iterator[Test]:
+    """Tests of the cells that `tests` do not ask for: with them every cell is the cell of a test or named in one.
+
+    A cell is asked with its right or its lower neighbour, so that both rows and columns hold together.
+    """
+    asked = {value for test in tests if test["type"] == "table" for key, value in test.items() if key != "type"}
+    for table in (block for block in source.blocks if isinstance(block, Table)):
+        rows = table.rows
+        left = {(r, c) for r, row in enumerate(rows) for c, cell in enumerate(row) if cell not in asked}
+        for r, c in sorted(left):
+            if (r, c) not in left:
+                continue
+            ways = {"right": (r, c + 1), "down": (r + 1, c), "left": (r, c - 1), "up": (r - 1, c)}
+            ways = {way: (i, j) for way, (i, j) in ways.items() if 0 <= i < len(rows) and 0 <= j < len(rows[0])}
+            fresh = [way for way, place in ways.items() if place in left]
+            if way := rng.choice(fresh or [*ways]) if ways else None:
+                i, j = ways[way]
+                left -= {(r, c), (i, j)}
+                yield {"type": "table", "cell": rows[r][c], way: rows[i][j]}
 
 
 def _math(source: Source) -> list[Test]:
