@@ -182,4 +182,4 @@ class Math(PageCheck):
         closest = quote(ranked[0][0]) if ranked else "nothing"
         why = f"no formula like {quote(self.math)} among {len(formulas)}; closest {closest}"
         degree = max((likeness(self.math, formula) for formula, _, _ in ranked[:LIKELY_FORMULAS]), default=0.0)
-        return Verdict(passed=False, why=why, degree=degree_of(degree))
+        return Verdict(passed=False, why=why, degree=degree)

@@ -39,6 +39,7 @@ class Formula:
     """A formula made ready for comparison. MathML and symbols are empty if the formula shows nothing."""
 
     mathml: str
+    letters: str  # of the MathML, in its order
     symbols: Symbols
     lines: Symbols  # the symbols without closing punctuation, with neighbours to the left and right only
     structure: Counter[tuple[str, ...]]  # roots, fractions, scripts and accents, which the symbols do not tell
@@ -81,19 +82,19 @@ def equal(reference: str, candidate: str, reading: Reading = "compatible") -> bo
 def likeness(reference: str, candidate: str) -> float:
     """How alike two formulas look, in [0, 1]; 1 where they are strictly equal.
 
-    0.7 x the Levenshtein similarity of their letters as rendered, in order, and 0.3 x the share (Dice) of roots,
-    fractions, scripts and rows that they have in common. Of a formula that cannot be rendered the source is compared,
-    and counts half. This is no CDM (arXiv 2409.03643), which matches symbols in pictures.
+    It is the Levenshtein similarity of their letters in the order of MathML, times 0.7 and 0.3 x the share (Dice) of
+    roots, fractions, scripts and rows that they have in common. Where a formula cannot be rendered the sources are
+    compared, and count half. This is no CDM (arXiv 2409.03643), which matches symbols in pictures.
     """
     if equal(reference, candidate, "strict"):
         return 1.0
     wanted, shown = prepare(NUMBERING.sub("", reference)), prepare(NUMBERING.sub("", candidate))
     if wanted is None or shown is None:
         return 0.5 * Levenshtein.normalized_similarity(reference, candidate)
-    letters = Levenshtein.normalized_similarity(wanted.symbols.letters, shown.symbols.letters)
+    letters = Levenshtein.normalized_similarity(wanted.letters, shown.letters)
     size = wanted.structure.total() + shown.structure.total()
     structure = 2 * (wanted.structure & shown.structure).total() / size if size else 1.0
-    return 0.7 * letters + 0.3 * structure
+    return letters * (0.7 + 0.3 * structure)
 
 
 def _compatible(reference: str, candidate: str) -> bool:
@@ -130,11 +131,13 @@ def prepare(tex: str) -> Formula | None:
         spans = [(INVISIBLE.sub("", box.text), box[1:]) for box in layout(markup.html)]
         shown = symbols(spans)
         lines = symbols(_without_end(spans))
-        structure = Counter(_structure(ElementTree.fromstring(f"<m>{markup.mathml}</m>")))
+        root = ElementTree.fromstring(f"<m>{markup.mathml}</m>")
+        structure = Counter(_structure(root))
     except (TooDeep, TooMany):
         return None
     return Formula(
         mathml=INVISIBLE.sub("", markup.mathml),
+        letters=_letters(root),
         symbols=shown,
         lines=replace(lines, neighbours=lines.neighbours[2:]),
         structure=structure,

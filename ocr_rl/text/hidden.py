@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import html
 import re
+import sys
 import unicodedata
 from functools import cache
 
@@ -33,7 +34,7 @@ _HIDING_STYLE = re.compile(
     r"|opacity\s*[:(]\s*(?:0?\.[0-2]|0(?![\d.]*[1-9])|[0-9](?:\.\d+)?%|[12]\d(?:\.\d+)?%)"
     r"|(?:font(?:-size)?|line-height|zoom)\s*:[^;]*?(?<![\d.])(?:0|0?\.[0-3]\d*(?:r?em)|[0-3](?:\.\d+)?p[xt]|[0-3]?\d%)(?![\d.])"
     r"|(?<!-)(?:max-)?(?:height|width)\s*:\s*[01](?:\.\d+)?(?:p[xt])?(?![\d.%a-z])"
-    r"|(?<![-\w])color\s*:\s*(?:transparent|white|#f[a-f0-9]{2}(?![a-f0-9])|#f[a-f0-9]f[a-f0-9]f[a-f0-9]"
+    r"|(?<![-\w])color\s*:\s*(?:transparent|white|#[ef]{3}(?![a-f0-9])|#(?:[ef][a-f0-9]){3}"
     r"|(?:rgb|hsl)a?\([^)]*[,/]\s*0?\.?[01]?%?\s*\)|rgba?\(\s*25\d[,\s]+25\d[,\s]+25\d)"
     r"|-(?:webkit-)?text-fill-color|(?:text-indent|left|top|right|bottom|margin(?:-\w+)?|letter-spacing)\s*:\s*-\d"
     r"|clip(?:-path)?\s*:|mask|scale\w*\s*\(\s*0|translate\w*\s*\(\s*-|rotate[xy]\s*\(\s*90|z-index\s*:\s*-|position\s*:\s*fixed"
@@ -41,16 +42,18 @@ _HIDING_STYLE = re.compile(
     re.IGNORECASE,
 )
 _ATTRIBUTE = re.compile(r"""([^\s/>="']+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>"']*)))?""")
-_WHITE = re.compile(r"white|transparent|#?f[a-f0-9]{2}|#?f[a-f0-9]f[a-f0-9]f[a-f0-9]", re.IGNORECASE)
+_WHITE = re.compile(r"white|transparent|#?[ef]{3}|#?(?:[ef][a-f0-9]){3}", re.IGNORECASE)
 _COMMENT_END = re.compile("--!?>")
 # Letters of Unicode that are empty, and marks that change a glyph without being one.
-_EMPTY = "\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef"
+_EMPTY = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef]")
 _KEPT = "\t\n\r\x0b\x0c\x1c\x1d\x1e\x1f\x85"  # control characters that count as white space
 
 
 def without_invisible(text: str) -> str:
     """The text without zero-width and control characters, soft hyphens and letters that are empty."""
-    return text if text.isascii() and text.isprintable() else _invisible().sub("", text)
+    for character in _invisible() & set(text):
+        text = text.replace(character, "")
+    return text
 
 
 def without_comments(source: str) -> str:
@@ -85,7 +88,10 @@ def hides(name: str, attributes: str) -> bool:
 
 
 @cache
-def _invisible() -> re.Pattern[str]:
-    formats = "".join(chr(code) for code in range(0x110000) if unicodedata.category(chr(code)) == "Cf")
-    control = "".join(chr(code) for code in (*range(32), *range(127, 160)) if chr(code) not in _KEPT)
-    return re.compile(f"[{re.escape(control + formats)}{_EMPTY}]")
+def _invisible() -> frozenset[str]:
+    characters = map(chr, range(sys.maxunicode + 1))
+    return frozenset(
+        character
+        for character in characters
+        if (unicodedata.category(character) in ("Cf", "Cc") and character not in _KEPT) or _EMPTY.match(character)
+    )

@@ -119,7 +119,12 @@ def canonical(text: str) -> str:
     and of mathematical bold, italic, sans-serif and monospace letters. What looks different stays different:
     superscripts, circled digits, fractions, double-struck and script letters. White space is left alone.
     """
-    return text if text.isascii() else compose(text.translate(_CANONICAL))
+    if text.isascii():
+        return text
+    for character in set(text):  # `replace` is much faster than `translate`
+        if character > "\x7f" and (form := _CANONICAL[ord(character)]) != character:
+            text = text.replace(character, form)
+    return compose(text)
 
 
 class _Canonical(dict[int, str]):

@@ -69,13 +69,14 @@ class Seen:
         return sum(count_visible(_with_marker(block)) for block in self.blocks)
 
 
+@lru_cache(maxsize=64)  # the rewards of a mix see the same siblings one after the other
 def see(text: str) -> Seen:
     """What a reader sees of a transcript without front matter. Bounded time for any text."""
     source = without_invisible(_PRIVATE.sub("\ufffd", without_surrogates(text)))
     if fenced := _FENCE.fullmatch(source):  # wrapped in a code fence as a whole
         source = fenced[2]
     source, cut = _without_formulas(source)
-    blocks, marked, notes = walk(without_comments(_markdown().render(source)), cut)
+    blocks, marked, notes = walk(_shown_html(_markdown().render(source)), cut)
     return Seen(blocks=[piece for block in blocks for piece in _recognised(block)], marked=marked, notes=notes)
 
 
@@ -90,7 +91,7 @@ def see_phrase(text: str) -> str:
         return text
     source = _HASHES.sub("", without_invisible(_PRIVATE.sub("\ufffd", without_surrogates(text))))
     source, cut = _without_formulas(source)
-    blocks, _, _ = walk(without_comments(_markdown().renderInline(source)), cut)
+    blocks, _, _ = walk(_shown_html(_markdown().renderInline(source)), cut)
     return "\n".join(block.text for block in blocks)
 
 
@@ -119,6 +120,10 @@ def budget(length: int) -> int:
     return length + length // 50 + 10
 
 
+def _shown_html(source: str) -> str:
+    return without_comments(without_invisible(source))  # Markdown has read entities such as &shy;
+
+
 def _count(text: str) -> int:
     return len(_SPACE.sub("", _LEADERS.sub(r"\1", text)))
 
@@ -134,7 +139,7 @@ def _without_formulas(source: str) -> tuple[str, list[str]]:
     for formula in formulas(source):
         pieces.append(f"{source[at : formula.start]}\ue000{len(cut)}\ue001")
         closing = source[formula.end - len(formula.mark) : formula.end]
-        cut.append(f"{formula.mark}{formula.tex}{closing}")
+        cut.append(f"{formula.mark}{formula.tex}{closing}" if formula.tex else "")
         at = formula.end
     return "".join([*pieces, source[at:]]).replace(_FOOTNOTE, FOOTNOTE_SIGN), cut
 
