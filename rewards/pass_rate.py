@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Literal
 
-from ocr_rl.contract import Page, Reading, Score, Transcript, Verdict, per_transcript
+from ocr_rl.contract import Check, Page, Reading, Score, Transcript, Verdict, per_transcript
 from ocr_rl.text.checks import TYPES, judge
 from ocr_rl.text.suggest import did_you_mean
+
+By = Literal["micro", "macro", "length", "weighted"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -18,14 +20,15 @@ class PassRate:
     """Share of the page's unit tests that pass; no score for a page without tests.
 
     reading: "strict" closes the holes of the public benchmark, "compatible" has them.
-    by: "micro" counts every test alike, "macro" every type of test alike. "weighted" counts types by `weights`; a type
-    that is not named has weight 1.
+    by: "micro" counts every test alike, "macro" every type of test alike. "length" counts a test by the characters of
+    the page that it asks for, and a test of the whole page as the mean of the others. "weighted" counts types by
+    `weights`; a type that is not named has weight 1.
     floors: the share that a type should reach at least. If types stay below their floors, the smallest share / floor
     scales the value, so that no type is given up for the others.
     """
 
     reading: Reading = "strict"
-    by: Literal["micro", "macro", "weighted"] = "micro"
+    by: By = "micro"
     weights: Mapping[str, float] = field(default_factory=dict)
     floors: Mapping[str, float] = field(default_factory=dict)
 
@@ -53,8 +56,8 @@ class PassRate:
         for check, verdict in zip(page.checks, verdicts, strict=True):
             by_type[check.type].append(self.value_of(verdict))
         parts = {name: fmean(values) for name, values in by_type.items()}
-        if self.by == "micro":
-            value = fmean(map(self.value_of, verdicts))
+        if self.by in ("micro", "length"):
+            value = fmean(map(self.value_of, verdicts), _lengths(page.checks) if self.by == "length" else None)
         else:
             value = sum(weights[name] * share for name, share in parts.items()) / sum(weights.values())
         value *= min([1.0, *(parts[name] / floor for name, floor in self.floors.items() if name in parts)])
@@ -69,10 +72,20 @@ class PassDegree(PassRate):
     """Mean degree to which the page's unit tests pass; no score for a page without tests.
 
     The degree of a test is 1 where it passes and tells else how near the transcript comes: how alike the closest place
-    is, how many of a cell's neighbours are right (`Verdict.degree`). Options as those of `pass_rate`. Siblings that
-    fail the same tests differ here, so that fewer groups are flat.
+    is, how many of a cell's neighbours are right (`Verdict.degree`). Options as those of `pass_rate`; a test counts by
+    the length of what it asks for unless `by` says otherwise. Siblings that fail the same tests differ here, so that
+    fewer groups are flat.
     """
+
+    by: By = "length"
 
     @staticmethod
     def value_of(verdict: Verdict) -> float:
         return verdict.degree
+
+
+def _lengths(checks: Sequence[Check]) -> list[float]:
+    """The weight of each check: what it asks for, or the mean of the others where it asks for no text."""
+    asked = [check.asked for check in checks]
+    usual = fmean([length for length in asked if length is not None] or [1.0])
+    return [max(1.0, usual if length is None else length) for length in asked]

@@ -18,6 +18,7 @@ from ocr_rl.text import distance
 from ocr_rl.text.page_check import PASSED, PageCheck, degree_of, needle_of, quote
 from ocr_rl.text.prepared import Prepared, TextTable
 from ocr_rl.text.tables import Cell, Direction, Place, Way
+from ocr_rl.text.tex import count_symbols
 
 # How many formulas of a page one test compares, the most similar ones first. No real page has nearly as many.
 MOST_FORMULAS = 256
@@ -55,6 +56,11 @@ class TableRelation(PageCheck):
             if value is not None and not isinstance(value, str):
                 raise ValueError(f"{name} must be a text, got {value!r}")
         self._require_flag("ignore_markdown_tables")
+
+    @property
+    def asked(self) -> int | None:
+        texts = (self.cell, *(getattr(self, name) for name in self.RELATIONS))
+        return sum(len(needle_of(text, "strict")) for text in texts if text)
 
     def look(self, prepared: Prepared, reading: Reading) -> Verdict:
         tables = prepared.tables(reading, markdown=not self.ignore_markdown_tables)
@@ -162,6 +168,10 @@ class Math(PageCheck):
             raise ValueError(f"math must be a non-blank formula, got {self.math!r}")
         self._require_flag("ignore_dollar_delimited")
         require("py_mini_racer", "math tests compare formulas as KaTeX renders them in V8")
+
+    @property
+    def asked(self) -> int | None:
+        return count_symbols(self.math)
 
     def look(self, prepared: Prepared, reading: Reading) -> Verdict:
         formulas = prepared.formulas(reading, dollars=not self.ignore_dollar_delimited)

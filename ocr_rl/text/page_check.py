@@ -57,6 +57,11 @@ class PageCheck:
     def validate(self) -> None:
         """Raise ValueError if a field of this type has a value that cannot be judged."""
 
+    @property
+    def asked(self) -> int | None:
+        """How many characters of the page the test asks for; None for a test of the page as a whole."""
+        return None
+
     def run(self, prepared: Prepared, reading: Reading) -> Verdict:
         """Judge a prepared transcript."""
         if prepared.length > LONGEST:

@@ -47,6 +47,10 @@ class Present(PageCheck):
         self._require_flag("case_sensitive")
         self._require_number("first_n", "last_n")
 
+    @property
+    def asked(self) -> int | None:
+        return len(needle_of(self.text, "strict"))
+
     def search(self, prepared: Prepared, reading: Reading, *, locate: bool) -> tuple[Hit, str]:
         lower = not self.case_sensitive or (reading == "strict" and self.ANY_CASE)
         needle, text = needle_of(self.text, reading), prepared.searched(reading, lower=lower)
@@ -92,6 +96,10 @@ class Order(PageCheck):
         if self.max_diffs > shorter // 2:
             raise ValueError(f"max_diffs must be at most half of before and of after, got {self.max_diffs}")
 
+    @property
+    def asked(self) -> int | None:
+        return (len(needle_of(self.before, "strict")) + len(needle_of(self.after, "strict"))) // 2
+
     def look(self, prepared: Prepared, reading: Reading) -> Verdict:
         text = prepared.searched(reading)
         places = []
@@ -136,6 +144,10 @@ class Format(PageCheck):
         self._require_flag("case_sensitive")
         if self.format not in markdown.PIECES:
             raise ValueError(f"format must be heading, bold or italic, got {self.format!r}")
+
+    @property
+    def asked(self) -> int | None:
+        return len(needle_of(self.text, "strict"))
 
     def look(self, prepared: Prepared, reading: Reading) -> Verdict:
         pieces = prepared.pieces(self.format, reading)
@@ -230,6 +242,11 @@ class Footnote(PageCheck):
             value = getattr(self, name)
             if value is not None and not isinstance(value, str):
                 raise ValueError(f"{name} must be a text or null, got {value!r}")
+
+    @property
+    def asked(self) -> int | None:
+        around = (self.appears_before_marker, self.appears_after_marker)
+        return len(self.marker) + sum(len(needle_of(text, "strict")) for text in around if text)
 
     def look(self, prepared: Prepared, reading: Reading) -> Verdict:
         raw = canonical(prepared.seen.notes) if reading == "strict" else prepared.raw
