@@ -15,6 +15,7 @@ from ocr_rl.evaluate.damage import CELL, TAG, blocks
 
 Kind = Literal["text", "heading", "table", "formula"]
 SYMBOLS = "§¶†‡«»¤•◊※¦"
+TABLE = re.compile(r"<table.*?</table>", re.DOTALL | re.IGNORECASE)
 _ROW = re.compile(r"<tr[^<>]*>(.*?)</tr>", re.DOTALL | re.IGNORECASE)
 _HEADING = re.compile(r"[ \t]*#{1,6}[ \t]+")
 _SENTENCE = re.compile(r"(?<=[.!?])\s+")
