@@ -217,14 +217,16 @@ def bench(
     engines: Sequence[str] = (),
     models: Sequence[str] = (),
     reading: Reading = "compatible",
+    front_matter: Literal["keep", "strip"] = "keep",
     repeats: int = 1,
     backend: Literal["vllm", "transformers"] = "vllm",
     workers: int = 2,
 ) -> dict[str, list[PageResult]]:
     """`ocr-rl bench`: the page results of every candidate, by its name. The report is written below `out`.
 
-    `candidates` are folders of Markdown files, `engines` OCR engines, `models` policies; "name=folder" names one. A
-    rerun goes on with what `out` holds.
+    `candidates` are folders of Markdown files, `engines` OCR engines, `models` policies; "name=folder" names one.
+    `front_matter` of a folder's files is judged with the rest unless it is "strip". A rerun goes on with what `out`
+    holds.
     """
     from ocr_rl.evaluate.bench import bench as run_bench
     from ocr_rl.evaluate.report import read_candidates
@@ -236,6 +238,7 @@ def bench(
         engines=engines,
         models=models,
         reading=reading,
+        front_matter=front_matter,
         repeats=repeats,
         sampler=backend,
         workers=workers,

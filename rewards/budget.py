@@ -8,14 +8,18 @@ from ocr_rl.contract import Page, Score, Transcript, per_transcript
 from ocr_rl.text.text_checks import Baseline
 from ocr_rl.text.visible import budget, see
 
+STEEP = 8  # what a transcript loses for each share of the page's length that it is too long
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Budget:
-    """1 up to the page's own length, beyond it that length / the transcript's: it falls with the first invented words.
+    """1 up to the page's own length, then a straight line down to 0 where the transcript is an eighth too long.
+
+    So steep a slope makes it dear to write a line twice in two readings and let the tests choose.
 
     Lengths count what is seen (`visible.count_visible`), so markup, LaTeX commands and alternative texts cost nothing.
     The page's length is the smallest `max_length` of its baseline tests; without such a test it is the reference's
-    length, 2 % and 10 more (`visible.budget`). A page with neither has no score. A short transcript is within every
+    length, 2 % and 3 more (`visible.budget`). A page with neither has no score. A short transcript is within every
     budget, so weigh this reward beside one that reads the page.
     """
 
@@ -29,4 +33,5 @@ class Budget:
         else:
             return Score(value=None, why="the page has neither a reference nor a baseline test with max_length")
         length = see(transcript.body).length
-        return Score(value=min(1.0, most / max(1, length)), why=f"{length} visible characters, at most {most}")
+        value = min(1.0, max(0.0, 1 - STEEP * (length - most) / max(1, most)))
+        return Score(value=value, why=f"{length} visible characters, at most {most}")

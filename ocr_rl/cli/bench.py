@@ -62,6 +62,10 @@ def bench(
     missing: Annotated[
         Literal["error", "fail"], Option(help="a page that a folder lacks: refuse the folder, or fail the page's tests")
     ] = "error",
+    front_matter: Annotated[
+        Literal["keep", "strip"],
+        Option(help="of a folder's files: judged with the rest, as the public olmOCR-Bench does, or left out"),
+    ] = "keep",
     cluster: Annotated[Literal["page", "document"], Option(help="what the intervals redraw")] = "page",
     workers: Workers = 2,
     out: Annotated[Path, Option(help="folder of answers and report; a rerun goes on with what lies there")] = Path(
@@ -97,6 +101,7 @@ def bench(
         temperature=temperature,
         sampler=backend,
         missing=missing,
+        front_matter=front_matter,
         cluster=cluster,
         workers=workers,
     )

@@ -4,7 +4,8 @@ The figures are the public olmOCR-Bench's. Every PDF without a baseline test get
 own. A test passes by the majority of its repeats. The score is the mean over the files that tests come from. Answers
 and verdicts are written down as they come, so a rerun does nothing twice. Knows nothing about how answers are made.
 
-    <out>/ settings.json · candidates/<name>/{settings.json, answers.jsonl, verdicts.jsonl} · report.{json,md,html}
+    <out>/ settings.json · candidates/<name>/{settings.json, answers.jsonl, verdicts.jsonl} · floors.jsonl
+    report.{json,md,html}
 """
 
 from __future__ import annotations
@@ -22,10 +23,12 @@ from tqdm import tqdm
 
 from ocr_rl.contract import Page, Reading, Transcript, UserError
 from ocr_rl.evaluate import journal
+from ocr_rl.evaluate.bench_notes import front_matter_note, notes_of
 from ocr_rl.evaluate.candidates import (
     Answer,
     Candidate,
     EngineCandidate,
+    FrontMatterOf,
     Missing,
     PolicyCandidate,
     SamplerName,
@@ -33,6 +36,7 @@ from ocr_rl.evaluate.candidates import (
     folder_answers,
 )
 from ocr_rl.evaluate.figures import ClusterBy, tallies
+from ocr_rl.evaluate.floors import floors_of
 from ocr_rl.evaluate.report import write_report
 from ocr_rl.evaluate.results import CheckVerdict, PageResult, from_json, judge_page, to_json
 from ocr_rl.evaluate.stats import benchmark_score
@@ -45,7 +49,6 @@ from ocr_rl.text.checks import load_check
 
 REPEAT_TEMPERATURE = 0.7  # of a policy that reads a page several times
 _SHOWN_PX = 900
-_NAMED = 10  # failed pages that the report's notes name
 _PAGE_TIMEOUT_S = 300.0  # all tests of one page
 
 Key = tuple[str, int, str, str, int]  # page id, repeat, text, finish, tokens
@@ -63,6 +66,7 @@ def bench(
     temperature: float | None = None,
     sampler: SamplerName = "vllm",
     missing: Missing = "error",
+    front_matter: FrontMatterOf = "keep",
     cluster: ClusterBy = "page",
     workers: int = 2,
 ) -> str:
@@ -70,8 +74,9 @@ def bench(
 
     `candidates` are folders of transcripts, `engines` OCR engines, `models` folders or hub names of policies;
     NAME=FOLDER gives a name of one's own. A policy reads every page `repeats` times, at `temperature` (default: greedy
-    for one repeat, else REPEAT_TEMPERATURE). The first candidate is the one that the others are compared with. Raises
-    UserError for wrong input.
+    for one repeat, else REPEAT_TEMPERATURE). The first candidate is the one that the others are compared with. Front
+    matter in a folder's files is judged with the rest, as the public benchmark does, unless `front_matter` is "strip".
+    Raises UserError for wrong input.
     """
     folders = {name: Path(path) for name, path in map(_named, candidates)}
     policy = partial(PolicyCandidate, sampler=sampler, repeats=repeats, temperature=_temperature(repeats, temperature))
@@ -85,7 +90,9 @@ def bench(
     common = {"ocr-rl": environment()["packages"].get("ocr-rl"), "reading": reading, "tests": _digest(pages)}
     journal.settle(out / "settings.json", common)
     settings = {reader.name: reader.settings() for reader in readers}  # all of them before the first begins
-    transcripts = {name: folder_answers(folder, pages, data / "pdfs", missing) for name, folder in folders.items()}
+    transcripts = {
+        name: folder_answers(folder, pages, data / "pdfs", missing, front_matter) for name, folder in folders.items()
+    }
     for name, of_reader in settings.items():
         journal.settle(_place(out, name) / "settings.json", of_reader)
 
@@ -95,7 +102,11 @@ def bench(
         place = _place(out, name)
         of_candidate = answers(reader, pages, place / "answers.jsonl") if reader else transcripts[name]
         rows |= _rows(name, of_candidate, pages, place / "verdicts.jsonl", reading, workers)
-        notes |= _notes(name, of_candidate, pages, str(settings.get(name, {}).get("version", "")))
+        notes |= notes_of(name, of_candidate, pages, str(settings.get(name, {}).get("version", "")))
+        notes |= {} if reader else front_matter_note(name, of_candidate, front_matter)
+    of_floor = partial(_floor_rows, path=out / "floors.jsonl", reading=reading, workers=workers)
+    floors = floors_of(pages, list(rows.values())[-1], of_floor)
+    judged = {**rows, **(floors.rows if floors else {})}
     env = environment()
     write_report(
         out,
@@ -104,7 +115,8 @@ def bench(
         pages={page.id: page for page in pages},
         images=_image,
         notes={"reading": reading, **notes, "date": env["date"], "python": env["python"], "cores": str(env["cores"])},
-        benchmark={name: benchmark_score(tallies(results, file_of), seed=0) for name, results in rows.items()},
+        benchmark={name: benchmark_score(tallies(results, file_of), seed=0) for name, results in judged.items()},
+        floors=floors,
         cluster=cluster,
     )
     return (out / "report.md").read_text(encoding="utf-8") + f"\nreport: {out / 'report.html'}"
@@ -203,6 +215,15 @@ def _rows(
     return {part: [row(answer, which) for answer in answers] for part, which in parts.items()}
 
 
+def _floor_rows(
+    pairs: Sequence[tuple[Page, Transcript]], path: Path, reading: Reading, workers: int
+) -> list[PageResult]:
+    """Page results of transcripts that read nothing."""
+    jobs = [_Job(page=page, repeat=1, transcript=text, reading=reading) for page, text in pairs]
+    results = _judged({_key_of(job): job for job in jobs}, path, workers, label="judging the floor")
+    return [results[_key_of(job)] for job in jobs]
+
+
 def _judged(jobs: Mapping[Key, _Job], path: Path, workers: int, label: str) -> dict[Key, PageResult]:
     """A result per job. Results of the same text are taken from the JSONL file `path`; new ones are appended there."""
     results = {_key(row): row for row in (from_json(fields, where=str(path)) for fields in journal.resume(path))}
@@ -244,30 +265,6 @@ def _key_of(job: _Job) -> Key:
 
 def _key(row: PageResult) -> Key:
     return row.page, row.repeat, row.text, row.finish, row.num_tokens
-
-
-# --- notes ------------------------------------------------------------------------------------------------------------
-
-
-def _notes(name: str, answers: Sequence[Answer], pages: Sequence[Page], version: str) -> dict[str, str]:
-    """What a candidate is, how fast it was, how often it tried again, and for which pages it has no transcript."""
-    facts = [version] if version else []
-    seconds = sum(answer.seconds for answer in answers)
-    tokens = sum(attempt.transcript.num_tokens for answer in answers for attempt in answer.attempts)
-    if seconds:
-        facts.append(f"{len(answers) / seconds:.3g} pages a second")
-        facts += [f"{tokens / seconds:,.0f} tokens a second"] if tokens else []
-    if tokens:
-        retried = sum(len(answer.attempts) > 1 for answer in answers)
-        turned = sum(any(attempt.rotation for attempt in answer.attempts) for answer in answers)
-        facts.append(f"{retried} of {len(answers)} pages asked again, {turned} of them turned")
-    notes = {name: ", ".join(facts)} if facts else {}
-    if failed := [answer for answer in answers if answer.error]:
-        places = {page.id: f"{page.pdf.name}, page {page.number}" for page in pages}
-        named = [f"{places[answer.page]}: {answer.error}" for answer in failed[:_NAMED]]
-        more = [f"and {len(failed) - _NAMED} more"] if len(failed) > _NAMED else []
-        notes[f"{name}, failed pages"] = "; ".join([*named, *more])
-    return notes
 
 
 def _image(page: Page) -> Image.Image:

@@ -26,6 +26,7 @@ from ocr_rl.pages.workers import Refusal
 from ocr_rl.text.front_matter import split_front_matter
 
 Missing = Literal["error", "fail"]
+FrontMatterOf = Literal["keep", "strip"]  # a candidate's files
 SamplerName = Literal["vllm", "transformers"]
 _SEEDS_APART = 1000  # between the repeats of a policy; retries count up from each
 _FILE = re.compile(r"(?P<stem>.+)_pg(?P<number>[1-9][0-9]*)_repeat(?P<repeat>[0-9]+)\.md")
@@ -87,11 +88,15 @@ def _from_json(row: Mapping[str, Any], path: Path) -> Answer:
 # --- folders ----------------------------------------------------------------------------------------------------------
 
 
-def folder_answers(folder: Path, pages: Sequence[Page], root: Path, missing: Missing) -> list[Answer]:
+def folder_answers(
+    folder: Path, pages: Sequence[Page], root: Path, missing: Missing, front_matter: FrontMatterOf = "keep"
+) -> list[Answer]:
     """All repeats in a folder of the public layout, `<pdf below root, without .pdf>_pg<N>_repeat<M>.md`.
 
-    A page without a file is a UserError. With `missing` "fail" it is an answer that gives this as the reason.
+    A page without a file is a UserError. With `missing` "fail" it is an answer that gives this as the reason. A file is
+    judged as it is, like in the public benchmark; with `front_matter` "strip" without its front matter.
     """
+    read = _whole if front_matter == "keep" else _plain
     if not folder.is_dir():
         raise UserError(f"--candidate {folder}: there is no such folder.")
     files = _files(folder)
@@ -100,7 +105,7 @@ def folder_answers(folder: Path, pages: Sequence[Page], root: Path, missing: Mis
     for page in pages:
         stem = page.pdf.relative_to(root).with_suffix("").as_posix()
         repeats = sorted(files.get((stem, page.number), ()))
-        answers += [Answer(page=page.id, repeat=repeat, attempts=(_plain(_text(path)),)) for repeat, path in repeats]
+        answers += [Answer(page=page.id, repeat=repeat, attempts=(read(_text(path)),)) for repeat, path in repeats]
         if not repeats:
             lost.append(f"{stem}_pg{page.number}_repeat1.md")
             answers.append(Answer(page=page.id, error="there is no file for this page"))
@@ -133,6 +138,18 @@ def _plain(raw: str) -> Attempt:
     """The only attempt of a candidate that has no temperature, no tokens and no limit of length."""
     transcript = Transcript(raw=raw, body=split_front_matter(raw)[1], finish="stop", num_tokens=0)
     return Attempt(transcript=transcript, temperature=0.0, rotation=0)
+
+
+def _whole(raw: str) -> Attempt:
+    """The same of a text that is judged with its front matter."""
+    attempt = _plain(raw)
+    return replace(attempt, transcript=replace(attempt.transcript, body=raw))
+
+
+def with_front_matter(answers: Sequence[Answer]) -> int:
+    """How many of a folder's files begin with front matter."""
+    raws = (attempt.transcript.raw for answer in answers for attempt in answer.attempts)
+    return sum(split_front_matter(raw)[1] != raw for raw in raws)
 
 
 # --- engines ----------------------------------------------------------------------------------------------------------

@@ -72,7 +72,7 @@ class Summary:
     pages: int
     tests: int
     transcripts: int
-    metrics: Mapping[str, Interval]  # by the name in METRICS; pass_rate is a mean over pages, tests one over tests
+    metrics: Mapping[str, Interval]  # by the metric's name; pass_rate is a mean over pages, tests one over tests
     by_type: Mapping[str, Interval]  # share of the tests of each type that pass
 
 
@@ -85,6 +85,7 @@ class Change:
     p_holm: float | None = None  # adjusted over the test types; None where it stands alone
     fixed: int = 0  # tests that fail before and pass after
     broken: int = 0
+    at_floor: bool = False  # a figure of tests, and neither side reads: no gain and no loss (`floors`)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,7 +94,14 @@ class Comparison:
     by_type: Mapping[str, Change]
 
 
-def summary(rows: Sequence[PageResult], *, cluster: ClusterBy = "page", seed: int = 0, draws: int = 2000) -> Summary:
+def summary(
+    rows: Sequence[PageResult],
+    *,
+    metrics: Sequence[Metric] = METRICS,
+    cluster: ClusterBy = "page",
+    seed: int = 0,
+    draws: int = 2000,
+) -> Summary:
     """Every figure with its 95 % interval from a bootstrap over pages (or documents). Raises UserError without rows."""
     if not rows:
         raise UserError("no transcripts to summarise; check the folder of pages and the candidate's name")
@@ -102,7 +110,7 @@ def summary(rows: Sequence[PageResult], *, cluster: ClusterBy = "page", seed: in
         values = _clusters(rows, of, cluster)
         return bootstrap_mean(values, seed=seed, draws=draws) if values else None
 
-    figures = {metric.name: estimate(metric.of) for metric in METRICS}
+    figures = {metric.name: estimate(metric.of) for metric in metrics}
     by_type = {type_: estimate(_tests(type_)) for type_ in check_types(rows)}
     return Summary(
         pages=len({row.page for row in rows}),
@@ -117,6 +125,7 @@ def compare(
     before: Sequence[PageResult],
     after: Sequence[PageResult],
     *,
+    metrics: Sequence[Metric] = METRICS,
     cluster: ClusterBy = "page",
     seed: int = 0,
     draws: int = 2000,
@@ -141,7 +150,7 @@ def compare(
 
     flips = _flips(before, after)
     total = (sum(fixed for fixed, _ in flips.values()), sum(broken for _, broken in flips.values()))
-    figures = {m.name: changed(m.of, total if m.name in ("pass_rate", "tests") else (0, 0)) for m in METRICS}
+    figures = {m.name: changed(m.of, total if m.name in ("pass_rate", "tests") else (0, 0)) for m in metrics}
     by_type = {type_: changed(_tests(type_), flips.get(type_, (0, 0))) for type_ in check_types(before)}
     adjusted = holm({type_: change.p for type_, change in by_type.items() if change})
     return Comparison(

@@ -24,14 +24,17 @@ from markupsafe import Markup
 from PIL import Image
 
 from ocr_rl.contract import Page, UserError
-from ocr_rl.evaluate.figures import METRICS, ClusterBy, Comparison, Summary, compare, summary
+from ocr_rl.evaluate.figures import METRICS, ClusterBy, Comparison, Metric, Summary, compare, summary
+from ocr_rl.evaluate.floors import ABOVE, Floors
 from ocr_rl.evaluate.results import PageResult, from_json, to_json
 from ocr_rl.evaluate.stats import BenchmarkScore
 from ocr_rl.evaluate.tables import (
+    above_line,
     amount,
     benchmark_table,
     cell,
     change_table,
+    floor_line,
     p_value,
     percent,
     signed,
@@ -76,13 +79,15 @@ def write_report(
     cluster: ClusterBy = "page",
     max_pages: int = 40,
     sections: Sequence[Section] = (),
+    floors: Floors | None = None,
 ) -> None:
     """Write the three files into the folder `out`.
 
     `candidates`: page results by candidate. The first is the baseline that every other one is compared with, on the
     same pages. `curves`: rows of metrics.jsonl by run, each with a "step". `notes`: seed, device, date, versions, shown
-    as they are. `sections` come before the results in the page. The page shows at most `max_pages` pages, evenly
-    spaced from the largest loss to the largest gain.
+    as they are. `sections` come before the results in the page. `floors`: what transcripts that read nothing earn on
+    the same tests; then changes stand above the floor too, and one between two candidates at the floor is none. At most
+    `max_pages` pages are shown, evenly spaced from the largest loss to the largest gain.
     Raises UserError where candidates cannot be compared or where `pages` lacks the page of a result.
     """
     if not candidates:
@@ -90,9 +95,17 @@ def write_report(
     if lost := sorted({row.page for rows in candidates.values() for row in rows} - pages.keys()):
         raise UserError(f"page {lost[0]} was judged but is not among the pages of the report; give the same folder")
     curves, notes, benchmark = curves or {}, notes or {}, benchmark or {}
-    summaries = {name: summary(rows, cluster=cluster) for name, rows in candidates.items()}
+    metrics = floors.metrics if floors else METRICS
+    summaries = {name: summary(rows, metrics=metrics, cluster=cluster) for name, rows in candidates.items()}
     baseline, *others = candidates
-    comparisons = {name: compare(candidates[baseline], candidates[name], cluster=cluster) for name in others}
+    comparisons = {
+        name: compare(candidates[baseline], candidates[name], metrics=metrics, cluster=cluster) for name in others
+    }
+    above: dict[str, str] = {}
+    if floors:
+        sides = {name: (summaries[baseline], summaries[name]) for name in others}
+        comparisons = {name: floors.grounded(comparisons[name], *both) for name, both in sides.items()}
+        above = {name: above_line(*both, comparisons[name], floors.metric) for name, both in sides.items()}
 
     out.mkdir(parents=True, exist_ok=True)
     data = {
@@ -105,9 +118,10 @@ def write_report(
         "summaries": {name: asdict(of_candidate) for name, of_candidate in summaries.items()},
         "comparisons": {name: asdict(comparison) for name, comparison in comparisons.items()},
         "benchmark": {name: asdict(score) for name, score in benchmark.items()},
+        "floors": floors.to_json() if floors else None,
     }
     (out / "report.json").write_text(json.dumps(_finite(data), indent=1) + "\n", encoding="utf-8")
-    markdown = _markdown(title, summaries, comparisons, baseline, benchmark, notes, cluster)
+    markdown = _markdown(title, summaries, comparisons, baseline, benchmark, notes, cluster, floors, above)
     (out / "report.md").write_text(markdown, encoding="utf-8", errors="backslashreplace")
     view = {
         "title": title,
@@ -117,7 +131,10 @@ def write_report(
         "charts": charts(curves),
         "runs": list(curves),
         "sections": sections,
-        **_figures(candidates, summaries, comparisons),
+        "floors": floors.levels if floors else {},
+        "floor_line": floor_line(floors) if floors else "",
+        "above": above,
+        **_figures(candidates, summaries, comparisons, metrics),
         "cards": [
             card(pages[id_], {name: _first(rows, id_) for name, rows in candidates.items()}, images)
             for id_ in _shown_pages(candidates, max_pages)
@@ -127,15 +144,18 @@ def write_report(
 
 
 def _figures(
-    candidates: Candidates, summaries: Mapping[str, Summary], comparisons: Mapping[str, Comparison]
+    candidates: Candidates,
+    summaries: Mapping[str, Summary],
+    comparisons: Mapping[str, Comparison],
+    metrics: Sequence[Metric],
 ) -> dict[str, Any]:
     """What the tables and pictures of the page are drawn from."""
-    metrics = {name for of_candidate in summaries.values() for name in of_candidate.metrics}
+    shown = {name for of_candidate in summaries.values() for name in of_candidate.metrics}
     return {
         "names": list(candidates),
         "summaries": summaries,
         "comparisons": comparisons,
-        "metrics": [metric for metric in METRICS if metric.name in metrics],
+        "metrics": [metric for metric in metrics if metric.name in shown],
         "types": sorted({type_ for of_candidate in summaries.values() for type_ in of_candidate.by_type}),
         "type_tests": _type_tests(next(iter(candidates.values()))),
         "reaches": {name: _reach(comparison) for name, comparison in comparisons.items()},
@@ -160,20 +180,29 @@ def _markdown(
     benchmark: Mapping[str, BenchmarkScore],
     notes: Mapping[str, str],
     cluster: ClusterBy,
+    floors: Floors | None,
+    above: Mapping[str, str],
 ) -> str:
+    metrics, levels = (floors.metrics, floors.levels) if floors else (METRICS, {})
     any_summary = next(iter(summaries.values()))
     parts = [
         f"# {cell(title)}\n",
         f"{any_summary.pages} pages, {any_summary.tests} unit tests. Percent with 95 % intervals (bootstrap over "
         f"{cluster}s). Pass rate is the mean over pages of the page's share of passed tests.\n",
-        summary_table(summaries),
+        summary_table({**summaries, **levels}, metrics),
     ]
+    if floors:
+        parts.append(floor_line(floors) + "\n")
     if benchmark:
         parts += ["## Benchmark score\n\nMean over files of the share of tests passed.\n", benchmark_table(benchmark)]
     for name, comparison in comparisons.items():
-        parts += [f"## {cell(name)} against {cell(baseline)}\n", change_table(comparison)]
+        parts.append(f"## {cell(name)} against {cell(baseline)}\n")
+        if name in above:
+            change = signed(comparison.metrics["pass_rate"].difference.mean, "%")
+            parts.append(f"Pass rate {change} points. {above[name]}\n")
+        parts.append(change_table(comparison, metrics))
     if any_summary.by_type:
-        parts += ["## By test type\n", type_table(summaries)]
+        parts += ["## By test type\n", type_table({**summaries, **levels})]
     if notes:
         parts.append("\n".join(f"- {cell(key)}: {cell(value)}" for key, value in notes.items()) + "\n")
     return "\n".join(parts)
@@ -201,7 +230,7 @@ def _type_tests(rows: Sequence[PageResult]) -> Counter[str]:
 
 def _reach(comparison: Comparison) -> float:
     """Half the width of the axis for differences: a round number that holds all shares. Error rates may leave it."""
-    shares = ("pass_rate", "tests", "bleu", "diff_ratio")
+    shares = ("pass_rate", ABOVE, "tests", "bleu", "diff_ratio")
     rates = [change for name, change in comparison.metrics.items() if name in shares]
     intervals = [change.difference for change in (*rates, *comparison.by_type.values())]
     widest = max((max(abs(interval.low), abs(interval.high)) for interval in intervals), default=0.0)

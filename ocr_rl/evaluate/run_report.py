@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ocr_rl.config import PageSource, page_source
 from ocr_rl.contract import UserError
+from ocr_rl.evaluate import floors
 from ocr_rl.evaluate.report import write_report
 from ocr_rl.evaluate.results import PageResult, read_rows
 from ocr_rl.models.settings import read_settings
@@ -41,6 +42,7 @@ def report_runs(runs: Sequence[Path], out: Path) -> list[Path]:
             images=partial(image_of, longest_px=_longest_px(runs[0])),
             curves={_name(run, runs): read_jsonl(run / "metrics.jsonl") for run in runs},
             notes={"reading": "strict", **seeds},
+            floors=floors.judged_here(list(pages.values()), list(ends.values())[-1], "strict"),
         )
         written.append(out / name / "report.md")
     return written

@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 
 from ocr_rl.evaluate.figures import METRICS, Change, Comparison, Metric, Summary
+from ocr_rl.evaluate.floors import ABOVE, EMPTY, FOREIGN, Floors
 from ocr_rl.evaluate.stats import BenchmarkScore, Interval
 
 # control characters, direction overrides, invisible marks, lone surrogates: shown by their code
@@ -31,9 +32,9 @@ def to_markdown_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> s
     return "\n".join([line(table[0]), line(rule), *(line(row) for row in table[1:])]) + "\n"
 
 
-def summary_table(summaries: Mapping[str, Summary]) -> str:
+def summary_table(summaries: Mapping[str, Summary], metrics: Sequence[Metric] = METRICS) -> str:
     """One row a candidate, one column a figure: estimate and 95 % interval."""
-    shown = [metric for metric in METRICS if any(metric.name in summary.metrics for summary in summaries.values())]
+    shown = [metric for metric in metrics if any(metric.name in summary.metrics for summary in summaries.values())]
     return to_markdown_table(
         ["candidate", *(metric.label for metric in shown)],
         [
@@ -52,9 +53,9 @@ def type_table(summaries: Mapping[str, Summary]) -> str:
     )
 
 
-def change_table(comparison: Comparison) -> str:
+def change_table(comparison: Comparison, metrics: Sequence[Metric] = METRICS) -> str:
     """Paired differences in points (or tokens), p-values and what they say."""
-    rows = [(metric.label, metric, comparison.metrics.get(metric.name)) for metric in METRICS]
+    rows = [(metric.label, metric, comparison.metrics.get(metric.name)) for metric in metrics]
     rows += [(f"{type_} tests", METRICS[0], change) for type_, change in comparison.by_type.items()]
     return to_markdown_table(
         ["figure", "difference", "95 % interval", "p", "p (Holm)", "fixed / broken", "verdict"],
@@ -91,12 +92,37 @@ def benchmark_table(scores: Mapping[str, BenchmarkScore]) -> str:
     )
 
 
+def floor_line(floors: Floors) -> str:
+    """What reading nothing earns on the same tests, as a sentence."""
+    levels = {name: percent(of.metrics["pass_rate"].mean) for name, of in floors.levels.items()}
+    sentence = f"Reading nothing earns something too: {EMPTY} passes {levels[EMPTY]} % of a page's tests"
+    sentence += f", {FOREIGN} {levels[FOREIGN]} %" if FOREIGN in levels else ""
+    one = "one of the two" if FOREIGN in levels else "it"
+    free = f"{percent(floors.free_share)} % of the {floors.tests} tests are passed by {one}"
+    return f"{sentence}; {free}. Above the floor: the pass rate on the tests that need reading, the others."
+
+
+def above_line(before: Summary, after: Summary, comparison: Comparison, metric: Metric) -> str:
+    """What a change of the pass rate is worth above the floor, whose metric is given."""
+    change = comparison.metrics.get(ABOVE)
+    if change is None:
+        return "But both stand at the floor: no test of these pages needs reading."
+    levels = f"{percent(before.metrics[ABOVE].mean)} % before and {percent(after.metrics[ABOVE].mean)} % after"
+    if change.at_floor:
+        return f"But both stand at the floor, they read nothing: of the tests that need reading {levels} pass."
+    interval = f"{signed(change.difference.low, '%')} to {signed(change.difference.high, '%')}"
+    gain = f"{signed(change.difference.mean, '%')} points (95 % interval {interval}, p = {p_value(change.p)})"
+    return f"Of the tests that need reading {levels} pass: {gain}, {verdict(change, metric)}."
+
+
 def verdict(change: Change, metric: Metric) -> str:
     """`better` or `worse` (`higher` or `lower` where neither is better) only where interval and p-value agree.
 
     The interval must exclude zero, and p must be below 0.05 (adjusted, where it is one of several). The interval alone
-    would not do, because with few pages it is too narrow.
+    would not do, because with few pages it is too narrow. `at the floor`: neither candidate reads.
     """
+    if change.at_floor:
+        return "at the floor"
     low, high = change.difference.low, change.difference.high
     if low <= 0 <= high or (change.p if change.p_holm is None else change.p_holm) >= 0.05:
         return "no clear change"

@@ -20,7 +20,7 @@ from ocr_rl.pages.epochs import Rests, draw
 from ocr_rl.pages.raster import PageError
 from ocr_rl.rollout.asking import ask, require_one, with_left_out
 from ocr_rl.rollout.compare import has_signal, with_advantages
-from ocr_rl.rollout.describe import describe
+from ocr_rl.rollout.describe import describe, held_back
 from ocr_rl.rollout.flow import ComparedGroup, Group, Prompt
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampler, Sampling
@@ -93,7 +93,7 @@ class Rollout:
 
     @property
     def figures(self) -> dict[str, float]:
-        return with_left_out(describe(self.groups), self.drawn - self.prompted)
+        return with_left_out(describe(self.groups) | held_back(self.scored), self.drawn - self.prompted)
 
 
 def collect(asking: Asking, turns: Turns, n: int) -> Rollout:

@@ -15,7 +15,8 @@ def describe(groups: Sequence[ComparedGroup]) -> dict[str, float]:
     """Figures over all groups of a rollout, those without signal too.
 
     A reward's value is the mean over its samples, `<name>/spread` the mean of its standard deviations within groups,
-    and `live/<name>/<part>` the share of groups whose samples differ in a part, such as the tests of one type.
+    `live/<name>/<part>` the share of groups whose samples differ in a part, such as the tests of one type, and
+    `applies/<name>` the share of groups to whose page the reward applies.
     """
     samples = [sample for compared in groups for sample in compared.group.samples]
     figures = {
@@ -39,6 +40,7 @@ def _figures_of(compared: ComparedGroup) -> list[tuple[str, float]]:
         figures.append((f"live/{name}/{part}", float(len(values) > 1)))
     for name, scores in compared.scores.items():
         values = [score.value for score in scores if score.value is not None]
+        figures.append((f"applies/{name}", float(bool(values))))
         if len(values) > 1:
             figures.append((f"{name}/spread", stdev(values)))
         for score in scores:
@@ -46,6 +48,15 @@ def _figures_of(compared: ComparedGroup) -> list[tuple[str, float]]:
                 figures.append((name, score.value))
             figures += [(f"{name}/{part}", value) for part, value in score.parts.items()]
     return figures
+
+
+def held_back(groups: Sequence[ScoredGroup]) -> dict[str, float]:
+    """`held/<gate>`: the share of samples that a gate holds back."""
+    by_gate: dict[str, list[float]] = {}
+    for scored in groups:
+        for gate, held in scored.scores.held.items():
+            by_gate.setdefault(f"held/{gate}", []).extend(map(float, held))
+    return {name: _mean(column) for name, column in by_gate.items()}
 
 
 def describe_shares(groups: Sequence[ScoredGroup], how: str, what: str = "the advantage") -> str:

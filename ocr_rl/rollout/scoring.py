@@ -60,6 +60,7 @@ class GroupScores:
     passes: tuple[bool, ...]  # every gate that holds all rewards and applies, one per transcript
     rewards: tuple[float, ...]  # weighted mean over the rewards that apply, 0 where a gate is not passed
     by_part: Mapping[str, ByPart] = field(default_factory=dict)  # rewards whose parts are normalised each for itself
+    held: Mapping[str, tuple[bool, ...]] = field(default_factory=dict)  # by gate: whether it holds a transcript back
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,16 +154,17 @@ def combine(page: Page, scores: Mapping[str, tuple[Score, ...]], rewards: Sequen
     weights = {name: weight / total for name, weight in applies.items()}
     siblings = range(len(next(iter(scores.values()))))
     gates = [reward for reward in rewards if reward.gate is not None]
-    passes = tuple(all(_opens(gate, scores, k) for gate in gates if not gate.holds) for k in siblings)
+    held = {gate.name: tuple(not _opens(gate, scores, k) for k in siblings) for gate in gates}
+    passes = tuple(not any(held[gate.name][k] for gate in gates if not gate.holds) for k in siblings)
     for gate in (gate for gate in gates if gate.holds):
-        held = {name: tuple(_after(gate, scores, name, k) for k in siblings) for name in gate.holds}
-        scores = {**scores, **held}
+        scores = {**scores, **{name: tuple(_after(gate, scores, name, k) for k in siblings) for name in gate.holds}}
     rewarded = (math.fsum(weight * _value(scores[name][k]) for name, weight in weights.items()) for k in siblings)
     return GroupScores(
         by_reward=scores,
         weights=weights,
         passes=passes,
         rewards=tuple(reward if passed else 0.0 for reward, passed in zip(rewarded, passes, strict=True)),
+        held=held,
         by_part={reward.name: _by_part(reward.reward) for reward in rewards if reward.by_part},
     )
 
@@ -185,14 +187,6 @@ def _after(gate: WeightedReward, scores: Mapping[str, tuple[Score, ...]], name: 
     if score.value is None or _opens(gate, scores, k):
         return score
     return Score(value=0.0, parts=dict.fromkeys(score.parts, 0.0), why=f"held back by {gate.name}")
-
-
-def require_rewards(pages: Sequence[Page], score_all: ScoreAll) -> None:
-    """Before training: UserError for the first page to which no reward applies or on which one breaks."""
-    empty = Transcript(raw="", body="", finish="stop", num_tokens=1)
-    for scores in score_all([(page, [empty]) for page in pages]):
-        if isinstance(scores, RewardFault):
-            raise UserError(f"{scores}; mend the reward, or take it out of the recipe.") from scores
 
 
 def ask(name: str, reward: Reward, page: Page, transcripts: Sequence[Transcript]) -> tuple[Score, ...]:

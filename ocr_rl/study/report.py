@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 
 from ocr_rl.config import Typeset
+from ocr_rl.evaluate import floors
 from ocr_rl.evaluate.figures import Comparison, check_types, compare
 from ocr_rl.evaluate.report import Section, write_report
 from ocr_rl.evaluate.results import PageResult, to_json
-from ocr_rl.evaluate.tables import p_value, to_markdown_table
+from ocr_rl.evaluate.tables import floor_line, p_value, to_markdown_table
 from ocr_rl.pages.images import image_of
 from ocr_rl.run import write_atomically
 from ocr_rl.study.claims import CLAIMS
@@ -37,7 +38,8 @@ def write_study(results: Results, out: Path, *, env: Mapping[str, Any], longest_
     plots = {"study": main_plot(results)} | {f"study_{f.key}": claim_plot(f) for f in seen if f.series}
     for name, png in plots.items():
         (out / f"{name}.png").write_bytes(png)
-    sections = [*_sections(results, plots["study"]), *(_section(f, plots.get(f"study_{f.key}")) for f in seen)]
+    level = floors.judged_here(list(results.pages.values()), results.start, "strict")
+    sections = [*_sections(results, plots["study"], level), *(_section(f, plots.get(f"study_{f.key}")) for f in seen)]
     notes = {
         "device": f"{env['cores']} cores, {env['platform']}",
         "began": str(env["date"]),
@@ -57,6 +59,7 @@ def write_study(results: Results, out: Path, *, env: Mapping[str, Any], longest_
         curves={arm: results.metrics[f"{arm}-seed{first}"] for arm in arms},
         notes=notes,
         sections=sections,
+        floors=level,
     )
     write_atomically(out / "rows.jsonl", "".join(_row(name, rows) for name, rows in _all_rows(results).items()))
     lines = [
@@ -81,7 +84,7 @@ def _row(name: str, rows: Sequence[PageResult]) -> str:
 # --- tables ---
 
 
-def _sections(results: Results, plot: bytes) -> list[Section]:
+def _sections(results: Results, plot: bytes, level: floors.Floors | None) -> list[Section]:
     arms = {arm: measured for arm in results.study.arms if (measured := results.measured(arm)) is not None}
     against = {arm: compare(*_paired(results, arm)) for arm in arms}
     noise = next(iter(arms.values())).noise if arms else None
@@ -107,11 +110,13 @@ def _sections(results: Results, plot: bytes) -> list[Section]:
                 f"{len(results.pages)} pages, opened once, greedy; intervals of 95 % by redrawing pages; {runs}. All "
                 "arms had the same pages and start; SFT reads their reference transcripts, all others learn from the "
                 "same rewards and see no reference. p, of the change, is of the pages alone."
+                + (f" {floor_line(level)}" if level else "")
             ),
             header=("arm", "pass rate, %", "change, points", "p", "BLEU, change", "CER, change", "change by seed"),
             rows=[
                 ("start", _level(results.began()), "", "", "", "", ""),
                 *(_arm(results, arm, measured, against[arm]) for arm, measured in arms.items()),
+                *((name, _level(Measured(pages=per_page(rows))), "", "", "", "", "") for name, rows in _rows_of(level)),
             ],
         ),
         Section(
@@ -144,6 +149,10 @@ def _sections(results: Results, plot: bytes) -> list[Section]:
             rows=[_tuned(results, arm) for arm in results.study.arms],
         ),
     ]
+
+
+def _rows_of(level: floors.Floors | None) -> list[tuple[str, Sequence[PageResult]]]:
+    return list(level.rows.items()) if level else []
 
 
 def _paired(results: Results, arm: str) -> tuple[list[PageResult], list[PageResult]]:

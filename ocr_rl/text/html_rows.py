@@ -41,6 +41,8 @@ _TAG = re.compile(
 )
 _ATTRIBUTE = re.compile(r"""([^\s/>=][^\s/=>]*)(?:\s*=+\s*(?:"([^"]*)"|'([^']*)'|([^>\s]*)))?""")
 _ENTITY = re.compile(r"&(?:(#(?:[0-9]+|[xX][0-9a-fA-F]+);?)|([a-zA-Z][-.a-zA-Z0-9]*);?)")
+_ZEROS = re.compile(r"(&#)0+(?=[0-9])|(&#[xX])0+(?=[0-9a-fA-F])")  # that lead a number
+_TOO_HIGH = re.compile(r"&#(?:[1-9][0-9]{7,}|[xX][1-9a-fA-F][0-9a-fA-F]{6,});?")  # for a character
 _RAW = frozenset(["script", "style"])  # their content is no text of the page
 
 
@@ -134,7 +136,12 @@ def _spans(attributes: str) -> tuple[str | None, str | None]:
 def _character(entity: re.Match[str]) -> str:
     number, name = entity.groups()
     # An unknown name stays as text, without its semicolon.
-    return html.unescape(entity[0]) if number else html5.get(f"{name};", f"&{name}")
+    return unescape(entity[0]) if number else html5.get(f"{name};", f"&{name}")
+
+
+def unescape(text: str) -> str:
+    """The text with its entities decoded as HTML does, numbers of any length too (`int` raises at 4,300 digits)."""
+    return html.unescape(_TOO_HIGH.sub("\ufffd", _ZEROS.sub(lambda zeros: zeros[1] or zeros[2], text)))
 
 
 @dataclass(frozen=True, slots=True)

@@ -172,6 +172,29 @@ _CANONICAL = _Canonical(
 )
 
 
+# Han, kana and their punctuation: white space beside them says nothing. Thai, Lao, Tibetan, Myanmar, Khmer: words are
+# written without spaces, so that a line may end anywhere.
+_WIDE = "\u3001-\u303f\u3041-\u30ff\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_JOINED = "\u0e01-\u0fff\u1000-\u109f\u1780-\u17ff"
+_LOOSE = re.compile(rf"(?<=[{_WIDE}])\s+|\s+(?=[{_WIDE}])|(?<=[{_JOINED}])\s+(?=[{_JOINED}])")
+_UNSPACED = re.compile(f"[{_WIDE}{_JOINED}]")
+
+
+def without_loose_spaces(text: str) -> str:
+    """The text without white space where its script writes none, so that wrapped lines are equal to whole ones."""
+    return text if text.isascii() else _LOOSE.sub("", text)
+
+
+def joins(a: str, b: str) -> bool:
+    """Whether the script writes no space between two texts."""
+    return without_loose_spaces(f"{a[-1:]} {b[:1]}") == a[-1:] + b[:1]
+
+
+def count_unspaced(text: str) -> int:
+    """How many letters belong to scripts that write words without spaces."""
+    return 0 if text.isascii() else len(_UNSPACED.findall(text))
+
+
 def letters_and_digits(text: str) -> str:
     """The alphanumeric characters of the text (of any script), in lower case."""
     return _NOT_ALPHANUMERIC.sub("", text).lower()

@@ -116,8 +116,8 @@ def count_visible(text: str) -> int:
 
 
 def budget(length: int) -> int:
-    """How many visible characters a transcript of a page of this length may have: 2 % and 10 more than the page."""
-    return length + length // 50 + 10
+    """How many visible characters a transcript of a page of this length may have: 2 % and 3 more than the page."""
+    return length + length // 50 + 3
 
 
 def _shown_html(source: str) -> str:

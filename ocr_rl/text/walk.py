@@ -175,7 +175,9 @@ class _Walker:
 
     def _formula(self, place: re.Match[str]) -> str:
         number = int(place[1])
-        return self._cut[number] if number < len(self._cut) else ""
+        formula = self._cut[number] if number < len(self._cut) else ""
+        in_code = any(element.name in ("code", "pre") for element in self._open)
+        return formula.strip("$") if in_code and formula.startswith("$") else formula[2:-2] if in_code else formula
 
     def _show(self, text: str) -> None:
         if self._nesting:

@@ -16,9 +16,9 @@ from ocr_rl.learn.algos.setting import OpenPages
 from ocr_rl.learn.algos.sft import require_lessons
 from ocr_rl.pages.preferences import read_preferences
 from ocr_rl.pages.raster import PageError
+from ocr_rl.rollout.coverage import require_rewards
 from ocr_rl.rollout.prompt import Prompter, PromptTooLong
 from ocr_rl.rollout.reward_pool import RewardPool
-from ocr_rl.rollout.scoring import require_rewards
 
 
 def require_ranks(recipe: config.Recipe) -> None:
@@ -80,7 +80,10 @@ def require_short(pages: Sequence[Page], prompter: Prompter) -> None:
 
 
 def checked_pages(recipe: config.Recipe, open_pages: OpenPages, prompter: Prompter, pool: RewardPool) -> Sequence[Page]:
-    """The pages that samples are drawn of, none for SFT; UserError where the rewards do not fit them."""
+    """The pages that samples are drawn of, none for SFT; UserError where the rewards do not fit them.
+
+    Rewards and gates that apply to no page, or to few, are printed.
+    """
     algorithm = recipe.algorithm
     if isinstance(algorithm, config.Sft):  # its pages are opened stage by stage
         require_lessons(algorithm, open_pages)
@@ -92,7 +95,8 @@ def checked_pages(recipe: config.Recipe, open_pages: OpenPages, prompter: Prompt
             encoded(preference, prompter)
         return pages
     require_short(pages, prompter)
-    require_rewards(pages, pool.score_all)
+    for line in require_rewards(pages, pool.score_all).lines(pool.rewards):
+        print(line)
     if recipe.scoring.audit:
         require_honest(pages, pool, algorithm.group_size, recipe.seed, algorithm.comparison)
     return pages

@@ -8,6 +8,7 @@ from functools import partial
 
 from ocr_rl import config
 from ocr_rl.contract import Page, Transcript, UserError
+from ocr_rl.evaluate import floors
 from ocr_rl.evaluate.figures import summary
 from ocr_rl.evaluate.report import write_report
 from ocr_rl.evaluate.results import PageResult, judge_page, read_rows, write_rows
@@ -57,11 +58,24 @@ def by_transcripts(held_out: HeldOut, max_tokens: int, learner: Learner, sampler
         for name, pages in held_out.items():
             results[name] = evaluate_policy(sampler, learner.prompter, pages, max_tokens=max_tokens)
             write_rows(folder / f"{name}.jsonl", results[name])
+            if step == 0 and (line := floor_warning(name, pages, results[name])):
+                print(line)
         figures = summary(next(iter(results.values())), draws=200).metrics
         shown = {f"eval_{name}": figures[name].mean for name in ("pass_rate", "cer") if name in figures}
         return {**shown, "eval_s": time.perf_counter() - started}
 
     return evaluate
+
+
+def floor_warning(name: str, pages: Sequence[Page], results: Sequence[PageResult]) -> str:
+    """A sentence where the policy that a run starts from reads none of the held-out pages, else ""."""
+    level = floors.judged_here(pages, results, "strict")
+    if level is None or not floors.stands(summary(results, metrics=level.metrics, draws=10)):
+        return ""
+    return (
+        f"! The starting policy reads none of the {name} pages: it passes fewer than {floors.READS:.0%} of the tests "
+        "that need reading. Rewards alone hardly teach it then; begin with SFT, or with a policy that reads."
+    )
 
 
 def by_likelihood(algorithm: config.Algorithm, held_out: HeldOut, learner: Learner) -> Evaluate | None:
@@ -102,13 +116,15 @@ def report_run(run: Run, name: str, pages: Sequence[Page], *, seed: int, longest
     evals = sorted((run.folder / "eval").glob(f"*/{name}.jsonl"))
     env = environment()
     worse = "; ".join(map(str, falls(run.metrics())))
+    before, after = read_rows(evals[0]), read_rows(evals[-1])
     write_report(
         run.folder / "report" / name,
         title=f"Training run {run.folder.name}: {name} pages",
-        candidates={"before": read_rows(evals[0]), "after": read_rows(evals[-1])},
+        candidates={"before": before, "after": after},
         pages={page.id: page for page in pages},
         images=partial(image_of, longest_px=longest_px),
         curves={run.folder.name: run.metrics()},
+        floors=floors.judged_here(pages, after, "strict"),
         notes={
             "seed": str(seed),
             "device": f"{device}, {env['cores']} cores",

@@ -54,6 +54,23 @@ def test_two_candidates_are_compared_and_named(data: Path, tmp_path: Path, in_pr
     assert "new against old" in text and "1 / 0" in text  # one test fixed, none broken
 
 
+def test_front_matter_of_a_file_is_judged_unless_it_is_stripped(data: Path, tmp_path: Path, in_process: None) -> None:
+    """As the public code does: the file's whole text is searched, also by the test that "hello world" be absent."""
+    block = "---\nprimary_language: en\nis_rotation_valid: True\nrotation_correction: 0\nis_table: False\n"
+    block += "is_diagram: hello world\n---\n"
+    folder = whole(tmp_path / "mine", **{"sub/b_pg2_repeat1": f"{block}other words"})
+    report = bench(data, out=tmp_path / "out", candidates=[str(folder)], workers=1)
+    assert "in 1 of 4 files; judged with the rest" in report
+    row = next(row for row in read_candidates(tmp_path / "out/report.json")["mine"] if row.page.endswith(":p2"))
+    assert row.text.startswith("---") and not row.checks[0].passed
+    report = bench(data, out=tmp_path / "out", candidates=[str(folder)], workers=1, front_matter="strip")
+    assert "in 1 of 4 files; left out" in report
+    row = next(row for row in read_candidates(tmp_path / "out/report.json")["mine"] if row.page.endswith(":p2"))
+    assert row.text == "other words" and row.checks[0].passed
+    clean = whole(tmp_path / "clean")
+    assert "front matter" not in bench(data, out=tmp_path / "out2", candidates=[str(clean)], workers=1)
+
+
 # --- what is missing or broken ----------------------------------------------------------------------------------------
 
 

@@ -136,6 +136,24 @@ def test_pages_that_teach_nothing_stop_the_run(tiny_pages, prompter, counter) ->
     assert len(set(sampler.seeds)) == 20  # the same weights and pages came again, other samples were asked for
 
 
+def test_a_policy_that_reads_nothing_stops_the_run_after_three_rollouts(tiny_pages, prompter, counter) -> None:
+    sampler = Asked(prompter, lambda page, k: "")
+    with pytest.raises(UserError, match="grpo: 3 rollouts in a row .* the policy reads none of the pages") as stopped:
+        list(run_grpo(settings(refills=0), tiny_pages, sampler, counter))
+    assert len(sampler.pages) == 3 and "SFT" in str(stopped.value)
+
+
+def test_a_gate_that_holds_everything_back_stops_the_run_after_three_rollouts(tiny_pages, prompter, counter) -> None:
+    sampler = Asked(prompter, DIFFERENT)
+    never = lambda page, group: [Score(value=0.1) for _ in group]
+    held = WeightedReward(name="never", reward=never, weight=0, gate=0.5)
+    scored = lambda groups: list(score(groups, [WeightedReward(name="longer", reward=longer), held]))
+    steps = grpo(settings(refills=0), sampling_setting(tiny_pages, sampler, counter, score=scored), {})
+    with pytest.raises(UserError, match="3 rollouts in a row .* gates hold everything back, .*: never 100%"):
+        next(steps)
+    assert len(sampler.pages) == 3
+
+
 def test_what_a_rollout_that_taught_nothing_cost_is_charged_to_the_next_step(tiny_pages, prompter, counter) -> None:
     flat = draw(tiny_pages, 1, 0, "0")[0].number
     cfg = settings(refills=0, pages_per_step=1)

@@ -54,6 +54,20 @@ def test_training_refuses_a_mix_that_a_cheat_beats_unless_told_otherwise(
         assert checked_pages(trusted, lambda source: tiny_pages, prompter, pool) == tiny_pages
 
 
+def test_a_reward_that_applies_to_no_page_is_named_before_the_run(
+    tiny_pages: list[Page], prompter: Prompter, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    mix = {"rewards": [{"name": "eos"}, {"name": "pass_rate"}], "gates": [{"name": "outline", "at_least": 0.25}]}
+    sections = recipe(grpo={"pages": SYNTH, "steps": 1}, scoring={"audit": False}, **mix)
+    with closing(open_pool(sections, Run(tmp_path))) as pool:
+        checked_pages(sections, lambda source: tiny_pages, prompter, pool)
+    printed = capsys.readouterr().out.splitlines()
+    pages = f"applies to none of the {len(tiny_pages)} training pages"
+    named = [f"! The reward pass_rate {pages}", f"! The gate outline {pages}"]
+    assert [line.split(" (")[0] for line in printed] == named
+    assert "the page has no tests" in printed[0] and "stands open" in printed[1]
+
+
 def test_sft_is_probed_on_pages_with_a_reference(tiny_pages: list[Page]) -> None:
     sft = {"stages": [{"pages": SYNTH, "steps": 1, "pages_per_step": 1}]}
     probed = recipe(sft=sft, evaluation={"sets": {"new": SYNTH}})

@@ -50,6 +50,7 @@ def test_siblings_without_a_difference_or_a_majority() -> None:
     assert scores_of(Medoid(), ["alone"]) == [1.0]
     assert scores_of(Medoid(), ["same", "same", "same"]) == [1.0, 1.0, 1.0]
     assert scores_of(Medoid(), ["ab", "cd"]) == [1.0, 0.0]
+    assert scores_of(Medoid(), []) == []
 
 
 # --- element_count and rectangular ----------------------------------------------------------------------------------
@@ -279,13 +280,19 @@ def test_outline_is_rough_and_in_order_wants_contradiction() -> None:
 
 
 def test_budget_of_a_test_and_of_a_reference() -> None:
-    limit = load_check({"pdf": "a.pdf", "page": 1, "id": "b", "type": "baseline", "max_length": 4})
+    def value(page: Page, text: str) -> float | None:
+        return load_reward("budget")(page, transcripts_of(text))[0].value
+
+    limit = load_check({"pdf": "a.pdf", "page": 1, "id": "b", "type": "baseline", "max_length": 100})
     page = Page(id="a:p1", pdf=Path("a.pdf"), number=1, reference="x" * 40, checks=[limit])
-    assert load_reward("budget")(page, transcripts_of("abcd ..."))[0].value == 1.0
-    assert load_reward("budget")(page, transcripts_of("abcdefgh"))[0].value == 0.5
-    with_reference = Page(id="a:p1", pdf=Path("a.pdf"), number=1, reference="x" * 40)
-    assert load_reward("budget")(with_reference, transcripts_of("x" * 60))[0].value == 1.0  # 1.25 times 40, and 10
-    assert load_reward("budget")(with_reference, transcripts_of("x" * 120))[0].value == 0.5
+    assert value(page, "") == value(page, "y" * 100) == value(page, f"# **{'y' * 100}**") == 1.0
+    assert value(page, "y" * 101) == pytest.approx(0.92)
+    assert value(page, f"{'y' * 100} §¶") == pytest.approx(0.84)  # signs count as letters do
+    assert value(page, "y" * 113) == value(page, "y" * 500) == 0.0
+    with_reference = Page(id="a:p1", pdf=Path("a.pdf"), number=1, reference="x" * 100)
+    assert value(with_reference, "x" * 105) == 1.0  # 2 % and 3 more
+    assert value(with_reference, "x" * 106) == pytest.approx(1 - 8 / 105)
+    assert value(Page(id="a:p1", pdf=Path("a.pdf"), number=1), "x") is None
 
 
 def test_distinct_counts_what_came_before() -> None:

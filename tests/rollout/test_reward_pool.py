@@ -12,9 +12,10 @@ import pytest
 from ocr_rl.config import RewardChoice
 from ocr_rl.contract import Page, UserError
 from ocr_rl.pages.raster import ImageRef
+from ocr_rl.rollout.coverage import require_rewards
 from ocr_rl.rollout.flow import Group, Prompt, Sample
 from ocr_rl.rollout.reward_pool import RewardPool, from_json, weighted
-from ocr_rl.rollout.scoring import FaultBudget, require_rewards, score_groups
+from ocr_rl.rollout.scoring import FaultBudget, score_groups
 
 HOSTILE = Path(__file__).with_name("hostile.py")
 FAULTS = {

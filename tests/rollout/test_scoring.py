@@ -14,13 +14,13 @@ from ocr_rl.contract import Page, Score, Transcript, UserError
 from ocr_rl.objectives.advantages import columns, shares
 from ocr_rl.pages.raster import ImageRef
 from ocr_rl.rollout.compare import has_signal, with_advantages
+from ocr_rl.rollout.coverage import require_rewards
 from ocr_rl.rollout.flow import Group, Prompt, Sample
 from ocr_rl.rollout.reward_pool import weighted
 from ocr_rl.rollout.scoring import (
     FaultBudget,
     RewardFault,
     WeightedReward,
-    require_rewards,
     score,
     score_or_fault,
     score_page,

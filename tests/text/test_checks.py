@@ -86,6 +86,9 @@ def test_clear_cases_are_the_same_in_both_readings(test: dict[str, Any], text: s
     assert bool(run(test, text).why) == (not passed)
 
 
+HEADER = {"type": "absent", "text": "Annual Report of 1999"}
+
+
 @pytest.mark.parametrize(
     ("test", "text", "compatible", "strict"),
     [
@@ -114,6 +117,44 @@ def test_clear_cases_are_the_same_in_both_readings(test: dict[str, Any], text: s
         # formulas: one-sided comparison, unrenderable reference
         ({"type": "math", "math": "x"}, "$\\sqrt{x}$", True, False),
         ({"type": "math", "math": "\\frac{"}, "$y$", True, False),
+        # what a reader does not see
+        (HELLO, "<!-- Hello wonderful world -->", True, False),
+        (HELLO, "<div style='display:none'>Hello wonderful world</div> and", True, False),
+        (HELLO, "<img alt='Hello wonderful world'> and", True, False),
+        (HELLO, "~~Hello wonderful world~~ and", True, False),
+        (
+            {"type": "table", "cell": "a", "right": "b"},
+            "<table hidden><tr><td>a</td><td>b</td></tr></table>",
+            True,
+            False,
+        ),
+        ({"type": "math", "math": "xy"}, "<!-- $xy$ -->", True, False),
+        ({"type": "baseline"}, "<b></b>", True, False),
+        ({"type": "baseline", "max_length": 3}, "<b>abc</b> ![alt](a.png)", False, True),
+        ({"type": "baseline", "max_length": 3}, "abc § ¶ †", True, False),
+        # what a reader does see, whatever it is written as
+        (HELLO, "Hello <i>wonder</i><i>ful</i> wo\u00adrld", False, True),
+        ({"type": "present", "text": "AT&T costs $5"}, "AT&amp;T costs $5", False, True),
+        ({"type": "present", "text": "so x^2 is"}, "so \\(x^2\\) is", False, True),
+        ({"type": "present", "text": "office 12"}, "o\ufb03ce \uff11\uff12", False, True),
+        # a header that is hidden from the search, or misread, is still there
+        (HEADER, "annual REPORT of 1999", True, False),
+        (HEADER, "Annual <u>Re</u>port of 1999", True, False),
+        (HEADER, "Annual Re\u200bport of 1999", True, False),
+        (HEADER, "Annual Repart of 1999", True, False),
+        # a mark says nothing where it marks much more than the text, or most of the page
+        (
+            {"type": "format", "format": "bold", "text": "Results"},
+            f"**Results {'and more ' * 6}** x{' y' * 60}",
+            True,
+            False,
+        ),
+        (
+            {"type": "format", "format": "heading", "text": "Results"},
+            "# Results\n\n" + "# A long line of text\n" * 4,
+            True,
+            False,
+        ),
     ],
 )
 def test_what_strict_closes(test: dict[str, Any], text: str, compatible: bool, strict: bool) -> None:
@@ -204,11 +245,31 @@ def test_json_round_trip(kind: str) -> None:
         ({"type": "math", "math": " "}, "math must be"),
         ({"type": "footnote", "marker": "a b"}, "without a space"),
         ({"type": "footnote", "marker": 1}, "marker must be"),
+        ({"type": "footnote", "marker": "1", "appears_before_marker": " \n"}, "appears_before_marker must be"),
+        ({"type": "footnote", "marker": "1", "appears_after_marker": "<b>** **</b>"}, "appears_after_marker must be"),
+        ({"type": "footnote", "marker": "1", "appears_after_marker": 0}, "appears_after_marker must be"),
+        ({"type": "format", "text": "a", "format": ["bold"]}, "heading, bold or italic"),
+        ({"type": "table", "cell": 1}, "cell must be"),
     ],
 )
 def test_wrong_tests_are_refused_with_the_field(test: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         load_check({**PAGE, **test})
+
+
+def test_a_footnote_with_an_empty_context_asks_for_none() -> None:
+    check = load_check({**PAGE, "type": "footnote", "marker": "1", "appears_before_marker": ""})
+    assert judge([check], "[^1]")[0].passed
+
+
+def test_a_table_test_without_a_cell_loads_and_nothing_passes_it() -> None:
+    """The public test raises whatever it is run on, so its benchmark counts a failure."""
+    check = load_check({**PAGE, "type": "table", "cell": None})
+    for text in ("", "no table", "<table><tr><td></td></tr></table>", "| a |\n|---|\n| b |"):
+        for reading in ("compatible", "strict"):
+            (verdict,) = judge([check], text, reading)
+            assert not verdict.passed and "null" in verdict.why
+    assert load_check(check.to_json()) == check
 
 
 def test_what_is_no_object_is_refused() -> None:

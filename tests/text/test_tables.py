@@ -135,3 +135,9 @@ def test_long_columns_are_not_walked_from_every_cell() -> None:
     ways: dict = {}
     assert not any(table.some_heading(cell, "up", lambda other: False, ways) for cell in table.cells.values())
     assert len(ways) == 8_000
+
+
+@pytest.mark.parametrize("digits", ["9" * 5000, "x" + "f" * 5000, "0" * 5000 + "65"])
+def test_a_number_of_any_length_is_read(digits: str) -> None:
+    (table,) = html_tables(f"<table><tr><td>a&#{digits};b</td></tr></table>")
+    assert table.cells[0, 0].text == ("aAb" if digits.startswith("0") else "a\ufffdb")

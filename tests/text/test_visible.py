@@ -210,6 +210,11 @@ def test_formulas(text: str, found: list[str]) -> None:
     assert [formula.tex for formula in formulas(text)] == found
 
 
+def test_code_holds_no_formula() -> None:
+    for code in ("`$x^2$`", "```\n\\(x^2\\)\n```\n\na", "<pre>$$x^2$$</pre>"):
+        assert see(code).formulas == [] and "x^2" in see(code).text
+
+
 def test_delimiters() -> None:
     assert without_delimiters(r"so \( x^2 \) and $y$ cost $5") == "so x^2 and y cost $5"
 
@@ -255,7 +260,7 @@ def test_signs_count_as_letters_do() -> None:
 
 
 def test_budget() -> None:
-    assert [budget(length) for length in (0, 49, 50, 1000)] == [10, 59, 61, 1030]
+    assert [budget(length) for length in (0, 49, 50, 1000)] == [3, 52, 54, 1023]
 
 
 # --- any text -------------------------------------------------------------------------------------------------------

@@ -20,11 +20,13 @@ from ocr_rl.learn.step import Step
 from ocr_rl.objectives.aggregation import AGGREGATIONS, Sizes
 from ocr_rl.objectives.losses import PolicyGradient
 from ocr_rl.pages.epochs import Rests
-from ocr_rl.rollout.collect import Rollout, Turns, collect, timed
+from ocr_rl.rollout.collect import Rollout, Score, Turns, collect, timed
 from ocr_rl.rollout.compare import upside_down
 from ocr_rl.rollout.describe import describe_shares
 from ocr_rl.rollout.flow import ComparedGroup, Row
 from ocr_rl.rollout.sampler.base import seed_for
+from ocr_rl.rollout.scoring import ScoredGroup
+from ocr_rl.rollout.stuck import ROLLOUTS, why_stuck
 
 _EMPTY_ROLLOUTS = 20  # in a row without one group to learn from: something is wrong
 
@@ -46,7 +48,7 @@ def grpo(cfg: config.Grpo, setting: SamplingSetting, state: Mapping[str, Any]) -
         live = [upside_down(group, cfg.flip, f"{setting.seed}/{turns.drawn}") for group in got.live]
         rows = to_rows(live, cfg, setting.sampling.max_tokens)  # none too when every sample was cut off and masked
         if not rows:
-            tally.require_signal()
+            tally.require_signal(setting.score)
             continue
         with timed(tally.clock, "annotate_s"):
             # One update a rollout: the old policy is the one that is updated, and the pass through it the update's own.
@@ -86,11 +88,13 @@ class Tally:
     def __init__(self) -> None:
         self.clock: dict[str, float] = {}
         self.rollouts, self.generated, self.lost = 0, 0, 0
+        self.flat: list[ScoredGroup] = []  # of rollouts without a difference
 
     def add(self, rollout: Rollout) -> None:
         self.rollouts += 1
         self.generated += rollout.generated
         self.lost += rollout.lost
+        self.flat += [] if rollout.live else rollout.scored
         for name, seconds in rollout.clock.items():
             self.clock[name] = self.clock.get(name, 0.0) + seconds
 
@@ -99,7 +103,10 @@ class Tally:
         """Of the rollout, not of each of its updates."""
         return {"generated": self.generated, **({"faults": self.lost} if self.lost else {})}
 
-    def require_signal(self) -> None:
+    def require_signal(self, score: Score) -> None:
+        """UserError where rollouts that teach nothing are not to go on."""
+        if self.rollouts == ROLLOUTS and (reason := why_stuck(self.flat, score)):
+            raise UserError(f"grpo: {self.rollouts} rollouts in a row gave nothing to learn from; {reason}")
         if self.rollouts == _EMPTY_ROLLOUTS:
             raise UserError(
                 f"grpo: {self.rollouts} rollouts in a row gave no group whose samples differ in reward; use easier "

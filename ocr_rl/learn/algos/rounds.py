@@ -25,6 +25,7 @@ from ocr_rl.rollout.collect import Refused, Turns, collect, timed
 from ocr_rl.rollout.describe import describe_shares
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.sampler.base import seed_for
+from ocr_rl.rollout.stuck import why_stuck
 from ocr_rl.run import write_atomically
 
 Drawn = tuple[list[Pair], dict[str, float]]  # a round's pairs, and figures about how they came about
@@ -85,6 +86,8 @@ def sample_pairs(
     if number == 0 and got.scored:
         tqdm.write(describe_shares(got.scored, cfg.comparison, "what tells samples apart"))
     pairs = [pair for group in got.groups if (pair := best_and_worst(group, margin)) is not None]
+    if not pairs and (reason := why_stuck(got.scored, setting.score)):
+        raise UserError(f"Round {number}: no page gave a pair; {reason}")
     figures = {
         **got.figures,
         "ties": len(got.groups) - len(pairs),

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from random import Random
 
+from ocr_rl.pages.cell_groups import cell_groups
 from ocr_rl.pages.snippets import Test, named, passing, stretches
 from ocr_rl.pages.synth.document import Block, Display, Heading, Paragraph, Source, Table, to_markdown
 from ocr_rl.text.visible import budget, see
@@ -131,18 +132,10 @@ def _all_cells(source: Source, tests: list[Test], rng: Random) -> Iterator[Test]
     """
     asked = {value for test in tests if test["type"] == "table" for key, value in test.items() if key != "type"}
     for table in (block for block in source.blocks if isinstance(block, Table)):
-        rows = table.rows
-        left = {(r, c) for r, row in enumerate(rows) for c, cell in enumerate(row) if cell not in asked}
-        for r, c in sorted(left):
-            if (r, c) not in left:
-                continue
-            ways = {"right": (r, c + 1), "down": (r + 1, c), "left": (r, c - 1), "up": (r - 1, c)}
-            ways = {way: (i, j) for way, (i, j) in ways.items() if 0 <= i < len(rows) and 0 <= j < len(rows[0])}
-            fresh = [way for way, place in ways.items() if place in left]
-            if way := rng.choice(fresh or [*ways]) if ways else None:
-                i, j = ways[way]
-                left -= {(r, c), (i, j)}
-                yield {"type": "table", "cell": rows[r][c], way: rows[i][j]}
+        cells = {(r, c): cell for r, row in enumerate(table.rows) for c, cell in enumerate(row)}
+        wanted = [place for place, cell in cells.items() if cell not in asked]
+        for place, around in cell_groups({place: place for place in cells}, rng, wanted=wanted, anchors=cells.keys()):
+            yield {"type": "table", "cell": cells[place]} | {way: cells[other] for way, other in around.items()}
 
 
 def _math(source: Source) -> list[Test]:
@@ -164,7 +157,7 @@ def _format(source: Source, text: str) -> list[Test]:
 
 
 def _budget(source: Source) -> list[Test]:
-    """A limit on what is seen: 2 % and 10 characters more than the page has. (`_baseline` limits a blank page.)"""
+    """A limit on what is seen: 2 % and 3 characters more than the page has. (`_baseline` limits a blank page.)"""
     length = see(to_markdown(source)).length
     return [{"type": "baseline", "max_length": budget(length)}] if length else []
 

@@ -1,40 +1,49 @@
 """Unit tests of a full page from its structured source, with a page on which the tested fact is false.
 
-The tests are of all eight olmOCR-Bench types, and a test says one thing. Text that stands on the page twice, or nearly
-twice, or also in a running header gives no test. Knows nothing about how checks judge.
+The tests are of all eight olmOCR-Bench types, and a test says one thing. Together they cover the page: every passage of
+text, every cell, every formula, and the order of neighbours. Text that stands on the page twice, or nearly twice, or
+also in a running header gives no test. Knows nothing about how checks judge.
 """
 
 from __future__ import annotations
 
+import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from rapidfuzz import fuzz
 
-from ocr_rl.pages.snippets import stands_once
+from ocr_rl.pages.snippets import named, stands_once, stretches
 from ocr_rl.pages.synth.sheets import formula
 from ocr_rl.pages.synth.sheets.printers import to_markdown
+from ocr_rl.pages.synth.sheets.table_facts import table_facts
 from ocr_rl.pages.synth.sheets.tree import (
+    Block,
     Chart,
     Grid,
     Heading,
+    Item,
+    Items,
+    Lines,
     Mark,
     Math,
     Para,
     Sheet,
     Text,
     parts_of,
-    placed,
     with_parts,
 )
 from ocr_rl.text.normalize import normalize
 from ocr_rl.text.visible import budget, see
 
+T = TypeVar("T")
 _UNSPACED = ("ja", "th")
+_PASSAGE = 40  # words for which there is a present test
+_MOST = {"present": 50, "order": 24, "math": 24, "format": 6}  # tests of a page; order: besides those drawn at random
 _POWERS = str.maketrans("0123456789", "⁰¹²³⁴⁵⁶⁷⁸⁹")
 _WORDS = ("lantern", "sixty", "beyond", "quarter", "velvet", "ninth", "copper", "gravel", "willow", "hundred", "zigzag")
 
@@ -54,6 +63,7 @@ def sheet_tests(sheet: Sheet, *, pdf: str, number: int, rng: Random) -> list[Fac
         *page.present(),
         *page.absent(),
         *page.order(),
+        *page.flow(),
         *page.table(),
         *page.math(),
         *page.format(),
@@ -61,14 +71,9 @@ def sheet_tests(sheet: Sheet, *, pdf: str, number: int, rng: Random) -> list[Fac
         *page.baseline(),
         *page.budget(),
     ]
-    counts: Counter[str] = Counter()
-    facts = []
-    for fact in unnamed:
-        kind = fact.test["type"]
-        counts[kind] += 1
-        name = f"{pdf.removesuffix('.pdf')}_p{number}_{kind}{counts[kind]}"
-        facts.append(replace(fact, test={"pdf": pdf, "page": number, "id": name, **fact.test}))
-    return facts
+    unnamed = [*{json.dumps(fact.test): fact for fact in reversed(unnamed)}.values()][::-1]
+    tests = named((fact.test for fact in unnamed), pdf, number)
+    return [replace(fact, test=test) for fact, test in zip(unnamed, tests, strict=True)]
 
 
 class _Page:
@@ -86,35 +91,68 @@ class _Page:
         return normalize(piece).lower() not in self.edges and stands_once(piece, self.text, self.lower)
 
     def texts(self) -> list[Text]:
-        """Running text, without table cells and captions."""
-        blocks = tuple(block for block in self.sheet.body if not isinstance(block, Grid | Chart | Math))
-        return [text for text in parts_of(blocks, Text) if len(text.text) >= 12]
+        """Running text, without table cells, captions and footnotes."""
+        return [text for unit in self.units() for text in unit if len(text.text) >= 12]
 
-    def snippet(self, text: Text) -> str | None:
+    def units(self) -> list[tuple[Text, ...]]:
+        """The running text as it stands: a heading, a paragraph, an item, or a text of a line with fixed ends."""
+        return [unit for block in self.sheet.body for unit in _units(block)]
+
+    def words(self, text: str) -> list[str]:
+        """The words of a text, or four letters each in a script without spaces."""
+        if self.sheet.look.language in _UNSPACED:
+            return [text[k : k + 4] for k in range(0, len(text), 4)]
+        return text.split(" ")
+
+    def joined(self, words: Sequence[str]) -> str:
+        return ("" if self.sheet.look.language in _UNSPACED else " ").join(words).strip()
+
+    def snippet(self, text: str) -> str | None:
         """Some words of a text that stand on the page once; None if three draws find none."""
+        words = self.words(text)
         for _ in range(3):
-            piece = self._piece(text.text)
-            if len(piece) >= 10 and self.once(piece):
+            length = min(len(words), self.rng.randint(4, 9))
+            at = self.rng.randint(0, len(words) - length)
+            piece = self.joined(words[at : at + length])
+            if self.fit(piece, text):
                 return piece
         return None
 
-    def _piece(self, text: str) -> str:
-        if self.sheet.look.language in _UNSPACED:
-            length = min(len(text), self.rng.randint(10, 22))
-            at = self.rng.randint(0, len(text) - length)
-            return text[at : at + length].strip()
-        tokens = text.split(" ")
-        length = min(len(tokens), self.rng.randint(4, 9))
-        at = self.rng.randint(0, len(tokens) - length)
-        return " ".join(tokens[at : at + length])
+    def fit(self, piece: str, text: str) -> bool:
+        """Whether a test may ask for a piece of a text: it stands on the page once and is not too short."""
+        return (len(piece) >= 10 or piece == text) and self.once(piece)
 
     def present(self) -> Iterator[Fact]:
-        texts = self.texts()
-        for text in self.rng.sample(texts, min(3, len(texts))):
-            piece = self.snippet(text)
-            if piece is not None:
-                wrong = self._changed(text, piece)
-                yield self._fact({"type": "present", "text": piece, "max_diffs": len(piece) // 25}, wrong)
+        """Some words of every passage. False: one of them is another."""
+        facts = []
+        for passage in self.passages():
+            for text, stretch in self.rng.sample(passage, min(3, len(passage))):
+                piece = self.snippet(stretch)
+                if piece is not None:
+                    test = {"type": "present", "text": piece, "max_diffs": len(piece) // 25}
+                    facts.append(self._fact(test, self._changed(text, piece)))
+                    break
+        yield from _some(facts, _MOST["present"], self.rng)
+
+    def passages(self) -> Iterator[list[tuple[Text, str]]]:
+        """All text outside of tables in passages of about 40 words, or more on a page of very much text.
+
+        A passage lists its texts, or parts of them if they are long. It lies in one paragraph, item, note or caption.
+        """
+        captions = [
+            (text,) for b in self.sheet.body if isinstance(b, Grid | Chart) for text in filter(None, (b.caption,))
+        ]
+        units = [*self.units(), *captions, *(mark.note for mark in self._notes())]
+        length = max(_PASSAGE, sum(len(self.words(text.text)) for unit in units for text in unit) // _MOST["present"])
+        for unit in units:
+            parts = [(text, part) for text in unit for part in stretches(self.words(text.text), length)]
+            total = sum(len(part) for _, part in parts)
+            count, at = -(-total // length), 0
+            groups: list[list[tuple[Text, str]]] = [[] for _ in range(count)]
+            for text, part in parts:
+                groups[at * count // total].append((text, self.joined(part)))
+                at += len(part)
+            yield from filter(None, groups)
 
     def _changed(self, text: Text, piece: str) -> dict[int, Any]:
         """The text with one word of the piece replaced; in a script without spaces the piece is reversed instead."""
@@ -143,7 +181,7 @@ class _Page:
         Two pairs lie close around the middle of the text; if two columns are read across, the second of such a pair
         comes first. Some pairs are neighbours, since otherwise blocks could be written in nearly any order.
         """
-        texts = [text for text in self.texts() if not any(text is t for m in self._notes() for t in m.note)]
+        texts = self.texts()
         if len(texts) < 2:
             return
         ends = list(accumulate(len(text.text) for text in texts))
@@ -154,78 +192,58 @@ class _Page:
         for first, second in pairs:
             if not 0 <= first < second < len(texts):
                 continue
-            before, after = self.snippet(texts[first]), self.snippet(texts[second])
+            before, after = self.snippet(texts[first].text), self.snippet(texts[second].text)
             if before is None or after is None:
                 continue
             wrong = {id(texts[first]): texts[second], id(texts[second]): texts[first]}
             yield self._fact({"type": "order", "before": before, "after": after, "max_diffs": 0}, wrong)
 
     def table(self) -> Iterator[Fact]:
-        grids = list(parts_of(self.sheet.body, Grid))
-        seen = Counter(normalize(cell.text.text) for grid in grids for row in grid.rows for cell in row)
-        facts: list[Fact] = []
-        for grid in grids:
-            at = placed(grid)
-            heads = sum(all(cell.head for cell in cells) for cells in grid.rows)
-            places = [place for place in at if place[0] >= heads]
-            for r, c in self.rng.sample(places, min(8, len(places))):
-                fact = self._relation(at, (r, c), heads, seen)
-                if fact is not None:
-                    facts.append(fact)
-        yield from self.rng.sample(facts, min(4, len(facts)))
+        for test, wrong in table_facts(list(parts_of(self.sheet.body, Grid)), self.rng):
+            yield self._fact(test, wrong)
 
-    def _relation(self, at: dict, place: tuple[int, int], heads: int, seen: Counter[str]) -> Fact | None:
-        """One neighbour or heading of a cell. False: that cell has changed places with another one."""
-        (r, c), cell = place, at[place]
-        ways = {"left": (r, c - 1), "right": (r, c + cell.cols), "up": (r - 1, c), "down": (r + cell.rows, c)}
-        if heads and c > 0:
-            ways |= {"top_heading": (heads - 1, c), "left_heading": (r, 0)}
-        relation = self.rng.choice(list(ways))
-        other = at.get(ways[relation])
-        if other is None or other is cell or any(seen[normalize(end.text.text)] != 1 for end in (cell, other)):
-            return None
-        if cell.rows > 1 or cell.cols > 1 or (other.head and relation == "up"):
-            return None
-        row, column = ways[relation]
-        swaps = [
-            third
-            for (i, j), third in at.items()
-            if third is not cell and third is not other
-            and third.head == other.head and seen[normalize(third.text.text)] == 1
-            and (third.rows, third.cols) == (other.rows, other.cols)
-            and (j != column if relation == "top_heading" else (i, j) != (row, column))
-            and (relation not in ("left_heading",) or i != r)
-        ]  # fmt: skip
-        if not swaps:
-            return None
-        swap = self.rng.choice(swaps)
-        wrong = {id(other.text): swap.text, id(swap.text): other.text}
-        return self._fact({"type": "table", "cell": cell.text.text, relation: other.text.text}, wrong)
+    def flow(self) -> Iterator[Fact]:
+        """Every block, item or table stands before the next. False: the two texts that are asked are exchanged.
+
+        A formula has no text of its own, so that its neighbours are asked for.
+        """
+        ends = []
+        for block in self.sheet.body:
+            for unit in [self._cells(block)] if isinstance(block, Grid) else _units(block):
+                parts = [(text, self.joined(part)) for text in unit for part in stretches(self.words(text.text), 6)]
+                first = next(((text, part) for text, part in parts[:4] if self.fit(part, text.text)), None)
+                last = next(((text, part) for text, part in parts[:-5:-1] if self.fit(part, text.text)), None)
+                ends += [(first or last, last or first)] if first or last else []
+        facts = []
+        for (_, (one, before)), ((other, after), _) in pairwise(ends):
+            test = {"type": "order", "before": before, "after": after, "max_diffs": 0}
+            facts.append(self._fact(test, {id(one): other, id(other): one}))
+        yield from _some(facts, _MOST["order"], self.rng)
+
+    def _cells(self, grid: Grid) -> tuple[Text, ...]:
+        """The cells of a table that stand on the page once."""
+        return tuple(c.text for cells in grid.rows for c in cells if len(c.text.text) >= 4 and self.once(c.text.text))
 
     def math(self) -> Iterator[Fact]:
-        """Formulas of at least four symbols. False: one symbol is another."""
-        shown = list(parts_of(self.sheet.body, Math))
+        """Every formula of at least three symbols, those on lines of their own first. False: one symbol is another."""
+        shown = sorted(parts_of(self.sheet.body, Math), key=lambda math: math not in self.sheet.body)
         written = Counter(formula.to_latex(math.formula) for math in shown)
-        fit = [
-            m
-            for m in shown
-            if sum(1 for _ in formula.leaves(m.formula)) >= 4 and written[formula.to_latex(m.formula)] == 1
-        ]
-        for math in self.rng.sample(fit, min(3, len(fit))):
+        fit = [m for m in shown if sum(1 for _ in formula.leaves(m.formula)) >= 3]
+        for math in [m for m in fit if written[formula.to_latex(m.formula)] == 1][: _MOST["math"]]:
             new = formula.with_another_symbol(math.formula, self.rng)
-            if new is not None:
+            if new is not None and formula.to_latex(new) not in written:
                 test = {"type": "math", "math": formula.to_latex(math.formula), "ignore_dollar_delimited": True}
                 yield self._fact(test, {id(math): replace(math, formula=new)})
 
     def format(self) -> Iterator[Fact]:
         """Headings and emphasis. False: the same words are plain text."""
         headings = [block for block in self.sheet.body if isinstance(block, Heading)]
-        for block in self.rng.sample(headings, min(2, len(headings))):
+        for block in _some(headings, _MOST["format"], self.rng):
             if self.once(block.text.text):
                 plain = {id(block): Para(runs=(block.text,))}
                 yield self._fact({"type": "format", "text": block.text.text, "format": "heading"}, plain)
         styled = [text for text in parts_of(self.sheet.body, Text) if text.style]
-        for text in self.rng.sample(styled, min(1, len(styled))):
+        for text in _some(styled, _MOST["format"], self.rng):
             if self.once(text.text):
                 plain = {id(text): replace(text, style="")}
                 yield self._fact({"type": "format", "text": text.text, "format": text.style}, plain)
@@ -262,7 +280,7 @@ class _Page:
         yield Fact(test=test, wrong=lambda: empty)
 
     def budget(self) -> Iterator[Fact]:
-        """A limit on what is seen: 2 % and 10 characters more than the page has. False: the page has more text."""
+        """A limit on what is seen: 2 % and 3 characters more than the page has. False: the page has more text."""
         if self.sheet.body:
             most = budget(see(self.raw).length)
             test = {"type": "baseline", "max_length": most}
@@ -272,3 +290,28 @@ class _Page:
 
     def _fact(self, test: dict[str, Any], new: dict[int, Any]) -> Fact:
         return Fact(test=test, wrong=lambda: with_parts(self.sheet, new))
+
+
+def _units(block: Block) -> list[tuple[Text, ...]]:
+    match block:
+        case Heading(text=text):
+            return [(text,)]
+        case Para(runs=runs):
+            return [tuple(run for run in runs if isinstance(run, Text))]
+        case Lines(rows=rows):
+            return [(text,) for row in rows for text in row]
+        case Items(items=items):
+            return [unit for item in items for unit in _of_item(item)]
+    return []
+
+
+def _of_item(item: Item) -> list[tuple[Text, ...]]:
+    own = tuple(run for run in item.runs if isinstance(run, Text))
+    return [own, *(unit for inner in item.items for unit in _of_item(inner))]
+
+
+def _some(things: Sequence[T], most: int, rng: Random) -> list[T]:
+    """The things, or that many of them, in their order."""
+    if len(things) <= most:
+        return list(things)
+    return [things[k] for k in sorted(rng.sample(range(len(things)), most))]

@@ -1,0 +1,40 @@
+"""What a bench report says of a candidate in words: its version and speed, failed pages, front matter in its files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ocr_rl.contract import Page
+from ocr_rl.evaluate.candidates import Answer, FrontMatterOf, with_front_matter
+
+_NAMED = 10  # failed pages that are named
+
+
+def notes_of(name: str, answers: Sequence[Answer], pages: Sequence[Page], version: str) -> dict[str, str]:
+    """What a candidate is, how fast it was, how often it tried again, and for which pages it has no transcript."""
+    facts = [version] if version else []
+    seconds = sum(answer.seconds for answer in answers)
+    tokens = sum(attempt.transcript.num_tokens for answer in answers for attempt in answer.attempts)
+    if seconds:
+        facts.append(f"{len(answers) / seconds:.3g} pages a second")
+        facts += [f"{tokens / seconds:,.0f} tokens a second"] if tokens else []
+    if tokens:
+        retried = sum(len(answer.attempts) > 1 for answer in answers)
+        turned = sum(any(attempt.rotation for attempt in answer.attempts) for answer in answers)
+        facts.append(f"{retried} of {len(answers)} pages asked again, {turned} of them turned")
+    notes = {name: ", ".join(facts)} if facts else {}
+    if failed := [answer for answer in answers if answer.error]:
+        places = {page.id: f"{page.pdf.name}, page {page.number}" for page in pages}
+        named = [f"{places[answer.page]}: {answer.error}" for answer in failed[:_NAMED]]
+        more = [f"and {len(failed) - _NAMED} more"] if len(failed) > _NAMED else []
+        notes[f"{name}, failed pages"] = "; ".join([*named, *more])
+    return notes
+
+
+def front_matter_note(name: str, answers: Sequence[Answer], front_matter: FrontMatterOf) -> dict[str, str]:
+    """What became of the front matter of a folder's files; nothing where none has any."""
+    if not (count := with_front_matter(answers)):
+        return {}
+    kept = "judged with the rest, as the public benchmark does (--front-matter strip leaves it out)"
+    fate = kept if front_matter == "keep" else "left out, which the public benchmark does not do (--front-matter keep)"
+    return {f"{name}, front matter": f"in {count} of {len(answers)} files; {fate}"}
