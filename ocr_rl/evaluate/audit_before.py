@@ -102,9 +102,8 @@ def _require_holds(result: Audit) -> None:
     shown = f"(`ocr-rl rewards audit` shows how, docs/rewards.md what helps); {_ALL_THE_SAME}{notes}."
     if holes := result.mix.holes(result.limits):
         worst = holes[0]
-        honest = (
-            "the truth" if worst.source == "truth" else f"honest readings with {worst.source} of their letters wrong"
-        )
+        wrong = f"honest readings with {worst.source} of their letters wrong"
+        honest = "the truth" if worst.source == TRUTH else wrong
         raise UserError(
             f"rewards: {worst.attack!r} makes {honest} earn {worst.gain:.2f} more without reading better (attacks that "
             f"pay: {len({hole.attack for hole in holes})}): {_help(worst.attack)} {shown}"
