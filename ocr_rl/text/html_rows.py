@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html.entities import html5
-from typing import Literal
+from typing import Literal, NamedTuple
 
 DEEPEST = 12  # tables in tables in tables: deeper ones are part of their cell's text only
 
@@ -144,8 +144,7 @@ def unescape(text: str) -> str:
     return html.unescape(_TOO_HIGH.sub("\ufffd", _ZEROS.sub(lambda zeros: zeros[1] or zeros[2], text)))
 
 
-@dataclass(frozen=True, slots=True)
-class Tag:
+class Tag(NamedTuple):
     kind: Literal["start", "end", "other"]
     name: str
     rest: str

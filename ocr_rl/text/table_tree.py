@@ -8,9 +8,7 @@ badly nested output mostly agrees too. Any text is parsed in linear time and nev
 from __future__ import annotations
 
 import re
-from collections import Counter
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections import defaultdict
 from functools import lru_cache
 from typing import NamedTuple
 from zlib import crc32
@@ -51,7 +49,8 @@ def tree(text: str) -> Tree | None:
     builder = _Builder()
     at = 0
     for tag in tags(text):
-        builder.write(text[at : tag.start])
+        if at < tag.start:
+            builder.write(text[at : tag.start])
         at = tag.end
         if tag.kind == "start":
             builder.open(tag.name, tag.rest)
@@ -84,7 +83,7 @@ def _td(cell: Cell) -> Node:
 
 def bare(node: Node) -> Node:
     """The same tree without any content."""
-    return node._replace(content="", children=tuple(map(bare, node.children)))
+    return Node(node.tag, node.colspan, node.rowspan, children=tuple(map(bare, node.children)))
 
 
 @lru_cache(maxsize=4096)
@@ -135,35 +134,37 @@ _ATTRIBUTE = re.compile(r"""([^\s/>=][^\s/=>]*)(?:\s*=+\s*(?:"([^"]*)"|'([^']*)'
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,9}\s*")
 
 
-@dataclass(slots=True)
 class _Open:
     """An open element: a node of the tree with its children so far, or an element inside a cell."""
 
-    name: str
-    spans: tuple[int, int] = (1, 1)
-    children: list[Node] = field(default_factory=list)
+    __slots__ = ("children", "name", "spans")
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.spans: tuple[int, int] = (1, 1)
+        self.children: list[Node] = []
 
 
 class _Builder:
     def __init__(self) -> None:
         self.root: Node | None = None
         self._stack: list[_Open] = []
-        self._names: Counter[str] = Counter()  # of the open elements
+        self._names: defaultdict[str, int] = defaultdict(int)  # of the open elements
         self._num_elements = -1  # the table itself does not count
         self._cell: _Open | None = None
         self._content: list[str] = []  # of the open cell
         self._behind_td = False  # text behind a cell in a cell is left out, as in the reference code
 
     def write(self, piece: str) -> None:
-        if piece and self._cell and not self._behind_td:
+        if self._cell and not self._behind_td:
             self._content.append(unescape(piece) if "&" in piece else piece)
 
     def open(self, name: str, attributes: str) -> None:
         if name in _OUTER or not (self._stack or name == "table"):
             return
-        closed: Iterable[str] = _CLOSES.get(name, ())
-        while self._stack and self._stack[-1].name in closed:
-            self._pop()
+        if closed := _CLOSES.get(name):
+            while self._stack and self._stack[-1].name in closed:
+                self._pop()
         self._behind_td = False
         self._num_elements += 1
         element = _Open(name)
