@@ -16,7 +16,7 @@ from statistics import fmean, stdev
 
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate.attacks import ATTACKS
-from ocr_rl.evaluate.audit_pages import SAMPLE, TRUTH, Case, front_of
+from ocr_rl.evaluate.audit_pages import SAMPLE, TRUTH, Case, ended, front_of
 from ocr_rl.evaluate.audit_trials import MIX, OMISSION, Trial, run_trials, scores_or_error
 from ocr_rl.evaluate.damage import CURVES, ERRORS, LEVELS, with_wrong_characters
 from ocr_rl.evaluate.search import Hole, Start, search
@@ -25,7 +25,8 @@ from ocr_rl.rollout.scoring import ScoreAll, WeightedReward
 from ocr_rl.text.elements import element_score
 
 LEAST = 1e-9  # rounding
-MISREAD = 0.05  # share of wrong letters in what the searching attacker starts from
+_SHOWN = frozenset(attack.name for attack in ATTACKS if attack.kind == "shown")
+MISREAD = 0.05  # share of wrong letters in what the searching attacker starts from, where there is no sample
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +82,9 @@ class RewardAudit:
 
     def holes(self, limits: Limits = LIMITS) -> list[Outcome]:
         """Attacks that pay, the largest gain first."""
-        return sorted((o for o in self.outcomes if o.gain > limits.gain), key=lambda o: -o.gain)
+        return sorted(
+            (o for o in self.outcomes if o.gain > limits.gain and o.attack not in _SHOWN), key=lambda o: -o.gain
+        )
 
     def free(self) -> list[str]:
         """Attacks that cost nothing on the truth, mean of the pages."""
@@ -132,7 +135,7 @@ def audit(
     """Try everything on every case. UserError where there is no case or a reward fails.
 
     advantage: a key of ADVANTAGES, which the recipe trains on; the audit of the mix compares that.
-    errors: shares of letters that honest readings have wrong.
+    errors: shares of letters that honest readings have wrong; 0 is the truth, of which curves of damage are drawn.
     evaluations: texts a page that the searching attacker may try; it climbs the weighted mean, whatever the advantage.
     """
     if not cases:
@@ -167,7 +170,9 @@ def searched(cases: Sequence[Case], score_all: ScoreAll, evaluations: int) -> li
     starts = []
     for case in cases:
         if case.truth is not None:
+            real = ended(case.samples)
             text = with_wrong_characters(case.truth, MISREAD, Random(f"{case.seed}/start"))
+            text = real[0].body if real else text
             quality = partial(element_score, case.truth)
             front = front_of(case.page)
             starts.append(

@@ -19,9 +19,9 @@ from ocr_rl.evaluate.audit_trials import scores_or_error
 from ocr_rl.rollout.reward_pool import RewardPool
 from ocr_rl.rollout.scoring import GroupScores, WeightedReward
 
-PAGES = 6
-ERRORS = (0.01, 0.05)
-EVALUATIONS = 60  # of the searching attacker, a page
+PAGES = 4
+ERRORS = (0.01, 0.1)
+EVALUATIONS = 40  # of the searching attacker, a page
 LIMITS = Limits(gain=0.02, rise=0.05)
 TRUTHS = 200  # pages whose own truth is scored
 _TRUE = 0.9  # the least that a page's own truth must earn
@@ -35,6 +35,7 @@ _HELP: dict[Kind, str] = {
     "marks": f"give the pages format tests and a reward that reads their text ({_MINE})",
     "hiding": 'use reading = "strict" and rewards of what a reader sees (`pass_degree`, `budget`)',
     "letters": f"give the pages tests of their words and cells ({_MINE}), or references and the reward `elements`",
+    "shown": "",
     "harmless": "use rewards of what a reader sees (`pass_degree`, `elements`)",
 }
 
@@ -105,7 +106,7 @@ def _require_holds(result: Audit) -> None:
         wrong = f"honest readings with {worst.source} of their letters wrong"
         honest = "the truth" if worst.source == TRUTH else wrong
         raise UserError(
-            f"rewards: {worst.attack!r} makes {honest} earn {worst.gain:.2f} more without reading better (attacks that "
+            f"rewards: {worst.attack!r} earns {worst.gain:.2f} more than {honest} and reads no better (attacks that "
             f"pay: {len({hole.attack for hole in holes})}): {_help(worst.attack)} {shown}"
         )
     hole = result.searched[0]

@@ -101,13 +101,14 @@ def _references(pages: Sequence[Page]) -> dict[str, str]:
 
 def _of_samples(pages: Sequence[Page], samples: Mapping[str, Sequence[Transcript]], n: int, seed: int) -> list[Case]:
     """Cases of pages with a sample that ended by itself and is not blank."""
-    usable = [page for page in pages if _ended(samples.get(page.id, ()))]
+    usable = [page for page in pages if ended(samples.get(page.id, ()))]
     chosen = Random(seed).sample(usable, min(n, len(usable)))
-    texts = {page.id: _ended(samples[page.id])[0].body for page in usable}
+    texts = {page.id: ended(samples[page.id])[0].body for page in usable}
     return [replace(_case(page, texts, samples[page.id], seed), truth=None) for page in chosen]
 
 
-def _ended(samples: Sequence[Transcript]) -> list[Transcript]:
+def ended(samples: Sequence[Transcript]) -> list[Transcript]:
+    """The samples that ended by themselves and are not blank."""
     return [sample for sample in samples if sample.finish == "stop" and sample.body.strip()]
 
 
@@ -185,18 +186,18 @@ def _at_most(checks: Sequence[Check], most: Mapping[str, int], rng: Random) -> l
 
 
 def readings(case: Case, errors: Sequence[float] = ERRORS) -> Iterator[Reading]:
-    """The truth, honest readings with these shares of errors, and at most `SAMPLES` real samples that ended."""
+    """Honest readings with these shares of errors (0: the truth), and at most `SAMPLES` real samples that ended."""
     if case.truth is not None:
         front = front_of(case.page)
-        for share in (0.0, *errors):
+        for share in errors:
             texts = [
                 with_wrong_characters(case.truth, share, Random(f"{case.seed}/{share}/{k}")) for k in range(READERS)
             ]
             first, *others = (transcript(text, front) for text in texts)
             yield Reading(source=percent(share) if share else TRUTH, transcript=first, siblings=others)
-    ended = _ended(case.samples)
-    for k, sample in enumerate(ended[:SAMPLES]):
-        yield Reading(source=SAMPLE, transcript=sample, siblings=[*ended[:k], *ended[k + 1 :]] or [sample])
+    real = ended(case.samples)
+    for k, sample in enumerate(real[:SAMPLES]):
+        yield Reading(source=SAMPLE, transcript=sample, siblings=[*real[:k], *real[k + 1 :]] or [sample])
 
 
 def percent(share: float) -> str:

@@ -79,8 +79,8 @@ def to_markdown(result: Audit, facts: Mapping[str, str]) -> str:
         f"{result.pages} pages, {result.samples} real samples; {'; '.join(notes)}. Every attack is made of a reading: "
         "of the truth, of honest readings with a share of their letters and digits wrong, of real samples. A figure is "
         "what the attack earns more than that reading, mean of the pages and, in brackets, the most on a page; where "
-        f"the text reads better it counts as 0. More than {result.limits.gain:g} is a hole, marked with an exclamation "
-        "mark.\n",
+        "the text reads better (by the element score) it counts as 0. An exclamation mark says where it is more than "
+        f"{result.limits.gain:g}, which is a hole.\n",
         "## The mix\n",
         _lines(result, holes),
         pair_table(result.mix, result.limits.gain),
@@ -171,8 +171,9 @@ def search_text(holes: Sequence[Hole], most: float) -> str:
     largest = holes[0]
     verdict = f"Mean of {len(holes)} pages {mean:+.3f}{' !' if mean > most else ''}, the most {largest.rise:+.3f}."
     head = (
-        f"## The attacker that searches\n\nIt composes edits of readings with {MISREAD:.0%} of their letters wrong. "
-        f"What counts are texts whose element score fell by {FALL:g} or more: by how much they earn more. {verdict}\n"
+        "## The attacker that searches\n\nIt composes edits of real samples, or of readings with "
+        f"{MISREAD:.0%} of their letters wrong. What counts are texts whose element score fell by {FALL:g} or more: by "
+        f"how much they earn more. {verdict}\n"
     )
     if largest.rise <= 0:
         return head

@@ -164,7 +164,7 @@ def _floating(case: Case) -> tuple[Page, list[Transcript]] | None:
 def run_trials(cases: Sequence[Case], score_all: ScoreAll, errors: Sequence[float]) -> list[Trial]:
     """Score all that is made of every reading of every case. UserError where a reward fails."""
     groups = [group for case in cases for group in groups_of(case, errors)]
-    floats = {case.page.id: pair for case in cases if (pair := _floating(case)) is not None}
+    floats = {case.page.id: pair for case in cases if 0.0 in errors and (pair := _floating(case)) is not None}
     jobs = [*((group.case.page, group.transcripts) for group in groups), *floats.values()]
     results = map(scores_or_error, score_all(jobs))
     trials = [Trial(group=group, scores=next(results)) for group in groups]

@@ -11,7 +11,7 @@ import string
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
-ERRORS = (0.005, 0.01, 0.02, 0.05, 0.1)  # shares of an honest transcript's letters and digits that are wrong
+ERRORS = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1)  # shares of an honest reading's letters and digits that are wrong
 LEVELS = (0.05, 0.1, 0.2, 0.4, 0.8)  # of damage
 TAG = re.compile(r"(<[^<>]*>)")
 _MARKUP = re.compile(r"<[^<>]*>|\\(?:begin|end)\{[a-z*]+\}|\\[a-zA-Z]+")  # a reader sees no letter of it

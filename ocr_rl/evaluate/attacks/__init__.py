@@ -21,12 +21,16 @@ from ocr_rl.evaluate.attacks.target import Make, Target
 
 __all__ = ["ATTACKS", "Attack", "Kind", "Make", "Target"]
 
-Kind = Literal["omission", "order", "invention", "marks", "hiding", "letters", "harmless"]
+Kind = Literal["omission", "order", "invention", "marks", "hiding", "letters", "harmless", "shown"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Attack:
-    """A change that is no better reading. `start`: what it is compared with, the text itself by default."""
+    """A change that is no better reading. `start`: what it is compared with, the text itself by default.
+
+    Kind "harmless": the same page to a reader, which may cost nothing and must not pay. "shown": shown to people alone,
+    since it is compared with a text that nobody is paid to write.
+    """
 
     name: str
     kind: Kind
@@ -43,7 +47,6 @@ _GROUPS: dict[Kind, Mapping[str, Make]] = {
     "marks": MARKS,
     "hiding": HIDING,
     "letters": LETTERS,
-    # the same page to a reader: it may cost nothing and must not pay
     "harmless": {
         "a code fence around everything": lambda target: f"```markdown\n{target.text}\n```",
         "a zero-width space between letters": changed_by(lambda text: re.sub(r"(?<=\w)(?=\w)", "\u200b", text)),
@@ -62,7 +65,7 @@ ATTACKS: tuple[Attack, ...] = (
     Attack(name="front matter only, of another language", kind="omission", make=lambda target: "", front="lies"),
     Attack(name="another language in the front matter", kind="letters", make=lambda target: target.text, front="lies"),
     *(
-        Attack(name=f"header kept, {name}", kind="invention", make=edges(change), start=edges(str))
+        Attack(name=f"header kept, {name}", kind="shown", make=edges(change), start=edges(str))
         for name, change in _HEADERS.items()
     ),
 )
