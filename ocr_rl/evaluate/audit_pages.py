@@ -8,7 +8,7 @@ Knows nothing about attacks nor about rewards.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -24,7 +24,7 @@ from ocr_rl.text.text_checks import Absent, Baseline
 TRUTH, SAMPLE = "truth", "sample"  # where a reading comes from; or a share of errors, as in "2 %"
 READERS = 4  # honest readings of a page with the same share of errors
 SAMPLES = 2  # real samples of a page that are attacked
-_SMALL = 400  # letters and digits: budgets of `notice` pages are about 120, those of `report` pages about 1,000
+_SMALL = 400  # visible characters: budgets of `notice` pages are about 120, those of `report` pages about 1,000
 _REPORT: Mapping[str, int] = dict.fromkeys(
     ("present", "absent", "order", "table", "baseline", "budget"), 99
 )  # sorts of tests of `report` pages
@@ -89,8 +89,7 @@ def cases_of(
 def _composed(pages: Sequence[Page], n: int, seed: int) -> list[Case]:
     counts = [Counter(map(_sort, page.checks)) for page in pages]
     models = Random(seed).choices([count for count in counts if count] or [_REPORT], k=n)
-    kind = _stand_in(pages) if _REPORT.keys() >= set(chain(*models)) else "mixed"
-    composed = composed_pages(kind, n, seed, models)
+    composed = composed_pages(_stand_in(pages, set(chain(*models))), n, seed, models)
     texts = _references(composed)
     return [_hidden(_case(page, texts, (), seed)) for page in composed]
 
@@ -121,13 +120,15 @@ def has_reference(page: Page) -> bool:
     return bool(page.reference and page.reference.strip())
 
 
-def _stand_in(pages: Sequence[Page]) -> str:
-    """The kind of composed page that is about as long as the data's pages.
+def _stand_in(pages: Sequence[Page], sorts: Collection[str]) -> str:
+    """The kind of composed page that is about as long as the data's pages and may have these sorts of tests.
 
     Length matters, because a few tests say more about a small page than about a large one.
     """
     budgets = [c.max_length for page in pages for c in page.checks if isinstance(c, Baseline) and c.max_length]
-    return "notice" if budgets and median(budgets) < _SMALL else "report"
+    if budgets and median(budgets) < _SMALL:
+        return "nano" if "math" in sorts else "notice"
+    return "report" if _REPORT.keys() >= set(sorts) else "mixed"
 
 
 def _sort(check: Check) -> str:

@@ -69,12 +69,25 @@ def test_an_audit_takes_as_much_longer_as_its_groups_are_larger(
     (tmp_path / "slow.py").write_text(SLOW)
     slow = f'rewards=[{{name="{tmp_path / "slow.py"}:Slow"}}]'
     argv = ["rewards", "audit", "nano_grpo", "--data", str(notices), "--pages", "1", "--set", slow, "--set", "gates=[]"]
-    assert main([*argv, "--set", "scoring.timeout_s=0.2", "--set", "grpo.samples_per_page=8"]) == 1
+    assert main([*argv, "--set", "scoring.timeout_s=0.2", "--set", "grpo.samples_per_page=8"]) == 0
     assert "# Audit of rewards" in capsys.readouterr().out
 
 
-def test_the_recipes_advantage_decides(notices: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rewards = 'rewards=[{name="cer"},{name="length",weight=0.01,options={max_tokens=50}}]'
+LONGER = """
+from dataclasses import dataclass
+from ocr_rl.contract import Score
+
+@dataclass(frozen=True)
+class Longer:
+    def __call__(self, page, group):
+        return [Score(value=min(1.0, len(one.body) / 200000)) for one in group]
+"""
+
+
+def test_the_recipes_advantage_decides(notices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Length tells little apart, until gdpo makes that as much as what `cer` does."""
+    (tmp_path / "longer.py").write_text(LONGER)
+    rewards = f'rewards=[{{name="cer"}},{{name="{tmp_path / "longer.py"}:Longer",weight=1.2}}]'
     argv = ["rewards", "audit", "nano_grpo", "--data", str(notices), "--pages", "6", "--set", rewards]
     assert main([*argv, "--set", "gates=[]", "--set", 'grpo.advantage="batch_std"']) == 0
     assert main([*argv, "--set", "gates=[]", "--set", 'grpo.advantage="gdpo"']) == 1
