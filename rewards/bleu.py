@@ -4,30 +4,25 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sacrebleu.metrics.bleu import BLEU
-
 from ocr_rl.contract import Page, Score, Transcript, per_transcript
-
-# Without effective_order every text of fewer than four words would score 0.
-_BLEU = BLEU(effective_order=True)
+from ocr_rl.text.figures import Text, bleu, pair
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Bleu:
     """Sentence BLEU against the reference, in [0, 1]; no score for a page without reference.
 
-    sacrebleu signature: nrefs:1|case:mixed|eff:yes|tok:13a|smooth:exp|version:2.6.0. Sentence BLEU cannot be compared
-    with corpus BLEU. Against a blank reference a blank transcript scores 1 and any other 0.
+    sacrebleu signature: nrefs:1|case:mixed|eff:yes|tok:13a|smooth:exp|version:2.6.0, and tok:char where the reference's
+    script has no spaces. Sentence BLEU cannot be compared with corpus BLEU. Against a blank reference a blank
+    transcript scores 1 and any other 0.
+    text: "seen" compares what a reader sees, "written" the texts as they are.
     """
+
+    text: Text = "seen"
 
     @per_transcript
     def __call__(self, page: Page, transcript: Transcript) -> Score:
         if page.reference is None:
             return Score(value=None, why="the page has no reference")
-        if not page.reference.strip():
-            return Score(value=float(not transcript.body.strip()), why="the page is blank")
-        result = _BLEU.sentence_score(transcript.body, [page.reference])
-        parts = {f"precision_{n}": share / 100 for n, share in enumerate(result.precisions, 1)}
-        why = f"{result.sys_len} words against {result.ref_len}, brevity penalty {result.bp:.2f}"
-        # sacrebleu may return 100.00000000000004.
-        return Score(value=min(1.0, max(0.0, result.score / 100)), parts=parts, why=why)
+        figure = bleu(pair(page.reference, transcript.body, self.text))
+        return Score(value=figure.value, parts=figure.parts, why=figure.why)

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sacrebleu.metrics.chrf import CHRF
-
 from ocr_rl.contract import Page, Score, Transcript, per_transcript
-
-_CHRF = CHRF()
+from ocr_rl.text.figures import Text, chrf, pair
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,14 +14,14 @@ class Chrf:
 
     sacrebleu signature: nrefs:1|case:mixed|eff:yes|nc:6|nw:0|space:no|version:2.6.0. White space does not count.
     Against a blank reference a blank transcript scores 1 and any other 0.
+    text: "seen" compares what a reader sees, "written" the texts as they are.
     """
+
+    text: Text = "seen"
 
     @per_transcript
     def __call__(self, page: Page, transcript: Transcript) -> Score:
         if page.reference is None:
             return Score(value=None, why="the page has no reference")
-        if not page.reference.strip():
-            return Score(value=float(not transcript.body.strip()), why="the page is blank")
-        value = _CHRF.sentence_score(transcript.body, [page.reference]).score / 100
-        # As with BLEU, rounding may put the mean over orders a little above 1.
-        return Score(value=min(1.0, max(0.0, value)))
+        figure = chrf(pair(page.reference, transcript.body, self.text))
+        return Score(value=figure.value, why=figure.why)

@@ -9,6 +9,7 @@ from rapidfuzz.distance import Levenshtein
 from rapidfuzz.process import cdist
 
 from ocr_rl.contract import Page, Score, Transcript
+from ocr_rl.text.figures import Text, one_text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -17,13 +18,17 @@ class Medoid:
 
     The medoid is the transcript with the fewest edits to all others; of several such, the first. Equal siblings score
     1, and so does a transcript without siblings; an empty group has no scores. Of two siblings that differ the first
-    scores 1 and the second 0. It is olmOCR's medoid reward, but of the body without front matter.
+    scores 1 and the second 0.
+    text: "seen" compares what a reader sees. "written" compares the texts as they are: olmOCR's medoid reward, of the
+    body without front matter.
     """
 
+    text: Text = "seen"
+
     def __call__(self, page: Page, group: Sequence[Transcript]) -> Sequence[Score]:
-        if not group:
+        bodies = [one_text(t.body) if self.text == "seen" else t.body for t in group]
+        if not bodies:
             return []
-        bodies = [transcript.body for transcript in group]
         edits_GG = cdist(bodies, bodies, scorer=Levenshtein.distance)
         to_medoid_G = edits_GG[edits_GG.sum(axis=1).argmin()].tolist()
         most = int(edits_GG.max()) or 1

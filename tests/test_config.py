@@ -42,6 +42,16 @@ def test_a_shipped_recipe_loads(name: str) -> None:
     assert load_recipe(name).algorithm.total_steps > 0
 
 
+def test_the_end_of_a_transcript_is_not_paid_for_where_run_ons_are_masked(recipe: Path) -> None:
+    for mix in ('rewards=[{ name = "cer" }, { name = "eos" }]', 'gates=[{ name = "eos", at_least = 1.0 }]'):
+        assert load_recipe(str(recipe), [mix]).algorithm.total_steps == 12
+        message = complaint(recipe, mix, "grpo.mask_unfinished=true")
+        assert "so eos pushes none of them down: leave out mask_unfinished" in message
+    assert load_recipe(str(recipe), ["grpo.mask_unfinished=true"]).rewards[0].name == "pass_rate"
+    shipped = load_recipe("qwen2_5_vl_7b_grpo")
+    assert isinstance(shipped.algorithm, Grpo) and not shipped.algorithm.mask_unfinished
+
+
 def test_there_are_shipped_recipes_for_both_algorithms() -> None:
     recipes = [load_recipe(name) for name in shipped_recipes()]
     assert {"sft", "grpo"} <= {recipe.algorithm.name for recipe in recipes}

@@ -1,25 +1,36 @@
-"""Are tests that were mined from text layers right? Judged by another program's reading of the same pages.
+"""Are mined tests right? Judged by true transcripts, or by another program's reading of the same pages.
 
+    python -m benchmarks.data.mined [--typeset 20]
     python -m benchmarks.data.mined FOLDER
 
-Mines every PDF below FOLDER, then asks poppler's `pdftotext` for the text of each page and counts how many present and
-order tests pass with it (pages with a transcript of their own are not counted). Prints failures, and why pages were
-left out.
+The first command typesets pages of every kind that has a text layer. It mines their PDFs alone (text layer) and with
+their references beside them (transcript), and asks what the reference then passes and earns: as it is, with HTML
+tables, and with its tables in Markdown. The second mines every PDF below FOLDER, then asks poppler's `pdftotext` for
+the text of each page and counts how many present and order tests pass with it (pages with a transcript of their own are
+not counted). Both print failures; the second says why pages were left out.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import re
 import shutil
 import subprocess
 import tempfile
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
+from ocr_rl.contract import Transcript
+from ocr_rl.pages.dataset import load_dataset
 from ocr_rl.pages.mined import mine_folder
+from ocr_rl.pages.synth.make import ALL_KINDS, SCANNED, make_document
+from ocr_rl.rewards.budget import Budget
+from ocr_rl.rewards.pass_rate import PassDegree, PassRate
 from ocr_rl.text.checks import load_check, prepare
 from ocr_rl.text.prepared import Prepared
+from ocr_rl.text.tables import html_tables
 
 
 def poppler_text(pdf: Path, number: int) -> str:
@@ -27,17 +38,13 @@ def poppler_text(pdf: Path, number: int) -> str:
     return subprocess.run(command, capture_output=True, timeout=60, check=False).stdout.decode("utf-8", "replace")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--show", type=int, default=10, help="how many failures to print")
-    args = parser.parse_args()
+def by_pdftotext(folder: Path, seed: int, show: int) -> bool:
+    """Whether 95 % of the present and order tests of people's PDFs pass with poppler's text."""
     if shutil.which("pdftotext") is None:
         raise SystemExit("pdftotext is not installed (Debian: poppler-utils)")
     with tempfile.TemporaryDirectory() as name:
         out = Path(name) / "mined"
-        harvest = mine_folder(args.folder, out, args.seed)
+        harvest = mine_folder(folder, out, seed)
         tests = [json.loads(line) for line in (out / "mined.jsonl").read_text(encoding="utf-8").splitlines()]
         pages: dict[tuple[str, int], Prepared] = {}
         right, total, shown = Counter[str](), Counter[str](), 0
@@ -50,7 +57,7 @@ def main() -> int:
             verdict = load_check(test).run(pages[place], "strict")
             total[test["type"]] += 1
             right[test["type"]] += verdict.passed
-            if not verdict.passed and shown < args.show:
+            if not verdict.passed and shown < show:
                 shown += 1
                 print(f"{test['id']}: {verdict.why}")
     reasons = Counter(line.rsplit(": ", 1)[-1] for line in harvest.left_out)
@@ -60,7 +67,83 @@ def main() -> int:
         print(f"{kind}: {right[kind]} of {total[kind]} right ({right[kind] / total[kind]:.1%})")
     share = sum(right.values()) / max(1, sum(total.values()))
     print(f"{harvest.pages} pages, {harvest.tests} tests; {share:.2%} of present and order tests right by pdftotext")
-    return 0 if share >= 0.95 else 1
+    return share >= 0.95
+
+
+def by_the_truth(kind: str, pages: int, seed: int, beside: bool, show: int) -> tuple[int, int, float]:
+    """Tests, tests that a true transcript fails in some form, and the least reward of a truth, of pages of a kind."""
+    with tempfile.TemporaryDirectory() as name:
+        own = Path(name) / "own"
+        own.mkdir()
+        truths: dict[str, str] = {}
+        for k in range(pages):
+            document = make_document(kind, seed, k, 1)
+            (own / document.name).write_bytes(document.pdf)
+            truths[document.name] = document.references[0]
+            if beside:
+                (own / document.name).with_suffix(".md").write_text(document.references[0], encoding="utf-8")
+        mine_folder(own, Path(name) / "out", seed)
+        tests = failed = limits = 0
+        least, worst = 1.0, ""
+        mined = load_dataset(Path(name) / "out") if any((Path(name) / "out" / "pdfs").iterdir()) else []
+        for page in mined:
+            page = replace(page, reference=None)
+            limits += any(getattr(check, "max_length", None) is not None for check in page.checks)
+            for form in {truths[page.pdf.name], in_pipes(truths[page.pdf.name])}:
+                prepared, transcript = prepare(form), Transcript(raw=form, body=form, finish="stop", num_tokens=1)
+                tests += len(page.checks)
+                for check in page.checks:
+                    verdict = check.run(prepared, "strict")
+                    failed += not verdict.passed
+                    if not verdict.passed and show > 0:
+                        show -= 1
+                        print(f"{check.id}: {verdict.why}")
+                for reward in (PassDegree(), PassRate(), Budget()):
+                    value = reward(page, [transcript])[0].value
+                    if value is not None and value < least:
+                        least, worst = value, f"{page.id} {type(reward).__name__}"
+    print(
+        f"{kind:10} {len(mined):3} {'transcript' if beside else 'text layer':10} {limits:6} {tests:6} "
+        f"{1 - failed / max(1, tests):8.3%} {least:6.3f} {worst}"
+    )
+    return tests, failed, least
+
+
+def in_pipes(text: str) -> str:
+    """The transcript with its tables in Markdown, as far as no cell spans others."""
+
+    def piped(match: re.Match[str]) -> str:
+        (table,) = html_tables(match[0])
+        if len(table.cells) != len(table.grid) or not table.is_rectangular:
+            return match[0]
+        rows = [
+            [table.cells[r, c].text.replace("|", "\\|") for c in range(table.num_cols)] for r in range(table.num_rows)
+        ]
+        lines = [rows[0], ["---"] * table.num_cols, *rows[1:]]
+        return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+    return re.sub(r"<table>.*?</table>", piped, text, flags=re.DOTALL)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--typeset", type=int, default=20, help="pages of each kind, if there is no folder")
+    parser.add_argument("--kind", choices=ALL_KINDS, action="append", help="only these kinds")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--show", type=int, default=10, help="how many failures to print")
+    args = parser.parse_args()
+    if args.folder is not None:
+        return 0 if by_pdftotext(args.folder, args.seed, args.show) else 1
+    print("kind     pages mined from  limits  tests   passed  least reward of a truth")
+    rows = [
+        by_the_truth(kind, args.typeset, args.seed, beside, args.show)
+        for kind in args.kind or [kind for kind in ALL_KINDS if kind not in SCANNED]
+        for beside in (False, True)
+    ]
+    tests, failed, least = sum(row[0] for row in rows), sum(row[1] for row in rows), min(row[2] for row in rows)
+    print(f"{tests} tests, {1 - failed / tests:.3%} pass with a true transcript; least reward {least:.3f}")
+    return 0 if failed <= 0.001 * tests and least >= 0.99 else 1
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from ocr_rl.rewards.eos import Eos
 from ocr_rl.rewards.medoid import Medoid
 from ocr_rl.rewards.pass_rate import PassRate
 from ocr_rl.text.checks import PageCheck, load_check
-from ocr_rl.text.distance import indel_similarity
+from ocr_rl.text.figures import Pair, diff_ratio
 from ocr_rl.text.front_matter import agreeing_fields, split_front_matter
 from ocr_rl.text.tables import html_tables
 
@@ -72,7 +72,8 @@ def _pass_rate(inputs: Row, output: Any, raises: str | None) -> bool:
 def _edit_distance(inputs: Row, output: Any, raises: str | None) -> bool:
     references = _beside(inputs, "claude_original")
     texts = [_text(completion) for completion in inputs["completions"]]
-    return _near([0.0 if b is None else indel_similarity(a, b) for a, b in zip(texts, references, strict=True)], output)
+    pairs = zip(references, texts, strict=True)
+    return _near([0.0 if a is None else diff_ratio(Pair(a, b, "word")).value for a, b in pairs], output)
 
 
 def _front_matter(inputs: Row, output: Any, raises: str | None) -> bool:
@@ -100,7 +101,7 @@ def _rect_tables(inputs: Row, output: Any, raises: str | None) -> bool:
 
 def _medoid(inputs: Row, output: Any, raises: str | None) -> bool:
     group = [_transcript(_text(completion)) for completion in inputs["completions"]]
-    return _near([score.value for score in Medoid()(_page(), group)], output)
+    return _near([score.value for score in Medoid(text="written")(_page(), group)], output)
 
 
 def _element_count(inputs: Row, output: Any, raises: str | None) -> bool:

@@ -127,7 +127,7 @@ class Grpo(Algorithm):
     rest: Natural = 0
     """A page without signal is passed over for one of its turns, then two, four, at most so many; 0: never."""
     mask_unfinished: bool = False
-    """Leave samples that hit max_tokens out of the loss."""
+    """Leave samples that hit max_tokens out of the loss; not beside `eos`, which would then push none of them down."""
 
     @model_validator(mode="after")
     def _one_bound(self) -> Grpo:

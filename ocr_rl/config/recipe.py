@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Discriminator, Field, JsonValue, Tag, model_serializer, model_validator
 
-from ocr_rl.config.algorithms import ALGORITHMS, Algorithm
+from ocr_rl.config.algorithms import ALGORITHMS, Algorithm, Grpo
 from ocr_rl.config.base import Positive, Section
 from ocr_rl.config.sections import Evaluation, Optim, Policy, Sampling, Scoring
 from ocr_rl.config.tripwires import Tripwire, Tripwires
@@ -124,6 +124,8 @@ class Recipe(Section):
         if self.algorithm.learns_from_rewards and not self.rewards:
             raise ValueError(f"[{name}] learns from rewards: name one as [[rewards]]; gates alone teach nothing")
         require_distinct(self.rewards, self.gates)
+        if isinstance(self.algorithm, Grpo) and self.algorithm.mask_unfinished:
+            require_no_eos(self.rewards, self.gates)
         return self
 
     @property
@@ -142,6 +144,15 @@ class Recipe(Section):
         if self.algorithm.lowers_entropy and (entropy.above, entropy.below) == (usual.above, usual.below):
             own["entropy"] = entropy.model_copy(update={"below": None})
         return self.tripwires.model_copy(update=own)
+
+
+def require_no_eos(rewards: tuple[RewardChoice, ...], gates: tuple[Gate, ...]) -> None:
+    """ValueError where the end of a transcript is paid for while the samples without one are left out of the loss."""
+    if any(choice.name == "eos" for choice in (*rewards, *gates)):
+        raise ValueError(
+            "grpo.mask_unfinished leaves samples without an end out of the loss, so eos pushes none of them down: "
+            "leave out mask_unfinished (run-ons are then taught to end) or eos"
+        )
 
 
 def require_distinct(rewards: tuple[RewardChoice, ...], gates: tuple[Gate, ...]) -> None:

@@ -56,6 +56,12 @@ def _length(row: PageResult) -> Sequence[float]:
 METRICS = (
     Metric(name="pass_rate", label="pass rate", unit="%", better=1, of=_field("pass_rate")),
     Metric(name="tests", label="tests passed", unit="%", better=1, of=_tests()),
+    Metric(name="elements", label="element score", unit="%", better=1, of=_field("elements")),
+    Metric(name="text_blocks", label="text", unit="%", better=1, of=_field("text_blocks")),
+    Metric(name="teds", label="TEDS", unit="%", better=1, of=_field("teds")),
+    Metric(name="teds_structure", label="TEDS-S", unit="%", better=1, of=_field("teds_structure")),
+    Metric(name="formulas", label="formulas", unit="%", better=1, of=_field("formulas")),
+    Metric(name="order", label="order", unit="%", better=1, of=_field("order")),
     Metric(name="bleu", label="BLEU", unit="%", better=1, of=_field("bleu")),
     Metric(name="diff_ratio", label="diff ratio", unit="%", better=1, of=_field("diff_ratio")),
     Metric(name="cer", label="CER", unit="%", better=-1, of=_field("cer")),

@@ -230,7 +230,7 @@ def _type_tests(rows: Sequence[PageResult]) -> Counter[str]:
 
 def _reach(comparison: Comparison) -> float:
     """Half the width of the axis for differences: a round number that holds all shares. Error rates may leave it."""
-    shares = ("pass_rate", ABOVE, "tests", "bleu", "diff_ratio")
+    shares = {metric.name for metric in METRICS if metric.unit == "%" and metric.better == 1} - {"stopped"} | {ABOVE}
     rates = [change for name, change in comparison.metrics.items() if name in shares]
     intervals = [change.difference for change in (*rates, *comparison.by_type.values())]
     widest = max((max(abs(interval.low), abs(interval.high)) for interval in intervals), default=0.0)

@@ -1,4 +1,4 @@
-"""One transcript of one page -> a page result: the verdict of every check, and four similarities to the reference.
+"""One transcript of one page -> a page result: the verdict of every check, and how like the reference it is.
 
 A report is computed from page results alone. They live in JSONL, one row each. This file knows nothing about where a
 transcript came from (policy, engine or folder) nor about figures over many pages.
@@ -9,13 +9,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from ocr_rl.contract import Check, Finish, Page, Reading, Transcript, UserError, Verdict
 from ocr_rl.text.checks import judge
-from ocr_rl.text.distance import character_error_rate, indel_similarity, word_error_rate
+from ocr_rl.text.elements import compare
+from ocr_rl.text.figures import bleu, cer, diff_ratio, pair, wer
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,12 +30,21 @@ class CheckVerdict:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PageResult:
-    """What one transcript of one page came to. The four similarities are None where the page has no reference."""
+    """What one transcript of one page came to.
+
+    Figures against the reference are None where there is none, and those of an element where it has no such element.
+    """
 
     page: str  # the page's id, "<document>:p<number>"
     repeat: int = 1  # 1-based, of several transcripts of one page
     tags: tuple[str, ...] = ()  # sorted
     checks: tuple[CheckVerdict, ...] = ()
+    elements: float | None = None  # [0, 1]: the element score, below it its parts (`ocr_rl.text.elements`)
+    text_blocks: float | None = None
+    teds: float | None = None
+    teds_structure: float | None = None
+    formulas: float | None = None
+    order: float | None = None
     bleu: float | None = None  # [0, 1]
     diff_ratio: float | None = None  # [0, 1]
     cer: float | None = None  # >= 0; more than 1 where the transcript is far too long
@@ -89,29 +98,31 @@ def _verdicts(checks: Sequence[Check], text: str, reading: Reading) -> Sequence[
         return [_verdicts([check], text, reading)[0] for check in checks]
 
 
-def _similarities(reference: str, text: str) -> dict[str, float]:
-    """Error rates see a run of white space as one space, because a line break in another place is no reading error."""
-    true, read = " ".join(reference.split()), " ".join(text.split())
-    return {
-        "bleu": _bleu(reference, text),
-        "diff_ratio": indel_similarity(reference, text),
-        "cer": character_error_rate(true, read),
-        "wer": word_error_rate(true, read),
+def _similarities(reference: str, text: str) -> dict[str, float | None]:
+    """The figures that rewards pay for, by the same definitions."""
+    texts = pair(reference, text)
+    return _elements(reference, text) | {
+        "bleu": bleu(texts).value,
+        "diff_ratio": diff_ratio(texts).value,
+        "cer": cer(texts).value,
+        "wer": wer(texts).value,
     }
 
 
-def _bleu(reference: str, text: str) -> float:
-    """Sentence BLEU in [0, 1]: sacrebleu nrefs:1|case:mixed|eff:yes|tok:13a|smooth:exp. Two empty texts: 1."""
-    if not reference.split() or not text.split():
-        return float(reference.split() == text.split())
-    return min(1.0, _sacrebleu().sentence_score(text, [reference]).score / 100)
-
-
-@cache
-def _sacrebleu() -> Any:
-    from sacrebleu.metrics.bleu import BLEU  # slow to import, and not needed without references
-
-    return BLEU(effective_order=True)
+def _elements(reference: str, text: str) -> dict[str, float | None]:
+    """The element score and its parts; none of them where formulas differ and cannot be rendered (no extra `math`)."""
+    try:
+        scores = compare(reference, text)
+    except ModuleNotFoundError:
+        return {}
+    return {
+        "elements": scores.value,
+        "text_blocks": scores.text,
+        "teds": scores.tables,
+        "teds_structure": scores.tables_structure,
+        "formulas": scores.formulas,
+        "order": scores.order,
+    }
 
 
 # ---- rows on disk

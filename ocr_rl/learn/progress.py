@@ -30,6 +30,7 @@ _LINE = {
     "loss": "loss {:.3f}",
     "reward": "reward {:.3f}",
     "pass_rate": "pass {:.1%}",
+    "pass_degree": "degree {:.1%}",
     "length": "length {:.0f}",
     "finished": "ended {:.0%}",
     "kl": "kl {:.4f}",

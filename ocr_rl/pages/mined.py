@@ -3,7 +3,7 @@
     mine_folder(folder, out, seed)     `ocr-rl pages mine FOLDER --out DIR`
     import_folder(folder, out, seed)   `ocr-rl pages import FOLDER --out DIR`
 
-`mined_tests` makes the tests. A page that cannot be trusted is left out and named with the reason.
+`mined_tests` and `layer_tests` make the tests. A page that cannot be trusted is left out and named with the reason.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ from typing import Any
 from ocr_rl.contract import UserError
 from ocr_rl.pages.dataset import write_tests
 from ocr_rl.pages.folder import MAX_REFERENCE_BYTES, is_utf8, references_of
+from ocr_rl.pages.layer_tests import layer_tests
 from ocr_rl.pages.manifest import write_manifest
-from ocr_rl.pages.mined_tests import Test, layer_tests, markdown_tests
+from ocr_rl.pages.mined_tests import markdown_tests
 from ocr_rl.pages.raster import PageError, count_pages, distinct_stems, size_faults
+from ocr_rl.pages.snippets import Test
 from ocr_rl.pages.text_layer import read_layers
 from ocr_rl.text.checks import load_check, prepare
 from ocr_rl.text.front_matter import split_front_matter

@@ -1,7 +1,8 @@
-"""Unit tests of a page from its text layer, or from its Markdown transcript.
+"""Unit tests of a page from its Markdown transcript.
 
-A test from a transcript passes with that transcript, in both readings. What a test searches stands on the page once.
-Knows nothing about folders.
+The transcript passes them in both readings. Together they ask for the whole page: every passage of its text, every cell
+of its tables, every formula, its headings and emphasis, and the order of neighbouring blocks of any kind. What a test
+searches stands on the page once. Knows nothing about folders.
 """
 
 from __future__ import annotations
@@ -9,154 +10,145 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from random import Random
-from typing import Any
 
-from ocr_rl.pages.reading_order import Line
-from ocr_rl.pages.snippets import stands_once
-from ocr_rl.pages.text_layer import Layer
-from ocr_rl.text import formulas
-from ocr_rl.text.checks import load_check, prepare
+from ocr_rl.pages.cell_groups import cell_groups
+from ocr_rl.pages.snippets import Test, baseline, named, passing, some, stands_once, stretches
 from ocr_rl.text.normalize import normalize
-from ocr_rl.text.tables import html_tables
-from ocr_rl.text.visible import budget, count_visible, see
-from ocr_rl.text.walk import Mark
+from ocr_rl.text.tables import Table
+from ocr_rl.text.tex import formulas
+from ocr_rl.text.visible import Seen, budget, see
+from ocr_rl.text.walk import Block, Mark
 
-Test = dict[str, Any]
-_LONE_ACCENT = re.compile("[¨´`ˆ˜¸¯˘˙˚˝ˇ]")  # TeX's old typefaces print an accented letter in two parts
-# The most tests of a type on a page.
-_PER_TYPE = {"present": 5, "order": 3, "absent": 4, "table": 6, "math": 4, "format": 4, "footnote": 3, "baseline": 1}
-
-
-# --- tests from a text layer ------------------------------------------------------------------------------------------
-
-
-def layer_tests(layer: Layer, pdf: str, rng: Random) -> list[Test]:
-    """Present, order, absent and baseline tests of a page.
-
-    Order tests compare two places of one column, since the order of columns may be in doubt. A line that may be a
-    running header or footer is neither required nor forbidden.
-    """
-    body = [line for line in layer.lines if not line.running]
-    text = normalize("\n".join(line.text for line in layer.lines))
-    lower = text.lower()
-    prose = [line for line in body if _is_prose(line) and not line.margin]
-    tests: list[Test] = []
-    pieces = [(line, piece) for line in prose if (piece := _piece(line.text, text, lower, rng))]
-    chosen = rng.sample(pieces, min(_PER_TYPE["present"], len(pieces)))
-    tests += [{"type": "present", "text": piece, "max_diffs": len(piece) // 20} for _, piece in chosen]
-    for _ in range(3 * _PER_TYPE["order"]):
-        if len(pieces) < 2 or sum(test["type"] == "order" for test in tests) == _PER_TYPE["order"]:
-            break
-        (first, before), (second, after) = rng.sample(pieces, 2)
-        if _above(first, second):
-            tests.append({"type": "order", "before": before, "after": after, "max_diffs": 1})
-    rest = normalize("\n".join(line.text for line in body)).lower()
-    edges = [line.text for line in layer.lines if line.running and sum(map(str.isalpha, line.text)) >= 4]
-    tests += [
-        {"type": "absent", "text": edge} for edge in edges if len(edge) >= 6 and normalize(edge).lower() not in rest
-    ]
-    if pieces:
-        # Running headers count towards the budget, so that a transcript with them is not too long.
-        tests += [{"type": "baseline"}, {"type": "baseline", "max_length": budget(count_visible(text))}]
-    return _named(tests, pdf, layer.number) if pieces else []
-
-
-def _is_prose(line: Line) -> bool:
-    words = line.text.split()
-    return len(words) >= 5 and sum(c.isalpha() or c == " " for c in line.text) > 0.85 * len(line.text)
-
-
-def _above(first: Line, second: Line) -> bool:
-    """Whether both lines stand in one column, and the first well above the second."""
-    shared = min(first.right, second.right) - max(first.left, second.left)
-    narrow = min(first.right - first.left, second.right - second.left)
-    wide = max(first.right - first.left, second.right - second.left)
-    return shared > 0.8 * wide and narrow > 0.5 * wide and first.bottom > second.top + 2
-
-
-def _piece(line: str, text: str, lower: str, rng: Random) -> str | None:
-    """Some whole words of a line that stand on the page once. A last word cut off by a hyphen is not among them."""
-    words = line.split()[: -1 if line.endswith("-") else None]
-    if len(words) < 4:
-        return None
-    length = min(len(words), rng.randint(4, 8))
-    at = rng.randint(0, len(words) - length)
-    piece = " ".join(words[at : at + length])
-    if len(piece) < 16 or _LONE_ACCENT.search(piece):
-        return None
-    return piece if stands_once(piece, text, lower) else None
-
-
-# --- tests from Markdown ----------------------------------------------------------------------------------------------
+_PASSAGE = 40  # words for which there is a present test
+_MOST = {"present": 50, "order": 30, "table": 60, "math": 24, "format": 20, "footnote": 10}  # tests of a page
+_CELLS = 40  # tests of cells; if a page needs more, more cells are asked together
+_NOTE = re.compile(r"\[\^\w{1,9}\]:?")
+_FOOTNOTE = re.compile(r"(\w[^\n\[\]<>]{12,60}\w[.,;]?)\[\^(\w{1,3})\](?!:)")
+_TAG = re.compile(r"\\tag\*?\s*\{[^{}]*\}")
+_SHOWN = re.compile(r"[\\^_=]")  # what is between dollars and has one of these is a formula for every reader
 
 
 def markdown_tests(text: str, pdf: str, number: int, rng: Random) -> list[Test]:
-    """Tests that the transcript passes in both readings. A blank transcript gives one baseline test."""
+    """The tests of a transcript without front matter. A blank transcript gives one baseline test."""
     if not any(c.isalnum() for c in text):
-        return _named([{"type": "baseline", "max_length": 0}], pdf, number)
-    candidates = [*_prose_tests(text, rng), *_table_tests(text, rng), *_mark_tests(text), {"type": "baseline"}]
-    rng.shuffle(candidates)
-    prepared, kept, counts = prepare(text), [], Counter[str]()
-    for test in _named(candidates, pdf, number):
-        if counts[test["type"]] == _PER_TYPE[test["type"]]:
-            continue
-        try:
-            check = load_check(test)
-        except ValueError:
-            continue
-        if check.run(prepared, "strict").passed and check.run(prepared, "compatible").passed:
-            counts[test["type"]] += 1
-            kept.append(test)
-    return kept
+        return named([{"type": "baseline", "max_length": 0}], pdf, number)
+    page = _Page(text, rng)
+    tests: list[Test] = [baseline(text), {"type": "baseline", "max_length": budget(page.seen.length)}]
+    for tests_of in (page.present, page.order, page.table, page.math, page.format, page.footnote):
+        kept = [*passing(tests_of(), text)]
+        tests += some(kept, _MOST[tests_of.__name__], rng)
+    return named(tests, pdf, number)
 
 
-def _prose_tests(text: str, rng: Random) -> Iterator[Test]:
-    page = normalize(text)
-    lower = page.lower()
-    lines = [line for line in text.split("\n") if line.strip() and not re.search(r"[<>|\\\[\]$#]", line)]
-    pieces = [piece for line in lines if (piece := _piece(re.sub(r"[*_]", "", line), page, lower, rng))]
-    for piece in rng.sample(pieces, min(6, len(pieces))):
-        yield {"type": "present", "text": piece, "max_diffs": len(piece) // 20}
-    for _ in range(4):
-        if len(pieces) >= 2:
-            first, second = sorted(rng.sample(range(len(pieces)), 2))
-            yield {"type": "order", "before": pieces[first], "after": pieces[second], "max_diffs": 0}
+class _Page:
+    """A transcript as it is seen, with the texts that several kinds of tests look up."""
+
+    def __init__(self, text: str, rng: Random) -> None:
+        self.raw, self.rng = text, rng
+        self.seen: Seen = see(text)
+        self.text = normalize(self.seen.text)
+        self.lower = self.text.lower()
+        words = sum(len(block.text.split()) for block in self.seen.blocks if block.kind in ("text", "heading"))
+        self.passage = max(_PASSAGE, words // _MOST["present"])
+
+    def once(self, piece: str) -> bool:
+        return stands_once(piece, self.text, self.lower)
+
+    def present(self) -> Iterator[Test]:
+        """Some words of every passage: a block, or each started 40 words of a long one."""
+        for block in self.seen.blocks:
+            runs = _runs(block)
+            total = sum(map(len, runs))
+            parts = [part for run in runs for part in stretches(run, self.passage)]
+            groups: list[list[Sequence[str]]] = [[] for _ in range(-(-total // self.passage))]
+            at = 0
+            for part in parts:
+                groups[at * len(groups) // total].append(part)
+                at += len(part)
+            for group in groups:
+                if piece := self._snippet(group, whole=len(runs) == 1 and total < 4):
+                    yield {"type": "present", "text": piece, "max_diffs": len(piece) // 20}
+
+    def _snippet(self, parts: Sequence[Sequence[str]], *, whole: bool) -> str | None:
+        """Four to nine words that stand on the page once; None if a few draws find none."""
+        for words in [*self.rng.sample(parts, min(2, len(parts)))] * 2:
+            length = min(len(words), self.rng.randint(4, 9))
+            at = self.rng.randint(0, len(words) - length)
+            piece = " ".join(words[at : at + length])
+            if (whole or len(piece) >= 10) and self.once(piece):
+                return piece
+        return None
+
+    def order(self) -> Iterator[Test]:
+        """The last words of a block, or a table's last cell, before the first of the next block that has such."""
+        ends = []
+        for block in self.seen.blocks:
+            if block.table is not None:
+                pieces = [
+                    cell.text for cell in block.table.cells.values() if len(cell.text) >= 4 and not _has_tex(cell.text)
+                ]
+            elif _NOTE.match(block.text):  # notes stand at the end of a transcript, or where they are called
+                continue
+            else:
+                runs = [part for run in _runs(block) for part in stretches(run, 6)]
+                pieces = [piece for part in runs if len(piece := " ".join(part)) >= 6]
+            first = next(filter(self.once, pieces[:6]), None)
+            last = next(filter(self.once, pieces[:-7:-1]), None)
+            ends += [(first or last, last or first)] if first or last else []
+        for (_, before), (after, _) in pairwise(ends):
+            if before != after:
+                yield {"type": "order", "before": before, "after": after, "max_diffs": 0}
+
+    def table(self) -> Iterator[Test]:
+        tables = [table for table in self.seen.tables if not table.fault]
+        counts = Counter(normalize(cell.text) for table in tables for cell in table.cells.values())
+        for table in tables:
+            aim = max(1, round(_CELLS * len(table.cells) / max(1, counts.total())))
+            yield from _cell_tests(table, counts, aim, self.rng)
+
+    def math(self) -> Iterator[Test]:
+        """Every formula, those on lines of their own first, without its number."""
+        shown = [f for f in self.seen.formulas if "$" not in f.mark or _SHOWN.search(f.tex)]
+        for formula in sorted(shown, key=lambda f: not f.displayed)[: 2 * _MOST["math"]]:
+            tex = _TAG.sub("", formula.tex).strip()
+            if len(tex) >= 3:
+                yield {"type": "math", "math": tex}
+
+    def format(self) -> Iterator[Test]:
+        kinds: tuple[Mark, ...] = ("heading", "bold", "italic")
+        for kind in kinds:
+            for piece in self.seen.marked[kind]:
+                if 4 <= len(piece) <= 200 and self.text.count(normalize(piece)) == 1:
+                    yield {"type": "format", "text": piece.strip(), "format": kind}
+
+    def footnote(self) -> Iterator[Test]:
+        for match in _FOOTNOTE.finditer(self.raw):
+            yield {"type": "footnote", "marker": match[2], "appears_before_marker": match[1][-40:].split(" ", 1)[-1]}
 
 
-def _table_tests(text: str, rng: Random) -> Iterator[Test]:
-    tables = html_tables(text)
-    seen = Counter(normalize(cell.text) for table in tables for cell in table.cells.values())
-    for table in tables:
-        if table.fault:
-            continue
-        for cell in rng.sample(list(table.cells.values()), min(8, len(table.cells))):
-            way = rng.choice(("left", "right", "up", "down"))
-            others = table.neighbours(cell, way)
-            if len(others) == 1 and all(c.text.strip() and seen[normalize(c.text)] == 1 for c in (cell, others[0])):
-                yield {"type": "table", "cell": cell.text, way: others[0].text}
+def _runs(block: Block) -> list[list[str]]:
+    """The words of a block of text, apart where a formula or the mark of a footnote stands between them."""
+    if block.kind not in ("text", "heading"):
+        return []
+    pieces, at = [], 0
+    for formula in formulas(block.text):
+        pieces.append(block.text[at : formula.start])
+        at = formula.end
+    pieces.append(block.text[at:])
+    return [words for piece in pieces for run in _NOTE.split(piece) if (words := run.split())]
 
 
-def _mark_tests(text: str) -> Iterator[Test]:
-    page = normalize(text)
-    for formula in dict.fromkeys(formulas.extract(text, dollars=False)):
-        if len(formula) >= 8:
-            yield {"type": "math", "math": formula}
-    kinds: tuple[Mark, ...] = ("heading", "bold", "italic")
-    for kind in kinds:
-        for piece in see(text).marked[kind]:
-            if 4 <= len(piece) <= 200 and page.count(normalize(piece)) == 1:
-                yield {"type": "format", "text": piece.strip(), "format": kind}
-    for match in re.finditer(r"(\w[^\n\[\]<>]{12,60}\w[.,;]?)\[\^(\w{1,3})\](?!:)", text):
-        yield {"type": "footnote", "marker": match[2], "appears_before_marker": match[1][-40:].split(" ", 1)[-1]}
+def _has_tex(text: str) -> bool:
+    return "\\" in text or "$" in text
 
 
-def _named(tests: Sequence[Test], pdf: str, number: int) -> list[Test]:
-    """The tests with their PDF, page and id, such as "scan_p3_order2"."""
-    counts: Counter[str] = Counter()
-    named = []
-    for test in tests:
-        counts[test["type"]] += 1
-        name = f"{pdf.removesuffix('.pdf')}_p{number}_{test['type']}{counts[test['type']]}"
-        named.append({"pdf": pdf, "page": number, "id": name, **test})
-    return named
+def _cell_tests(table: Table, counts: Counter[str], aim: int, rng: Random) -> Iterator[Test]:
+    """Every cell with a text, asked together with neighbours; formulas in cells are left to the tests of formulas."""
+    at = {place: cell.place for place, cell in table.grid.items()}
+    wanted = [place for place, cell in table.cells.items() if normalize(cell.text).strip() and not _has_tex(cell.text)]
+    anchors = [place for place in wanted if counts[normalize(table.cells[place].text)] == 1]
+    for place, around in cell_groups(at, rng, wanted=wanted, anchors=anchors, aim=aim):
+        test: Test = {"type": "table", "cell": table.cells[place].text}
+        yield test | {way: table.cells[other].text for way, other in around.items()}

@@ -8,7 +8,8 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any
+from random import Random
+from typing import Any, TypeVar
 
 from rapidfuzz import fuzz
 
@@ -16,6 +17,7 @@ from ocr_rl.contract import Reading
 from ocr_rl.text.checks import load_check, prepare
 from ocr_rl.text.normalize import normalize
 
+T = TypeVar("T")
 Test = dict[str, Any]
 NEARLY = 84.0  # per cent alike; a reader in a hurry would confuse two such places
 
@@ -76,3 +78,16 @@ def named(tests: Iterable[Test], pdf: str, number: int) -> list[Test]:
         name = f"{pdf.removesuffix('.pdf')}_p{number}_{test['type']}{counts[test['type']]}"
         names.append({"pdf": pdf, "page": number, "id": name, **test})
     return names
+
+
+def baseline(transcript: str) -> Test:
+    """The baseline test of a page: without its list of foreign scripts if the page itself has their characters."""
+    plain: Test = {"type": "baseline"}
+    return next(passing([plain], transcript), plain | {"check_disallowed_characters": False})
+
+
+def some(things: Sequence[T], most: int, rng: Random) -> list[T]:
+    """The things, or that many of them, in their order."""
+    if len(things) <= most:
+        return list(things)
+    return [things[k] for k in sorted(rng.sample(range(len(things)), most))]

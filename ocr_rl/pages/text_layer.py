@@ -30,6 +30,9 @@ MAX_CHARACTERS = 60_000  # of one page
 _EDGE = 0.12  # share of the page's height in which running headers and footers stand
 _LOOK_PX = 1000  # longest side of the picture in which words must be seen
 _INK = 16  # of 255: by how much some colour must differ within a word's box
+_CONTRAST = 40  # of 255: by how much ink differs from the paper
+_RULE_PX = 24  # a straight run of so much ink is no letter
+_OTHER_INK_PX = 40  # ink of about two letters
 _MARGIN = 0.08  # share of the page's height in which a line may be a running one though it stands there once
 _VOWELS = re.compile("[aeiouyàáâãäåæèéêëìíîïòóôõöøùúûü]", re.IGNORECASE)
 _LATIN = re.compile("[a-zà-ÿ]", re.IGNORECASE)
@@ -42,6 +45,7 @@ class Layer:
     number: int  # 1-based
     lines: tuple[Line, ...] = ()  # in reading order
     height: float = 0.0  # of the page, pt
+    explained: bool = True  # whether nothing that looks like text is drawn where the layer has none
     reason: str = ""  # why the layer cannot be trusted; empty if it can
 
 
@@ -95,7 +99,12 @@ def _layer(document: pdfium.PdfDocument, number: int) -> Layer:
         return Layer(number=number, height=height, reason=str(refusal))
     if unseen := [line for line in lines if not is_seen(line, picture, _LOOK_PX / max(width, height))]:
         return Layer(number=number, height=height, reason=f"hidden text in {len(unseen)} of its {len(lines)} lines")
-    return Layer(number=number, height=height, lines=tuple(in_reading_order(lines, width)))
+    return Layer(
+        number=number,
+        height=height,
+        lines=tuple(in_reading_order(lines, width)),
+        explained=not has_other_ink(lines, picture, _LOOK_PX / max(width, height)),
+    )
 
 
 def _on_page(line: Line, width: float, height: float) -> bool:
@@ -122,6 +131,41 @@ def is_seen(line: Line, picture: Image.Image, px_per_pt: float) -> bool:
         if (np.ptp(pixels, axis=(0, 1)) < _INK).all():
             return False
     return True
+
+
+def has_other_ink(lines: Sequence[Line], picture: Image.Image, px_per_pt: float) -> bool:
+    """Whether ink that may be text is seen beside the lines: values of a form, text in pictures or outlines, stamps.
+
+    Rules, frames and plain areas are no text: whatever is part of a straight run of 24 px or more, or is lower than
+    4 px. A chart or a photograph may hold text, and counts.
+    """
+    pixels = np.asarray(picture, dtype=np.int16)
+    grey = pixels.mean(axis=2).astype(np.int16)
+    paper = np.bincount(grey.ravel(), minlength=256).argmax()
+    ink = np.abs(grey - paper) > _CONTRAST
+    plain = _in_runs(ink, _RULE_PX) | _in_runs(ink.T, _RULE_PX).T
+    for shift in (-1, 1):  # the soft edges of a rule
+        plain |= np.roll(plain, shift, axis=0) | np.roll(plain, shift, axis=1)
+    ink &= ~plain
+    for line in lines:
+        around = max(2.0, 0.35 * (line.top - line.bottom) * px_per_pt)
+        left, right = line.left * px_per_pt - around, line.right * px_per_pt + around
+        top, bottom = picture.height - line.top * px_per_pt - around, picture.height - line.bottom * px_per_pt + around
+        ink[max(0, int(top)) : max(0, math.ceil(bottom)), max(0, int(left)) : max(0, math.ceil(right))] = False
+    return int(_in_runs(ink.T, 4).sum()) > _OTHER_INK_PX
+
+
+def _in_runs(ink: np.ndarray, length: int) -> np.ndarray:
+    """Where the pixels of (rows, columns) are part of a run of at least `length` in their row."""
+    rows, columns = ink.shape
+    if columns < length:
+        return np.zeros_like(ink)
+    sums = np.concatenate([np.zeros((rows, 1), np.int32), ink.cumsum(axis=1, dtype=np.int32)], axis=1)
+    starts = sums[:, length:] - sums[:, :-length] == length
+    runs = np.zeros_like(ink)
+    for shift in range(length):
+        runs[:, shift : shift + starts.shape[1]] |= starts
+    return runs
 
 
 def _distrust(page: pdfium.PdfPage, textpage: pdfium.PdfTextPage, count: int, area: float) -> str:
@@ -175,8 +219,9 @@ def _lines(textpage: pdfium.PdfTextPage, count: int, x: float, y: float) -> Iter
         words[:] = [[]]
 
     for k in range(count):
-        code = pdfium_c.FPDFText_GetUnicode(textpage, k)
-        character = chr(code) if code < 0x110000 else "\ufffd"
+        character = _character(textpage, k)
+        if not character:
+            continue
         if character in "\r\n":
             yield from line()
             continue
@@ -198,6 +243,18 @@ def _lines(textpage: pdfium.PdfTextPage, count: int, x: float, y: float) -> Iter
         if character.isalnum():
             words[-1].append(here)
     yield from line()
+
+
+def _character(textpage: pdfium.PdfTextPage, k: int) -> str:
+    """A character of the layer, at its first half if PDFium gives two (as for 𝑥) and empty at the second."""
+    code = pdfium_c.FPDFText_GetUnicode(textpage, k)
+    if 0xD800 <= code < 0xDC00:
+        low = pdfium_c.FPDFText_GetUnicode(textpage, k + 1)
+        return chr(0x10000 + ((code - 0xD800) << 10) + low - 0xDC00) if 0xDC00 <= low < 0xE000 else "\ufffd"
+    if 0xDC00 <= code < 0xE000:
+        before = pdfium_c.FPDFText_GetUnicode(textpage, k - 1) if k else 0
+        return "" if 0xD800 <= before < 0xDC00 else "\ufffd"
+    return chr(code) if code < 0x110000 else "\ufffd"
 
 
 def _around(boxes: Sequence[tuple[float, float, float, float]]) -> tuple[float, float, float, float]:

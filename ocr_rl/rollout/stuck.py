@@ -47,8 +47,8 @@ def _held_back(groups: Sequence[ScoredGroup]) -> str:
     values = [score.value for scored in groups for score in scored.scores.by_reward[first] if score.value is not None]
     return (
         f"gates hold everything back, of {samples} samples of {_pages(groups)} pages: {', '.join(shares)} (the mean of "
-        f"{first} is {fmean(values):.2f}). Lower its at_least, or take the gate out. Or the policy reads none of the "
-        f"pages: {_WAYS_OUT}."
+        f"{first} is {fmean(values):.2f}). Lower the at_least of {first}, or take the gate out. Or the policy reads "
+        f"none of the pages: {_WAYS_OUT}."
     )
 
 

@@ -45,7 +45,7 @@ def tripped(history: Sequence[Mapping[str, Any]], cfg: Tripwires) -> list[Decisi
         if (why := _beyond(name, [float(row[name]) for row in history if name in row], wire))
     ]
     return decisions + [
-        Decision(name=f"pass_rate/{fall.type}", then=cfg.falling_type, why=str(fall), steps=WINDOW)
+        Decision(name=f"{fall.reward}/{fall.type}", then=cfg.falling_type, why=str(fall), steps=WINDOW)
         for fall in falls(history)
     ]
 

@@ -1,6 +1,7 @@
 """What a learning curve hides: a test type that gets worse while the reward rises.
 
-Works on rows of metrics alone (dicts with "reward" and "pass_rate/<type>"). Knows nothing about how they came about.
+Works on rows of metrics alone (dicts with "reward" and "pass_rate/<type>" or "pass_degree/<type>"). Knows nothing about
+how they came about.
 """
 
 from __future__ import annotations
@@ -8,19 +9,22 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 from statistics import fmean, stdev
 from typing import Any
 
 from ocr_rl.text.checks import TYPES
 
 WINDOW = 15  # steps at either end that are compared
+BY_TYPE = ("pass_rate", "pass_degree")  # rewards whose parts are test types
 CLEAR = 3.0  # standard errors that a change must exceed; 2 would call out noise in one of twenty
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fall:
-    """A test type whose pass rate has fallen from one mean to another since the first steps."""
+    """A test type whose share (or degree) has fallen from one mean to another since the first steps."""
 
+    reward: str
     type: str
     before: float
     now: float
@@ -38,10 +42,10 @@ def falls(rows: Sequence[Mapping[str, Any]]) -> list[Fall]:
     if reward is None or _sure(*reward) <= CLEAR:
         return []
     fallen = []
-    for name in TYPES:
-        change = _change(rows, f"pass_rate/{name}")
+    for of, name in product(BY_TYPE, TYPES):
+        change = _change(rows, f"{of}/{name}")
         if change is not None and _sure(*change) < -CLEAR:
-            fallen.append(Fall(type=name, before=fmean(change[0]), now=fmean(change[1])))
+            fallen.append(Fall(reward=of, type=name, before=fmean(change[0]), now=fmean(change[1])))
     return fallen
 
 

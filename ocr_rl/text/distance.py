@@ -1,4 +1,4 @@
-"""How alike two texts are, and where in a text something like a given text (the needle) stands.
+"""Where in a text something like a given text (the needle) stands, and how alike the two are.
 
 Built on rapidfuzz. Knows nothing about the meaning of the texts: callers normalise them first.
 """
@@ -27,26 +27,6 @@ class Near:
     similarity: float  # 1 - (insertions + deletions) / (both lengths), in [0, 1]
     start: int
     end: int
-
-
-def indel_similarity(a: Sequence[str], b: Sequence[str]) -> float:
-    """1 - (insertions + deletions) / (len a + len b), of two texts or two lists of words; 1.0 if both are empty."""
-    return Indel.normalized_similarity(a, b)
-
-
-def character_error_rate(reference: str, candidate: str) -> float:
-    """Levenshtein distance / characters of the reference; it may exceed 1.
-
-    Against an empty reference the rate of an empty candidate is 0, and that of any other is 1.
-    """
-    return Levenshtein.distance(reference, candidate) / max(1, len(reference)) if reference else float(bool(candidate))
-
-
-def word_error_rate(reference: str, candidate: str) -> float:
-    """`character_error_rate`, counted in words between white space."""
-    words = reference.split()
-    candidate_words = candidate.split()
-    return Levenshtein.distance(words, candidate_words) / len(words) if words else float(bool(candidate_words))
 
 
 def closest(needle: str, text: str) -> Near:

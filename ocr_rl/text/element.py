@@ -10,7 +10,6 @@ import re
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
-from ocr_rl.text.normalize import without_loose_spaces
 from ocr_rl.text.prepared import LONGEST
 from ocr_rl.text.table_tree import Tree, tree_of
 from ocr_rl.text.tables import Table
@@ -67,7 +66,7 @@ def reference_elements(text: str) -> list[Element]:
 
 def plain(text: str) -> str:
     """A seen text in the form in which two are compared."""
-    return without_loose_spaces(_LEADERS.sub(r"\1", searchable(_folded(text))).strip())
+    return _LEADERS.sub(r"\1", searchable(_folded(text))).strip()
 
 
 def fold(tex: str) -> str:

@@ -14,6 +14,7 @@ two texts of a language are somewhat alike. Knows nothing about tests or rewards
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
+from collections import defaultdict, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from math import fsum
@@ -24,6 +25,7 @@ from rapidfuzz.distance import Levenshtein
 from ocr_rl.text.element import Element, elements, reference_elements
 from ocr_rl.text.formulas import likeness
 from ocr_rl.text.places import places
+from ocr_rl.text.table_tree import Tree
 from ocr_rl.text.teds import similarity
 from ocr_rl.text.walk import Kind
 
@@ -100,9 +102,12 @@ def _pairs(
     """Pairs of tables or of formulas, the most alike first; none of two that have nothing in common."""
     own = [n for n, element in enumerate(wanted) if element.kind == kind]
     others = [m for m, element in enumerate(shown) if element.kind == kind or (kind == "formula" and element.tex)]
-    tried = [(alike(wanted[n], shown[m]), n, m) for n in own for m in _nearest(wanted[n], shown, others)]
-    pairs: _Pairs = {}
-    taken: set[int] = set()
+    pairs = _equal_pairs(wanted, shown, own, others)
+    taken = {m for m, _ in pairs.values()}
+    others = [m for m in others if m not in taken]
+    tried = [
+        (alike(wanted[n], shown[m]), n, m) for n in own if n not in pairs for m in _nearest(wanted[n], shown, others)
+    ]
     for match, n, m in sorted(tried, key=lambda pair: (-pair[0].score, pair[1:])):
         if match.score > 0 and n not in pairs and m not in taken:
             taken.add(m)
@@ -110,10 +115,22 @@ def _pairs(
     return pairs
 
 
+def _equal_pairs(
+    wanted: Sequence[Element], shown: Sequence[Element], own: Sequence[int], others: Sequence[int]
+) -> _Pairs:
+    """Pairs of tables or formulas that are the same, in order."""
+    places: dict[tuple[str, Tree | None], deque[int]] = defaultdict(deque)
+    texts = {wanted[n].text for n in own}
+    for m in others:
+        if shown[m].text in texts:
+            places[shown[m].text, shown[m].tree].append(m)
+    same = _Match(score=1.0, likeness=1.0, structure=1.0)
+    keys = {n: (wanted[n].text, wanted[n].tree) for n in own}
+    return {n: (places[key].popleft(), same) for n, key in keys.items() if places[key]}
+
+
 def _nearest(element: Element, shown: Sequence[Element], others: Sequence[int]) -> list[int]:
     """Those of `others` whose text is nearly as much like the element's as the likest one's."""
-    if same := [m for m in others if shown[m].text == element.text]:
-        return same[:NEAREST]
     most = MOST_TEXT * len(element.text) + 1000
     alike = {m: _similarity(element.text, shown[m].text) for m in others if len(shown[m].text) <= most}
     least = max(alike.values(), default=0.0) - NEARLY
@@ -159,8 +176,10 @@ def _matches(wanted: Sequence[Element], shown: Sequence[Element], pairs: _Pairs)
             worth = AS_TEXT[wanted[n].kind] * score
             of_kind = 0.0 if wanted[n].table else worth  # running text is no table at all
             matches[n] = _Match(score=worth, likeness=of_kind, place=(parts[0][0], len(shown)))
-    blocks = [shown[m] for m in running]
-    invented = fsum(block.length * (1 - own / _count(block.text)) for block, own in zip(blocks, claimed, strict=True))
+    rest = (
+        shown[m].length * max(0.0, 1 - own / _count(shown[m].text)) for m, own in zip(running, claimed, strict=True)
+    )
+    invented = fsum(rest)
     return matches, invented + sum(match.excess for _, match in pairs.values())
 
 

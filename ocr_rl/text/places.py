@@ -22,10 +22,11 @@ LONG = 24  # characters; a shorter text is only looked for where no long one sta
 PIECE = 8  # characters of an unchanged piece, at least
 MOST_PLACES = 4  # of 8 characters; if they stand at more places they say nothing
 MOST_PIECES = 120  # of a text, the longest
+LOOK_BACK = 40  # pieces before one that a chain may have left out
 JUMP = 12  # characters that a jump to another part of the stream costs a chain, at most
 HOLE = 16  # characters that may stand between two pieces beyond those of the text; a longer hole is left free
 WORD = 64  # characters that rapidfuzz compares at once
-HALF = 0.5  # least similarity (insertions and deletions) of a text without unchanged pieces
+LEAST = 0.4  # similarity (insertions and deletions) of a text without unchanged pieces
 
 Stretch = tuple[int, int]  # start and end in the stream
 
@@ -142,9 +143,9 @@ class _Desk:
             self._mark(part)
 
     def take_similar(self, n: int, text: str) -> None:
-        """Take the free window that is most like the text, if that is at least half alike."""
+        """Take the free window that is most like the text, if that is alike at all."""
         needle = text if len(text) <= 2 * WORD else text[:WORD]  # since all of a long one takes much longer
-        best, start, end = HALF, 0, 0
+        best, start, end = LEAST, 0, 0
         for a, b in self._free():
             room = self.stream[a:b]
             if len(room) <= len(needle):
@@ -229,13 +230,16 @@ def _chain(pieces: Sequence[_Piece]) -> list[_Piece]:
     worth: list[int] = []
     back: list[int] = []  # the piece before, or -1
     for n, piece in enumerate(pieces):
-        best, before = piece.length, -1
-        for m, other in enumerate(pieces[:n]):
-            overlap = max(0, other.at + other.length - piece.at, other.offset + other.length - piece.offset)
-            if overlap < piece.length and other.offset < piece.offset:
-                jump = min(JUMP, abs(piece.at - piece.offset - other.at + other.offset))
-                if (together := worth[m] + piece.length - overlap - jump) > best:
-                    best, before = together, m
+        best, before, (at, offset, length) = piece.length, -1, piece
+        for m in range(n - 1, max(-1, n - LOOK_BACK - 1), -1):
+            other = pieces[m]
+            if worth[m] + length <= best or other.offset >= offset:
+                continue
+            overlap = max(0, other.at + other.length - at, other.offset + other.length - offset)
+            jump = abs(at - offset - other.at + other.offset)
+            together = worth[m] + length - overlap - (jump if jump < JUMP else JUMP)
+            if overlap < length and together > best:
+                best, before = together, m
         worth.append(best)
         back.append(before)
     at = max(range(len(pieces)), key=worth.__getitem__)

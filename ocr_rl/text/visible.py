@@ -20,7 +20,7 @@ from typing import Any
 from markdown_it import MarkdownIt
 
 from ocr_rl.text.hidden import without_comments, without_invisible
-from ocr_rl.text.normalize import canonical, collapse, without_surrogates
+from ocr_rl.text.normalize import canonical, collapse, without_loose_spaces, without_surrogates
 from ocr_rl.text.tables import Table, markdown_tables
 from ocr_rl.text.tex import Formula, count_symbols, formulas, without_delimiters
 from ocr_rl.text.walk import FOOTNOTE_SIGN, OF_MARKDOWN, Block, Mark, walk
@@ -98,9 +98,10 @@ def see_phrase(text: str) -> str:
 def searchable(seen: str) -> str:
     """The form in which the strict reading compares seen text: one look, one form.
 
-    Delimiters of formulas are gone, and so are the double stars that raw HTML leaves as they are.
+    Delimiters of formulas are gone, and so are the double stars that raw HTML leaves as they are, and white space in
+    scripts that write none.
     """
-    return collapse(canonical(_MARKS.sub("", without_delimiters(seen))))
+    return without_loose_spaces(collapse(canonical(_MARKS.sub("", without_delimiters(seen)))))
 
 
 def count_visible(text: str) -> int:

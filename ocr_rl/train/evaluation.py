@@ -74,7 +74,7 @@ def floor_warning(name: str, pages: Sequence[Page], results: Sequence[PageResult
         return ""
     return (
         f"! The starting policy reads none of the {name} pages: it passes fewer than {floors.READS:.0%} of the tests "
-        "that need reading. Rewards alone hardly teach it then; begin with SFT, or with a policy that reads."
+        "that need reading. Rewards alone hardly teach it then; begin with SFT on such pages, or a policy that reads."
     )
 
 

@@ -38,8 +38,11 @@ def test_a_page_by_hand():
     assert "cat sat" in result.checks[0].why and result.checks[1].why == ""
     assert result.pass_rate == pytest.approx(1 / 3)
     assert result.cer == pytest.approx(1 / 24)  # one of 24 characters; the paragraph break is only white space
+    # one of 12 letters of the first block, which holds 10 of the 19 visible ones
+    assert result.elements == result.text_blocks == pytest.approx(1 - 10 / 19 / 12)
+    assert (result.teds, result.teds_structure, result.formulas, result.order) == (None, None, None, 1.0)
     assert result.wer == pytest.approx(1 / 6)
-    assert result.diff_ratio == pytest.approx(1 - 5 / 49)  # bat/cat: 2, two line ends and a space: 3; lengths 25 + 24
+    assert result.diff_ratio == pytest.approx(1 - 2 / 48)  # bat/cat; white space elsewhere is the same
     assert result.bleu is not None and 0.5 < result.bleu < 1
     assert (result.page, result.document, result.tags) == ("abcd1234:p1", "abcd1234", ("a", "b"))
 
@@ -78,6 +81,8 @@ def test_rows_survive_the_disk(tmp_path: Path):
     write_rows(tmp_path / "rows.jsonl", rows)
     assert read_rows(tmp_path / "rows.jsonl") == rows
     assert from_json(to_json(rows[0])) == rows[0]
+    of_before = {name: value for name, value in to_json(rows[0]).items() if name not in ("elements", "teds", "order")}
+    assert from_json(of_before).bleu == rows[0].bleu and from_json(of_before).elements is None
 
 
 @pytest.mark.parametrize("line, says", [("{not json", "line 2: not JSON"), ('{"page": "a"}', "line 2: not a row")])

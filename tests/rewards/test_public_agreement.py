@@ -113,10 +113,10 @@ def eos(inputs: Mapping[str, Any]) -> list[float | None]:
 
 
 ASK = {
-    "medoid_reward": lambda inputs: siblings(Medoid(), inputs),
+    "medoid_reward": lambda inputs: siblings(Medoid(text="written"), inputs),
     "reward_rect_tables": lambda inputs: siblings(Rectangular(), inputs),
     "reward_element_count": lambda inputs: against_references(ElementCount(), inputs),
-    "bench_edit_distance_reward": lambda inputs: against_references(DiffRatio(), inputs),
+    "bench_edit_distance_reward": lambda inputs: against_references(DiffRatio(text="written"), inputs),
     "reward_front_matter": front_matter,
     "reward_eos": eos,
 }

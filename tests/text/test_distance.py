@@ -8,28 +8,12 @@ from rapidfuzz.distance import Levenshtein
 
 from ocr_rl.text.distance import (
     HALF,
-    character_error_rate,
     close_enough,
     closest,
     first_and_last,
-    indel_similarity,
     partial_similarity,
     within,
-    word_error_rate,
 )
-
-
-def test_similarity_counts_insertions_and_deletions() -> None:
-    assert indel_similarity("abcd", "abd") == pytest.approx(1 - 1 / 7)
-    assert indel_similarity("", "") == 1.0
-    assert indel_similarity("", "a") == 0.0
-
-
-def test_error_rates() -> None:
-    assert character_error_rate("abcd", "abxd") == 0.25
-    assert word_error_rate("the big cat", "the cat sat") == pytest.approx(2 / 3)
-    assert character_error_rate("", "") == word_error_rate("", " ") == 0.0
-    assert character_error_rate("", "x") == word_error_rate("", "x") == 1.0
 
 
 def test_closest_finds_the_window() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from random import Random
 
 import pytest
 
@@ -99,6 +100,25 @@ def test_swapped_blocks_cost_order_alone() -> None:
 def test_to_leave_out_a_misplaced_block_never_pays() -> None:
     page = f"Page 7\n\n{FIRST}\n\n{SECOND}"
     assert element_score(page, f"{FIRST}\n\n{SECOND}\n\nPage 7") > element_score(page, f"{FIRST}\n\n{SECOND}")
+
+
+@pytest.mark.parametrize("wrong", [0.0, 0.02, 0.1])
+def test_to_leave_out_a_block_that_was_read_never_pays(wrong: float) -> None:
+    rng = Random(5)
+    page = [FIRST, "7", TABLE, SECOND, "re", FORMULA, THIRD, "Page 3 of 9", r"$$y_1 = 4$$"]
+    for _ in range(4):
+        read = [
+            block if block[0] in "<$" else "".join("e" if rng.random() < wrong else letter for letter in block)
+            for block in rng.sample(page, len(page))
+        ]
+        whole = element_score("\n\n".join(page), "\n\n".join(read))
+        for n in range(len(read)):
+            assert element_score("\n\n".join(page), "\n\n".join(read[:n] + read[n + 1 :])) < whole + 1e-3
+
+
+def test_equal_elements_pair_in_order() -> None:
+    page = "\n\n".join([TABLE, FORMULA, "Yes", "Yes"] * 6 + ["a", "b", "a b"])
+    assert compare(page, page).parts == dict.fromkeys(compare(page, page).parts, 1.0)
 
 
 def test_a_block_within_another_costs_order_alone() -> None:

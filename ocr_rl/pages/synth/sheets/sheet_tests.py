@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate, pairwise
 from random import Random
-from typing import Any, TypeVar
+from typing import Any
 
 from rapidfuzz import fuzz
 
-from ocr_rl.pages.snippets import named, stands_once, stretches
+from ocr_rl.pages.snippets import named, some, stands_once, stretches
 from ocr_rl.pages.synth.sheets import formula
 from ocr_rl.pages.synth.sheets.printers import to_markdown
 from ocr_rl.pages.synth.sheets.table_facts import table_facts
@@ -40,7 +40,6 @@ from ocr_rl.pages.synth.sheets.tree import (
 from ocr_rl.text.normalize import normalize
 from ocr_rl.text.visible import budget, see
 
-T = TypeVar("T")
 _UNSPACED = ("ja", "th")
 _PASSAGE = 40  # words for which there is a present test
 _MOST = {"present": 50, "order": 24, "math": 24, "format": 6}  # tests of a page; order: besides those drawn at random
@@ -132,7 +131,7 @@ class _Page:
                     test = {"type": "present", "text": piece, "max_diffs": len(piece) // 25}
                     facts.append(self._fact(test, self._changed(text, piece)))
                     break
-        yield from _some(facts, _MOST["present"], self.rng)
+        yield from some(facts, _MOST["present"], self.rng)
 
     def passages(self) -> Iterator[list[tuple[Text, str]]]:
         """All text outside of tables in passages of about 40 words, or more on a page of very much text.
@@ -218,7 +217,7 @@ class _Page:
         for (_, (one, before)), ((other, after), _) in pairwise(ends):
             test = {"type": "order", "before": before, "after": after, "max_diffs": 0}
             facts.append(self._fact(test, {id(one): other, id(other): one}))
-        yield from _some(facts, _MOST["order"], self.rng)
+        yield from some(facts, _MOST["order"], self.rng)
 
     def _cells(self, grid: Grid) -> tuple[Text, ...]:
         """The cells of a table that stand on the page once."""
@@ -238,12 +237,12 @@ class _Page:
     def format(self) -> Iterator[Fact]:
         """Headings and emphasis. False: the same words are plain text."""
         headings = [block for block in self.sheet.body if isinstance(block, Heading)]
-        for block in _some(headings, _MOST["format"], self.rng):
+        for block in some(headings, _MOST["format"], self.rng):
             if self.once(block.text.text):
                 plain = {id(block): Para(runs=(block.text,))}
                 yield self._fact({"type": "format", "text": block.text.text, "format": "heading"}, plain)
         styled = [text for text in parts_of(self.sheet.body, Text) if text.style]
-        for text in _some(styled, _MOST["format"], self.rng):
+        for text in some(styled, _MOST["format"], self.rng):
             if self.once(text.text):
                 plain = {id(text): replace(text, style="")}
                 yield self._fact({"type": "format", "text": text.text, "format": text.style}, plain)
@@ -308,10 +307,3 @@ def _units(block: Block) -> list[tuple[Text, ...]]:
 def _of_item(item: Item) -> list[tuple[Text, ...]]:
     own = tuple(run for run in item.runs if isinstance(run, Text))
     return [own, *(unit for inner in item.items for unit in _of_item(inner))]
-
-
-def _some(things: Sequence[T], most: int, rng: Random) -> list[T]:
-    """The things, or that many of them, in their order."""
-    if len(things) <= most:
-        return list(things)
-    return [things[k] for k in sorted(rng.sample(range(len(things)), most))]

@@ -1,0 +1,154 @@
+"""Unit tests of a page from its text layer: present, order, absent and baseline tests.
+
+The layer passes them itself, in both readings. A test asks for a run of plain words of one line: a formula, a footnote
+mark, a word cut by a hyphen or a gap as between cells ends a run, since a transcript may write what is there in another
+way. Knows nothing about folders.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from random import Random
+
+from ocr_rl.pages.reading_order import Line
+from ocr_rl.pages.snippets import Test, baseline, named, passing, some, stands_once
+from ocr_rl.pages.text_layer import Layer
+from ocr_rl.text.normalize import normalize
+from ocr_rl.text.visible import budget, count_visible
+
+_MOST = {"present": 50, "order": 24}
+_LINES = 3  # of a block for which there is a present test
+_LONE_ACCENT = re.compile("[¨´`ˆ˜¸¯˘˙˚˝ˇ]")  # TeX's old typefaces print an accented letter in two parts
+_NUMBER = re.compile(r"\d[\d.,]*\d")
+_FUNCTIONS = re.compile("sin|cos|tan|log|exp|max|min|lim|ln|det|sup|inf|arg|deg|dim|gcd|ker|mod", re.IGNORECASE)
+
+_CAPTION = re.compile(r"(?:fig|table|chart|plate|abb|tab|scheme|exhibit|source)\w*[.:]?\s*\d?", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Piece:
+    """Words of a line that stand on the page once."""
+
+    text: str
+    line: Line
+
+
+def layer_tests(layer: Layer, pdf: str, rng: Random) -> list[Test]:
+    """The tests of a page; none if nothing on it stands once and can be asked for.
+
+    There is a present test for about every third line of running text, and one for every shorter block. Order tests
+    compare neighbours of one column, since the order of columns may be in doubt. A line that may be a running header or
+    footer is neither required nor forbidden. The length is limited if the layer explains all that is seen.
+    """
+    body = [line for line in layer.lines if not line.running]
+    text = normalize("\n".join(line.text for line in layer.lines))
+    lower = text.lower()
+    pieces = []
+    for block in _blocks([line for line in body if not line.margin]):
+        for at in range(0, len(block), _LINES):
+            lines = block[at : at + _LINES]
+            candidates = (_piece(line, text, lower, rng) for line in rng.sample(lines, len(lines)))
+            pieces += [piece] if (piece := next(filter(None, candidates), None)) else []
+    if not pieces:
+        return []
+    tests: list[Test] = [
+        {"type": "present", "text": piece.text, "max_diffs": len(piece.text) // 20}
+        for piece in some(pieces, _MOST["present"], rng)
+    ]
+    orders = [
+        {"type": "order", "before": first.text, "after": second.text, "max_diffs": 1}
+        for first, second in pairwise(pieces)
+        if _above(first.line, second.line)
+    ]
+    tests += some(orders, _MOST["order"], rng)
+    rest = normalize("\n".join(line.text for line in body)).lower()
+    edges = [line.text for line in layer.lines if line.running and sum(map(str.isalpha, line.text)) >= 4]
+    absent = [edge for edge in edges if len(edge) >= 6 and normalize(edge).lower() not in rest]
+    own = "\n\n".join(line.text for line in body)
+    tests = [*passing(tests, own), baseline(own), *({"type": "absent", "text": edge} for edge in absent)]
+    if layer.explained:
+        # Running headers count towards the budget, so that a transcript with them is not too long.
+        tests.append({"type": "baseline", "max_length": budget(count_visible(text))})
+    return named(tests, pdf, layer.number)
+
+
+def _blocks(lines: Sequence[Line]) -> Iterator[list[Line]]:
+    """Neighbouring lines one below the other, as close as lines of a paragraph and of about one height."""
+    block: list[Line] = []
+    for line in lines:
+        if block and not _goes_on(block[-1], line):
+            yield block
+            block = []
+        block.append(line)
+    if block:
+        yield block
+
+
+def _goes_on(line: Line, below: Line) -> bool:
+    height = max(line.top - line.bottom, below.top - below.bottom)
+    shared = min(line.right, below.right) - max(line.left, below.left)
+    return shared > 0 and line.bottom + 0.5 * height > below.top > line.bottom - 0.9 * height
+
+
+def _above(first: Line, second: Line) -> bool:
+    """Whether the second line follows the first in one column, and neither may float, as a caption does."""
+    if _CAPTION.match(first.text) or _CAPTION.match(second.text):
+        return False
+    heights = [line.top - line.bottom for line in (first, second)]
+    shared = min(first.right, second.right) - max(first.left, second.left)
+    near = 0 < first.bottom - second.top < 8 * max(heights) if first.bottom > second.top else False
+    return (
+        near
+        and min(heights) > 0.8 * max(heights)
+        and shared > 0.5 * min(first.right - first.left, second.right - second.left)
+    )
+
+
+def _piece(line: Line, text: str, lower: str, rng: Random) -> _Piece | None:
+    """Three to eight words of a line that stand on the page once."""
+    runs = [run for run in _runs(line) if len(run) >= 3 and len(" ".join(run)) >= 14]
+    for run in rng.sample(runs, min(2, len(runs))):
+        for _ in range(2):
+            length = min(len(run), rng.randint(4, 8))
+            at = rng.randint(0, len(run) - length)
+            piece = " ".join(run[at : at + length])
+            if len(piece) >= 14 and stands_once(piece, text, lower):
+                return _Piece(text=piece, line=line)
+    return None
+
+
+def _runs(line: Line) -> Iterator[list[str]]:
+    """The runs of plain words without a gap between them as between cells."""
+    tokens = line.text.split()
+    lettered = [k for k, token in enumerate(tokens) if any(map(str.isalnum, token))]
+    if len(lettered) != len(line.words):
+        return
+    boxes = dict(zip(lettered, line.words, strict=True))
+    height = line.top - line.bottom
+    gaps = {b: boxes[b][0] - boxes[a][2] - 0.3 * height * (not tokens[a][-1].isalnum()) for a, b in pairwise(lettered)}
+    usual = min((gap for gap in gaps.values() if gap > 0.1 * height), default=height)
+    run: list[str] = []
+    for k, token in enumerate(tokens):
+        gap = gaps.get(k, 0.0)
+        cut = k == len(tokens) - 1 and token.endswith("-")
+        plain = _is_plain(token) and not cut
+        if run and (not plain or gap > 0.9 * height or gap > max(0.5 * height, 1.7 * usual)):
+            yield run
+            run = []
+        if plain:
+            run.append(token)
+    if run:
+        yield run
+
+
+def _is_plain(token: str) -> bool:
+    """Whether a word is written alike in every transcript: letters with usual punctuation, or a number."""
+    core = token.strip(".,;:!?()\"'“”‘’«»")
+    if _NUMBER.fullmatch(core):
+        return True
+    if _LONE_ACCENT.search(token) or _FUNCTIONS.fullmatch(core) or (len(core) < 2 and core not in ("a", "A", "I")):
+        return False
+    return all((c.isalpha() and ord(c) < 0x10000) or c in "-'’" for c in core)
