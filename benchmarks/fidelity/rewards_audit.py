@@ -1,58 +1,60 @@
-"""Audit every installed reward by itself, and the mixes that ship: the tables of docs/rewards_audit.md.
+"""Do the shipped mixes pay for reading alone? Attacks in pairs, and an attacker that searches: docs/rewards_audit.md.
 
-    python -m benchmarks.fidelity.rewards_audit [--pages 40] [--seed 0] [--out docs/rewards_audit.md]
+    python -m benchmarks.fidelity.rewards_audit [--pages 24] [--search 0] [--seed 0] [--kinds notice nano mixed mined]
+                                                [--recipes nano_grpo ...] [--workers 2] [--out docs/rewards_audit.md]
 
-Synthetic pages: `mixed` ones (all kinds of full pages) with references and unit tests for single rewards, and the kinds
-that a mix is for. The same attacks as `ocr-rl rewards audit`.
+Composed pages with their unit tests, references kept from the rewards; `mined` are composed full pages and ledgers as
+`ocr-rl pages mine` sees their PDFs, without a transcript. The same attacks as `ocr-rl rewards audit`. Search: texts a
+page that the attacker tries, 2,000 in the table of the docs.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import sys
-from collections.abc import Mapping, Sequence
+import tempfile
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from ocr_rl.config import RewardChoice, load_recipe
+from ocr_rl.config import load_recipe
 from ocr_rl.contract import Page
-from ocr_rl.evaluate.attacks import ATTACKS
-from ocr_rl.evaluate.audit import RewardAudit, audit
-from ocr_rl.evaluate.audit_pages import Case, cases_of, composed_pages
-from ocr_rl.evaluate.damage import LEVELS
-from ocr_rl.plugins import REWARDS, installed
+from ocr_rl.evaluate.audit import LIMITS, Audit, Outcome, audit, patient
+from ocr_rl.evaluate.audit_pages import TRUTH, Case, cases_of, composed_pages, percent
+from ocr_rl.evaluate.audit_report import search_text
+from ocr_rl.evaluate.audit_trials import OMISSION
+from ocr_rl.evaluate.damage import ERRORS
+from ocr_rl.pages.dataset import load_dataset
+from ocr_rl.pages.mined import mine_folder
+from ocr_rl.pages.synth.make import Looks, make_document
 from ocr_rl.rollout.reward_pool import Choice, RewardPool, weighted
 from ocr_rl.run import write_atomically
 
-TESTS_ONLY = load_recipe("nano_grpo").mix
-BIG = load_recipe("qwen2_5_vl_7b_grpo").mix
-WITH_REFERENCE = (*TESTS_ONLY, RewardChoice(name="cer"))
-MIXES: Mapping[str, tuple[str, Sequence[Choice], bool]] = {  # kind of page, its mix, are references shown?
-    "tests only, small pages (`nano_grpo`)": ("notice", TESTS_ONLY, False),
-    "tests only, ordinary pages": ("mixed", TESTS_ONLY, False),
-    "`qwen2_5_vl_7b_grpo`, tests only": ("mixed", BIG, False),
-    "`qwen2_5_vl_7b_grpo`, with references": ("mixed", BIG, True),
-    "tests and `cer`, with references": ("mixed", WITH_REFERENCE, True),
-    "`pass_rate` alone, small pages": ("notice", [RewardChoice(name="pass_rate")], False),
-}
+KINDS = ("notice", "nano", "mixed", "mined")
+RECIPES = ("nano_grpo", "qwen2_5_vl_7b_grpo")
+_MINED = ("mixed", "ledger")  # kinds of the documents that are mined
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fidelity.rewards_audit")
-    parser.add_argument("--pages", type=int, default=40)
+    parser.add_argument("--pages", type=int, default=24)
+    parser.add_argument("--search", type=int, default=0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS)
+    parser.add_argument("--recipes", nargs="+", default=RECIPES)
+    parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--out", type=Path, help="a Markdown file (default: print)")
     args = parser.parse_args(arguments)
-    singles = [RewardChoice(name=info.name) for info in installed(REWARDS) if info.package == "ocr-rl"]
-    rewards = tried(singles, cases("mixed", args.pages, args.seed, shown=True))[:-1]
-    mixes = [
-        replace(tried(choices, cases(kind, args.pages, args.seed, shown=shown))[-1], name=name)
-        for name, (kind, choices, shown) in MIXES.items()
-    ]
-    text = document(rewards, mixes, args.pages, args.seed)
+    audits: dict[tuple[str, str], Audit] = {}
+    for kind in args.kinds:
+        cases = cases_from(kind, args.pages, args.seed)
+        for recipe in args.recipes:
+            mix = load_recipe(recipe).mix
+            audits[kind, recipe] = result = audited(mix, cases, args.search, args.workers)
+            print(line(kind, recipe, result), file=sys.stderr, flush=True)
+    text = document(audits, args.pages, args.seed, args.search)
     if args.out:
         write_atomically(args.out, text)
     else:
@@ -60,79 +62,96 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
-def cases(kind: str, n: int, seed: int, *, shown: bool) -> list[Case]:
-    """Cases of composed pages; unless `shown`, references are kept back."""
-    pages = composed_pages(kind, n, seed)
-    made, _ = cases_of(pages, {}, n=n, seed=seed)
-    return made if shown else [replace(case, page=_hidden(case.page)) for case in made]
+def cases_from(kind: str, n: int, seed: int) -> list[Case]:
+    """Cases of a kind of page, references kept from the rewards."""
+    pages = mined_pages(n, seed) if kind == "mined" else composed_pages(kind, n, seed)
+    cases, _ = cases_of(pages, {}, n=n, seed=seed)
+    return [replace(case, page=replace(case.page, reference=None)) for case in cases]
 
 
-def _hidden(page: Page) -> Page:
-    return replace(page, reference=None)
+def mined_pages(n: int, seed: int) -> list[Page]:
+    """Pages with the tests that their PDFs' text layers give, and with their true transcript."""
+    truths: dict[str, str] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        pdfs, data = Path(folder) / "pdfs", Path(folder) / "data"
+        pdfs.mkdir()
+        for index in range(2 * n):
+            document = make_document(_MINED[index % len(_MINED)], seed, index, 1, Looks(scan=0.0))
+            (pdfs / document.name).write_bytes(document.pdf)
+            truths[document.name] = document.references[0]
+        mine_folder(pdfs, data, seed)
+        pages = [replace(page, reference=truths[page.pdf.name]) for page in load_dataset(data) if page.checks]
+    return [page for page in pages if page.reference][:n]
 
 
-def tried(choices: Sequence[Choice], tries: Sequence[Case]) -> Sequence[RewardAudit]:
-    pool = RewardPool(choices=choices, rewards=weighted(choices), workers=2, timeout_s=120)
-    with closing(pool):
-        return audit(tries, pool.rewards, pool.score_all, []).rewards
+def audited(mix: Sequence[Choice], cases: Sequence[Case], evaluations: int, workers: int) -> Audit:
+    pool = RewardPool(choices=mix, rewards=weighted(mix), workers=workers, timeout_s=120)
+    with closing(patient(pool, 8)) as patient_pool:
+        return audit(cases, pool.rewards, patient_pool.score_all, [], evaluations=evaluations)
 
 
-def document(rewards: Sequence[RewardAudit], mixes: Sequence[RewardAudit], pages: int, seed: int) -> str:
-    date = f"{datetime.now(UTC):%Y-%m-%d}"
-    return "\n".join(
-        [
-            "# What cheats and damage earn\n",
-            f"Written by `python -m benchmarks.fidelity.rewards_audit --pages {pages} --seed {seed}`; {pages} composed "
-            f"pages of each kind, {os.cpu_count()} CPU cores, {date}. "
-            "Mean values; **bold** where a cheat earns at least "
-            "as much as honest transcripts (10 % of letters and digits wrong), or damage as much as the reference. "
-            "Empty: the reward says nothing about these pages. Under *caption moved* stands what a caption on the "
-            "other side of its table adds to the value: both sides are right, so 0 is what a reward should say.\n",
-            "## Mixes\n",
-            table(mixes, "cheat"),
-            table(mixes, "damage"),
-            "## Single rewards\n",
-            "On `mixed` pages, with references and unit tests, default options.\n",
-            table(rewards, "cheat"),
-            table(rewards, "damage"),
-            "## As damage grows\n",
-            f"Mean value at 0 and {', '.join(f'{level:.0%}' for level in LEVELS)} of the damage; **bold** where it "
-            "does not fall steadily.\n",
-            curves([*mixes, *rewards]),
-        ]
-    )
-
-
-def table(judged: Sequence[RewardAudit], kind: str) -> str:
-    """A row a reward, a column an attack of this kind; and what it must stay below."""
-    names = [attack.name for attack in ATTACKS if attack.kind == kind]
-    last = ["caption moved"] if kind == "damage" else []
-    rows = [
-        ["", "honest" if kind == "cheat" else "reference", *names, *last],
-        ["---", *["--:"] * (1 + len(names + last))],
+def document(audits: dict[tuple[str, str], Audit], pages: int, seed: int, evaluations: int) -> str:
+    command = f"python -m benchmarks.fidelity.rewards_audit --pages {pages} --search {evaluations} --seed {seed}"
+    parts = [
+        "# What attacks earn under the shipped mixes\n",
+        f"Written by `{command}`, {datetime.now(UTC):%Y-%m-%d}; {pages} pages of each kind, references kept from the "
+        "rewards. An attack is made of a reading with a share of its letters and digits wrong. The table has the "
+        "largest gain of any attack over its own reading, mean of the pages, and the attack's name where that is above "
+        f"zero; more than {LIMITS.gain:g} is a hole, in **bold**. *60 %*: what the first 60 % of the true lines earn, "
+        "less what an honest reading with 10 % wrong earns. *Search*: the largest and the mean rise in reward that an "
+        f"attacker finds in {evaluations:,} texts a page among those whose element score fell by 0.02 or more; a mean "
+        f"above {LIMITS.rise:g} is a hole.\n",
+        table(audits),
+        "## What readings earn\n",
+        honest_table(audits),
+        "## What costs nothing on the truth\n",
+        "\n".join(
+            f"- {kind}, `{recipe}`: {', '.join(result.mix.free()) or 'nothing'}"
+            for (kind, recipe), result in audits.items()
+        ),
+        "",
     ]
-    for one in judged:
-        found = {o.attack: o for o in one.outcomes if o.kind == kind}
-        mean = one.honest if kind == "cheat" else one.reference
-        cells = ["" if mean is None else f"{mean:.2f}"]
-        for name in names:
-            o = found.get(name)
-            cells.append("" if o is None else f"**{o.value:.2f}**" if o.wins else f"{o.value:.2f}")
-        if last:
-            cells.append("" if one.tie is None else f"{0.0 - one.tie:+.2f}")
-        rows.append([one.name, *cells])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+    for (kind, recipe), result in audits.items():
+        if result.rise > LIMITS.rise:
+            text = search_text(result.searched, LIMITS.rise).replace("## The attacker that searches\n\n", "")
+            parts.append(f"## The attacker that searches: {kind}, `{recipe}`\n\n{text}")
+    return "\n".join(parts)
 
 
-def curves(judged: Sequence[RewardAudit]) -> str:
-    kinds = list(dict.fromkeys(curve.kind for one in judged for curve in one.curves))
-    rows = [["", *kinds], ["---", *["---"] * len(kinds)]]
-    for one in judged:
-        found = {curve.kind: curve for curve in one.curves}
-        shown = [" ".join(f"{value:.2f}" for value in found[kind].values) if kind in found else "" for kind in kinds]
-        steady = [kind not in found or found[kind].falls for kind in kinds]
-        rows.append([one.name, *(s if good else f"**{s}**" for s, good in zip(shown, steady, strict=True))])
-    return "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
+def table(audits: dict[tuple[str, str], Audit]) -> str:
+    sources = [TRUTH, *(percent(share) for share in ERRORS if share)]
+    lines = ["| pages | mix | " + " | ".join([*sources, "60 %", "search"]) + " |"]
+    lines.append("| --- | --- |" + " --: |" * (len(sources) + 2))
+    lines += [line(kind, recipe, result) for (kind, recipe), result in audits.items()]
+    return "\n".join(lines) + "\n"
+
+
+def line(kind: str, recipe: str, result: Audit) -> str:
+    cells = [shown(largest(result, source)) for source in result.mix.honest]
+    omission = next(outcome for outcome in result.mix.outcomes if outcome.attack == OMISSION)
+    most = f"{result.searched[0].rise:.3f} ({result.rise:.3f})" if result.searched else ""
+    return f"| {kind} | `{recipe}` | {' | '.join([*cells, f'{omission.gain:+.3f}', most])} |"
+
+
+def largest(result: Audit, source: str) -> Outcome:
+    """The attack on readings of this source that gains most."""
+    holes = result.mix.holes(replace(LIMITS, gain=-2.0))
+    return next(hole for hole in holes if hole.source == source and hole.attack != OMISSION)
+
+
+def shown(outcome: Outcome) -> str:
+    gain = f"{outcome.gain:+.3f}"
+    if outcome.gain < 0.0005:
+        return "0.000"
+    return f"**{gain}** {outcome.attack}" if outcome.gain > LIMITS.gain else f"{gain} {outcome.attack}"
+
+
+def honest_table(audits: dict[tuple[str, str], Audit]) -> str:
+    sources = [TRUTH, *(percent(share) for share in ERRORS if share)]
+    lines = ["| pages | mix | " + " | ".join(sources) + " |", "| --- | --- |" + " --: |" * len(sources)]
+    for (kind, recipe), result in audits.items():
+        lines.append(f"| {kind} | `{recipe}` | {' | '.join(f'{result.mix.honest[s]:.3f}' for s in sources)} |")
+    return "\n".join(lines) + "\n"
 
 
 if __name__ == "__main__":

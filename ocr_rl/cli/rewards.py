@@ -44,10 +44,11 @@ def audit(
     ] = None,
     settings: Settings = None,
     pages: Annotated[int, whole("how many pages are attacked", 1)] = 40,
+    search: Annotated[int, whole("texts a page that an attacker composes and tries, as in 2000 (0: none)", 0)] = 0,
     seed: Seed = 0,
     out: Annotated[Path | None, Option(help="folder for audit.md and audit.json (default: print alone)")] = None,
 ) -> int:
-    """Attack a recipe's rewards. Exit code 1 if a cheat beats honest reading."""
+    """Attack a recipe's rewards. Exit code 1 if an attack makes an honest reading earn more."""
     from ocr_rl.config import load_recipe
 
     loaded = load_recipe(recipe, settings)
@@ -60,9 +61,9 @@ def audit(
 
     from ocr_rl.evaluate.audit_report import audit_recipe
 
-    text, beaten = audit_recipe(loaded, data, samples, out, n=pages, seed=seed)
+    text, holds = audit_recipe(loaded, data, samples, out, n=pages, seed=seed, evaluations=search)
     print(text)
-    return 1 if beaten else 0
+    return 0 if holds else 1
 
 
 @app.command(epilog=NEW_FOLDER)

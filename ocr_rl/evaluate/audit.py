@@ -1,48 +1,55 @@
-"""Does a reward pay for reading? It must score honest transcripts above cheats, and true ones above damaged ones.
+"""Does a reward pay for reading, and for nothing else? No attack may make a reading earn more without reading better.
 
-An audit needs pages and rewards alone, before anything is trained. Knows nothing about models, about which pages and
-transcripts are tried (`audit_pages`) nor about how the result is shown (`audit_report`).
+Every attack is a pair: what a reading earns, and what the attack makes of the same reading earns. An audit needs pages
+and rewards alone, before anything is trained. Knows nothing about models, about which pages are tried (`audit_pages`)
+nor about how the result is shown (`audit_report`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
 from dataclasses import dataclass, replace
-from itertools import combinations
+from functools import partial
+from itertools import groupby
+from random import Random
 from statistics import fmean, stdev
 
-import numpy as np
-
-from ocr_rl.contract import Page, UserError
-from ocr_rl.evaluate.attacks import ATTACKS, Attack
-from ocr_rl.evaluate.audit_pages import Case, cases_of, has_reference, transcripts
-from ocr_rl.evaluate.audit_trials import MIX, Trial, run_trials
-from ocr_rl.evaluate.damage import CURVES, LEVELS
+from ocr_rl.contract import UserError
+from ocr_rl.evaluate.attacks import ATTACKS
+from ocr_rl.evaluate.audit_pages import SAMPLE, TRUTH, Case, ended, front_of
+from ocr_rl.evaluate.audit_trials import MIX, OMISSION, Trial, run_trials, scores_or_error
+from ocr_rl.evaluate.damage import CURVES, ERRORS, LEVELS, with_wrong_characters
+from ocr_rl.evaluate.search import Hole, Start, search
 from ocr_rl.rollout.reward_pool import RewardPool
 from ocr_rl.rollout.scoring import ScoreAll, WeightedReward
+from ocr_rl.text.elements import element_score
 
 LEAST = 1e-9  # rounding
+_SHOWN = frozenset(attack.name for attack in ATTACKS if attack.kind == "shown")
+MISREAD = 0.05  # share of wrong letters in what the searching attacker starts from, where there is no sample
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What is still no hole."""
+
+    gain: float = 0.005  # of an attack over its own start, mean of the pages
+    rise: float = 0.02  # that the searching attacker finds on a page, mean of the pages
+
+
+LIMITS = Limits()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """One attack on one reward, over the pages to which both apply."""
+    """One attack on readings of one source, over the pages to which it and the reward apply."""
 
     attack: str
-    kind: str
+    source: str  # of the readings: audit_pages.TRUTH, a share of errors, or SAMPLE
     pages: int
-    value: float  # mean of the attack; for the mix of a "gdpo" recipe its advantages, likewise `fair` and `worst`
-    fair: float  # mean of its bar: of honest transcripts (a cheat) or of the reference (damage)
-    above: float  # share of pages where it scores higher than its bar
-    level: float  # share of pages where it scores the same
-    worst: float  # largest lead over the bar on a page
-    example: str  # the page's id and the attack's text on it
-
-    @property
-    def wins(self) -> bool:
-        """Whether it reaches its bar, on the mean of the pages."""
-        return self.value >= self.fair - LEAST
+    gain: float  # mean; where the text reads better a gain counts as 0
+    most: float  # on a page
+    example: str  # the id of that page and the attack's text on it
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -65,41 +72,52 @@ class RewardAudit:
 
     name: str
     pages: int
-    reference: float | None  # mean value of the true transcript
-    honest: float | None  # mean value of honest ones
+    honest: Mapping[str, float]  # mean value by source of the reading
     outcomes: Sequence[Outcome]
     curves: Sequence[Curve]
     tie: float | None  # what a caption on the other side of its table costs; None without tables
     spread: float | None  # mean standard deviation within real groups; None without any
-    honest_held: float | None  # share of honest transcripts below the reward's gate; None without a gate
+    honest_held: float | None  # share of honest readings below the reward's gate; None without a gate
     samples_held: float | None  # the same of real samples
 
-    def beaten_by(self) -> list[Outcome]:
-        """Cheats that score no lower than honest transcripts, on the mean of the pages."""
-        return [outcome for outcome in self.outcomes if outcome.kind != "damage" and outcome.wins]
+    def holes(self, limits: Limits = LIMITS) -> list[Outcome]:
+        """Attacks that pay, the largest gain first."""
+        return sorted(
+            (o for o in self.outcomes if o.gain > limits.gain and o.attack not in _SHOWN), key=lambda o: -o.gain
+        )
 
-    def blind_to(self) -> list[Outcome]:
-        """Damage that costs nothing on the mean of the pages."""
-        return [outcome for outcome in self.outcomes if outcome.kind == "damage" and outcome.wins]
+    def free(self) -> list[str]:
+        """Attacks that cost nothing on the truth, mean of the pages."""
+        return [o.attack for o in self.outcomes if o.source == TRUTH and abs(o.gain) <= LEAST]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Audit:
     rewards: Sequence[RewardAudit]  # every reward, then the mix
-    correlation: Mapping[tuple[str, str], float]  # Spearman, over honest, damaged and real transcripts of a page
+    searched: Sequence[Hole]  # a page each, the largest first; empty where nothing was searched
     pages: int
     samples: int
     notes: Sequence[str]
+    limits: Limits = LIMITS
 
     @property
     def mix(self) -> RewardAudit:
         return self.rewards[-1]
 
+    @property
+    def rise(self) -> float:
+        """What the searching attacker finds on a page, mean of the pages."""
+        return fmean(hole.rise for hole in self.searched) if self.searched else 0.0
+
+    @property
+    def holds(self) -> bool:
+        return not self.mix.holes(self.limits) and self.rise <= self.limits.rise
+
 
 # Why "gdpo" alone: every other advantage shifts and scales a group's rewards, so it ranks siblings as they do.
 _BY_ADVANTAGE = (
-    'the mix trains on advantage "gdpo": its cheats and damage stand for their advantages, each in a group with what '
-    "it must stay below"
+    'the mix trains on advantage "gdpo": its gains are those of advantages, each in a group with readings as good as '
+    "the one attacked"
 )
 
 
@@ -109,178 +127,133 @@ def audit(
     score_all: ScoreAll,
     notes: Sequence[str],
     advantage: str = "centred",
+    *,
+    errors: Sequence[float] = ERRORS,
+    evaluations: int = 0,
+    limits: Limits = LIMITS,
 ) -> Audit:
     """Try everything on every case. UserError where there is no case or a reward fails.
 
-    `advantage`, a key of ADVANTAGES, is what the recipe trains on; the audit of the mix compares that.
+    advantage: a key of ADVANTAGES, which the recipe trains on; the audit of the mix compares that.
+    errors: shares of letters that honest readings have wrong; 0 is the truth, of which curves of damage are drawn.
+    evaluations: texts a page that the searching attacker may try; it climbs the weighted mean, whatever the advantage.
     """
     if not cases:
         raise UserError("rewards audit: there is no page to try anything on; give pages that have a reference.")
-    trials = run_trials(cases, score_all)
-    pairs = {pair: _agreement(*pair, trials) for pair in combinations((reward.name for reward in rewards), 2)}
+    trials = run_trials(cases, score_all, errors)
     gates = [note for reward in rewards if reward.gate is not None and (note := _partly(reward.name, trials))]
+    audited = [_audit_reward(reward.name, trials, reward.gate) for reward in rewards]
+    mix = _audit_reward(MIX, trials, None, by_advantage=advantage == "gdpo")
     return Audit(
-        rewards=[
-            *(_audit_reward(reward.name, trials, reward.gate) for reward in rewards),
-            _audit_reward(MIX, trials, None, advantage),
-        ],
-        correlation={pair: rank for pair, rank in pairs.items() if rank is not None},
+        rewards=[*audited, mix],
+        searched=searched(cases, score_all, evaluations) if evaluations else (),
         pages=len(cases),
         samples=sum(len(case.samples) for case in cases),
         notes=[*notes, *gates, *([_BY_ADVANTAGE] if advantage == "gdpo" else [])],
+        limits=limits,
     )
 
 
 def _partly(gate: str, trials: Sequence[Trial]) -> str:
     """A note on a gate that does not apply to every page: to how many it does, and why not to the others."""
-    silent = [trial.silent[gate] for trial in trials if gate in trial.silent]
+    silent = {trial.group.case.page.id: trial.silent[gate] for trial in trials if gate in trial.silent}
     if not silent:
         return ""
-    return f"the gate {gate} applies to {len(trials) - len(silent)} of {len(trials)} pages ({silent[0]})"
+    pages = {trial.group.case.page.id for trial in trials}
+    return (
+        f"the gate {gate} applies to {len(pages) - len(silent)} of {len(pages)} pages ({next(iter(silent.values()))})"
+    )
 
 
-SHORT = 16  # pages of the audit before training
+def searched(cases: Sequence[Case], score_all: ScoreAll, evaluations: int) -> list[Hole]:
+    """What the searching attacker finds on every page whose truth is known, the largest rise first."""
+    starts = []
+    for case in cases:
+        if case.truth is not None:
+            real = ended(case.samples)
+            text = with_wrong_characters(case.truth, MISREAD, Random(f"{case.seed}/start"))
+            text = real[0].body if real else text
+            quality = partial(element_score, case.truth)
+            front = front_of(case.page)
+            starts.append(
+                Start(page=case.page, front=front, text=text, other=case.other, quality=quality, seed=case.seed)
+            )
+    holes = search(starts, lambda groups: [scores_or_error(s).rewards for s in score_all(groups)], evaluations)
+    return sorted(holes, key=lambda hole: -hole.rise)
 
 
-def require_honest(pages: Sequence[Page], pool: RewardPool, siblings: int, seed: int, advantage: str) -> None:
-    """Before training: UserError where a cheat beats honest transcripts in what the recipe trains on (`advantage`).
-
-    Pages with and without reference are audited apart, because a mix may hold on the first and fail on the second.
-    """
-    with_reference = [page for page in pages if has_reference(page)]
-    without = [page for page in pages if not has_reference(page)]
-    parts = [cases_of(part, {}, n=SHORT, seed=seed)[0] for part in (with_reference, without) if part]
-    with closing(patient(pool, siblings, [case for cases in parts for case in cases])) as patient_pool:
-        for cases in parts:
-            _require_honest(cases, patient_pool, advantage)
-
-
-def patient(pool: RewardPool, siblings: int, cases: Sequence[Case]) -> RewardPool:
+def patient(pool: RewardPool, siblings: int) -> RewardPool:
     """The same rewards in workers of their own, with more time: in proportion to the transcripts of a group.
 
     `siblings`: the size of a group in training, for which the time limit is meant.
     """
-    largest = max((sum(1 for _ in transcripts(case)) for case in cases), default=0)
-    return replace(pool, timeout_s=pool.timeout_s * max(1.0, largest / siblings))
+    return replace(pool, timeout_s=pool.timeout_s * max(1.0, LARGEST / siblings))
 
 
-def _require_honest(cases: Sequence[Case], pool: RewardPool, advantage: str) -> None:
-    result = audit(cases, pool.rewards, pool.score_all, [], advantage)
-    for note in result.notes:
-        print(f"audit of the rewards: {note}")
-    if beaten := result.mix.beaten_by():
-        worst = max(beaten, key=lambda outcome: outcome.value - outcome.fair)
-        raise UserError(
-            f"rewards: {worst.attack!r} earns {worst.value:.2f} where honest transcripts earn {worst.fair:.2f} (cheats "
-            f"that do as well: {len(beaten)}){''.join(f'; {note}' for note in result.notes)}; harden the mix "
-            "(`ocr-rl rewards audit` shows how it fails, docs/rewards.md what helps), or train all the same with "
-            "scoring.audit=false."
-        )
+LARGEST = len(ATTACKS) + len(CURVES) * len(LEVELS) + 16  # transcripts of a group: attacks, damage, siblings, starts
 
 
 # ---- one reward over all pages
 
 
-def _audit_reward(name: str, trials: Sequence[Trial], gate: float | None, advantage: str = "centred") -> RewardAudit:
-    def held(sort: str) -> float | None:
-        values = [value for trial in scored for value in trial.of(name, sort)]
+def _audit_reward(name: str, trials: Sequence[Trial], gate: float | None, *, by_advantage: bool = False) -> RewardAudit:
+    def held(sample: bool) -> float | None:
+        values = [v for trial in scored if (trial.group.source == SAMPLE) == sample for v in trial.honest(name)]
         return fmean(value < gate - LEAST for value in values) if gate is not None and values else None
 
     scored = [trial for trial in trials if name in trial.values]
+    by_source = {
+        source: [trial for trial in scored if trial.group.source == source]
+        for source in dict.fromkeys(trial.group.source for trial in trials)
+    }
     ties = [trial.ties[name][0] - trial.ties[name][1] for trial in scored if name in trial.ties]
-    spreads = [stdev(group) for trial in scored if len(group := trial.of(name, "sample")) > 1]
-    true = [trial for trial in scored if trial.of(name, "reference")]
+    real = {trial.group.case.page.id: trial.honest(name) for trial in by_source.get(SAMPLE, ())}
+    true = by_source.get(TRUTH, [])
     return RewardAudit(
         name=name,
-        pages=len(scored),
-        reference=_mean([value for trial in scored for value in trial.of(name, "reference")]),
-        honest=_mean([value for trial in scored for value in trial.of(name, "honest")]),
-        outcomes=[outcome for attack in ATTACKS for outcome in _outcomes(name, attack, scored, advantage)],
+        pages=len({trial.group.case.page.id for trial in scored}),
+        honest={source: fmean(fmean(t.honest(name)) for t in part) for source, part in by_source.items() if part},
+        outcomes=[
+            outcome
+            for part in by_source.values()
+            if part
+            for outcome in _outcomes(name, part, by_advantage=by_advantage)
+        ],
         curves=[_curve(name, kind, true) for kind in CURVES] if true else [],
         tie=_mean(ties),
-        spread=_mean(spreads),
-        honest_held=held("honest"),
-        samples_held=held("sample"),
+        spread=_mean([stdev(values) for values in real.values() if len(values) > 1]),
+        honest_held=held(False),
+        samples_held=held(True),
     )
 
 
-def _outcomes(name: str, attack: Attack, trials: Sequence[Trial], advantage: str) -> Iterator[Outcome]:
-    """A cheat against honest transcripts and against real samples; damage against the reference.
-
-    The bar of a cheat that is made of a sample is that very sample, because its siblings may be far from it.
-    """
-    bars = {"reference": "damage"} if attack.kind == "damage" else {"honest": "cheat", "sample": "cheat (samples)"}
-    for bar, kind in bars.items():
-        pairs = [
-            (trial, *pair)
-            for trial in trials
-            if ("attack", attack.name) in trial.places
-            and (pair := _pair(name, attack, trial, bar, advantage)) is not None
-        ]
-        if not pairs:
-            continue
-        leads = [value - fair for _, value, fair in pairs]
-        largest = max(range(len(pairs)), key=leads.__getitem__)
-        worst = pairs[largest][0]
-        text = worst.texts[worst.places["attack", attack.name][0]]
+def _outcomes(name: str, trials: Sequence[Trial], *, by_advantage: bool) -> Iterator[Outcome]:
+    """Every attack on readings of one source."""
+    pairs = [(attack, trial) for trial in trials for attack in trial.group.attacks]
+    order = [*(attack.name for attack in ATTACKS), OMISSION]
+    for attack, part in groupby(sorted(pairs, key=lambda pair: order.index(pair[0])), key=lambda pair: pair[0]):
+        tried = [trial for _, trial in part]
+        gains = []
+        for trial in tried:
+            gain = trial.advantage(attack) if by_advantage else trial.gain(name, attack)
+            gains.append(0.0 if gain > LEAST and trial.better(attack) else gain)
+        largest = max(range(len(gains)), key=gains.__getitem__)
+        group = tried[largest].group
         yield Outcome(
-            attack=attack.name,
-            kind=kind,
-            pages=len(pairs),
-            value=fmean(value for _, value, _ in pairs),
-            fair=fmean(fair for _, _, fair in pairs),
-            above=fmean(lead > LEAST for lead in leads),
-            level=fmean(abs(lead) <= LEAST for lead in leads),
-            worst=leads[largest],
-            example=f"{worst.page_id}\n{text}",
+            attack=attack,
+            source=group.source,
+            pages=len(tried),
+            gain=fmean(gains),
+            most=gains[largest],
+            example=f"{group.case.page.id}\n{group.transcripts[group.attacks[attack][1]].body}",
         )
 
 
-def _pair(name: str, attack: Attack, trial: Trial, bar: str, advantage: str) -> tuple[float, float] | None:
-    """The values of the attack and of its bar on a page; None where the page has no transcript of that sort."""
-    (cheat,), siblings = trial.places["attack", attack.name], trial.places.get((bar, ""), ())
-    fair = (trial.places.get(("own", ""), ()) if bar == "sample" else ()) or siblings
-    if not fair:
-        return None
-    if advantage == "gdpo":
-        value, *others = trial.advantages([cheat, *fair], siblings)
-        return value, fmean(others)
-    return trial.values[name][cheat], fmean(trial.values[name][k] for k in fair)
-
-
 def _curve(name: str, kind: str, trials: Sequence[Trial]) -> Curve:
-    levels = [[trial.of(name, "curve", f"{kind}/{share}")[0] for trial in trials] for share in LEVELS]
-    start = [trial.of(name, "reference")[0] for trial in trials]
-    return Curve(kind=kind, values=[fmean(level) for level in [start, *levels]])
-
-
-# ---- two rewards
-
-
-def _agreement(a: str, b: str, trials: Sequence[Trial]) -> float | None:
-    """Spearman's rank correlation within a page, mean over pages; of real samples where there are more than two."""
-    correlations = []
-    for trial in trials:
-        if a in trial.values and b in trial.values:
-            siblings = _compared(trial)
-            ranks = np.array([_ranks([trial.values[name][k] for k in siblings]) for name in (a, b)])
-            if ranks.std(axis=1).min() > 0:
-                correlations.append(float(np.corrcoef(ranks)[0, 1]))
-    return _mean(correlations)
-
-
-def _compared(trial: Trial) -> Sequence[int]:
-    samples = trial.places.get(("sample", ""), ())
-    if len(samples) > 2:
-        return samples
-    return [k for label, places in trial.places.items() if label[0] != "attack" for k in places]
-
-
-def _ranks(values: Sequence[float]) -> list[float]:
-    """From 0; equal values share the mean of their ranks."""
-    rounded = [round(value, 9) for value in values]
-    below = [sum(other < value for other in rounded) for value in rounded]
-    return [low + (rounded.count(value) - 1) / 2 for low, value in zip(below, rounded, strict=True)]
+    values = [trial.values[name] for trial in trials]
+    places = [trial.group.curves for trial in trials]
+    levels = [[of[at[kind, share]] for of, at in zip(values, places, strict=True)] for share in LEVELS]
+    return Curve(kind=kind, values=[fmean(level) for level in [[of[0] for of in values], *levels]])
 
 
 def _mean(values: Sequence[float]) -> float | None:

@@ -1,14 +1,14 @@
-"""The pages of an audit, and the transcripts that it tries on each.
+"""The pages of an audit, and the readings of each that it attacks.
 
 Three sorts of pages: those with a reference, composed pages that stand in where no page has one, and pages without
-reference of which there are real samples. For rewards that count tokens, three characters are one token. Knows nothing
-about rewards.
+reference of which there are real samples. Readings are the truth, the truth with letters wrong, and real samples.
+Knows nothing about attacks nor about rewards.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
@@ -16,15 +16,15 @@ from random import Random
 from statistics import median
 
 from ocr_rl.contract import Check, Finish, Page, Transcript
-from ocr_rl.evaluate.attacks import ATTACKS, Attack, Target, caption_moved
-from ocr_rl.evaluate.damage import CURVES, LEVELS, WRONG, with_wrong_characters
+from ocr_rl.evaluate.damage import ERRORS, with_wrong_characters
 from ocr_rl.text.checks import load_check
 from ocr_rl.text.front_matter import FIELDS, FrontMatter
 from ocr_rl.text.text_checks import Absent, Baseline
 
-Label = tuple[str, str]  # of a transcript: its sort ("reference", "honest", "attack", ...) and its name within the sort
-DRAWS = 4  # honest transcripts of a page
-_SMALL = 400  # letters and digits: budgets of `notice` pages are about 120, those of `report` pages about 1,000
+TRUTH, SAMPLE = "truth", "sample"  # where a reading comes from; or a share of errors, as in "2 %"
+READERS = 4  # honest readings of a page with the same share of errors
+SAMPLES = 2  # real samples of a page that are attacked
+_SMALL = 400  # visible characters: budgets of `notice` pages are about 120, those of `report` pages about 1,000
 _REPORT: Mapping[str, int] = dict.fromkeys(
     ("present", "absent", "order", "table", "baseline", "budget"), 99
 )  # sorts of tests of `report` pages
@@ -32,12 +32,28 @@ _REPORT: Mapping[str, int] = dict.fromkeys(
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """A page as the rewards see it (perhaps without reference), and what the audit makes transcripts of."""
+    """A page as the rewards see it (perhaps without reference), and what attacks may know of it."""
 
     page: Page
-    target: Target
+    truth: str | None  # the true transcript; None where only real samples are known
+    other: str  # the text of another page
+    edges: Sequence[str] = ()  # running header and footer, as far as known
     samples: Sequence[Transcript] = ()  # of a real policy
-    own: Transcript | None = None  # the sample that cheats are made of, where the page's true text is unknown
+    seed: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reading:
+    """An honest reading of a page, and what its siblings read."""
+
+    source: str  # TRUTH, SAMPLE, or a share of errors
+    transcript: Transcript
+    siblings: Sequence[Transcript]  # as good as it; not empty
+
+    @property
+    def front(self) -> str:
+        """What stands before the body."""
+        return self.transcript.raw.removesuffix(self.transcript.body)
 
 
 def cases_of(
@@ -54,7 +70,8 @@ def cases_of(
     if with_reference:
         order = Random(seed).sample(with_reference, len(with_reference))
         chosen = sorted(order, key=lambda page: page.id not in samples)[:n]
-        cases = [_case(page, with_reference, samples.get(page.id, ()), seed) for page in chosen]
+        texts = _references(with_reference)
+        cases = [_case(page, texts, samples.get(page.id, ()), seed) for page in chosen]
     else:
         cases = _composed(pages, n, seed)
         notes.append(
@@ -62,31 +79,36 @@ def cases_of(
             "references kept from the rewards"
         )
     if sampled := _of_samples([page for page in pages if not has_reference(page)], samples, n, seed):
-        notes.append(f"on {len(sampled)} pages without reference cheats are made of a real sample, to score below it")
+        notes.append(
+            f"on {len(sampled)} pages without reference real samples are attacked, where nobody can say which text is "
+            "better"
+        )
     return [*cases, *sampled], notes
 
 
 def _composed(pages: Sequence[Page], n: int, seed: int) -> list[Case]:
     counts = [Counter(map(_sort, page.checks)) for page in pages]
     models = Random(seed).choices([count for count in counts if count] or [_REPORT], k=n)
-    kind = _stand_in(pages) if _REPORT.keys() >= set(chain(*models)) else "mixed"
-    composed = composed_pages(kind, n, seed, models)
-    return [_hidden(_case(page, composed, (), seed)) for page in composed]
+    composed = composed_pages(_stand_in(pages, set(chain(*models))), n, seed, models)
+    texts = _references(composed)
+    return [_hidden(_case(page, texts, (), seed)) for page in composed]
+
+
+def _references(pages: Sequence[Page]) -> dict[str, str]:
+    return {page.id: page.reference or "" for page in pages}
 
 
 def _of_samples(pages: Sequence[Page], samples: Mapping[str, Sequence[Transcript]], n: int, seed: int) -> list[Case]:
-    """Cases whose cheats are made of a page's first sample that ended by itself and is not blank.
+    """Cases of pages with a sample that ended by itself and is not blank."""
+    usable = [page for page in pages if ended(samples.get(page.id, ()))]
+    chosen = Random(seed).sample(usable, min(n, len(usable)))
+    texts = {page.id: ended(samples[page.id])[0].body for page in usable}
+    return [replace(_case(page, texts, samples[page.id], seed), truth=None) for page in chosen]
 
-    Samples are drawn at random, so the first is as good as any.
-    """
-    ended = {
-        page.id: sample
-        for page in pages
-        if (sample := next((s for s in samples.get(page.id, ()) if s.finish == "stop" and s.body.strip()), None))
-    }
-    sampled = [replace(page, reference=ended[page.id].body) for page in pages if page.id in ended]
-    chosen = Random(seed).sample(sampled, min(n, len(sampled)))
-    return [_hidden(replace(_case(page, sampled, samples[page.id], seed), own=ended[page.id])) for page in chosen]
+
+def ended(samples: Sequence[Transcript]) -> list[Transcript]:
+    """The samples that ended by themselves and are not blank."""
+    return [sample for sample in samples if sample.finish == "stop" and sample.body.strip()]
 
 
 def _hidden(case: Case) -> Case:
@@ -98,13 +120,15 @@ def has_reference(page: Page) -> bool:
     return bool(page.reference and page.reference.strip())
 
 
-def _stand_in(pages: Sequence[Page]) -> str:
-    """The kind of composed page that is about as long as the data's pages.
+def _stand_in(pages: Sequence[Page], sorts: Collection[str]) -> str:
+    """The kind of composed page that is about as long as the data's pages and may have these sorts of tests.
 
     Length matters, because a few tests say more about a small page than about a large one.
     """
     budgets = [c.max_length for page in pages for c in page.checks if isinstance(c, Baseline) and c.max_length]
-    return "notice" if budgets and median(budgets) < _SMALL else "report"
+    if budgets and median(budgets) < _SMALL:
+        return "nano" if "math" in sorts else "notice"
+    return "report" if _REPORT.keys() >= set(sorts) else "mixed"
 
 
 def _sort(check: Check) -> str:
@@ -113,14 +137,18 @@ def _sort(check: Check) -> str:
     return "budget" if bounded else check.type
 
 
-def _case(page: Page, pages: Sequence[Page], samples: Sequence[Transcript], seed: int) -> Case:
-    assert page.reference is not None
-    rng = Random(f"{seed}/{page.id}")
-    others = [other.reference or "" for other in pages if other.reference != page.reference]
-    other = rng.choice(others or [page.reference])
-    edges = [check.text for check in page.checks if isinstance(check, Absent)]
-    target = Target(reference=page.reference, other=other, edges=edges, seed=f"{seed}/{page.id}")
-    return Case(page=page, target=target, samples=samples)
+def _case(page: Page, texts: Mapping[str, str], samples: Sequence[Transcript], seed: int) -> Case:
+    """`texts`: of the pages, by id."""
+    name = f"{seed}/{page.id}"
+    others = [text for text in texts.values() if text != texts[page.id]]
+    return Case(
+        page=page,
+        truth=texts[page.id],
+        other=Random(name).choice(others or [texts[page.id]]),
+        edges=[check.text for check in page.checks if isinstance(check, Absent)],
+        samples=samples,
+        seed=name,
+    )
 
 
 def composed_pages(kind: str, n: int, seed: int, models: Sequence[Mapping[str, int]] | None = None) -> list[Page]:
@@ -155,59 +183,34 @@ def _at_most(checks: Sequence[Check], most: Mapping[str, int], rng: Random) -> l
     return chosen
 
 
-# ---- transcripts
+# ---- readings
 
 
-def transcripts(case: Case) -> Iterator[tuple[Label, Transcript]]:
-    """Every transcript that the audit tries on a case, after its label."""
-    yield from _of_own(case, case.own) if case.own is not None else _of_reference(case)
-    for sample in case.samples:
-        yield ("sample", ""), sample
+def readings(case: Case, errors: Sequence[float] = ERRORS) -> Iterator[Reading]:
+    """Honest readings with these shares of errors (0: the truth), and at most `SAMPLES` real samples that ended."""
+    if case.truth is not None:
+        front = front_of(case.page)
+        for share in errors:
+            texts = [
+                with_wrong_characters(case.truth, share, Random(f"{case.seed}/{share}/{k}")) for k in range(READERS)
+            ]
+            first, *others = (transcript(text, front) for text in texts)
+            yield Reading(source=percent(share) if share else TRUTH, transcript=first, siblings=others)
+    real = ended(case.samples)
+    for k, sample in enumerate(real[:SAMPLES]):
+        yield Reading(source=SAMPLE, transcript=sample, siblings=[*real[:k], *real[k + 1 :]] or [sample])
 
 
-def _of_own(case: Case, own: Transcript) -> Iterator[tuple[Label, Transcript]]:
-    """A sample, and cheats behind its front matter. Damage is left out: the sample may be damaged itself."""
-    yield ("own", ""), own
-    yield from _attacks(case, own.raw.removesuffix(own.body), [attack for attack in ATTACKS if attack.kind == "cheat"])
+def percent(share: float) -> str:
+    return f"{100 * share:g} %"
 
 
-def _of_reference(case: Case) -> Iterator[tuple[Label, Transcript]]:
-    target, front = case.target, _front(case.page)
-    yield ("reference", ""), _transcript(target.reference, front)
-    for k in range(DRAWS):
-        text = with_wrong_characters(target.reference, WRONG, Random(f"{target.seed}/honest{k}"))
-        yield ("honest", ""), _transcript(text, front)
-    yield from _attacks(case, front, ATTACKS)
-    for kind, damage in CURVES.items():
-        for share in LEVELS:
-            text = damage(target.reference, share, Random(f"{target.seed}/{kind}"))
-            yield ("curve", f"{kind}/{share}"), _transcript(text, front)
-
-
-def _attacks(case: Case, front: str, tried: Sequence[Attack]) -> Iterator[tuple[Label, Transcript]]:
-    for attack in tried:
-        if (text := attack.make(case.target)) is not None:
-            before = _front(case.page, lies=True) if attack.front == "lies" else front
-            yield ("attack", attack.name), _transcript(text, before, "length" if attack.endless else "stop")
-
-
-def floating(case: Case) -> tuple[Page, list[Transcript]] | None:
-    """The page with a caption before its table, and two transcripts: the true one, and one with the caption after it.
-
-    None where the page has no table or where its true text is unknown.
-    """
-    orders = caption_moved(case.target.reference)
-    if orders is None or case.own is not None:
-        return None
-    page = replace(case.page, reference=orders[0] if case.page.reference is not None else None)
-    return page, [_transcript(text, _front(case.page)) for text in orders]
-
-
-def _transcript(body: str, front: str, finish: Finish = "stop") -> Transcript:
+def transcript(body: str, front: str, finish: Finish = "stop") -> Transcript:
+    """A text as a policy would have written it; for rewards that count tokens, three characters are one token."""
     return Transcript(raw=front + body, body=body, finish=finish, num_tokens=len(front + body) // 3)
 
 
-def _front(page: Page, *, lies: bool = False) -> str:
+def front_of(page: Page, *, lies: bool = False) -> str:
     """The page's true front matter as far as its tags give it; `lies`: with another language and a false rotation."""
     fields = dict(tag.split("=", 1) for tag in page.tags if tag.split("=", 1)[0] in FIELDS and "=" in tag)
     rotation = int(fields["rotation_correction"]) if fields.get("rotation_correction", "").isdecimal() else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import asdict
@@ -10,24 +11,26 @@ from pathlib import Path
 
 from ocr_rl.config import Recipe
 from ocr_rl.contract import Transcript, UserError
-from ocr_rl.evaluate.audit import Audit, Outcome, RewardAudit, audit, patient
+from ocr_rl.evaluate.audit import MISREAD, Audit, Outcome, RewardAudit, audit, patient
 from ocr_rl.evaluate.audit_pages import cases_of
-from ocr_rl.evaluate.damage import LEVELS, WRONG
+from ocr_rl.evaluate.damage import LEVELS
 from ocr_rl.evaluate.groups import read_groups
+from ocr_rl.evaluate.search import FALL, Hole
 from ocr_rl.evaluate.tables import cell
 from ocr_rl.pages.dataset import load_dataset
 from ocr_rl.rollout.reward_pool import RewardPool, weighted
 from ocr_rl.run import write_atomically
 
-_SHOWN = 1200  # characters of a winning attack
+_SHOWN = 1200  # characters of a text that pays
 
 
 def audit_recipe(
-    recipe: Recipe, data: Path, samples: Path | None, out: Path | None, *, n: int, seed: int
+    recipe: Recipe, data: Path, samples: Path | None, out: Path | None, *, n: int, seed: int, evaluations: int = 0
 ) -> tuple[str, bool]:
-    """The audit of a recipe's rewards on a dataset as Markdown, and whether a cheat beats its mix.
+    """The audit of a recipe's rewards on a dataset as Markdown, and whether its mix holds.
 
     `samples`: a file of groups, or a run directory, of which all groups are read. `out` gets audit.md and audit.json.
+    `evaluations`: texts a page for the searching attacker; 0: no search.
     """
     if not recipe.mix:
         raise UserError("rewards audit: the recipe has no rewards; give one with [grpo], [dpo] or [best_of_n].")
@@ -51,65 +54,90 @@ def audit_recipe(
         workers=recipe.scoring.workers,
         timeout_s=recipe.scoring.timeout_s,
     )
-    with closing(patient(pool, recipe.algorithm.group_size, cases)) as patient_pool:
-        result = audit(cases, pool.rewards, patient_pool.score_all, notes, recipe.algorithm.comparison)
+    with closing(patient(pool, recipe.algorithm.group_size)) as patient_pool:
+        result = audit(
+            cases,
+            pool.rewards,
+            patient_pool.score_all,
+            notes,
+            recipe.algorithm.comparison,
+            evaluations=evaluations,
+        )
     text = to_markdown(result, {"data": data.name, "seed": str(seed)})
     if out is not None:
         write_atomically(out / "audit.md", text)
         write_atomically(out / "audit.json", json.dumps(to_json(result), indent=1))
-    return text, bool(result.mix.beaten_by())
+    return text, result.holds
 
 
 def to_markdown(result: Audit, facts: Mapping[str, str]) -> str:
     """`facts` are shown before the audit's own notes."""
     notes = [*(f"{key}: {value}" for key, value in facts.items()), *result.notes]
+    holes = result.mix.holes(result.limits)
     parts = [
         "# Audit of rewards\n",
-        f"{result.pages} pages, {result.samples} real samples; {'; '.join(notes)}. Honest transcripts have {WRONG:.0%} "
-        "of their letters and digits wrong (mean of four). A cheat is to score below them, damage below the reference; "
-        "an exclamation mark says where it does not on the mean of the pages.\n",
+        f"{result.pages} pages, {result.samples} real samples; {'; '.join(notes)}. Every attack is made of a reading: "
+        "of the truth, of honest readings with a share of their letters and digits wrong, of real samples. A figure is "
+        "what the attack earns more than that reading, mean of the pages and, in brackets, the most on a page; where "
+        "the text reads better (by the element score) it counts as 0. An exclamation mark says where it is more than "
+        f"{result.limits.gain:g}, which is a hole.\n",
         "## The mix\n",
-        attack_table([result.mix]),
-        _lines(result.mix),
+        _lines(result, holes),
+        pair_table(result.mix, result.limits.gain),
         "## Each reward\n",
-        attack_table(result.rewards[:-1]),
+        "The largest mean gain over all readings.\n",
+        reward_table(result.rewards[:-1], result.limits.gain),
         "## As damage grows\n",
         curve_table(result.rewards),
-        "## Spread and agreement\n",
+        "## Spread and gates\n",
         spread_table(result.rewards),
-        agreement_table(result),
+        search_text(result.searched, result.limits.rise),
     ]
-    for cheat in result.mix.beaten_by():
-        heading = f"## Beaten by: {cheat.attack}\n\n{cheat.value:.3f} against {cheat.fair:.3f}."
-        parts.append(f"{heading} On page {_example(cheat)}\n")
+    seen: set[str] = set()
+    for hole in holes:
+        if hole.attack not in seen:  # of each attack the largest
+            parts.append(f"## Pays: {hole.attack}\n\n{hole.gain:+.3f} at {hole.source}. On page {_example(hole)}\n")
+        seen.add(hole.attack)
     return "\n".join(part for part in parts if part)
 
 
-def attack_table(rewards: Sequence[RewardAudit]) -> str:
-    """Mean value of every attack (a row) under every reward (a column), beside the honest and the true transcript."""
-    heads = ["", *(cell(reward.name) for reward in rewards)]
-    rows = [["the reference", *(_shown(reward.reference) for reward in rewards)]]
-    rows += [["honest", *(_shown(reward.honest) for reward in rewards)]]
-    for kind, attack in dict.fromkeys((o.kind, o.attack) for reward in rewards for o in reward.outcomes):
-        rows.append([f"{kind}: {attack}", *(_value(_outcome(reward, kind, attack)) for reward in rewards)])
-    ties = ["what a caption on the other side of its table costs"]
-    rows.append([*ties, *(_shown(reward.tie) for reward in rewards)])
-    return _table(heads, rows)
+def pair_table(mix: RewardAudit, most: float) -> str:
+    """A row an attack, a column a source of readings; above them what the readings earn."""
+    sources = list(mix.honest)
+    rows = [["the reading itself", *(f"{mix.honest[source]:.3f}" for source in sources)]]
+    by_place = {(o.attack, o.source): o for o in mix.outcomes}
+    for attack in dict.fromkeys(o.attack for o in mix.outcomes):
+        rows.append([attack, *(_gain(by_place.get((attack, source)), most) for source in sources)])
+    return _table(["", *sources], rows)
 
 
-def _outcome(reward: RewardAudit, kind: str, attack: str) -> Outcome | None:
-    return next((o for o in reward.outcomes if (o.kind, o.attack) == (kind, attack)), None)
-
-
-def _value(outcome: Outcome | None) -> str:
+def _gain(outcome: Outcome | None, most: float) -> str:
     if outcome is None:
         return ""
-    above = f", above on {outcome.above:.0%}" if outcome.above else ""
-    return f"{outcome.value:.3f}{' !' if outcome.wins else ''}{above}"
+    return f"{outcome.gain:+.3f}{' !' if outcome.gain > most else ''} ({outcome.most:+.3f})"
+
+
+def reward_table(rewards: Sequence[RewardAudit], most: float) -> str:
+    """A row an attack, a column a reward: its largest mean gain over all sources of readings."""
+    gains: dict[str, dict[str, float]] = {}
+    for reward in rewards:
+        for outcome in reward.outcomes:
+            of_attack = gains.setdefault(outcome.attack, {})
+            of_attack[reward.name] = max(outcome.gain, of_attack.get(reward.name, outcome.gain))
+    rows = [
+        [attack, *(_marked(of_attack.get(reward.name), most) for reward in rewards)]
+        for attack, of_attack in gains.items()
+    ]
+    ties = ["what a caption on the other side of its table costs", *(_shown(reward.tie) for reward in rewards)]
+    return _table(["", *(cell(reward.name) for reward in rewards)], [*rows, ties])
+
+
+def _marked(gain: float | None, most: float) -> str:
+    return "" if gain is None else f"{gain:+.3f}{' !' if gain > most else ''}"
 
 
 def curve_table(rewards: Sequence[RewardAudit]) -> str:
-    """One row a reward and kind of damage: its mean value at every level, and whether it falls."""
+    """A row a reward and kind of damage: its mean value at every level, and whether it falls."""
     heads = ["reward", "damage", "0", *(f"{level:.0%}" for level in LEVELS), "falls"]
     rows = [
         [cell(reward.name), curve.kind, *(f"{value:.2f}" for value in curve.values), "yes" if curve.falls else "no"]
@@ -120,7 +148,7 @@ def curve_table(rewards: Sequence[RewardAudit]) -> str:
 
 
 def spread_table(rewards: Sequence[RewardAudit]) -> str:
-    """One row a reward: how far it parts real siblings, and what its gate holds back."""
+    """A row a reward: how far it parts real siblings, and what its gate holds back."""
     heads = ["reward", "pages", "standard deviation in real groups", "honest below its gate", "real below its gate"]
     rows = [
         [
@@ -135,17 +163,23 @@ def spread_table(rewards: Sequence[RewardAudit]) -> str:
     return _table(heads, rows)
 
 
-def agreement_table(result: Audit) -> str:
-    """Rank correlations of every two rewards; "" with fewer than two."""
-    names = [reward.name for reward in result.rewards[:-1]]
-    if len(names) < 2:
+def search_text(holes: Sequence[Hole], most: float) -> str:
+    """What the searching attacker found, with the text of the largest hole; "" where nothing was searched."""
+    if not holes:
         return ""
-    pairs = result.correlation
-    rows = [
-        [cell(a), *("" if (r := pairs.get((a, b), pairs.get((b, a)))) is None else f"{r:.2f}" for b in names)]
-        for a in names
-    ]
-    return "Rank correlation (Spearman) within a page:\n\n" + _table(["", *map(cell, names)], rows)
+    mean = sum(hole.rise for hole in holes) / len(holes)
+    largest = holes[0]
+    verdict = f"Mean of {len(holes)} pages {mean:+.3f}{' !' if mean > most else ''}, the most {largest.rise:+.3f}."
+    head = (
+        "## The attacker that searches\n\nIt composes edits of real samples, or of readings with "
+        f"{MISREAD:.0%} of their letters wrong. What counts are texts whose element score fell by {FALL:g} or more: by "
+        f"how much they earn more. {verdict}\n"
+    )
+    if largest.rise <= 0:
+        return head
+    edits = ", ".join(f"{name} ({n} times)" if n > 1 else name for name, n in Counter(largest.edits).items())
+    fell = f"On page {largest.page_id} the reward rose by {largest.rise:.3f} and the element score fell by"
+    return f"{head}\n{fell} {largest.fall:.3f}, after: {edits}.\n\n{_quoted(largest.text)}\n"
 
 
 def to_json(result: Audit) -> dict[str, object]:
@@ -154,9 +188,11 @@ def to_json(result: Audit) -> dict[str, object]:
         "pages": result.pages,
         "samples": result.samples,
         "notes": list(result.notes),
-        "judged": [asdict(reward) for reward in result.rewards],
-        "correlation": [[a, b, value] for (a, b), value in result.correlation.items()],
-        "beaten_by": [cheat.attack for cheat in result.mix.beaten_by()],
+        "limits": asdict(result.limits),
+        "rewards": [asdict(reward) for reward in result.rewards],
+        "holes": [{"attack": o.attack, "source": o.source, "gain": o.gain} for o in result.mix.holes(result.limits)],
+        "searched": [asdict(hole) for hole in result.searched],
+        "holds": result.holds,
     }
 
 
@@ -164,16 +200,20 @@ def _shown(mean: float | None) -> str:
     return "" if mean is None else f"{mean:.3f}"  # None: of nothing, as of a reward that applies to no page
 
 
-def _lines(mix: RewardAudit) -> str:
-    lines = [f"- beaten by {cheat.attack}: {cheat.value:.3f} against {cheat.fair:.3f}" for cheat in mix.beaten_by()]
-    lines += [f"- blind to {damage.attack}" for damage in mix.blind_to()]
-    return "\n".join(lines or ["No cheat beats honest transcripts, and no damage goes unseen."]) + "\n"
+def _lines(result: Audit, holes: Sequence[Outcome]) -> str:
+    lines = [f"- {hole.attack} pays at {hole.source}: {hole.gain:+.3f} (the most {hole.most:+.3f})" for hole in holes]
+    if free := result.mix.free():
+        lines.append(f"- free on the truth: {', '.join(free)}")
+    return "\n".join([*([] if holes else ["No attack pays.\n"]), *lines]) + "\n"
 
 
 def _example(outcome: Outcome) -> str:
     page, _, text = outcome.example.partition("\n")
-    quoted = "\n".join(f"    {line}" for line in text[:_SHOWN].splitlines())
-    return f"{cell(page)}:\n\n{quoted}"
+    return f"{cell(page)}:\n\n{_quoted(text)}"
+
+
+def _quoted(text: str) -> str:
+    return "\n".join(f"    {line}" for line in text[:_SHOWN].splitlines())
 
 
 def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -1,41 +1,86 @@
-"""The transcripts of an audit's cases, scored by the rewards: one trial a page.
+"""The readings of an audit's cases with all that is made of them, scored by the rewards: one trial a reading.
 
-Knows nothing about what a good score would be (`audit`) nor about which transcripts are tried (`audit_pages`).
+Knows nothing about what a good score would be (`audit`) nor about which pages are tried (`audit_pages`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
+from random import Random
 
-from ocr_rl.contract import UserError
-from ocr_rl.evaluate.audit_pages import Case, Label, floating, transcripts
+from ocr_rl.contract import Page, Transcript, UserError
+from ocr_rl.evaluate.attacks import ATTACKS, Target
+from ocr_rl.evaluate.attacks.order import caption_moved
+from ocr_rl.evaluate.audit_pages import TRUTH, Case, Reading, front_of, percent, readings, transcript
+from ocr_rl.evaluate.damage import CURVES, LEVELS
+from ocr_rl.evaluate.edits import first_lines
 from ocr_rl.objectives.advantages import ADVANTAGES
 from ocr_rl.rollout.scoring import GroupScores, RewardFault, ScoreAll
+from ocr_rl.text.elements import element_score
 
 MIX = "the mix"  # of the rewards, as the recipe weighs and gates them
+OMISSION = "first 60 % of the true lines"  # against a reader of the whole page who misreads a tenth of its letters
+_OMITTED, _POOR = 0.6, 0.1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Group:
+    """Transcripts of one page that are scored together: the reading, its siblings, then what was made of it."""
+
+    case: Case
+    source: str
+    transcripts: Sequence[Transcript]
+    siblings: int
+    attacks: Mapping[str, tuple[int, int]]  # what each is compared with, and what it is
+    curves: Mapping[tuple[str, float], int]  # kind of damage and its share
+
+
+@dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A page's transcripts by label, and the values of every reward that applies, one per transcript."""
+    """A group, and the values of every reward that applies, one per transcript."""
 
-    page_id: str
-    places: Mapping[Label, Sequence[int]]  # which transcripts have a label
-    texts: Sequence[str]
-    values: Mapping[str, Sequence[float]]
+    group: Group
     scores: GroupScores  # what the values are of
-    silent: Mapping[str, str] = field(default_factory=dict)  # rewards that do not apply, and why
-    ties: Mapping[str, Sequence[float]] = field(default_factory=dict)  # caption where the reference has it, elsewhere
+    ties: Mapping[str, Sequence[float]] = field(default_factory=dict)  # caption where the truth has it, elsewhere
 
-    def of(self, reward: str, sort: str, name: str = "") -> list[float]:
-        """A reward's values of the transcripts with that label."""
-        return [self.values[reward][k] for k in self.places.get((sort, name), ())]
+    @cached_property
+    def values(self) -> Mapping[str, Sequence[float]]:
+        return _values(self.scores)
 
-    def advantages(self, of: Sequence[int], siblings: Sequence[int]) -> list[float]:
-        """GDPO's advantages of some transcripts, in one group with their siblings."""
-        group = list(dict.fromkeys([*of, *siblings]))
-        return list(ADVANTAGES["gdpo"]([_only(self.scores, group)])[0][: len(of)])
+    @property
+    def silent(self) -> dict[str, str]:
+        """The rewards that do not apply, and why."""
+        return {name: s[0].why for name, s in self.scores.by_reward.items() if s[0].value is None}
+
+    def honest(self, reward: str) -> Sequence[float]:
+        """A reward's values of the reading and its siblings."""
+        return self.values[reward][: 1 + self.group.siblings]
+
+    def gain(self, reward: str, attack: str) -> float:
+        before, after = self.group.attacks[attack]
+        return self.values[reward][after] - self.values[reward][before]
+
+    def advantage(self, attack: str) -> float:
+        """How much GDPO prefers the attack to what it is compared with, in a group with the reading's siblings."""
+        pair = self.group.attacks[attack]
+        group = [*pair, *range(1, 1 + self.group.siblings)]
+        before, after, *_ = ADVANTAGES["gdpo"]([_only(self.scores, group)])[0]
+        return after - before
+
+    def better(self, attack: str) -> bool:
+        """Whether the attack reads the page better than what it is compared with; False where nobody can say."""
+        if self.group.case.truth is None:
+            return False
+        before, after = (self._quality(k) for k in self.group.attacks[attack])
+        return after > before + 1e-9
+
+    def _quality(self, k: int) -> float:
+        qualities = self.__dict__.setdefault("_qualities", {})
+        if k not in qualities:
+            qualities[k] = element_score(self.group.case.truth or "", self.group.transcripts[k].body)
+        return qualities[k]
 
 
 def _only(scores: GroupScores, siblings: Sequence[int]) -> GroupScores:
@@ -48,35 +93,90 @@ def _only(scores: GroupScores, siblings: Sequence[int]) -> GroupScores:
     )
 
 
-def run_trials(cases: Sequence[Case], score_all: ScoreAll) -> list[Trial]:
-    """Score every transcript of every case. UserError where a reward fails."""
-    labelled = [list(transcripts(case)) for case in cases]
-    groups = [
-        (case.page, [transcript for _, transcript in of_case]) for case, of_case in zip(cases, labelled, strict=True)
-    ]
-    floats = {case.page.id: pair for case in cases if (pair := floating(case)) is not None}
-    results = map(_scores, score_all([*groups, *floats.values()]))
-    trials = []
-    for (page, group), of_case in zip(groups, labelled, strict=True):
-        places: dict[Label, list[int]] = {}
-        for k, (label, _) in enumerate(of_case):
-            places.setdefault(label, []).append(k)
-        scores = next(results)
-        trials.append(
-            Trial(
-                page_id=page.id,
-                places=places,
-                texts=[transcript.body for transcript in group],
-                values=_values(scores),
-                scores=scores,
-                silent={name: s[0].why for name, s in scores.by_reward.items() if s[0].value is None},
-            )
+def groups_of(case: Case, errors: Sequence[float]) -> Iterator[Group]:
+    """A group for the truth, for each share of errors, and for each real sample that is attacked."""
+    for reading in readings(case, errors):
+        transcripts = [reading.transcript, *reading.siblings]
+        attacks: dict[str, tuple[int, int]] = {}
+        curves: dict[tuple[str, float], int] = {}
+        for name, start, attacked in _attacks(case, reading):
+            before = 0
+            if start is not None:
+                before = len(transcripts)
+                transcripts.append(start)
+            if attacked.raw != transcripts[before].raw or attacked.finish != "stop":
+                attacks[name] = (before, len(transcripts))
+                transcripts.append(attacked)
+        if reading.source == TRUTH:
+            for label, damaged in _damaged(case, reading):
+                curves[label] = len(transcripts)
+                transcripts.append(damaged)
+        yield Group(
+            case=case,
+            source=reading.source,
+            transcripts=transcripts,
+            siblings=len(reading.siblings),
+            attacks=attacks,
+            curves=curves,
         )
+
+
+def _attacks(case: Case, reading: Reading) -> Iterator[tuple[str, Transcript | None, Transcript]]:
+    """Of every attack that applies its name, what it starts from (None: the reading) and what it makes of it."""
+    target = Target(
+        text=reading.transcript.body,
+        second=reading.siblings[0].body,
+        other=case.other,
+        edges=case.edges,
+        seed=case.seed,
+    )
+    for attack in ATTACKS:
+        start = None if attack.start is None else attack.start(target)
+        text = attack.make(target)
+        if text is None or (attack.start is not None and start is None):
+            continue
+        front = front_of(case.page, lies=True) if attack.front == "lies" else reading.front
+        before = None if start is None else transcript(start, reading.front)
+        yield attack.name, before, transcript(text, front, "length" if attack.endless else "stop")
+    if reading.source == percent(_POOR) and case.truth is not None:
+        yield OMISSION, None, transcript(first_lines(case.truth, _OMITTED), reading.front)
+
+
+def _damaged(case: Case, reading: Reading) -> Iterator[tuple[tuple[str, float], Transcript]]:
+    for kind, damage in CURVES.items():
+        for share in LEVELS:
+            text = damage(reading.transcript.body, share, Random(f"{case.seed}/{kind}"))
+            yield (kind, share), transcript(text, reading.front)
+
+
+def _floating(case: Case) -> tuple[Page, list[Transcript]] | None:
+    """The page with a caption before its table, and two transcripts: the true one, and one with the caption after it.
+
+    None where the page has no table or where its true text is unknown.
+    """
+    orders = caption_moved(case.truth) if case.truth is not None else None
+    if orders is None:
+        return None
+    page = replace(case.page, reference=orders[0] if case.page.reference is not None else None)
+    return page, [transcript(text, front_of(case.page)) for text in orders]
+
+
+def run_trials(cases: Sequence[Case], score_all: ScoreAll, errors: Sequence[float]) -> list[Trial]:
+    """Score all that is made of every reading of every case. UserError where a reward fails."""
+    groups = [group for case in cases for group in groups_of(case, errors)]
+    floats = {case.page.id: pair for case in cases if 0.0 in errors and (pair := _floating(case)) is not None}
+    jobs = [*((group.case.page, group.transcripts) for group in groups), *floats.values()]
+    results = map(scores_or_error, score_all(jobs))
+    trials = [Trial(group=group, scores=next(results)) for group in groups]
     ties = {page_id: _values(next(results)) for page_id in floats}
-    return [replace(trial, ties=ties.get(trial.page_id, {})) for trial in trials]
+    return [
+        replace(trial, ties=ties.get(trial.group.case.page.id, {})) if trial.group.source == TRUTH else trial
+        for trial in trials
+    ]
 
 
-def _scores(result: GroupScores | RewardFault) -> GroupScores:
+def scores_or_error(result: GroupScores | RewardFault) -> GroupScores:
+    """The scores. UserError for a fault."""
     if isinstance(result, RewardFault):
         raise UserError(f"{result}; mend the reward, or take it out of the recipe.")
     return result

@@ -11,16 +11,17 @@ import string
 from collections.abc import Callable, Mapping, Sequence
 from random import Random
 
-WRONG = 0.1  # share of an honest transcript's letters and digits that are wrong
+ERRORS = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1)  # shares of an honest reading's letters and digits that are wrong
 LEVELS = (0.05, 0.1, 0.2, 0.4, 0.8)  # of damage
 TAG = re.compile(r"(<[^<>]*>)")
+_MARKUP = re.compile(r"<[^<>]*>|\\(?:begin|end)\{[a-z*]+\}|\\[a-zA-Z]+")  # a reader sees no letter of it
 CELL = re.compile(r"(?<=<td>)[^<>]+(?=</td>)|(?<=<th>)[^<>]+(?=</th>)")
 
 _SYLLABLES = ("ta", "ne", "ri", "so", "ul", "ka", "men", "do", "fi", "ber", "lo", "ist")
 
 
 def with_wrong_characters(text: str, share: float, rng: Random) -> str:
-    """The text with that share of its letters and digits replaced by others of their sort; markup in <..> stays."""
+    """The text with that share of its letters and digits replaced by others of their sort; markup stays."""
     chars, places = list(text), _letters(text)
     for i in rng.sample(places, round(share * len(places))):
         chars[i] = _other(chars[i], rng)
@@ -28,7 +29,7 @@ def with_wrong_characters(text: str, share: float, rng: Random) -> str:
 
 
 def _letters(text: str) -> list[int]:
-    inside = {i for tag in TAG.finditer(text) for i in range(*tag.span())}
+    inside = {i for tag in _MARKUP.finditer(text) for i in range(*tag.span())}
     return [i for i, char in enumerate(text) if char.isalnum() and i not in inside]
 
 

@@ -9,7 +9,7 @@ from tqdm import tqdm
 
 from ocr_rl import config
 from ocr_rl.contract import Page, UserError
-from ocr_rl.evaluate.audit import require_honest
+from ocr_rl.evaluate.audit_before import require_honest
 from ocr_rl.learn import ranks
 from ocr_rl.learn.algos.dpo import encoded
 from ocr_rl.learn.algos.setting import OpenPages

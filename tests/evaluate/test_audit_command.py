@@ -24,20 +24,29 @@ def notices(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_no_cheat_beats_the_shipped_mix(notices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["rewards", "audit", "nano_grpo", "--data", str(notices), "--out", str(tmp_path)]) == 0
-    assert "No cheat beats honest transcripts" in capsys.readouterr().out
-    assert json.loads((tmp_path / "audit.json").read_text())["beaten_by"] == []
+MIX = 'rewards=[{name="pass_degree",weight=4},{name="budget"}]'
+GATES = 'gates=[{name="repetition",at_least=0.7},{name="distinct",at_least=0.7}]'
+ALONE = ("--set", 'rewards=[{name="pass_rate"}]', "--set", "gates=[]")
 
 
-def test_pass_rate_alone_is_beaten_and_the_winning_attack_printed(
+def test_no_attack_pays_under_a_mix_that_holds(
+    notices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    argv = ["rewards", "audit", "nano_grpo", "--data", str(notices), "--set", MIX, "--set", GATES, "--pages", "8"]
+    assert main([*argv, "--search", "40", "--out", str(tmp_path)]) == 0
+    text = capsys.readouterr().out
+    assert "No attack pays" in text and "## The attacker that searches" in text
+    saved = json.loads((tmp_path / "audit.json").read_text())
+    assert saved["holes"] == [] and saved["holds"] and len(saved["searched"]) == 8
+
+
+def test_pass_rate_alone_is_beaten_and_the_paying_attack_printed(
     notices: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    alone = ("--set", 'rewards=[{name="pass_rate"}]', "--set", "gates=[]")
-    assert main(["rewards", "audit", "nano_grpo", "--data", str(notices), *alone]) == 1
+    assert main(["rewards", "audit", "nano_grpo", "--data", str(notices), *ALONE, "--pages", "8"]) == 1
     text = capsys.readouterr().out
-    assert "## Beaten by: page twice" in text
-    assert "## Beaten by: paragraphs shuffled" in text
+    assert "## Pays: first 60 % of the true lines" in text
+    assert "## The attacker that searches" not in text
 
 
 SLOW = """
@@ -48,7 +57,7 @@ from ocr_rl.contract import Score
 @dataclass(frozen=True)
 class Slow:
     def __call__(self, page, group):
-        time.sleep(0.02 * len(group))
+        time.sleep(0.005 * len(group))
         return [Score(value=float(one.body == page.reference)) for one in group]
 """
 
@@ -56,32 +65,32 @@ class Slow:
 def test_an_audit_takes_as_much_longer_as_its_groups_are_larger(
     notices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """About 56 transcripts need 1.1 s; a group of eight may take 0.4 s."""
+    """About 140 transcripts need 0.7 s; a group of eight may take 0.2 s."""
     (tmp_path / "slow.py").write_text(SLOW)
     slow = f'rewards=[{{name="{tmp_path / "slow.py"}:Slow"}}]'
     argv = ["rewards", "audit", "nano_grpo", "--data", str(notices), "--pages", "1", "--set", slow, "--set", "gates=[]"]
-    assert main([*argv, "--set", "scoring.timeout_s=0.4", "--set", "grpo.samples_per_page=8"]) == 1  # honest is 0 too
-    assert "## Beaten by" in capsys.readouterr().out
+    assert main([*argv, "--set", "scoring.timeout_s=0.2", "--set", "grpo.samples_per_page=8"]) == 0
+    assert "# Audit of rewards" in capsys.readouterr().out
 
 
-def test_the_recipes_advantage_decides(notices: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rewards = 'rewards=[{name="cer"},{name="chrf",weight=1.2}]'
-    argv = [
-        "rewards",
-        "audit",
-        "nano_grpo",
-        "--data",
-        str(notices),
-        "--pages",
-        "8",
-        "--set",
-        rewards,
-        "--set",
-        "gates=[]",
-        "--set",
-    ]
-    assert main([*argv, 'grpo.advantage="batch_std"']) == 0
-    assert main([*argv, 'grpo.advantage="gdpo"']) == 1
+LONGER = """
+from dataclasses import dataclass
+from ocr_rl.contract import Score
+
+@dataclass(frozen=True)
+class Longer:
+    def __call__(self, page, group):
+        return [Score(value=min(1.0, len(one.body) / 200000)) for one in group]
+"""
+
+
+def test_the_recipes_advantage_decides(notices: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Length tells little apart, until gdpo makes that as much as what `cer` does."""
+    (tmp_path / "longer.py").write_text(LONGER)
+    rewards = f'rewards=[{{name="cer"}},{{name="{tmp_path / "longer.py"}:Longer",weight=1.2}}]'
+    argv = ["rewards", "audit", "nano_grpo", "--data", str(notices), "--pages", "6", "--set", rewards]
+    assert main([*argv, "--set", "gates=[]", "--set", 'grpo.advantage="batch_std"']) == 0
+    assert main([*argv, "--set", "gates=[]", "--set", 'grpo.advantage="gdpo"']) == 1
     assert 'trains on advantage "gdpo"' in capsys.readouterr().out
 
 
@@ -96,12 +105,11 @@ def test_samples_are_audited_where_there_are_tests_alone(
     rows = [{"page": page, "samples": [as_json(sample(text)) for text in of_page]} for page, of_page in texts.items()]
     groups.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
     argv = ["rewards", "audit", "nano_grpo", "--data", str(data), "--samples", str(groups)]
-    assert main([*argv, "--out", str(tmp_path), "--pages", "12"]) == 0
-    assert "on 12 pages without reference cheats are made of a real sample" in capsys.readouterr().out
-    assert json.loads((tmp_path / "audit.json").read_text())["samples"] == 36
-    alone = ("--set", 'rewards=[{name="pass_rate"}]', "--set", "gates=[]")
-    assert main([*argv, *alone, "--pages", "12"]) == 1
-    assert "cheat (samples): page twice" in capsys.readouterr().out
+    assert main([*argv, "--out", str(tmp_path), "--pages", "6", "--set", MIX, "--set", GATES]) == 0
+    assert "on 6 pages without reference real samples are attacked" in capsys.readouterr().out
+    assert json.loads((tmp_path / "audit.json").read_text())["samples"] == 18
+    assert main([*argv, *ALONE, "--pages", "6"]) == 1
+    assert " pays at sample: " in capsys.readouterr().out
 
 
 def test_a_place_for_the_report_is_looked_at_first(

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from contextlib import closing
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from ocr_rl.config import load_recipe
-from ocr_rl.contract import UserError
-from ocr_rl.evaluate.audit import require_honest
-from ocr_rl.evaluate.audit_pages import cases_of, composed_pages, transcripts
+from ocr_rl.config import Gate, RewardChoice
+from ocr_rl.contract import Page, UserError
+from ocr_rl.evaluate.audit_before import require_honest
+from ocr_rl.evaluate.audit_pages import READERS, SAMPLE, TRUTH, cases_of, composed_pages, readings
+from ocr_rl.evaluate.audit_trials import groups_of
 from ocr_rl.rollout.reward_pool import RewardPool, weighted
 from ocr_rl.rollout.scoring import WeightedReward
 from tests.evaluate.simple_rewards import OTHERS, PAGES, Longer, audits, check, sample
@@ -20,10 +23,10 @@ from tests.evaluate.simple_rewards import OTHERS, PAGES, Longer, audits, check, 
 def test_without_references_composed_pages_stand_in_and_keep_theirs_to_themselves() -> None:
     cases, notes = cases_of([replace(page, reference=None) for page in PAGES], {}, n=2, seed=0)
     assert len(cases) == 2 and "no page has a reference" in notes[0]
-    assert all(case.page.reference is None and case.page.checks and case.target.reference for case in cases)
+    assert all(case.page.reference is None and case.page.checks and case.truth for case in cases)
 
 
-def test_without_references_cheats_are_made_of_real_samples_too() -> None:
+def test_without_references_real_samples_are_attacked_too() -> None:
     bare = [replace(page, reference=None) for page in PAGES]
     samples = {
         "a:p1": [sample("cut off", "length"), sample(""), sample(OTHERS[0]), sample("x")],
@@ -31,22 +34,31 @@ def test_without_references_cheats_are_made_of_real_samples_too() -> None:
         "a:p3": [sample(OTHERS[2]), sample("y")],
     }
     cases, notes = cases_of(bare, samples, n=2, seed=0)
-    assert len(cases) == 4 and "on 2 pages without reference cheats are made of a real sample" in notes[-1]
-    own = [case for case in cases if case.own is not None]
-    assert {case.page.id: case.target.reference for case in own} == {"a:p1": OTHERS[0], "a:p3": OTHERS[2]}
-    assert {case.target.other for case in own} == {OTHERS[0], OTHERS[2]}
-    assert all(case.page.reference is None for case in own)
-    labelled = dict(transcripts(own[0]))
-    assert {sort for sort, _ in labelled} == {"own", "attack", "sample"}
-    assert labelled["attack", "page twice"].raw.startswith("---\na: b\n---\n")  # the sample's own front matter
+    assert len(cases) == 4 and "on 2 pages without reference real samples are attacked" in notes[-1]
+    real = [case for case in cases if case.truth is None]
+    assert {case.page.id for case in real} == {"a:p1", "a:p3"} and all(case.page.reference is None for case in real)
+    assert {case.other for case in real} == {OTHERS[0], OTHERS[2]}
+    (first,) = [case for case in real if case.page.id == "a:p1"]
+    attacked = list(readings(first))
+    assert [reading.transcript.body for reading in attacked] == [OTHERS[0], "x"]
+    assert [[t.body for t in reading.siblings] for reading in attacked] == [["x"], [OTHERS[0]]]
+    assert attacked[0].front == "---\na: b\n---\n"  # the sample's own
+    (group, _) = groups_of(first, (0.1,))
+    before, after = group.attacks["page twice"]
+    assert before == 0 and group.transcripts[after].raw == f"---\na: b\n---\n{OTHERS[0]}\n\n{OTHERS[0]}"
 
     mix = audits(WeightedReward(name="longer", reward=Longer()), pages=bare, samples=samples)[-1]
-    outcomes = {outcome.attack: outcome for outcome in mix.outcomes if outcome.kind == "cheat (samples)"}
-    assert "page twice" in outcomes and outcomes["page twice"].wins and outcomes["page twice"].pages == 2
-    assert outcomes["page twice"].fair == pytest.approx((len(OTHERS[0]) + len(OTHERS[2])) / 2 / 5000)  # no sibling's
-    assert not outcomes["first line only"].wins
-    assert [outcome for outcome in mix.outcomes if outcome.kind == "cheat"] and mix.spread is not None
-    assert {outcome.kind for outcome in mix.outcomes} == {"cheat", "cheat (samples)", "damage"}  # of the composed pages
+    outcomes = {outcome.attack: outcome for outcome in mix.outcomes if outcome.source == SAMPLE}
+    assert outcomes["page twice"] in mix.holes() and outcomes["first line only"] not in mix.holes()
+    assert mix.spread is not None and mix.honest.keys() == {TRUTH, "0.5 %", "1 %", "2 %", "5 %", "10 %", SAMPLE}
+
+
+def test_readings_have_their_share_of_errors_and_siblings_with_others() -> None:
+    (case, *_), _ = cases_of(PAGES, {}, n=1, seed=0)
+    truth, misread = readings(case, (0.0, 0.1))
+    assert truth.source == TRUTH and {truth.transcript.body, *(t.body for t in truth.siblings)} == {case.truth}
+    texts = {misread.transcript.body, *(t.body for t in misread.siblings)}
+    assert misread.source == "10 %" and len(texts) == READERS and case.truth not in texts
 
 
 def test_composed_pages_have_no_test_of_a_sort_that_the_data_lack() -> None:
@@ -71,12 +83,37 @@ def test_composed_pages_have_no_more_tests_of_a_sort_than_the_data() -> None:
 
 
 def test_before_training_pages_without_reference_are_tried_by_themselves() -> None:
-    """One page with a reference says nothing about those without: there junk costs nothing."""
-    choices = load_recipe("nano_grpo").mix
-    with_reference = composed_pages("report", 4, 0)
+    """Pages with a reference say nothing about those without: there half a page may earn more than a misread one."""
+    with_reference = composed_pages("notice", 4, 0)
     bare = [replace(page, reference=None, checks=[check("present", text="Some words here")]) for page in PAGES]
+    _require_honest(SAFE, with_reference)
+    with pytest.raises(UserError, match=r"reads no better .*give the pages .*`ocr-rl pages mine PDFS --out DATA`"):
+        _require_honest(SAFE, [*with_reference, *bare])
+
+
+def test_before_training_a_page_whose_own_truth_fails_is_named_with_its_test() -> None:
+    page, *others = composed_pages("notice", 3, 0)
+    wrong = replace(page, pdf=Path("ledger.pdf"), number=4, checks=[check("present", text="Nowhere to be read")])
+    with pytest.raises(UserError, match=r"true transcript of ledger.pdf, page 4 earns 0\.\d+, least of pass_degree"):
+        _require_honest(SAFE, [wrong, *others])
+    looping = replace(
+        page, pdf=Path("ledger.pdf"), reference=f"{page.reference}\n\n" + "again and again " * 50, checks=()
+    )
+    with pytest.raises(
+        UserError, match=r"true transcript of ledger.pdf, page 1 is held back by the gate repetition \("
+    ):
+        _require_honest(SAFE, [looping, *others])
+
+
+SAFE = [
+    RewardChoice(name="pass_degree", weight=4.0),
+    RewardChoice(name="budget"),
+    Gate(name="repetition", at_least=0.7),
+    Gate(name="distinct", at_least=0.7),
+]
+
+
+def _require_honest(choices: Sequence[RewardChoice | Gate], pages: Sequence[Page]) -> None:
     pool = RewardPool(choices=choices, rewards=weighted(choices), workers=1, timeout_s=60)
     with closing(pool):
-        require_honest(with_reference, pool, 8, 0, "centred")
-        with pytest.raises(UserError, match=r"the gate budget applies to 0 of \d+ pages"):
-            require_honest([*with_reference, *bare], pool, 8, 0, "centred")
+        require_honest(pages, pool, 8, 0, "centred")
