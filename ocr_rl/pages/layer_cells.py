@@ -23,6 +23,7 @@ _JOINED = 0.5  # gap between words of one cell, at most; in heights of the row
 _WIDE = 0.9  # gap between columns, at least
 _ALIGNED = 3.0  # pt by which starts or ends of cells of one column differ, at most
 _NEAR = 6.0  # heights of a row within which its neighbours stand
+_REACH = 30  # rows above and below in which one with words may stand
 _WORDS = 3.5  # of a run, in the mean of a row; prose has more
 _MOST_WORDS = 6  # of a run that is a cell
 
@@ -105,13 +106,15 @@ def _parted(words: Sequence[_Word], gap: float) -> Iterator[tuple[_Word, ...]]:
 
 
 def _table_rows(rows: Iterator[_Row]) -> Iterator[_Row]:
-    """The rows that have the columns of at least two of their neighbours; some words must stand in one of them."""
+    """The rows that have the columns of at least two rows near them, and of one with words, as a head or a label.
+
+    The ticks of charts that stand side by side are figures alone, and far apart.
+    """
     likely = [row for row in rows if _has_cells(row)]
     for k, row in enumerate(likely):
-        near = [other for other in likely[max(0, k - 4) : k + 5] if other is not row]
-        near = [other for other in near if abs(other.middle - row.middle) < _NEAR * row.height]
-        alike = [row, *(other for other in near if _shared_columns(row, other) >= 2)]
-        if len(alike) >= 3 and any(len(word.text) > 3 and is_plain(word.text) for r in alike for word in r.runs[0]):
+        alike = [other for other in likely[max(0, k - _REACH) : k + _REACH + 1] if _shared_columns(row, other) >= 2]
+        near = [other for other in alike if abs(other.middle - row.middle) < _NEAR * row.height]
+        if len(near) >= 3 and any(_is_word(word) for other in alike for run in other.runs for word in run):
             yield row
 
 
@@ -135,7 +138,7 @@ def _plain_parts(run: Sequence[_Word]) -> Iterator[str]:
     words: list[str] = []
     for word in run:
         figure = word.text.strip(MARKS + _SIGNS)
-        if not word.raised and not any(map(str.isdigit, word.text)) and is_plain(word.text):
+        if not word.raised and _is_word(word):
             if not (word.last and word.text.endswith("-")):
                 words.append(word.text)
                 continue
@@ -144,6 +147,10 @@ def _plain_parts(run: Sequence[_Word]) -> Iterator[str]:
         yield " ".join(words).strip(MARKS)
         words = []
     yield " ".join(words).strip(MARKS)
+
+
+def _is_word(word: _Word) -> bool:
+    return is_plain(word.text) and not any(map(str.isdigit, word.text))
 
 
 def _is_unique(cell: str, text: str, lower: str) -> bool:
