@@ -23,7 +23,7 @@ _JOINED = 0.5  # gap between words of one cell, at most; in heights of the row
 _WIDE = 0.9  # gap between columns, at least
 _ALIGNED = 3.0  # pt by which starts or ends of cells of one column differ, at most
 _NEAR = 6.0  # heights of a row within which its neighbours stand
-_REACH = 30  # rows above and below in which one with words may stand
+_REACH = 15  # rows above and below in which one with words may stand
 _WORDS = 3.5  # of a run, in the mean of a row; prose has more
 _MOST_WORDS = 6  # of a run that is a cell
 
