@@ -21,6 +21,7 @@ import tempfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from statistics import mean
 
 from ocr_rl.contract import Transcript
 from ocr_rl.pages.dataset import load_dataset
@@ -85,12 +86,15 @@ def by_the_truth(kind: str, pages: int, seed: int, beside: bool, show: int) -> t
         mine_folder(own, Path(name) / "out", seed)
         tests = failed = limits = 0
         least, worst = 1.0, ""
+        bare: list[float] = []
         mined = load_dataset(Path(name) / "out") if any((Path(name) / "out" / "pdfs").iterdir()) else []
         for page in mined:
             page = replace(page, reference=None)
             limits += any(getattr(check, "max_length", None) is not None for check in page.checks)
+            if (rest := without_tables(truths[page.pdf.name])) != truths[page.pdf.name]:
+                bare.append(PassDegree()(page, [transcript_of(rest)])[0].value or 0.0)
             for form in {truths[page.pdf.name], in_pipes(truths[page.pdf.name])}:
-                prepared, transcript = prepare(form), Transcript(raw=form, body=form, finish="stop", num_tokens=1)
+                prepared, transcript = prepare(form), transcript_of(form)
                 tests += len(page.checks)
                 for check in page.checks:
                     verdict = check.run(prepared, "strict")
@@ -104,9 +108,18 @@ def by_the_truth(kind: str, pages: int, seed: int, beside: bool, show: int) -> t
                         least, worst = value, f"{page.id} {type(reward).__name__}"
     print(
         f"{kind:10} {len(mined):3} {'transcript' if beside else 'text layer':10} {limits:6} {tests:6} "
-        f"{1 - failed / max(1, tests):8.3%} {least:6.3f} {worst}"
+        f"{1 - failed / max(1, tests):8.3%} {least:6.3f} "
+        f"{f'{mean(bare):9.3f} ({len(bare)})' if bare else '-':>14} {worst}"
     )
     return tests, failed, least
+
+
+def transcript_of(text: str) -> Transcript:
+    return Transcript(raw=text, body=text, finish="stop", num_tokens=1)
+
+
+def without_tables(text: str) -> str:
+    return re.sub(r"<table\b.*?</table>", "", text, flags=re.DOTALL)
 
 
 def in_pipes(text: str) -> str:
@@ -135,7 +148,7 @@ def main() -> int:
     args = parser.parse_args()
     if args.folder is not None:
         return 0 if by_pdftotext(args.folder, args.seed, args.show) else 1
-    print("kind     pages mined from  limits  tests   passed  least reward of a truth")
+    print("kind     pages mined from  limits  tests   passed  least reward of a truth  without its tables (pages)")
     rows = [
         by_the_truth(kind, args.typeset, args.seed, beside, args.show)
         for kind in args.kind or [kind for kind in ALL_KINDS if kind not in SCANNED]

@@ -7,24 +7,21 @@ way. Knows nothing about folders.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from random import Random
 
+from ocr_rl.pages.layer_cells import cells
+from ocr_rl.pages.plain_words import CAPTION, boxes_of, is_plain
 from ocr_rl.pages.reading_order import Line
 from ocr_rl.pages.snippets import Test, baseline, named, passing, some, stands_once
 from ocr_rl.pages.text_layer import Layer
 from ocr_rl.text.normalize import normalize
 from ocr_rl.text.visible import budget, count_visible
 
-_MOST = {"present": 50, "order": 24}
+_MOST = {"present": 50, "order": 24, "cell": 40}
 _LINES = 3  # of a block for which there is a present test
-_LONE_ACCENT = re.compile("[¨´`ˆ˜¸¯˘˙˚˝ˇ]")  # TeX's old typefaces print an accented letter in two parts
-_NUMBER = re.compile(r"\d{2,4}|\d{1,3}(?:,\d{3})+")  # behind a decimal point may stand the mark of a footnote
-_FUNCTIONS = re.compile("sin|cos|tan|log|exp|max|min|lim|ln|det|sup|inf|arg|deg|dim|gcd|ker|mod", re.IGNORECASE)
-_CAPTION = re.compile(r"(?:fig|table|chart|plate|abb|tab|scheme|exhibit|source)\w*[.:]?\s*\d?", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,7 +35,8 @@ class _Piece:
 def layer_tests(layer: Layer, pdf: str, rng: Random) -> list[Test]:
     """The tests of a page; none if nothing on it stands once and can be asked for.
 
-    There is a present test for about every third line of running text, and one for every shorter block. Order tests
+    There is a present test for about every third line of running text, one for every shorter block, and some for the
+    cells of every row of a table. Order tests
     compare neighbours of one column, since the order of columns may be in doubt. A line that may be a running header or
     footer is neither required nor forbidden. The length is limited if the layer explains all that is seen.
     """
@@ -56,6 +54,10 @@ def layer_tests(layer: Layer, pdf: str, rng: Random) -> list[Test]:
     tests: list[Test] = [
         {"type": "present", "text": piece.text, "max_diffs": len(piece.text) // 20}
         for piece in some(pieces, _MOST["present"], rng)
+    ]
+    tests += [
+        {"type": "present", "text": cell, "max_diffs": 0}
+        for cell in cells([line for line in body if not line.margin], text, _MOST["cell"], rng)
     ]
     orders = [
         {"type": "order", "before": first.text, "after": second.text, "max_diffs": 1}
@@ -94,7 +96,7 @@ def _goes_on(line: Line, below: Line) -> bool:
 
 def _above(first: Line, second: Line) -> bool:
     """Whether the second line follows the first in one column, and neither may float, as a caption does."""
-    if _CAPTION.match(first.text) or _CAPTION.match(second.text):
+    if CAPTION.match(first.text) or CAPTION.match(second.text):
         return False
     heights = [line.top - line.bottom for line in (first, second)]
     shared = min(first.right, second.right) - max(first.left, second.left)
@@ -122,10 +124,8 @@ def _piece(line: Line, text: str, lower: str, rng: Random) -> _Piece | None:
 def _runs(line: Line) -> Iterator[list[str]]:
     """The runs of plain words without a gap between them as between cells."""
     tokens = line.text.split()
-    lettered = [k for k, token in enumerate(tokens) if any(map(str.isalnum, token))]
-    if len(lettered) != len(line.words):
-        return
-    boxes = dict(zip(lettered, line.words, strict=True))
+    boxes = boxes_of(tokens, line)
+    lettered = list(boxes)
     height = line.top - line.bottom
     gaps = {b: boxes[b][0] - boxes[a][2] - 0.3 * height * (not tokens[a][-1].isalnum()) for a, b in pairwise(lettered)}
     usual = min((gap for gap in gaps.values() if gap > 0.1 * height), default=height)
@@ -133,7 +133,7 @@ def _runs(line: Line) -> Iterator[list[str]]:
     for k, token in enumerate(tokens):
         gap = gaps.get(k, 0.0)
         cut = k == len(tokens) - 1 and token.endswith("-")
-        plain = _is_plain(token) and not cut
+        plain = is_plain(token) and not cut
         if run and (not plain or gap > 0.9 * height or gap > max(0.5 * height, 1.7 * usual)):
             yield run
             run = []
@@ -141,13 +141,3 @@ def _runs(line: Line) -> Iterator[list[str]]:
             run.append(token)
     if run:
         yield run
-
-
-def _is_plain(token: str) -> bool:
-    """Whether a word is written alike in every transcript: letters with usual punctuation, or a number."""
-    core = token.strip(".,;:!?()\"'“”‘’«»")
-    if _NUMBER.fullmatch(core):
-        return True
-    if _LONE_ACCENT.search(token) or _FUNCTIONS.fullmatch(core) or (len(core) < 2 and core not in ("a", "A", "I")):
-        return False
-    return all((c.isalpha() and ord(c) < 0x10000) or c in "-'’" for c in core)

@@ -16,6 +16,7 @@ class Line:
     right: float
     top: float
     words: tuple[tuple[float, float, float, float], ...] = ()  # boxes of its words: left, bottom, right, top
+    raised: tuple[bool, ...] = ()  # whether a letter or digit of the word stands higher than the rest, as a note mark
     running: bool = False  # whether it is a running header or footer
     # Whether it may be a running header or footer: a document of few pages, or with a header a chapter, cannot tell.
     margin: bool = False

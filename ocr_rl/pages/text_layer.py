@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from statistics import median_low
 
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
@@ -151,7 +152,8 @@ def _lines(textpage: pdfium.PdfTextPage, count: int, x: float, y: float) -> Iter
         stripped = "".join(text).strip()
         if stripped:
             boxes = tuple(_around(word) for word in words if word)
-            yield Line(text=stripped, left=box[0], bottom=box[1], right=box[2], top=box[3], words=boxes)
+            raised = tuple(_has_raised(word) for word in words if word)
+            yield Line(text=stripped, left=box[0], bottom=box[1], right=box[2], top=box[3], words=boxes, raised=raised)
         text.clear()
         words[:] = [[]]
 
@@ -192,6 +194,13 @@ def _character(textpage: pdfium.PdfTextPage, k: int) -> str:
         before = pdfium_c.FPDFText_GetUnicode(textpage, k - 1) if k else 0
         return "" if 0xD800 <= before < 0xDC00 else "\ufffd"
     return chr(code) if code < 0x110000 else "\ufffd"
+
+
+def _has_raised(word: Sequence[tuple[float, float, float, float]]) -> bool:
+    """Whether a letter or digit of a word stands above the line on which most of the others stand."""
+    line = median_low(box[1] for box in word)
+    tallest = max(box[3] - box[1] for box in word)
+    return any(box[1] > line + 0.15 * tallest for box in word)
 
 
 def _around(boxes: Sequence[tuple[float, float, float, float]]) -> tuple[float, float, float, float]:

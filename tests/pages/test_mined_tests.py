@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from pathlib import Path
 from random import Random
 
 import pytest
 
+from ocr_rl.pages.layer_cells import cells
 from ocr_rl.pages.layer_tests import _runs, layer_tests
 from ocr_rl.pages.mined_tests import markdown_tests
 from ocr_rl.pages.reading_order import Line
 from ocr_rl.pages.synth.make import make_document
-from ocr_rl.pages.text_layer import Layer
+from ocr_rl.pages.text_layer import Layer, layers
 from ocr_rl.text.checks import load_check, prepare
 
 
@@ -55,3 +58,64 @@ def test_a_foreign_name_is_no_fault_of_an_english_page() -> None:
     tests = layer_tests(Layer(number=1, lines=(line,), height=792), "a.pdf", Random(0))
     (baseline,) = [test for test in tests if test["type"] == "baseline" and "max_length" not in test]
     assert baseline["check_disallowed_characters"] is False
+
+
+@pytest.mark.parametrize("kind", ["ledger", "office"])
+def test_no_table_of_a_text_layer_can_be_left_out_for_free(kind: str, tmp_path: Path) -> None:
+    document = make_document(kind, 0, 0, 1)
+    (tmp_path / "a.pdf").write_bytes(document.pdf)
+    (layer,) = layers(tmp_path / "a.pdf")
+    checks = [load_check(test) for test in layer_tests(layer, "a.pdf", Random(0))]
+    truth = document.references[0]
+    assert all(check.run(prepare(truth), "strict").passed for check in checks)
+    rest = prepare(re.sub("<table>.*?</table>", "", truth, flags=re.DOTALL))
+    assert sum(check.run(rest, "strict").passed for check in checks) < 0.7 * len(checks)
+    for table in re.findall("<table>.*?</table>", truth, flags=re.DOTALL):
+        rest = prepare(truth.replace(table, ""))
+        lost = sum(not check.run(rest, "strict").passed for check in checks)
+        assert lost >= 0.5 * table.count("<tr>")
+
+
+def _row(*texts: str, y: float, lefts: tuple[float, ...] = (72, 200, 300), raised: str = "") -> list[Line]:
+    """A line for each cell; the words of a cell are 6 pt a letter, with 3 pt between them."""
+    row = []
+    for text, left in zip(texts, lefts, strict=False):
+        boxes, at = [], left
+        for word in text.split():
+            boxes.append((at, y, at + 6.0 * len(word), y + 8))
+            at += 6.0 * len(word) + 3
+        high = tuple(word == raised for word in text.split())
+        right, words = boxes[-1][2], tuple(boxes)
+        row.append(Line(text=text, left=left, bottom=y, right=right, top=y + 8, words=words, raised=high))
+    return row
+
+
+def _cells(*rows: list[Line]) -> set[str]:
+    lines = [line for row in rows for line in row]
+    return set(cells(lines, " ".join(line.text for line in lines), 40, Random(0)))
+
+
+def test_cells_are_plain_words_and_figures_that_stand_once() -> None:
+    table = (
+        _row("Harbour dues", "1,204.50", "(38.70)", y=500),
+        _row("Fog signal", "$7,113", "12.04.2031", y=488),
+        _row("Winter coal", "5.12", "12.04.2031", y=476),
+        _row("Fog bell", "61.5%", "12.34", y=464, raised="12.34"),
+    )
+    asked_for = {"Harbour dues", "1,204.50", "38.70", "Fog signal", "7,113", "Winter coal", "5.12", "Fog bell", "61.5%"}
+    assert _cells(*table) == asked_for
+    assert _cells(*table[:2]) == set()  # two rows may be anything
+    apart = [_row("Harbour dues", "1,204.50", y=700 - 90.0 * k) for k in range(4)]
+    assert _cells(*apart) == set()
+
+
+def test_prose_in_columns_and_the_ticks_of_charts_have_no_cells() -> None:
+    prose = (
+        ("Every keeper wrote down what ships", "while snow covered their nets and"),
+        ("brought across after autumn gales", "lamps burned through longest nights"),
+        ("because nobody trusted old charts", "until spring loosened harbour ice"),
+    )
+    columns = [_row(*words, y=500 - 12.0 * k, lefts=(72, 400)) for k, words in enumerate(prose)]
+    assert _cells(*columns) == set()
+    ticks = [_row(f"{k}150", f"{k}275", y=500 - 12.0 * k, lefts=(72, 400)) for k in range(1, 6)]
+    assert _cells(*ticks) == set()
