@@ -6,43 +6,37 @@ that takes a little too much for hidden. Knows nothing about Markdown.
 
 from __future__ import annotations
 
-import html
 import re
 import sys
 import unicodedata
 from functools import cache
 
+from ocr_rl.text.html_rows import unescape
+
 _HIDDEN_ELEMENTS = frozenset(
-    (
-        "audio",
-        "canvas",
-        "datalist",
-        "del",
-        "head",
-        "iframe",
-        "map",
-        "math-annotation",
-        "noembed",
-        "noframes",
-        "noscript",
-    )
-    + ("object", "rp", "s", "script", "select", "strike", "style", "template", "title", "video", "annotation")
+    ("annotation", "audio", "canvas", "datalist", "del", "head", "iframe", "map", "noembed", "noframes", "noscript")
+    + ("object", "rp", "s", "script", "select", "strike", "style", "template", "title", "video")
 )
 _UNLESS_OPEN = frozenset(["details", "dialog"])
 _HIDING_STYLE = re.compile(
     r"display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)|content-visibility\s*:\s*hidden|line-through"
     r"|opacity\s*[:(]\s*(?:0?\.[0-2]|0(?![\d.]*[1-9])|[0-9](?:\.\d+)?%|[12]\d(?:\.\d+)?%)"
     r"|(?:font(?:-size)?|line-height|zoom)\s*:[^;]*?(?<![\d.])(?:0|0?\.[0-3]\d*(?:r?em)|[0-3](?:\.\d+)?p[xt]|[0-3]?\d%)(?![\d.])"
-    r"|(?<!-)(?:max-)?(?:height|width)\s*:\s*[01](?:\.\d+)?(?:p[xt])?(?![\d.%a-z])"
-    r"|(?<![-\w])color\s*:\s*(?:transparent|white|#[ef]{3}(?![a-f0-9])|#(?:[ef][a-f0-9]){3}"
-    r"|(?:rgb|hsl)a?\([^)]*[,/]\s*0?\.?[01]?%?\s*\)|rgba?\(\s*25\d[,\s]+25\d[,\s]+25\d)"
-    r"|-(?:webkit-)?text-fill-color|(?:text-indent|left|top|right|bottom|margin(?:-\w+)?|letter-spacing)\s*:\s*-\d"
+    r"|(?<!-)(?:max-)?(?:height|width)\s*:\s*(?:[01](?:\.\d+)?(?:p[xt])?|0?\.\d+r?em)(?![\d.%a-z])"
+    r"|(?<![-\w])color\s*:\s*(?:transparent|#[a-f0-9]{3}0(?![a-f0-9])|#[a-f0-9]{6}0[a-f0-9]"
+    r"|(?:rgb|hsl)a?\((?:[^),/]*,){3}\s*0?\.?[01]?%?\s*\)|(?:rgb|hsl)a?\([^)/]*/\s*0?\.?[01]?%?\s*\))"
+    r"|-(?:webkit-)?text-fill-color|(?:text-indent|left|top|right|bottom|margin(?:-\w+)?|letter-spacing)\s*:\s*(?:-\d|\d{4})"
     r"|clip(?:-path)?\s*:|mask|scale\w*\s*\(\s*0|translate\w*\s*\(\s*-|rotate[xy]\s*\(\s*90|z-index\s*:\s*-|position\s*:\s*fixed"
     r"|\\|/\*|url\(|@import|content\s*:",
     re.IGNORECASE,
 )
 _ATTRIBUTE = re.compile(r"""([^\s/>="']+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>"']*)))?""")
-_WHITE = re.compile(r"white|transparent|#?[ef]{3}|#?(?:[ef][a-f0-9]){3}", re.IGNORECASE)
+_WHITE = re.compile(
+    r"(?<![-\w])(?:color\s*:\s*)?(?:white(?:smoke)?|snow|ivory|azure|ghostwhite|floralwhite|mintcream|transparent"
+    r"|#?[ef]{3}(?![a-f0-9])|#?(?:[ef][a-f0-9]){3}|rgba?\(\s*2[3-5]\d[,\s]+2[3-5]\d[,\s]+2[3-5]\d"
+    r"|hsla?\([^)]*[,\s](?:9[3-9]|100)(?:\.\d+)?%\s*[,/)])",
+    re.IGNORECASE,
+)
 _COMMENT_END = re.compile("--!?>")
 # Letters of Unicode that are empty, and marks that change a glyph without being one.
 _EMPTY = re.compile("[\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\uffa0\ufe00-\ufe0f\U000e0100-\U000e01ef]")
@@ -79,12 +73,14 @@ def hides(name: str, attributes: str) -> bool:
         return True
     if not attributes.strip(" /\n"):
         return name in _UNLESS_OPEN
-    values = {key.lower(): html.unescape(a or b or c) for key, a, b, c in _ATTRIBUTE.findall(attributes[:10_000])}
+    values = {key.lower(): unescape(a or b or c) for key, a, b, c in _ATTRIBUTE.findall(attributes[:10_000])}
     if "hidden" in values or (name in _UNLESS_OPEN and "open" not in values):
         return True
-    if name == "font" and _WHITE.fullmatch(values.get("color", "")):
+    style = values.get("style", "")
+    if _HIDING_STYLE.search(style) or (name == "font" and _WHITE.match(values.get("color", ""))):
         return True
-    return bool(_HIDING_STYLE.search(values.get("style", "")))
+    on_white = "background" not in style.lower()  # white on another ground is seen
+    return on_white and any(_WHITE.match(rule.strip()) for rule in style.split(";") if ":" in rule)
 
 
 @cache
