@@ -110,12 +110,32 @@ def _table_rows(rows: Iterator[_Row]) -> Iterator[_Row]:
 
     The ticks of charts that stand side by side are figures alone, and far apart.
     """
-    likely = [row for row in rows if _has_cells(row)]
+    parted = [row for row in rows if len(row.runs) > 1]
+    columns = (_in_columns(row, parted[max(0, k - _REACH) : k + _REACH + 1]) for k, row in enumerate(parted))
+    likely = [row for row in columns if _has_cells(row)]
     for k, row in enumerate(likely):
         alike = [other for other in likely[max(0, k - _REACH) : k + _REACH + 1] if _shared_columns(row, other) >= 2]
         near = [other for other in alike if abs(other.middle - row.middle) < _NEAR * row.height]
         if len(near) >= 3 and any(_is_word(word) for other in alike for run in other.runs for word in run):
             yield row
+
+
+def _in_columns(row: _Row, others: Sequence[_Row]) -> _Row:
+    """The row parted only at gaps that go on in two rows near it; words of justified prose are parted at random."""
+    near = [other for other in others if other is not row and abs(other.middle - row.middle) < _NEAR * row.height]
+    runs = [row.runs[0]]
+    for gap, run in zip(_gaps(row), row.runs[1:], strict=True):
+        below = sum(any(_overlap(gap, there) > _JOINED * row.height for there in _gaps(other)) for other in near)
+        runs = [*runs, run] if below >= 2 else [*runs[:-1], runs[-1] + run]
+    return _Row(height=row.height, runs=tuple(runs))
+
+
+def _gaps(row: _Row) -> list[tuple[float, float]]:
+    return [(run[-1].right, after[0].left) for run, after in pairwise(row.runs)]
+
+
+def _overlap(gap: tuple[float, float], other: tuple[float, float]) -> float:
+    return min(gap[1], other[1]) - max(gap[0], other[0])
 
 
 def _has_cells(row: _Row) -> bool:

@@ -131,3 +131,12 @@ def test_a_letter_in_two_halves_is_one_letter(tmp_path: Path) -> None:
     (tmp_path / "a.pdf").write_bytes(compiled(source)[0])
     (page,) = layers(tmp_path / "a.pdf")
     assert "Let the value of 𝑥 be" in texts(page.lines)[0]
+
+
+def test_a_figure_with_a_raised_mark_is_known_from_its_digits(tmp_path: Path) -> None:
+    marked = "BT /F1 11 Tf 72 600 Td (Torvik 61.5) Tj 4 Ts /F1 7 Tf (7) Tj 0 Ts ET"
+    (tmp_path / "a.pdf").write_bytes(pdf(f"{block(*SEEN)} {marked}"))
+    (layer,) = layers(tmp_path / "a.pdf")
+    (line,) = [line for line in layer.lines if "Torvik" in line.text]
+    assert line.text.split() == ["Torvik", "61.57"]
+    assert line.raised == (False, True)
