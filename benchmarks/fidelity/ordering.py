@@ -22,7 +22,6 @@ from pathlib import Path
 from statistics import fmean
 
 import numpy as np
-from ocr_rl.text.elements import element_score
 
 from ocr_rl.config import RewardChoice, load_recipe
 from ocr_rl.contract import Page, Transcript, UserError
@@ -34,6 +33,7 @@ from ocr_rl.plugins import REWARDS, installed
 from ocr_rl.rollout.reward_pool import Choice, weighted
 from ocr_rl.rollout.scoring import score_page
 from ocr_rl.run import write_atomically
+from ocr_rl.text.elements import element_score
 
 SAME = 1e-9
 DRAWS = 1000

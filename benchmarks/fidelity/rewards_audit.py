@@ -21,7 +21,7 @@ from pathlib import Path
 
 from ocr_rl.config import load_recipe
 from ocr_rl.contract import Page
-from ocr_rl.evaluate.audit import LIMITS, Audit, Outcome, audit, patient
+from ocr_rl.evaluate.audit import LIMITS, Audit, Limits, Outcome, audit, patient
 from ocr_rl.evaluate.audit_pages import TRUTH, Case, cases_of, composed_pages, percent
 from ocr_rl.evaluate.audit_report import search_text
 from ocr_rl.evaluate.audit_trials import OMISSION
@@ -135,8 +135,8 @@ def line(kind: str, recipe: str, result: Audit) -> str:
 
 def largest(result: Audit, source: str) -> Outcome:
     """The attack on readings of this source that gains most."""
-    holes = result.mix.holes(replace(LIMITS, gain=-2.0))
-    return next(hole for hole in holes if hole.source == source and hole.attack != OMISSION)
+    gains = (o for o in result.mix.holes(Limits(gain=-2.0)) if o.source == source and o.attack != OMISSION)
+    return next(gains)
 
 
 def shown(outcome: Outcome) -> str:

@@ -26,6 +26,7 @@ from ocr_rl.text.elements import element_score
 
 LEAST = 1e-9  # rounding
 _SHOWN = frozenset(attack.name for attack in ATTACKS if attack.kind == "shown")
+_UNREAD = ("empty", "another page", "random words of the same length")
 MISREAD = 0.05  # share of wrong letters in what the searching attacker starts from, where there is no sample
 
 
@@ -35,6 +36,11 @@ class Limits:
 
     gain: float = 0.005  # of an attack over its own start, mean of the pages
     rise: float = 0.02  # that the searching attacker finds on a page, mean of the pages
+    unread: float = -0.05  # gain of a text that reads nothing of the page: reading must earn that much more
+
+    def of(self, attack: str) -> float:
+        """The largest gain of an attack that is no hole."""
+        return self.unread if attack in _UNREAD else self.gain
 
 
 LIMITS = Limits()
@@ -81,10 +87,9 @@ class RewardAudit:
     samples_held: float | None  # the same of real samples
 
     def holes(self, limits: Limits = LIMITS) -> list[Outcome]:
-        """Attacks that pay, the largest gain first."""
-        return sorted(
-            (o for o in self.outcomes if o.gain > limits.gain and o.attack not in _SHOWN), key=lambda o: -o.gain
-        )
+        """Attacks that pay, and texts that read nothing and earn all but as much; the largest gain first."""
+        paying = (o for o in self.outcomes if o.attack not in _SHOWN and o.gain > limits.of(o.attack))
+        return sorted(paying, key=lambda outcome: -outcome.gain)
 
     def free(self) -> list[str]:
         """Attacks that cost nothing on the truth, mean of the pages."""

@@ -106,7 +106,7 @@ def _require_holds(result: Audit) -> None:
         wrong = f"honest readings with {worst.source} of their letters wrong"
         honest = "the truth" if worst.source == TRUTH else wrong
         raise UserError(
-            f"rewards: {worst.attack!r} earns {worst.gain:.2f} more than {honest} and reads no better (attacks that "
+            f"rewards: {worst.attack!r} {_earns(worst.gain)} {honest} and reads no better (attacks that "
             f"pay: {len({hole.attack for hole in holes})}): {_help(worst.attack)} {shown}"
         )
     hole = result.searched[0]
@@ -115,6 +115,10 @@ def _require_holds(result: Audit) -> None:
         f"page {hole.page_id} ({hole.rise:.2f}; edits: {', '.join(islice(_different(hole.edits), 4))}): "
         f"{_HELP['invention']} {shown}"
     )
+
+
+def _earns(gain: float) -> str:
+    return f"earns {gain:.2f} more than" if gain > LIMITS.gain else "earns as much as"
 
 
 def _help(name: str) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ocr_rl.config import Recipe
 from ocr_rl.contract import Transcript, UserError
-from ocr_rl.evaluate.audit import MISREAD, Audit, Outcome, RewardAudit, audit, patient
+from ocr_rl.evaluate.audit import MISREAD, Audit, Limits, Outcome, RewardAudit, audit, patient
 from ocr_rl.evaluate.audit_pages import cases_of
 from ocr_rl.evaluate.damage import LEVELS
 from ocr_rl.evaluate.groups import read_groups
@@ -80,13 +80,13 @@ def to_markdown(result: Audit, facts: Mapping[str, str]) -> str:
         "of the truth, of honest readings with a share of their letters and digits wrong, of real samples. A figure is "
         "what the attack earns more than that reading, mean of the pages and, in brackets, the most on a page; where "
         "the text reads better (by the element score) it counts as 0. An exclamation mark says where it is more than "
-        f"{result.limits.gain:g}, which is a hole.\n",
+        f"{result.limits.gain:g}, which is a hole. What reads nothing must earn {-result.limits.unread:g} less.\n",
         "## The mix\n",
         _lines(result, holes),
-        pair_table(result.mix, result.limits.gain),
+        pair_table(result.mix, result.limits),
         "## Each reward\n",
         "The largest mean gain over all readings.\n",
-        reward_table(result.rewards[:-1], result.limits.gain),
+        reward_table(result.rewards[:-1], result.limits),
         "## As damage grows\n",
         curve_table(result.rewards),
         "## Spread and gates\n",
@@ -101,23 +101,23 @@ def to_markdown(result: Audit, facts: Mapping[str, str]) -> str:
     return "\n".join(part for part in parts if part)
 
 
-def pair_table(mix: RewardAudit, most: float) -> str:
+def pair_table(mix: RewardAudit, limits: Limits) -> str:
     """A row an attack, a column a source of readings; above them what the readings earn."""
     sources = list(mix.honest)
     rows = [["the reading itself", *(f"{mix.honest[source]:.3f}" for source in sources)]]
     by_place = {(o.attack, o.source): o for o in mix.outcomes}
     for attack in dict.fromkeys(o.attack for o in mix.outcomes):
-        rows.append([attack, *(_gain(by_place.get((attack, source)), most) for source in sources)])
+        rows.append([attack, *(_gain(by_place.get((attack, source)), limits) for source in sources)])
     return _table(["", *sources], rows)
 
 
-def _gain(outcome: Outcome | None, most: float) -> str:
+def _gain(outcome: Outcome | None, limits: Limits) -> str:
     if outcome is None:
         return ""
-    return f"{outcome.gain:+.3f}{' !' if outcome.gain > most else ''} ({outcome.most:+.3f})"
+    return f"{outcome.gain:+.3f}{' !' if outcome.gain > limits.of(outcome.attack) else ''} ({outcome.most:+.3f})"
 
 
-def reward_table(rewards: Sequence[RewardAudit], most: float) -> str:
+def reward_table(rewards: Sequence[RewardAudit], limits: Limits) -> str:
     """A row an attack, a column a reward: its largest mean gain over all sources of readings."""
     gains: dict[str, dict[str, float]] = {}
     for reward in rewards:
@@ -125,7 +125,7 @@ def reward_table(rewards: Sequence[RewardAudit], most: float) -> str:
             of_attack = gains.setdefault(outcome.attack, {})
             of_attack[reward.name] = max(outcome.gain, of_attack.get(reward.name, outcome.gain))
     rows = [
-        [attack, *(_marked(of_attack.get(reward.name), most) for reward in rewards)]
+        [attack, *(_marked(of_attack.get(reward.name), limits.gain) for reward in rewards)]
         for attack, of_attack in gains.items()
     ]
     ties = ["what a caption on the other side of its table costs", *(_shown(reward.tie) for reward in rewards)]

@@ -23,7 +23,7 @@ TRUE = WeightedReward(name="true", reward=True_())
 def test_a_reward_for_length_is_beaten_by_what_is_long_and_by_nothing_else() -> None:
     mix = audits(LONGER)[-1]
     assert {"page twice", "junk added", "endless loop", "equation spam", "both readings"} <= named(mix.holes())
-    assert not {"empty", "first line only", "tables dropped", OMISSION} & named(mix.holes())
+    assert not {"first line only", "tables dropped", OMISSION} & named(mix.holes())
     assert {"digits changed", "upper-cased"} <= set(mix.free())
     assert not next(curve for curve in mix.curves if curve.kind == "characters wrong").falls
 
@@ -138,3 +138,15 @@ def test_a_reward_that_fails_under_attack_is_one_sentence() -> None:
 
     with pytest.raises(UserError, match="Reward breaks failed on page .*: ValueError: no; mend the reward"):
         audits(WeightedReward(name="breaks", reward=Breaks()))
+
+
+def test_a_reward_that_is_blind_has_a_hole_though_nothing_pays() -> None:
+    """Of `eos` an empty transcript earns as much as any reading."""
+    mix = audits(WeightedReward(name="constant", reward=Constant()))[-1]
+    assert named(mix.holes()) == {"empty", "another page", "random words of the same length"}
+
+
+@dataclass(frozen=True)
+class Constant:
+    def __call__(self, page: Page, group: Sequence[Transcript]) -> Sequence[Score]:
+        return [Score(value=1.0) for _ in group]

@@ -48,7 +48,7 @@ def test_training_refuses_a_mix_that_a_cheat_beats_unless_told_otherwise(
     sections = {"grpo": {"pages": SYNTH, "steps": 1}, "rewards": [{"name": "eos"}]}
     audited = recipe(**sections)
     with closing(open_pool(audited, Run(tmp_path))) as pool:
-        with pytest.raises(UserError, match=r"rewards: '.*' earns 1.00 where honest .* 1.00 .*scoring\.audit=false"):
+        with pytest.raises(UserError, match=r"rewards: '.*' earns as much as honest readings .*scoring\.audit=false"):
             checked_pages(audited, lambda source: tiny_pages, prompter, pool)
         trusted = recipe(**sections, scoring={"audit": False})
         assert checked_pages(trusted, lambda source: tiny_pages, prompter, pool) == tiny_pages
