@@ -113,11 +113,13 @@ def test_real_samples_are_attacked_too_and_give_spread() -> None:
 
 def test_the_search_is_part_of_what_holds() -> None:
     cases, _ = cases_of(PAGES, {}, n=2, seed=0)
-    result = audit(cases, [LONGER], scorer([LONGER]), [], errors=(0.05,), evaluations=60, limits=Limits(gain=9.0))
+    result = audit(
+        cases, [LONGER], scorer([LONGER]), [], errors=(0.05,), evaluations=60, limits=Limits(gain=9.0, unread=9.0)
+    )
     assert len(result.searched) == 2 and result.searched[0].rise >= result.searched[1].rise > 0
     assert result.rise == pytest.approx(sum(hole.rise for hole in result.searched) / 2) and not result.mix.curves
-    assert not replace(result, limits=Limits(gain=9.0, rise=result.rise - 1e-6)).holds
-    assert replace(result, limits=Limits(gain=9.0, rise=result.rise + 1e-6)).holds
+    assert not replace(result, limits=Limits(gain=9.0, unread=9.0, rise=result.rise - 1e-6)).holds
+    assert replace(result, limits=Limits(gain=9.0, unread=9.0, rise=result.rise + 1e-6)).holds
 
 
 def test_a_gate_that_is_silent_on_some_pages_is_named_with_the_reason() -> None:
