@@ -22,10 +22,10 @@ from ocr_rl.text.tex import count_symbols
 
 # How many formulas of a page one test compares, the most similar ones first. No real page has nearly as many.
 MOST_FORMULAS = 256
-LIKELY_FORMULAS = 2  # formulas most like the searched one as text that are asked how nearly they are it
+LIKELY_FORMULAS = 4  # formulas most like the searched one as text that are asked how nearly they are it
 MOST_FORMULA_CHARACTERS = 30_000  # of all compared formulas together
 
-LIKELY_CELLS = 2  # cells most like the searched text that are asked for their neighbours when no cell passes
+LIKELY_CELLS = 4  # cells most like the searched text that are asked for their neighbours when no cell passes
 _HEADINGS: Mapping[str, Literal["up", "left"]] = {"top_heading": "up", "left_heading": "left"}
 
 
