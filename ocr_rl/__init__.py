@@ -21,7 +21,7 @@ A mix of rewards gives scores. A recipe's mix comes with its weights and gates:
     >>> poor.reward < 0.5
     True
     >>> [name for name in ocr_rl.load_rewards("nano_grpo").score(page, ["Pay the total: 7.50"])[0].parts]
-    ['pass_rate', 'outline', 'budget', 'repetition']
+    ['pass_degree', 'budget', 'repetition', 'distinct']
 
 Wrong input is a `UserError`, one sentence with the way out:
 

@@ -53,7 +53,7 @@ def test_a_recipes_mix_scores_as_training_does() -> None:
     recipe = load_recipe("nano_grpo")
     results = ocr_rl.load_rewards("nano_grpo").score(page, texts)
     assert [result.reward for result in results] == list(score_page(page, texts, weighted(recipe.mix)).rewards)
-    assert results[0].reward == 1.0 and "pass_rate: 1.000" in results[0].why
+    assert results[0].reward == 1.0 and "pass_degree: 1.000" in results[0].why
     assert results[3].reward == 0.0 and results[3].why.startswith("a gate holds it back; ")
     assert results[3].parts["budget"] < 1.0 and results[3].scores["budget"].why
 
