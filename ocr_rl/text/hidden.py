@@ -25,8 +25,9 @@ _HIDING_STYLE = re.compile(
     r"|(?<!-)(?:max-)?(?:height|width)\s*:\s*(?:[01](?:\.\d+)?(?:p[xt])?|0?\.\d+r?em)(?![\d.%a-z])"
     r"|(?<![-\w])color\s*:\s*(?:transparent|#[a-f0-9]{3}0(?![a-f0-9])|#[a-f0-9]{6}0[a-f0-9]"
     r"|(?:rgb|hsl)a?\((?:[^),/]*,){3}\s*0?\.?[01]?%?\s*\)|(?:rgb|hsl)a?\([^)/]*/\s*0?\.?[01]?%?\s*\))"
-    r"|-(?:webkit-)?text-fill-color|(?:text-indent|left|top|right|bottom|margin(?:-\w+)?|letter-spacing)\s*:\s*(?:-\d|\d{4})"
-    r"|clip(?:-path)?\s*:|mask|scale\w*\s*\(\s*0|translate\w*\s*\(\s*-|rotate[xy]\s*\(\s*90|z-index\s*:\s*-|position\s*:\s*fixed"
+    r"|-(?:webkit-)?text-fill-color|(?:text-indent|left|top|right|bottom|margin(?:-\w+)?)\s*:\s*(?:-\d{2,}(?:\.\d+)?r?em|-\d{3}|\d{4})"
+    r"|letter-spacing\s*:\s*-(?:[1-9]|0?\.[5-9]\d*r?em)"
+    r"|(?<!-)clip(?:-path)?\s*:|mask|scale\w*\s*\(\s*0|translate\w*\s*\(\s*-|rotate[xy]\s*\(\s*90|z-index\s*:\s*-|position\s*:\s*fixed"
     r"|\\|/\*|url\(|@import|content\s*:",
     re.IGNORECASE,
 )

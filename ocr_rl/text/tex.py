@@ -19,8 +19,14 @@ _MARKUP = re.compile(
     re.IGNORECASE,
 )
 _UNSEEN = re.compile(r"(?<!\\)%[^\n]*|\\[hv]?phantom\s*\{[^{}]*\}|\\label\{[^{}]*\}")
+# An argument is free only if it is a name that TeX has or a length: a line of the page in it is searched, so it counts.
 _WRITTEN = re.compile(
-    r"\\(?:begin|end|color|textcolor|mathcolor|hspace\*?|vspace\*?)\s*\{[^{}]*\}|\\([a-zA-Z]+)\*?|\\(.)|[{}^_&~\s]",
+    r"\\(?:begin|end)\s*\{(?:[bBpvV]?matrix|smallmatrix|aligned|alignedat|align|array|cases|rcases|gather|gathered|split"
+    r"|equation|multline|subarray|CD)\*?\}"
+    r"|\\(?:text|math)?color\s*\{(?:black|blue|brown|cyan|gr[ae]y|green|magenta|orange|purple|red|teal|violet|white|yellow"
+    r"|#[a-fA-F0-9]{3,6})\}"
+    r"|\\[hv]space\*?\s*\{-?[\d.]{1,8}\s*(?:pt|em|ex|cm|mm|in|mu|px)\}"
+    r"|\\([a-zA-Z]+)\*?|\\(.)|[{}^_&~\s]",
     re.DOTALL,
 )
 # Commands that place, size or dress symbols, and show none of their own.

@@ -27,7 +27,7 @@ from ocr_rl.text.walk import FOOTNOTE_SIGN, OF_MARKDOWN, Block, Mark, walk
 
 _FOOTNOTE = "[^"  # Markdown would take "[^1]: Note" for the target of a link
 _PRIVATE = re.compile("[\ue000-\ue002]")
-_FENCE = re.compile(r"\s*(`{3,}|~{3,})[a-z]*[ \t]*\n(.*?)\n?\1\s*", re.DOTALL)
+_FENCE = re.compile(r"\s*(`{3,}|~{3,})[a-zA-Z]*[ \t]*\n(.*?)\n?\1\s*", re.DOTALL)
 _HASHES = re.compile(r"^[ \t]*#{1,6}[ \t]+", re.MULTILINE)
 _MARKS = re.compile(r"\*\*|\\[()\[\]]")
 _LEADERS = re.compile(r"([._\-–—=*~·•…])\1{1,99}")

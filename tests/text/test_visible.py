@@ -122,6 +122,10 @@ def test_hidden(hidden: str) -> None:
         "<div style='border-width:0'>word</div>",
         "<div class='x' id='y' align='center'>word</div>",
         "<span style='background-color:white'>word</span>",
+        "<p style='text-indent:-2em;margin-left:-5px'>word</p>",
+        "<div style='margin-top:-10px;letter-spacing:-0.1px'>word</div>",
+        "<span style='background-clip:padding-box'>word</span>",
+        "```HTML\n<b>word</b>\n```",
         "<span style='color:white;background:#123'>word</span>",
         "<span style='color:rgb(0,0,0)'>word</span>",
         "<span style='color:rgb(10, 20, 0)'>word</span>",
@@ -239,6 +243,9 @@ def test_delimiters() -> None:
         (r"\alpha_{12}", 3),
         (r"\left( x \right)", 3),
         (r"\begin{aligned} a &= b \end{aligned}", 3),
+        (r"\hspace{1em} x \color{red} y", 2),
+        (r"\hspace{a line of text}", 12),  # free, it would be a second reading that no length pays for
+        (r"\color{title} x", 7),
     ],
 )
 def test_symbols(tex: str, symbols: int) -> None:
