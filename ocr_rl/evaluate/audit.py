@@ -176,8 +176,8 @@ def searched(cases: Sequence[Case], score_all: ScoreAll, evaluations: int) -> li
     for case in cases:
         if case.truth is not None:
             real = ended(case.samples)
-            text = with_wrong_characters(case.truth, MISREAD, Random(f"{case.seed}/start"))
-            text = real[0].body if real else text
+            misread = with_wrong_characters(case.truth, MISREAD, Random(f"{case.seed}/start"))
+            text = real[0].body if real else misread
             quality = partial(element_score, case.truth)
             front = front_of(case.page)
             starts.append(

@@ -6,9 +6,8 @@ say less. Knows nothing about models.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
-from itertools import islice
 from random import Random
 
 from ocr_rl.contract import Page, UserError
@@ -112,7 +111,7 @@ def _require_holds(result: Audit) -> None:
     hole = result.searched[0]
     raise UserError(
         f"rewards: an attacker that searches makes readings earn {result.rise:.2f} more while they get worse, most on "
-        f"page {hole.page_id} ({hole.rise:.2f}; edits: {', '.join(islice(_different(hole.edits), 4))}): "
+        f"page {hole.page_id} ({hole.rise:.2f}; edits: {', '.join([*dict.fromkeys(hole.edits)][:4])}): "
         f"{_HELP['invention']} {shown}"
     )
 
@@ -124,7 +123,3 @@ def _earns(gain: float) -> str:
 def _help(name: str) -> str:
     kinds: dict[str, Kind] = {attack.name: attack.kind for attack in ATTACKS}
     return _HELP[kinds.get(name, "omission")]
-
-
-def _different(names: Sequence[str]) -> Iterator[str]:
-    return iter(dict.fromkeys(names))

@@ -128,7 +128,3 @@ def misread(line: str, rng: Random, letters: int = 1) -> str:
     for i in rng.sample(places, min(letters, len(places))):
         chars[i] = rng.choice(string.digits if chars[i].isdigit() else string.ascii_lowercase)
     return "".join(chars)
-
-
-def hidden(text: str) -> str:
-    return f'<div style="display:none">{text}</div>'

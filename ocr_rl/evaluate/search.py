@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from ocr_rl.contract import Page, Transcript
+from ocr_rl.evaluate.audit_pages import transcript
 from ocr_rl.evaluate.search_edits import EDITS, Source
 
 FALL = 0.02  # of the element score: a text that fell by that much is clearly worse
@@ -119,7 +120,7 @@ class _Climb:
 
 def search(starts: Sequence[Start], ask: Ask, evaluations: int) -> list[Hole]:
     """The hole of each page, after about that many texts a page. `ask` scores one group for every page at once."""
-    rewards = ask([(start.page, [_transcript(start, start.text)]) for start in starts])
+    rewards = ask([(start.page, [transcript(start.text, start.front)]) for start in starts])
     climbs = []
     for start, (reward,) in zip(starts, rewards, strict=True):
         first = _Met(start.text, (), reward, 0.0)
@@ -138,14 +139,9 @@ def search(starts: Sequence[Start], ask: Ask, evaluations: int) -> list[Hole]:
         if not proposed:
             break
         groups = [
-            (climb.start.page, [_transcript(climb.start, text) for text, _ in candidates])
+            (climb.start.page, [transcript(text, climb.start.front) for text, _ in candidates])
             for climb, candidates in proposed
         ]
         for (climb, candidates), values in zip(proposed, ask(groups), strict=True):
             climb.learn(candidates, values)
     return [climb.hole() for climb in climbs]
-
-
-def _transcript(start: Start, body: str) -> Transcript:
-    raw = start.front + body
-    return Transcript(raw=raw, body=body, finish="stop", num_tokens=len(raw) // 3)

@@ -157,7 +157,7 @@ def _table_apart(text: str, source: Source, rng: Random) -> str | None:
 
 
 def _row(text: str, source: Source, rng: Random) -> str | None:
-    """A table's row cut, doubled or moved to its end."""
+    """A table's row cut, or, one time in three, doubled."""
     rows = list(re.finditer(r"<tr[^<>]*>.*?</tr>", text, re.DOTALL))
     if not rows:
         return None

@@ -36,15 +36,16 @@ def layer_tests(layer: Layer, pdf: str, rng: Random) -> list[Test]:
     """The tests of a page; none if nothing on it stands once and can be asked for.
 
     There is a present test for about every third line of running text, one for every shorter block, and some for the
-    cells of every row of a table. Order tests
-    compare neighbours of one column, since the order of columns may be in doubt. A line that may be a running header or
-    footer is neither required nor forbidden. The length is limited if the layer explains all that is seen.
+    cells of every row of a table. Order tests compare neighbours of one column, since the order of columns may be in
+    doubt. A line that may be a running header or footer is neither required nor forbidden. The length is limited if the
+    layer explains all that is seen.
     """
     body = [line for line in layer.lines if not line.running]
+    inner = [line for line in body if not line.margin]
     text = normalize("\n".join(line.text for line in layer.lines))
     lower = text.lower()
     pieces = []
-    for block in _blocks([line for line in body if not line.margin]):
+    for block in _blocks(inner):
         for at in range(0, len(block), _LINES):
             lines = block[at : at + _LINES]
             candidates = (_piece(line, text, lower, rng) for line in rng.sample(lines, len(lines)))
@@ -55,10 +56,7 @@ def layer_tests(layer: Layer, pdf: str, rng: Random) -> list[Test]:
         {"type": "present", "text": piece.text, "max_diffs": len(piece.text) // 20}
         for piece in some(pieces, _MOST["present"], rng)
     ]
-    tests += [
-        {"type": "present", "text": cell, "max_diffs": 0}
-        for cell in cells([line for line in body if not line.margin], text, _MOST["cell"], rng)
-    ]
+    tests += [{"type": "present", "text": cell, "max_diffs": 0} for cell in cells(inner, text, _MOST["cell"], rng)]
     orders = [
         {"type": "order", "before": first.text, "after": second.text, "max_diffs": 1}
         for first, second in pairwise(pieces)

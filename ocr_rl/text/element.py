@@ -7,17 +7,17 @@ without delimiters and without TeX that does not show. Knows nothing about how e
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property, lru_cache
 
 from ocr_rl.text.prepared import LONGEST
 from ocr_rl.text.table_tree import Tree, tree_of
 from ocr_rl.text.tables import Table
-from ocr_rl.text.tex import formulas
-from ocr_rl.text.visible import count_visible, searchable, see
+from ocr_rl.text.tex import formulas, only_formulas, with_formulas
+from ocr_rl.text.visible import count_visible, searchable, see, short_leaders
 from ocr_rl.text.walk import Block, Kind
 
-_LEADERS = re.compile(r"([._\-–—=*~·•…])\1{1,99}")
 _SPACING = re.compile(r"\\[,;:!> ]|\\(?:left|right|displaystyle|textstyle|quad|qquad)(?![a-zA-Z])|~")
 _SIZED = re.compile(r"\\[dt]frac(?![a-zA-Z])")
 _SPACE = re.compile(r"(?<![a-zA-Z\s])\s+|\s+(?![a-zA-Z\s])")
@@ -52,21 +52,16 @@ class Element:
         return max(0, 2 * len(table.grid) - area) / max(1, table.num_rows * table.num_cols)
 
 
-def elements(text: str) -> list[Element]:
+@lru_cache(maxsize=64)  # siblings are compared with one reference, and each by several figures
+def elements(text: str) -> Sequence[Element]:
     """The visible elements of a text without front matter, in order. What is behind 200,000 characters is left out."""
     every = map(_element, see(text[:LONGEST]).blocks)
-    return [element for element in every if element.length and element.text]
-
-
-@lru_cache(maxsize=64)
-def reference_elements(text: str) -> list[Element]:
-    """`elements` of a reference, kept because many transcripts are compared with it."""
-    return elements(text)
+    return tuple(element for element in every if element.length and element.text)
 
 
 def plain(text: str) -> str:
     """A seen text in the form in which two are compared."""
-    return _LEADERS.sub(r"\1", searchable(_folded(text))).strip()
+    return short_leaders(searchable(with_formulas(text, lambda formula: fold(formula.tex)))).strip()
 
 
 def fold(tex: str) -> str:
@@ -78,13 +73,5 @@ def _element(block: Block) -> Element:
     text = block.text if block.marker in ("", "-") else f"{block.marker} {block.text}"
     kind: Kind = "text" if block.kind == "heading" else block.kind
     shown = list(formulas(block.text)) if kind != "table" else []
-    whole = len(shown) == 1 and not (block.text[: shown[0].start] + block.text[shown[0].end :]).strip(" .,;:\n")
+    whole = len(shown) == 1 and only_formulas(block.text)
     return Element(kind, plain(text), count_visible(text), shown[0].tex if whole else "", block.table)
-
-
-def _folded(text: str) -> str:
-    pieces, at = [], 0
-    for formula in formulas(text):
-        pieces += [text[at : formula.start], fold(formula.tex)]
-        at = formula.end
-    return "".join([*pieces, text[at:]]) if at else text

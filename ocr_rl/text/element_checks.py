@@ -76,14 +76,14 @@ class TableRelation(PageCheck):
         needle = needle_of(self.cell, reading)
         wanted = [(name, needle_of(value, reading)) for name in self.RELATIONS if (value := getattr(self, name))]
         missing = ""
-        for table in tables:
-            look = _Look(table, self.max_diffs, reading)
+        looks = [_Look(table, self.max_diffs, reading) for table in tables]
+        for look in looks:
             for cell in look.anchors(needle):
                 failed = next((relation for relation in wanted if not look.holds(cell, *relation)), None)
                 if failed is None:
                     return PASSED
                 missing = missing or look.in_words(cell, *failed)
-        degree = max(_Look(table, self.max_diffs, reading).degree(needle, wanted) for table in tables)
+        degree = max(look.degree(needle, wanted) for look in looks)
         if missing:
             return Verdict(passed=False, why=f"cell {quote(self.cell)} found, but {missing}", degree=degree)
         near = process.extractOne(needle, (text for table in tables for text in table.by_text), scorer=fuzz.ratio)

@@ -22,7 +22,7 @@ from statistics import fmean
 
 from rapidfuzz.distance import Levenshtein
 
-from ocr_rl.text.element import Element, elements, reference_elements
+from ocr_rl.text.element import Element, elements
 from ocr_rl.text.formulas import likeness
 from ocr_rl.text.places import places
 from ocr_rl.text.table_tree import Tree
@@ -84,7 +84,7 @@ def element_score(reference: str, candidate: str) -> float:
 
 def compare(reference: str, candidate: str) -> ElementScores:
     """Figures of a transcript without front matter against the reference. Bounded time for any transcript."""
-    wanted, shown = reference_elements(reference), elements(candidate)
+    wanted, shown = elements(reference), elements(candidate)
     shown_length = sum(element.length for element in shown)
     if not wanted:
         return _blank(shown_length)

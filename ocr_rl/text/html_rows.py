@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from html.entities import html5
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, Protocol
 
 DEEPEST = 12  # tables in tables in tables: deeper ones are part of their cell's text only
 
@@ -39,7 +39,7 @@ _TAG = re.compile(
     r"""<(?:(?P<end>/\s*)?(?P<name>[a-zA-Z][^\t\n\r\f />\x00]*)"""
     r"""(?P<rest>(?:=\s*"[^"]*"|=\s*'[^']*'|(?!=\s*["'])[^>])*)>|(?P<odd>!--|[!?/]))"""
 )
-_ATTRIBUTE = re.compile(r"""([^\s/>=][^\s/=>]*)(?:\s*=+\s*(?:"([^"]*)"|'([^']*)'|([^>\s]*)))?""")
+ATTRIBUTE = re.compile(r"""([^\s/>=][^\s/=>]*)(?:\s*=+\s*(?:"([^"]*)"|'([^']*)'|([^>\s]*)))?""")
 _ENTITY = re.compile(r"&(?:(#(?:[0-9]+|[xX][0-9a-fA-F]+);?)|([a-zA-Z][-.a-zA-Z0-9]*);?)")
 _ZEROS = re.compile(r"(&#)0+(?=[0-9])|(&#[xX])0+(?=[0-9a-fA-F])")  # that lead a number
 _TOO_HIGH = re.compile(r"&#(?:[1-9][0-9]{7,}|[xX][1-9a-fA-F][0-9a-fA-F]{6,});?")  # for a character
@@ -51,6 +51,20 @@ def html_rows(text: str) -> list[list[HtmlRow]]:
     if "<table" not in text.lower():
         return []
     parser = _Parser()
+    feed(text, parser)
+    return parser.tables
+
+
+class Parser(Protocol):
+    """What `feed` tells of a text."""
+
+    def write(self, piece: str) -> None: ...
+    def open(self, tag: Tag) -> None: ...
+    def close(self, name: str) -> None: ...
+
+
+def feed(text: str, parser: Parser) -> None:
+    """Tell a parser the text and the tags of HTML, in order."""
     at = 0
     for tag in tags(text):
         parser.write(text[at : tag.start])
@@ -60,7 +74,6 @@ def html_rows(text: str) -> list[list[HtmlRow]]:
         elif tag.kind == "end":
             parser.close(tag.name)
     parser.write(text[at:])
-    return parser.tables
 
 
 class _Parser:
@@ -129,7 +142,7 @@ def spans(attributes: str) -> tuple[str | None, str | None]:
     """The values of rowspan and colspan. If an attribute stands there twice, the last counts."""
     if "span" not in attributes.lower():
         return None, None
-    values = {name.lower(): a or b or c for name, a, b, c in _ATTRIBUTE.findall(attributes)}
+    values = {name.lower(): a or b or c for name, a, b, c in ATTRIBUTE.findall(attributes)}
     return values.get("rowspan"), values.get("colspan")
 
 

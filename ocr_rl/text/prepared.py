@@ -63,9 +63,7 @@ class Prepared:
 
     def tables(self, reading: Reading, *, markdown: bool) -> list[TextTable]:
         """The tables, those in Markdown first; without `markdown` only those in HTML."""
-        return (
-            [*self._tables("markdown", reading), *self.html_tables(reading)] if markdown else self.html_tables(reading)
-        )
+        return [*(self._tables("markdown", reading) if markdown else ()), *self.html_tables(reading)]
 
     def html_tables(self, reading: Reading) -> list[TextTable]:
         return self._tables("html", reading)

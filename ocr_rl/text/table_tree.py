@@ -13,7 +13,7 @@ from functools import lru_cache
 from typing import NamedTuple
 from zlib import crc32
 
-from ocr_rl.text.html_rows import tags, unescape
+from ocr_rl.text.html_rows import ATTRIBUTE, tags, unescape
 from ocr_rl.text.tables import Cell, Table
 
 DEEPEST = 64  # open elements; what is opened deeper counts as empty, and its content as its parent's
@@ -130,7 +130,6 @@ _CLOSES: dict[str, frozenset[str]] = {
 _RANK = {"div": 1, "td": 2, "th": 2, "tr": 3, "thead": 4, "tbody": 4, "tfoot": 4, "table": 5}
 
 _TABLE = re.compile(r"<table(?=[\s/>])", re.IGNORECASE)
-_ATTRIBUTE = re.compile(r"""([^\s/>=][^\s/=>]*)(?:\s*=+\s*(?:"([^"]*)"|'([^']*)'|([^>\s]*)))?""")
 _WHOLE = re.compile(r"\s*[+-]?[0-9]{1,9}\s*")
 
 
@@ -223,7 +222,7 @@ def _spans(attributes: str) -> tuple[int, int]:
     if "span" not in attributes.lower():
         return 1, 1
     values: dict[str, str] = {}
-    for name, *value in _ATTRIBUTE.findall(attributes):
+    for name, *value in ATTRIBUTE.findall(attributes):
         values.setdefault(name.lower(), "".join(value))
     colspan, rowspan = (values.get(name, "1") for name in ("colspan", "rowspan"))
     return _whole(colspan), _whole(rowspan)

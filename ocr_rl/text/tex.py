@@ -8,7 +8,7 @@ holds HTML is no formula: a comment could end inside it. Knows nothing about how
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 _TOKEN = re.compile(r"\\[\s\S]|\$\$?")
@@ -32,49 +32,13 @@ _WRITTEN = re.compile(
 # Commands that place, size or dress symbols, and show none of their own.
 _SILENT = frozenset(
     ("left", "right", "middle", "big", "Big", "bigg", "Bigg", "bigl", "bigr", "Bigl", "Bigr", "biggl", "biggr", "Biggl")
-    + (
-        "Biggr",
-        "displaystyle",
-        "textstyle",
-        "scriptstyle",
-        "frac",
-        "dfrac",
-        "tfrac",
-        "cfrac",
-        "binom",
-        "dbinom",
-        "tbinom",
-    )
-    + (
-        "over",
-        "text",
-        "textrm",
-        "textbf",
-        "textit",
-        "textsf",
-        "texttt",
-        "textnormal",
-        "mbox",
-        "hbox",
-        "mathrm",
-        "mathbf",
-    )
-    + (
-        "mathit",
-        "mathsf",
-        "mathtt",
-        "mathnormal",
-        "mathbb",
-        "mathcal",
-        "mathscr",
-        "mathfrak",
-        "boldsymbol",
-        "bm",
-        "pmb",
-    )
-    + ("rm", "bf", "it", "sf", "tt", "cal", "operatorname", "limits", "nolimits", "quad", "qquad", "thinspace", "tag")
-    + ("overset", "underset", "stackrel", "substack", "array", "hline", "cline", "notag", "nonumber", "label", "smash")
-    + ("mathop", "mathbin", "mathrel", "mathord", "mathopen", "mathclose", "mathpunct", "scriptscriptstyle")
+    + ("Biggr", "displaystyle", "textstyle", "scriptstyle", "scriptscriptstyle", "frac", "dfrac", "tfrac", "cfrac")
+    + ("binom", "dbinom", "tbinom", "over", "text", "textrm", "textbf", "textit", "textsf", "texttt", "textnormal")
+    + ("mbox", "hbox", "mathrm", "mathbf", "mathit", "mathsf", "mathtt", "mathnormal", "mathbb", "mathcal", "mathscr")
+    + ("mathfrak", "boldsymbol", "bm", "pmb", "rm", "bf", "it", "sf", "tt", "cal", "operatorname", "limits", "nolimits")
+    + ("quad", "qquad", "thinspace", "tag", "overset", "underset", "stackrel", "substack", "array", "hline", "cline")
+    + ("notag", "nonumber", "label", "smash", "mathop", "mathbin", "mathrel", "mathord", "mathopen", "mathclose")
+    + ("mathpunct",)
 )
 
 
@@ -123,13 +87,23 @@ def formulas(text: str) -> Iterator[Formula]:
             at = behind
 
 
-def without_delimiters(text: str) -> str:
-    r"""The text with `x^2` for `$x^2$` and for `\(x^2\)`."""
+def with_formulas(text: str, instead: Callable[[Formula], str]) -> str:
+    """The text with something else in the place of every formula."""
     pieces, at = [], 0
     for formula in formulas(text):
-        pieces += [text[at : formula.start], formula.tex]
+        pieces += [text[at : formula.start], instead(formula)]
         at = formula.end
     return "".join([*pieces, text[at:]]) if at else text
+
+
+def without_delimiters(text: str) -> str:
+    r"""The text with `x^2` for `$x^2$` and for `\(x^2\)`."""
+    return with_formulas(text, lambda formula: formula.tex)
+
+
+def only_formulas(text: str) -> bool:
+    """Whether a text has nothing but formulas, and the punctuation that may follow one."""
+    return not with_formulas(text, lambda formula: "").strip(" .,;:\n")
 
 
 def count_symbols(tex: str) -> int:

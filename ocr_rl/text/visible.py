@@ -22,7 +22,7 @@ from markdown_it import MarkdownIt
 from ocr_rl.text.hidden import without_comments, without_invisible
 from ocr_rl.text.normalize import canonical, collapse, without_loose_spaces, without_surrogates
 from ocr_rl.text.tables import Table, markdown_tables
-from ocr_rl.text.tex import Formula, count_symbols, formulas, without_delimiters
+from ocr_rl.text.tex import Formula, count_symbols, formulas, only_formulas, with_formulas, without_delimiters
 from ocr_rl.text.walk import FOOTNOTE_SIGN, OF_MARKDOWN, Block, Mark, walk
 
 _FOOTNOTE = "[^"  # Markdown would take "[^1]: Note" for the target of a link
@@ -109,11 +109,13 @@ def count_visible(text: str) -> int:
 
     Of a formula the symbols count that it shows. Spaces do not count, and a leader such as `.....` counts as one sign.
     """
-    count, at = 0, 0
-    for formula in formulas(text):
-        count += _count(text[at : formula.start]) + count_symbols(formula.tex)
-        at = formula.end
-    return count + _count(text[at:])
+    symbols = sum(count_symbols(formula.tex) for formula in formulas(text))
+    return symbols + len(_SPACE.sub("", short_leaders(with_formulas(text, lambda formula: "\n"))))
+
+
+def short_leaders(text: str) -> str:
+    """The text with one sign for a leader such as `.....`."""
+    return _LEADERS.sub(r"\1", text)
 
 
 def budget(length: int) -> int:
@@ -125,10 +127,6 @@ def _shown_html(source: str) -> str:
     return without_comments(without_invisible(source))  # Markdown has read entities such as &shy;
 
 
-def _count(text: str) -> int:
-    return len(_SPACE.sub("", _LEADERS.sub(r"\1", text)))
-
-
 def _with_marker(block: Block) -> str:
     return f"{block.marker} {block.text}" if block.marker else block.text
 
@@ -136,13 +134,13 @@ def _with_marker(block: Block) -> str:
 def _without_formulas(source: str) -> tuple[str, list[str]]:
     """The source with a private character and a number for every formula, and the formulas as shown."""
     cut: list[str] = []
-    pieces, at = [], 0
-    for formula in formulas(source):
-        pieces.append(f"{source[at : formula.start]}\ue000{len(cut)}\ue001")
+
+    def numbered(formula: Formula) -> str:
         closing = source[formula.end - len(formula.mark) : formula.end]
         cut.append(f"{formula.mark}{formula.tex}{closing}" if formula.tex else "")
-        at = formula.end
-    return "".join([*pieces, source[at:]]).replace(_FOOTNOTE, FOOTNOTE_SIGN), cut
+        return f"\ue000{len(cut) - 1}\ue001"
+
+    return with_formulas(source, numbered).replace(_FOOTNOTE, FOOTNOTE_SIGN), cut
 
 
 def _recognised(block: Block) -> Sequence[Block]:
@@ -150,10 +148,8 @@ def _recognised(block: Block) -> Sequence[Block]:
     if block.kind != "text":
         return [block]
     shown = list(formulas(block.text))
-    if shown and all(formula.displayed for formula in shown):
-        rest = "".join(block.text[a.end : b] for a, b in zip(shown, [*(f.start for f in shown[1:]), None], strict=True))
-        if not (block.text[: shown[0].start] + rest).strip(" .,;:\n"):
-            return [Block(kind="formula", text=block.text[f.start : f.end]) for f in shown]
+    if shown and all(formula.displayed for formula in shown) and only_formulas(block.text):
+        return [Block(kind="formula", text=block.text[f.start : f.end]) for f in shown]
     lines = block.text.split("\n")
     if len(lines) > 1 and all("|" in line for line in lines) and (tables := markdown_tables(block.text)):
         return [Block(kind="table", text=block.text.replace("|", " "), table=tables[0], markdown=True)]

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ocr_rl.text.hidden import hides, without_invisible
-from ocr_rl.text.html_rows import VOID, HtmlCell, HtmlRow, Tag, spans, tags, unescape
+from ocr_rl.text.html_rows import VOID, HtmlCell, HtmlRow, Tag, feed, spans, unescape
 from ocr_rl.text.tables import MOST_PLACES, Table, table_of
 
 Kind = Literal["text", "heading", "table", "formula"]
@@ -28,22 +28,8 @@ _MARKS: dict[str, Mark] = {
 }
 _BLOCKS = _HEADINGS | frozenset(
     ("address", "article", "aside", "blockquote", "body", "caption", "center", "dd", "details", "dialog", "div", "dl")
-    + (
-        "dt",
-        "fieldset",
-        "figcaption",
-        "figure",
-        "footer",
-        "form",
-        "header",
-        "hr",
-        "html",
-        "legend",
-        "li",
-        "main",
-        "nav",
-    )
-    + ("ol", "p", "pre", "section", "summary", "table", "ul")
+    + ("dt", "fieldset", "figcaption", "figure", "footer", "form", "header", "hr", "html", "legend", "li", "main")
+    + ("nav", "ol", "p", "pre", "section", "summary", "table", "ul")
 )
 _OF_TABLES = frozenset(("thead", "tbody", "tfoot", "tr", "td", "th"))
 # An opening tag ends the innermost open elements of the first set, but none outside an element of the second.
@@ -79,15 +65,7 @@ def walk(source: str, cut: Sequence[str]) -> tuple[list[Block], dict[Mark, list[
     `cut`: what stands for the private characters and numbers that `visible` put in place of formulas.
     """
     walker = _Walker(cut)
-    at = 0
-    for tag in tags(source):
-        walker.write(source[at : tag.start])
-        at = tag.end
-        if tag.kind == "start":
-            walker.start(tag)
-        elif tag.kind == "end":
-            walker.end(tag.name)
-    walker.write(source[at:])
+    feed(source, walker)
     walker.finish()
     return walker.blocks, walker.marked, "".join(walker.notes)
 
@@ -127,7 +105,7 @@ class _Walker:
                 piece = _PLACE.sub(self._formula, piece)
             self._show(piece.replace(FOOTNOTE_SIGN, "[^"))
 
-    def start(self, tag: Tag) -> None:
+    def open(self, tag: Tag) -> None:
         name = tag.name
         self._end_implied(name)
         if name in _BLOCKS:
@@ -165,12 +143,12 @@ class _Walker:
             self._cell = HtmlCell(tag.name, *spans(tag.rest), [])
             self._rows[-1].cells.append(self._cell)
 
-    def end(self, name: str) -> None:
+    def close(self, name: str) -> None:
         if name == "p" and not self._names["p"]:
             self._break()
         if self._names[name]:
             again = []
-            while (element := self._close()).name != name:
+            while (element := self._pop()).name != name:
                 if element.hidden and element.name in _FORMATTING:
                     again.append(element)
             self._open += reversed(again)
@@ -179,7 +157,7 @@ class _Walker:
 
     def finish(self) -> None:
         while self._open:
-            self._close()
+            self._pop()
         self._break()
 
     def _formula(self, place: re.Match[str]) -> str:
@@ -211,10 +189,10 @@ class _Walker:
             if self._open[depth].name in boundary:
                 return
             if self._open[depth].name in ended:
-                self.end(self._open[depth].name)
+                self.close(self._open[depth].name)
                 return
 
-    def _close(self) -> _Element:
+    def _pop(self) -> _Element:
         """Close the innermost element."""
         element = self._open.pop()
         name = element.name

@@ -11,10 +11,6 @@ from ocr_rl.evaluate.damage import TAG
 from ocr_rl.evaluate.edits import per_block, per_line
 
 
-def _headings(target: Target) -> str | None:
-    return per_line(target.text, lambda line: f"# ***{edits.plain(line)}***" if line.strip() else line)
-
-
 def _marked(before: str, after: str) -> Make:
     return lambda target: per_line(
         target.text, lambda line: f"{before}{edits.plain(line)}{after}" if line.strip() else line
@@ -62,7 +58,7 @@ def _soup(target: Target) -> str | None:
 
 
 MARKS: Mapping[str, Make] = {
-    "every line a bold italic heading": _headings,
+    "every line a bold italic heading": _marked("# ***", "***"),
     "every line a heading": _marked("# ", ""),
     "every line bold": _marked("**", "**"),
     "every line italic": _marked("*", "*"),
