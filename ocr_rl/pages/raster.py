@@ -2,15 +2,13 @@
 
 PDFium draws it, either in this process (`render`) or in worker processes (`render_all`), which are killed when a page
 hangs, crashes or eats memory. A page that cannot be drawn is a `PageError` with a reason for people. It never stops the
-pages after it. This file knows nothing about datasets, prompts or models.
+pages after it. `opening` opens the file. This file knows nothing about datasets, prompts or models.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
-import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -24,13 +22,13 @@ import pypdfium2.raw as pdfium_c
 from PIL import Image
 
 from ocr_rl.contract import UserError
+from ocr_rl.pages.opening import opened
 from ocr_rl.pages.workers import Refusal, guarded
 
 LONGEST_PX = 1288  # what olmOCR's models were trained on
 MAX_PX = 8192
 MAX_SIDE_PT = 14_400.0  # 200 inches: the largest page that PDF readers promise to show (ISO 32000-1, annex C)
 MAX_ASPECT = 100.0  # a strip thinner than this is no page, and Qwen2-VL's processor refuses 200
-MAX_FILE_BYTES = 2**31
 
 _T = TypeVar("_T")
 
@@ -148,14 +146,14 @@ def drawn(ref: ImageRef) -> tuple[tuple[int, int], bytes]:
 
 
 def _count(pdf: Path) -> int:
-    with _pdfium_lock, _opened(pdf) as document:
+    with _pdfium_lock, opened(pdf) as document:
         return len(document)
 
 
 def _refused(job: tuple[Path, Sequence[int]]) -> list[tuple[int, str]]:
     pdf, numbers = job
     refused: list[tuple[int, str]] = []
-    with _pdfium_lock, _opened(pdf) as document:
+    with _pdfium_lock, opened(pdf) as document:
         for number in numbers:
             try:
                 _size_px(_loaded(document, number), LONGEST_PX, 0)
@@ -165,7 +163,7 @@ def _refused(job: tuple[Path, Sequence[int]]) -> list[tuple[int, str]]:
 
 
 def _draw(source: Path | bytes, number: int, longest_px: int, rotation: int) -> Image.Image:
-    with _pdfium_lock, _opened(source) as document:
+    with _pdfium_lock, opened(source) as document:
         return image_of(document, _loaded(document, number), longest_px, rotation)
 
 
@@ -189,64 +187,6 @@ def _loaded(document: pdfium.PdfDocument, number: int) -> pdfium.PdfPage:
         return document[number - 1]
     except pdfium.PdfiumError:
         raise Refusal("the page is damaged and cannot be loaded") from None
-
-
-@contextlib.contextmanager
-def _opened(source: Path | bytes) -> Iterator[pdfium.PdfDocument]:
-    """The document, checked as far as that is possible without drawing. Raises Refusal."""
-    head, tail = _ends(source)
-    if b"%PDF-" not in head:
-        raise Refusal("the file is not a PDF")
-    if isinstance(source, bytes):
-        raw = pdfium_c.FPDF_LoadMemDocument64(source, len(source), None)
-    else:
-        raw = pdfium_c.FPDF_LoadDocument(os.fsencode(source) + b"\0", None)
-    if not raw:
-        raise Refusal(_open_failure(pdfium_c.FPDF_GetLastError(), tail))
-    document = pdfium.PdfDocument(raw)
-    try:
-        # PDFium rebuilds a lost cross-reference table, so a file cut short may open with blank or half pages.
-        if _cut_short(tail) and not pdfium_c.FPDF_DocumentHasValidCrossReferenceTable(document):
-            raise Refusal("the file is truncated: its end is missing")
-        if len(document) < 1:
-            raise Refusal("the document has no pages")
-        document.init_forms()
-        yield document
-    finally:
-        document.close()
-
-
-def _open_failure(code: int, tail: bytes) -> str:
-    if code == pdfium_c.FPDF_ERR_PASSWORD:
-        return "the file is encrypted and asks for a password"
-    if code == pdfium_c.FPDF_ERR_SECURITY:
-        return "the file is encrypted in a way that PDFium does not know"
-    return "the file is truncated: its end is missing" if _cut_short(tail) else "the file is damaged"
-
-
-def _ends(source: Path | bytes) -> tuple[bytes, bytes]:
-    """The first KiB, in which readers look for the header, and the last 4 KiB."""
-    if isinstance(source, bytes):
-        return source[:1024], source[-4096:]
-    try:
-        if not source.is_file():  # a pipe would block for ever
-            raise Refusal("it is not a file" if source.exists() else "there is no such file")
-        with source.open("rb") as file:
-            size = file.seek(0, 2)
-            if size == 0:
-                raise Refusal("the file is empty")
-            if size > MAX_FILE_BYTES:
-                raise Refusal(f"the file is absurdly large ({size / 2**30:.1f} GiB)")
-            file.seek(0)
-            head = file.read(1024)
-            file.seek(max(0, size - 4096))
-            return head, file.read()
-    except (OSError, ValueError) as error:
-        raise Refusal(f"the file cannot be read ({error})") from None
-
-
-def _cut_short(tail: bytes) -> bool:
-    return b"%%EOF" not in tail
 
 
 def _size_px(page: pdfium.PdfPage, longest_px: int, rotation: int) -> tuple[int, int]:
