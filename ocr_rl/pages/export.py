@@ -12,7 +12,7 @@ from pathlib import Path
 from PIL import Image
 
 from ocr_rl.contract import Page, UserError
-from ocr_rl.pages.raster import LONGEST_PX, ImageRef, PageError, count_pages, distinct_stems, render_all
+from ocr_rl.pages.raster import LONGEST_PX, ImageRef, PageError, count_pages, distinct_stems, long_name, render_all
 
 GAP_PX = 10
 COLUMNS = 6
@@ -35,6 +35,8 @@ def render_folder(
         for pdf, pages in count_pages(stems, timeout_s=timeout_s):
             if isinstance(pages, PageError):
                 refused.append(pages)
+            elif reason := long_name(out, f"{stems[pdf]}_pg{pages}.png"):
+                refused.append(PageError(pdf, None, reason))
             else:
                 yield from (ImageRef(pdf=pdf, number=number, longest_px=longest_px) for number in range(1, pages + 1))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
+from unicodedata import normalize
 
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
@@ -210,12 +212,26 @@ def _sha_of(pdf: Path, _inode: int, _size: int, _mtime_ns: int) -> str:
     return file_sha(pdf)
 
 
+def long_name(folder: Path, name: str) -> str:
+    """Why no file of that name can be written into the folder; empty if one can."""
+    try:
+        limit = os.pathconf(folder, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):  # Windows, or a folder that is not there yet
+        limit = 255
+    size = len(os.fsencode(name))
+    return f"its name is too long: {name} would have {size} bytes, and {limit} is the most; rename it" * (size > limit)
+
+
 def distinct_stems(pdfs: Iterable[Path]) -> dict[Path, str]:
-    """A name for each file: its stem, or `<stem>-2` and so on if that is taken. A file given twice counts once."""
+    """A name for each file: its stem, or `<stem>-2` and so on if that is taken. A file given twice counts once.
+
+    Names are in NFC, and two that differ in that alone are one: on some systems they name one file.
+    """
     stems: dict[Path, str] = {}
     taken: set[str] = set()
     for pdf in dict.fromkeys(pdfs):
-        tries = (pdf.stem if k == 1 else f"{pdf.stem}-{k}" for k in count(1))
+        own = normalize("NFC", pdf.stem)
+        tries = (own if k == 1 else f"{own}-{k}" for k in count(1))
         stems[pdf] = next(stem for stem in tries if stem not in taken)
         taken.add(stems[pdf])
     return stems
