@@ -64,6 +64,14 @@ def require_model(model: str, of: str = "") -> None:
         raise UserError(f"{of}{model}: there is no such folder; name a model's folder, a hub name, or nano.")
 
 
+def require_preset(preset: str | None, of: str = "--preset ") -> None:
+    """UserError for a preset that is no known model."""
+    from ocr_rl.models import known
+
+    if preset is not None:
+        known.require_preset(preset, of)
+
+
 def require_temperature(temperature: float) -> None:
     if temperature != 0 and not 0.01 <= temperature <= 10:  # also not a number
         raise UserError(f"--temperature must be 0 (greedy) or from 0.01 to 10, got {temperature:g}.")
@@ -107,6 +115,8 @@ def require_inputs(settings: Mapping[str, Any]) -> None:
                 require_dataset(Path(value), f"{key}: ")
             case [*_, "preferences"] if value:
                 require_file(Path(value), f"{key}: ")
+            case [*_, "policy", "preset"] if value:
+                require_preset(value, f"{key}: ")
             case [*_, "policy", "path"] if value:
                 require_model(value, f"{key}: ")
             case [*_, "rewards" | "gates", _, "name"]:

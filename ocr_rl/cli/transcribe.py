@@ -7,7 +7,7 @@ from typing import Annotated
 
 from typer import Option, Typer
 
-from ocr_rl.cli.options import MAX_PX, BackendChoice, Dataset, Model, Pdfs, Seed, whole
+from ocr_rl.cli.options import MAX_PX, BackendChoice, Dataset, Instruction, Model, Pdfs, Preset, Seed, whole
 from ocr_rl.cli.refusals import (
     exit_code,
     require_backend,
@@ -15,6 +15,7 @@ from ocr_rl.cli.refusals import (
     require_file_place,
     require_model,
     require_place,
+    require_preset,
     require_temperature,
     tell_refused,
 )
@@ -31,9 +32,12 @@ def transcribe(
     longest_px: Annotated[
         int | None, whole("longest side of the page image (default: what the model says)", 1, MAX_PX, metavar="PX")
     ] = None,
+    preset: Preset = None,
+    instruction: Instruction = None,
 ) -> int:
     """PDFs to Markdown."""
     require_model(model)
+    require_preset(preset)
     require_backend(backend)
     if out is not None:
         require_place(out)
@@ -44,7 +48,15 @@ def transcribe(
     if exit_code(unread, pdfs) < 2:  # else no policy need be loaded to refuse them
         from ocr_rl.evaluate.transcribe_files import transcribe_files
 
-        unread = transcribe_files(pdfs, model=model, engine=backend, out=out, longest_px=longest_px)
+        unread = transcribe_files(
+            pdfs,
+            model=model,
+            engine=backend,
+            out=out,
+            longest_px=longest_px,
+            preset=preset,
+            instruction=instruction,
+        )
     tell_refused(unread)
     return exit_code(unread, pdfs)
 
@@ -59,15 +71,29 @@ def sample(
     n: Annotated[int, whole("samples of each page", 1, 1024, "--n")] = 8,
     temperature: Annotated[float, Option(help="of sampling, 0.01 to 10; 0 takes the likeliest token")] = 1.0,
     seed: Seed = 0,
+    preset: Preset = None,
+    instruction: Instruction = None,
 ) -> None:
     """A policy's samples of some pages, for score and rewards audit."""
     require_dataset(data)
     require_model(model)
+    require_preset(preset)
     require_backend(backend)
     require_temperature(temperature)
     require_file_place(out)
 
     from ocr_rl.evaluate.samples import sample_pages
 
-    drawn = sample_pages(data, out, model=model, engine=backend, pages=pages, n=n, temperature=temperature, seed=seed)
+    drawn = sample_pages(
+        data,
+        out,
+        model=model,
+        engine=backend,
+        pages=pages,
+        n=n,
+        temperature=temperature,
+        seed=seed,
+        preset=preset,
+        instruction=instruction,
+    )
     print(f"{n} samples of each of {drawn} pages in {out}")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Discriminator, Field, JsonValue, Tag, model_serializer, model_validator
 
-from ocr_rl.config.algorithms import ALGORITHMS, Algorithm, Grpo
+from ocr_rl.config.algorithms import ALGORITHMS, Algorithm, Grpo, Sft
 from ocr_rl.config.base import Positive, Section
 from ocr_rl.config.sections import Evaluation, Optim, Policy, Sampling, Scoring
 from ocr_rl.config.tripwires import Tripwire, Tripwires
@@ -132,6 +132,12 @@ class Recipe(Section):
     def mix(self) -> tuple[RewardChoice | Gate, ...]:
         """What scores the policy's own samples; nothing for SFT and for somebody's preferences."""
         return (*self.rewards, *self.gates) if self.algorithm.learns_from_rewards else ()
+
+    @property
+    def wants_front_matter(self) -> bool:
+        """Whether olmOCR's front matter is rewarded or taught."""
+        taught = isinstance(self.algorithm, Sft) and any(stage.front_matter for stage in self.algorithm.stages)
+        return taught or any(choice.name == "front_matter" for choice in self.mix)
 
     @property
     def watched(self) -> Tripwires:

@@ -91,8 +91,12 @@ class Policy(Section):
     """Run code from the model's own folder. Off by default: it is somebody's program."""
     longest_px: Annotated[int, Field(gt=0, le=8192)] | None = None
     """Longest side of the page image; by default what the model's folder says (ocr_rl.json), else 1288."""
+    preset: str | None = None
+    """Ask as another known model is asked (docs/models.md); by default as the model itself is known for."""
     instruction: str | None = None
-    """Text before the page image; by default what the model's folder says, else a general one."""
+    """Text before the page image; by default what the model's folder or preset says, else a general one."""
+    image_first: bool | None = None
+    """Whether the page image stands before the text; by default what the model's folder or preset says, else not."""
     max_tokens: Positive | None = None
     """Longest transcript when the policy is used; by default what the model's folder says, else 4096."""
     max_prompt_tokens: Positive | None = None

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 
 from tqdm import tqdm
 
@@ -24,6 +24,9 @@ from ocr_rl.evaluate.transcribe import RETRY_TEMPERATURES, Attempt, attempts
 from ocr_rl.pages.raster import PageError
 from ocr_rl.pages.workers import Refusal
 from ocr_rl.text.front_matter import split_front_matter
+
+if TYPE_CHECKING:
+    from ocr_rl.models.settings import PromptSettings
 
 Missing = Literal["error", "fail"]
 FrontMatterOf = Literal["keep", "strip"]  # a candidate's files
@@ -196,6 +199,8 @@ class PolicyCandidate:
     sampler: SamplerName
     repeats: int
     temperature: float  # of the first attempt
+    preset: str | None = None  # a known model that it is asked like
+    instruction: str | None = None
 
     def settings(self) -> Mapping[str, Any]:
         return {
@@ -204,10 +209,17 @@ class PolicyCandidate:
             "sampler": self.sampler,
             "repeats": self.repeats,
             "temperature": self.temperature,
+            **asdict(self._asked()),
         }
 
+    def _asked(self) -> PromptSettings:
+        from ocr_rl.models.known import read_settings
+
+        settings = read_settings(_folder(self.model), self.preset)
+        return settings if self.instruction is None else replace(settings, instruction=self.instruction)
+
     def answers(self, todo: Todo) -> Iterator[Answer]:
-        with _open_policy(self.model, self.sampler) as policy:
+        with _open_policy(self) as policy:
             for repeat, pages in todo.items():
                 of_pages = attempts(
                     pages,
@@ -227,10 +239,19 @@ class PolicyCandidate:
                         yield replace(answer, attempts=tuple(of_page))
 
 
-def _open_policy(model: str, sampler: SamplerName) -> AbstractContextManager[Any]:
+def _open_policy(policy: PolicyCandidate) -> AbstractContextManager[Any]:
     from ocr_rl.policy import open_policy  # torch and all; only once there is a page to read
 
-    return open_policy(model, engine=sampler)
+    return open_policy(policy.model, engine=policy.sampler, preset=policy.preset, instruction=policy.instruction)
+
+
+def _folder(model: str) -> str:
+    """The model's folder or hub name; "nano" is the embedded policy."""
+    if Path(model).is_dir():
+        return model
+    from ocr_rl.models.load import model_folder
+
+    return model_folder(model)
 
 
 def _fingerprint(model: str) -> dict[str, list[int]]:
@@ -238,11 +259,7 @@ def _fingerprint(model: str) -> dict[str, list[int]]:
 
     Weights are too large to hash at every start, and a checkpoint that was trained further has another time.
     """
-    folder = Path(model)
-    if not folder.is_dir():
-        from ocr_rl.models.load import model_folder
-
-        folder = Path(model_folder(model))
+    folder = Path(_folder(model))
     files = sorted(path for pattern in ("*.safetensors", "*.json") for path in folder.glob(pattern))
     return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
 

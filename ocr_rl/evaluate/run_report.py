@@ -12,7 +12,7 @@ from ocr_rl.contract import UserError
 from ocr_rl.evaluate import floors
 from ocr_rl.evaluate.report import write_report
 from ocr_rl.evaluate.results import PageResult, read_rows
-from ocr_rl.models.settings import read_settings
+from ocr_rl.models.known import read_settings
 from ocr_rl.pages.images import image_of
 from ocr_rl.pages.raster import LONGEST_PX
 from ocr_rl.pages.source import open_pages

@@ -23,6 +23,8 @@ def sample_pages(
     n: int,
     temperature: float,
     seed: int,
+    preset: str | None = None,
+    instruction: str | None = None,
 ) -> int:
     """Write groups of n samples for some pages of a dataset, drawn by `seed`, as a run keeps its groups.
 
@@ -34,7 +36,7 @@ def sample_pages(
     all_pages = load_dataset(data)
     chosen = Random(seed).sample(all_pages, min(pages, len(all_pages)))
     rows = []
-    with open_policy(model, engine=engine) as policy:
+    with open_policy(model, engine=engine, preset=preset, instruction=instruction) as policy:
         prompts = [(page, policy.prompter.prompt(page)) for page in chosen]
         how = Sampling(n=n, temperature=temperature, max_tokens=policy.settings.max_tokens, seed=seed)
         for group in policy.sampler.sample(prompts, how):

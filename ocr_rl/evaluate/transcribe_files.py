@@ -22,6 +22,8 @@ def transcribe_files(
     engine: Literal["vllm", "transformers"],
     out: Path | None,
     longest_px: int | None,
+    preset: str | None = None,
+    instruction: str | None = None,
 ) -> list[PageError]:
     """Write `<stem>.md` for each PDF below `out` (or print it) once its pages are done; return the refused pages.
 
@@ -35,7 +37,7 @@ def transcribe_files(
     if out is not None:
         with _writing_into(out):  # before the policy is loaded
             out.mkdir(parents=True, exist_ok=True)
-    with open_policy(model, engine=engine, longest_px=longest_px) as policy:
+    with open_policy(model, engine=engine, longest_px=longest_px, preset=preset, instruction=instruction) as policy:
         limit = policy.settings.max_tokens
         results = transcribe(pages, policy.sampler, policy.prompter, max_tokens=limit, retries=RETRY_TEMPERATURES)
         for pdf, of_pdf in groupby(results, key=lambda result: result[0].pdf):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
@@ -40,7 +40,7 @@ def load_config(path: str, *, trust_remote_code: bool = False) -> Any:
     return config
 
 
-def use_dtype(path: str) -> str:
+def use_dtype(path: str) -> Literal["float32", "bfloat16"]:
     """The dtype to use a policy in: bfloat16 where it is stored so and there is a GPU, float32 otherwise."""
     return "bfloat16" if torch.cuda.is_available() and load_config(path).dtype == torch.bfloat16 else "float32"
 

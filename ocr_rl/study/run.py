@@ -28,7 +28,7 @@ from ocr_rl.learn.network import named_weights
 from ocr_rl.models.load import load_model, model_folder
 from ocr_rl.pages.raster import file_sha
 from ocr_rl.pages.source import open_pages
-from ocr_rl.policy import open_origin, open_sampler
+from ocr_rl.policy import open_learning_origin, open_sampler
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampler
 from ocr_rl.run import environment, read_jsonl, write_atomically
@@ -111,7 +111,7 @@ def longest_px_of(study: Study) -> int:
     """Of the page images that the policy sees."""
     recipe = main_jobs(study, {})[0].recipe
     assert recipe.policy.path is not None
-    return open_origin(recipe.policy, model_folder(recipe.policy.path)).settings.longest_px
+    return open_learning_origin(recipe, model_folder(recipe.policy.path)).settings.longest_px
 
 
 def _claim(study: Study, folder: Folder) -> None:
@@ -177,7 +177,7 @@ def _worker(work, jobs, study: Study, folder: Folder, k: int) -> None:  # type: 
     _share_cores(k, study.workers)
     recipe = main_jobs(study, {})[0].recipe
     assert recipe.policy.path is not None
-    origin = open_origin(recipe.policy, model_folder(recipe.policy.path))
+    origin = open_learning_origin(recipe, model_folder(recipe.policy.path))
     with closing(open_sampler(recipe.sampling, origin, recipe.policy)) as sampler:
         for job in jobs:
             try:

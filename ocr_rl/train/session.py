@@ -24,7 +24,7 @@ from ocr_rl.learn.probe import page_gain, require_eyes
 from ocr_rl.learn.step import Step
 from ocr_rl.models.load import model_folder
 from ocr_rl.pages.source import open_pages
-from ocr_rl.policy import open_origin, open_sampler
+from ocr_rl.policy import open_learning_origin, open_sampler
 from ocr_rl.rollout.collect import Score
 from ocr_rl.rollout.prompt import Origin
 from ocr_rl.rollout.reward_pool import RewardPool, weighted
@@ -72,7 +72,7 @@ def open_session(
     """Open pages, learner and sampler, the cheap and the doubtful first; UserError where one of them does not fit."""
     with ExitStack() as stack:
         pool = stack.enter_context(closing(open_pool(recipe, run)))
-        origin = open_origin(recipe.policy, _start_model(recipe, run))
+        origin = open_learning_origin(recipe, _start_model(recipe, run))
         require_lengths(recipe, origin.prompter)
         plan = memory_plan(recipe, origin.path)
         print(plan.to_text())
@@ -144,7 +144,7 @@ def _plan(
 
 def follow(recipe: config.Recipe) -> None:
     """What the other processes of `torchrun` do: their share of each update of the first one, until that one ends."""
-    ranks.follow(lambda path: _learner(recipe, open_origin(recipe.policy, path)))
+    ranks.follow(lambda path: _learner(recipe, open_learning_origin(recipe, path)))
 
 
 def _learner(recipe: config.Recipe, origin: Origin) -> Learner:

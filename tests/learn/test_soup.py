@@ -17,8 +17,9 @@ from ocr_rl.contract import UserError
 from ocr_rl.evaluate import soup as kitchen
 from ocr_rl.learn.network import save_model
 from ocr_rl.learn.soup import average
+from ocr_rl.models.known import read_settings
 from ocr_rl.models.load import load_model
-from ocr_rl.models.settings import PromptSettings, read_settings, write_settings
+from ocr_rl.models.settings import PromptSettings, write_settings
 from ocr_rl.run import Run
 
 
