@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields, replace
 from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.models.known import instruction_to_learn, read_settings
-from ocr_rl.models.load import model_folder, use_dtype
+from ocr_rl.models.load import model_folder, sampling_dtype, use_dtype
 from ocr_rl.models.settings import PromptSettings
 from ocr_rl.rollout.prompt import Origin, Prompter, load_prompter
 from ocr_rl.rollout.sampler.base import GPU_SHARE, GPU_SHARE_ALONE, Sampler
@@ -83,7 +83,12 @@ def open_sampler(
     if sampling.engine == "transformers":
         from ocr_rl.rollout.sampler.hf import HfSampler
 
-        return HfSampler(origin.path, origin.prompter, dtype=policy.dtype, trust_remote_code=policy.trust_remote_code)
+        return HfSampler(
+            origin.path,
+            origin.prompter,
+            dtype=sampling_dtype(sampling, policy),
+            trust_remote_code=policy.trust_remote_code,
+        )
     if sampling.engine == "vllm_server":
         from ocr_rl.rollout.sampler.vllm_server import ServerSettings, VllmServerSampler
 
@@ -104,7 +109,7 @@ def open_sampler(
             'or set engine = "transformers".'
         ) from None
     engine = EngineSettings(
-        dtype=policy.dtype,
+        dtype=sampling_dtype(sampling, policy),
         max_model_len=sampling.max_model_len,
         max_num_seqs=sampling.max_num_seqs,
         gpu_share=gpu_share,

@@ -152,14 +152,19 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.stem)
 
 
-def damage(checkpoint: Path) -> str:
-    """What is wrong with a checkpoint's files, as half a sentence; "" when they are what was saved."""
+def damage(checkpoint: Path, part: str = "") -> str:
+    """What is wrong with a checkpoint's files, as half a sentence; "" when they are what was saved.
+
+    `part`: look at one folder alone, as "model" (a study keeps no optimiser of its finished runs).
+    """
     try:
         saved: dict[str, str] = json.loads((checkpoint / HASHES).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return f"it has no {HASHES} that can be read"
-    hashes = _hashes(checkpoint)
+    hashes = _hashes(checkpoint, part)
     for name, digest in saved.items():
+        if not name.startswith(part):
+            continue
         if name not in hashes:
             return f"{name} is missing"
         if hashes[name] != digest:
@@ -167,10 +172,10 @@ def damage(checkpoint: Path) -> str:
     return ""
 
 
-def _hashes(folder: Path) -> dict[str, str]:
-    """sha256 of every file below the folder, by its name from there; what is hashed is on the disk."""
+def _hashes(folder: Path, part: str = "") -> dict[str, str]:
+    """sha256 of every file of the folder's part, by its name from the folder; what is hashed is on the disk."""
     hashes = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != HASHES):
+    for path in sorted(path for path in (folder / part).rglob("*") if path.is_file() and path.name != HASHES):
         with path.open("rb") as file:
             os.fsync(file.fileno())
             hashes[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()

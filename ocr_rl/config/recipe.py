@@ -142,7 +142,8 @@ class Recipe(Section):
     @property
     def watched(self) -> Tripwires:
         """The tripwires, with the bound of `gap_max` that goes with the dtypes; SFT is meant to lower the entropy."""
-        exact = self.policy.dtype == "float32" and not self.policy.autocast
+        sampled = self.sampling.dtype or "float32"
+        exact = self.policy.dtype == sampled == "float32" and not self.policy.autocast
         own: dict[str, Tripwire] = {}
         if self.tripwires.gap_max is None and exact:
             own["gap_max"] = Tripwire(above=0.01, steps=1, then="stop")

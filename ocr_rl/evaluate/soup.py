@@ -55,7 +55,7 @@ def policy_of(path: Path) -> Path:
     checkpoints = Run(path).checkpoints()
     if not checkpoints:
         raise UserError(f"{path}: holds no checkpoint yet; let the run save one.")
-    if wrong := damage(checkpoints[-1]):
+    if wrong := damage(checkpoints[-1], "model"):
         raise UserError(f"{checkpoints[-1]}: is damaged ({wrong}); name an older checkpoint's model folder.")
     return checkpoints[-1] / "model"
 

@@ -133,6 +133,9 @@ def test_what_is_no_policy_is_named(tmp_path: Path) -> None:
     with Run(tmp_path).checkpoint(1) as folder:
         (folder / "model").mkdir()
         (folder / "model" / "weights").write_text("whole")
+        (folder / "optim.pt").write_text("momenta")
+    assert kitchen.policy_of(tmp_path) == tmp_path / "ckpt" / "000001" / "model"
+    (tmp_path / "ckpt" / "000001" / "optim.pt").unlink()  # as a study does when a run is done
     assert kitchen.policy_of(tmp_path) == tmp_path / "ckpt" / "000001" / "model"
     (tmp_path / "ckpt" / "000001" / "model" / "weights").write_text("half")
     with pytest.raises(UserError, match="000001: is damaged"):
