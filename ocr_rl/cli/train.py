@@ -82,12 +82,14 @@ def study(
     require_inputs(loaded.model_dump(mode="json"))
     require_place(out)
 
-    from ocr_rl.study.report import write_study
+    from ocr_rl.outputs import refuse_taken
+    from ocr_rl.study.report import FILES, write_study
     from ocr_rl.study.results import read_results
     from ocr_rl.study.run import longest_px_of, read_environment, run_study
 
-    run_study(loaded, out)
     report = out / "report"
+    refuse_taken(report / name for name in FILES)
+    run_study(loaded, out)
     written = write_study(
         read_results(loaded, out), report, env=read_environment(out), longest_px=longest_px_of(loaded)
     )

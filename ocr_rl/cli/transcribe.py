@@ -38,7 +38,11 @@ def transcribe(
     if out is not None:
         require_place(out)
 
-    from ocr_rl.pages.raster import PageError, count_pages
+    from ocr_rl.outputs import refuse_taken
+    from ocr_rl.pages.raster import PageError, count_pages, distinct_stems
+
+    if out is not None:
+        refuse_taken((out / f"{stem}.md" for stem in distinct_stems(pdfs).values()), pdfs)
 
     unread = [counted for _, counted in count_pages(pdfs) if isinstance(counted, PageError)]
     if exit_code(unread, pdfs) < 2:  # else no policy need be loaded to refuse them

@@ -21,6 +21,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
+from ocr_rl import outputs
 from ocr_rl.contract import Page, Reading, Transcript, UserError
 from ocr_rl.evaluate import journal
 from ocr_rl.evaluate.bench_notes import front_matter_note, notes_of
@@ -37,7 +38,7 @@ from ocr_rl.evaluate.candidates import (
 )
 from ocr_rl.evaluate.figures import ClusterBy, tallies
 from ocr_rl.evaluate.floors import floors_of
-from ocr_rl.evaluate.report import write_report
+from ocr_rl.evaluate.report import FILES, write_report
 from ocr_rl.evaluate.results import CheckVerdict, PageResult, from_json, judge_page, to_json
 from ocr_rl.evaluate.stats import benchmark_score
 from ocr_rl.pages.dataset import load_with_files
@@ -76,8 +77,10 @@ def bench(
     NAME=FOLDER gives a name of one's own. A policy reads every page `repeats` times, at `temperature` (default: greedy
     for one repeat, else REPEAT_TEMPERATURE). The first candidate is the one that the others are compared with. Front
     matter in a folder's files is judged with the rest, as the public benchmark does, unless `front_matter` is "strip".
-    Raises UserError for wrong input.
+    Raises UserError for wrong input, and where `out` holds such files that no bench wrote.
     """
+    outputs.refuse_others(out, "settings.json", ("candidates", "floors.jsonl"))
+    outputs.refuse_taken(out / name for name in FILES)
     folders = {name: Path(path) for name, path in map(_named, candidates)}
     policy = partial(PolicyCandidate, sampler=sampler, repeats=repeats, temperature=_temperature(repeats, temperature))
     readers: list[Candidate] = [

@@ -12,6 +12,7 @@ import hashlib
 import math
 import os
 import threading
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -271,11 +272,18 @@ def _sha_of(pdf: Path, _inode: int, _size: int, _mtime_ns: int) -> str:
 
 
 def distinct_stems(pdfs: Iterable[Path]) -> dict[Path, str]:
-    """A name for each file: its stem, or `<stem>-2` and so on if that is taken. A file given twice counts once."""
+    """A name for each file: its stem, or `<stem>-2` and so on if that is taken. A file given twice counts once.
+
+    Two names that some file systems hold for one (in capitals, or with other code points for ü) are not both given.
+    """
     stems: dict[Path, str] = {}
     taken: set[str] = set()
     for pdf in dict.fromkeys(pdfs):
         tries = (pdf.stem if k == 1 else f"{pdf.stem}-{k}" for k in count(1))
-        stems[pdf] = next(stem for stem in tries if stem not in taken)
-        taken.add(stems[pdf])
+        stems[pdf] = next(stem for stem in tries if _folded(stem) not in taken)
+        taken.add(_folded(stems[pdf]))
     return stems
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()
