@@ -68,14 +68,15 @@ def _require_ours(target: Path) -> None:
         return
     if target.is_dir():
         raise UserError(f"{target}: is a folder, and a file would be written there; give another --out.")
-    if not _is_ours(target):
+    if not is_ours(target):
         raise UserError(
             f"{target}: is there already and is not, or no longer, what ocr-rl wrote there; move it away or give "
             "another --out."
         )
 
 
-def _is_ours(target: Path) -> bool:
+def is_ours(target: Path) -> bool:
+    """Whether a file stands there and is what ocr-rl wrote."""
     if target.is_symlink() or not target.is_file():
         return False
     try:

@@ -43,7 +43,9 @@ Seed = Annotated[int, Option(help="a number; the same one gives the same result"
 Model = Annotated[str, Option(help="a model's folder or hub name; nano is the embedded policy")]
 BackendChoice = Annotated[Backend, Option("--backend", help=BACKEND_HELP)]
 Dataset = Annotated[Path, Argument(metavar="DATA", help="a dataset folder: pdfs/ and *.jsonl")]
-Pdfs = Annotated[list[Path], Argument(metavar="PDF", help="PDF files")]
+Documents = Annotated[
+    list[Path], Argument(metavar="FILE", help="PDF, PNG, JPEG, WebP and TIFF files, and folders with such files below")
+]
 Workers = Annotated[int, whole("processes side by side", 1)]
 NewDataset = Annotated[Path, Option("--out", help="folder of the new dataset; nothing is written over")]
 

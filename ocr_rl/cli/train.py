@@ -100,7 +100,9 @@ def study(
 @app.command()
 def report(
     runs: Annotated[list[Path], Argument(metavar="RUN", help="run directories; the first one's start is `before`")],
-    out: Annotated[Path, Option(help="folder for report.html, .md and .json of each evaluation set")],
+    out: Annotated[
+        Path, Option(help="folder for report.html, .md and .json of each evaluation set; only its own are written over")
+    ],
 ) -> None:
     """One report over finished runs, from their evaluations."""
     for run in runs:
