@@ -10,10 +10,11 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import threading
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -123,7 +124,7 @@ def _opened(source: Path | bytes) -> Iterator[ImageFile]:
     if reader is None:
         raise Refusal("the file is not a PNG, JPEG, WebP or TIFF picture")
     try:
-        with _lock, warnings.catch_warnings():
+        with _lock, warnings.catch_warnings(), _quiet() if reader is TiffImageFile else nullcontext():
             warnings.simplefilter("ignore")  # Pillow's advice is for programmers
             with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
                 if (num_bytes := file.seek(0, 2)) > MAX_BYTES:
@@ -140,6 +141,24 @@ def _opened(source: Path | bytes) -> Iterator[ImageFile]:
     except Exception as error:  # noqa: BLE001 the boundary: Pillow raises whatever a damaged file leads it to
         cut = isinstance(error, EOFError) or "truncated" in str(error).lower()
         raise Refusal("the file is truncated: its end is missing" if cut else "the picture is damaged") from None
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """libtiff itself writes to the process's stderr, a line for each line of pixels that it cannot read."""
+    try:
+        kept = os.dup(2)
+    except OSError:  # it is closed
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _frames(picture: ImageFile) -> int:

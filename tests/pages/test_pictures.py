@@ -12,7 +12,16 @@ import pytest
 from PIL import Image
 
 from ocr_rl.pages import pictures, raster
-from ocr_rl.pages.raster import ImageRef, PageError, count_pages, num_pages, render, render_all, render_bytes, size_faults
+from ocr_rl.pages.raster import (
+    ImageRef,
+    PageError,
+    count_pages,
+    num_pages,
+    render,
+    render_all,
+    render_bytes,
+    size_faults,
+)
 from tests.pages.pictures import SIZE, encoded, page, tiff, turned
 
 WHITE = (255, 255, 255)
@@ -204,7 +213,10 @@ def test_the_limits_are_those_of_pages() -> None:
 def test_a_file_cut_short_is_refused(kind: str, share: float) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (120, 240, 3), np.uint8))
     data = encoded(noise, kind)
-    assert reason(data[: int(share * len(data))]) in ("the file is truncated: its end is missing", "the picture is damaged")
+    assert reason(data[: int(share * len(data))]) in (
+        "the file is truncated: its end is missing",
+        "the picture is damaged",
+    )
 
 
 @pytest.mark.parametrize("mode", ["F", "I", "LAB"])
@@ -226,3 +238,11 @@ def test_files_are_named_and_the_others_go_on(tmp_path: Path) -> None:
     results: Sequence[Image.Image | PageError] = [result for _, result in render_all(refs)]
     assert [isinstance(result, PageError) for result in results] == [False, True, True, True, False]
     assert "b.jpg, page 1: " in str(results[1])
+
+
+def test_nothing_is_written_to_stderr_about_a_damaged_tiff(capfd: pytest.CaptureFixture[str]) -> None:
+    data = bytearray(encoded(page("RGB", (800, 800)), "TIFF", compression="tiff_adobe_deflate"))
+    data[100:200] = bytes(range(100))
+    with pytest.raises(PageError):
+        render_bytes(bytes(data), 1, 100)
+    assert capfd.readouterr() == ("", "")
