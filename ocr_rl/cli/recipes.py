@@ -93,7 +93,10 @@ def _parts(pages: Path) -> tuple[Path, dict[str, Path]]:
         parts = sorted(part for part in pages.iterdir() if (part / "pdfs").is_dir())
         return pages / TRAINING, {part.name: part for part in parts if part.name != TRAINING}
     require_dataset(pages, "--pages ")
-    if not any(path.suffix.lower() == ".pdf" for path in (pages / "pdfs").rglob("*")):
+
+    from ocr_rl.pages.documents import SUFFIXES
+
+    if not any(path.suffix.lower() in SUFFIXES for path in (pages / "pdfs").rglob("*")):
         raise UserError(f"--pages {pages}: is no dataset, there is no PDF in {pages / 'pdfs'}.")
     return pages, {}
 

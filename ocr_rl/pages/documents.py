@@ -6,7 +6,8 @@ Knows nothing about what is in them: a file's own bytes say that once it is open
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+import unicodedata
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ocr_rl import outputs
@@ -34,6 +35,20 @@ def documents(places: Sequence[Path], out: Path | None = None) -> list[Path]:
             )
         found += below
     return found
+
+
+def twins(paths: Iterable[Path]) -> dict[Path, Path]:
+    """Documents whose name differs from another's in the same folder by its ending alone, and that other one.
+
+    `a.md` beside `a.pdf` and `a.png` would be of both. Of several, a PDF is the one that keeps the name.
+    """
+    first: dict[tuple[Path, str], Path] = {}
+    twins: dict[Path, Path] = {}
+    for path in sorted(paths, key=lambda path: path.suffix.lower() != ".pdf"):
+        name = (path.parent, unicodedata.normalize("NFC", path.stem))
+        if first.setdefault(name, path) != path:
+            twins[path] = first[name]
+    return twins
 
 
 def _below(folder: Path) -> Iterator[Path]:
