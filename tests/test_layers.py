@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 # In the order in which a page passes through them: each imports only itself and what stands before it.
 WINGS = (
     "contract",
+    "outputs",
     "extras",
     "text",
     "plugins",

@@ -50,7 +50,9 @@ Instruction = Annotated[
 ]
 BackendChoice = Annotated[Backend, Option("--backend", help=BACKEND_HELP)]
 Dataset = Annotated[Path, Argument(metavar="DATA", help="a dataset folder: pdfs/ and *.jsonl")]
-Pdfs = Annotated[list[Path], Argument(metavar="PDF", help="PDF files")]
+Documents = Annotated[
+    list[Path], Argument(metavar="FILE", help="PDF, PNG, JPEG, WebP and TIFF files, and folders with such files below")
+]
 Workers = Annotated[int, whole("processes side by side", 1)]
 NewDataset = Annotated[Path, Option("--out", help="folder of the new dataset; nothing is written over")]
 

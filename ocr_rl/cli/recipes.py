@@ -10,7 +10,7 @@ from typing import Annotated
 from typer import Argument, Context, Option, Typer
 
 from ocr_rl.cli.recipe_copy import with_pages
-from ocr_rl.cli.refusals import leaves, require_dataset, require_file_place
+from ocr_rl.cli.refusals import leaves, require_dataset, require_new
 from ocr_rl.contract import UserError
 
 TRAINING = "train"  # the part of a split that is trained on
@@ -68,13 +68,12 @@ def new(
             raise UserError(f"--held-out {held_out}: are the pages that are trained on; give others.")
         sets = {"held_out": held_out}
     target = out or Path(f"{pages.resolve().name}_{Path(source).stem}.toml")
-    if target.exists():
-        raise UserError(f"{target}: is there already; give another --out.")
-    require_file_place(target)
+    require_new(target)
     recipe = f"# {Path(source).stem}, on the pages of {training}.\n{with_pages(text, training, sets)}"
     _require_copy(recipe, source, training, sets)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(recipe, encoding="utf-8")
+    with target.open("x", encoding="utf-8") as file:
+        file.write(recipe)
     evaluated = ", ".join(map(str, sets.values())) or "nothing: give --held-out DIR (`ocr-rl pages split` makes one)"
     print(f"{target}: trains on {training}, evaluates on {evaluated}. Next: ocr-rl train {target}")
 
@@ -94,7 +93,10 @@ def _parts(pages: Path) -> tuple[Path, dict[str, Path]]:
         parts = sorted(part for part in pages.iterdir() if (part / "pdfs").is_dir())
         return pages / TRAINING, {part.name: part for part in parts if part.name != TRAINING}
     require_dataset(pages, "--pages ")
-    if not any(path.suffix.lower() == ".pdf" for path in (pages / "pdfs").rglob("*")):
+
+    from ocr_rl.pages.documents import SUFFIXES
+
+    if not any(path.suffix.lower() in SUFFIXES for path in (pages / "pdfs").rglob("*")):
         raise UserError(f"--pages {pages}: is no dataset, there is no PDF in {pages / 'pdfs'}.")
     return pages, {}
 

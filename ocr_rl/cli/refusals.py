@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocr_rl.contract import UserError
+from ocr_rl.outputs import refuse_taken
 from ocr_rl.text.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -42,15 +43,16 @@ def require_place(out: Path) -> None:
 
 
 def require_new(out: Path) -> None:
-    if out.exists():
+    if os.path.lexists(out):  # also a link that leads nowhere
         raise UserError(f"{out}: is there already; give another --out.")
     require_place(out)
 
 
 def require_file_place(out: Path) -> None:
-    """UserError where no file `out` can be written."""
+    """UserError where no file `out` can be written, or where one stands that ocr-rl did not write."""
     if out.is_dir():
         raise UserError(f"{out}: is a folder; name a file with --out.")
+    refuse_taken([out])
     require_place(out.parent)
 
 

@@ -7,7 +7,17 @@ from typing import Annotated
 
 from typer import Option, Typer
 
-from ocr_rl.cli.options import MAX_PX, BackendChoice, Dataset, Instruction, Model, Pdfs, Preset, Seed, whole
+from ocr_rl.cli.options import (
+    MAX_PX,
+    BackendChoice,
+    Dataset,
+    Documents,
+    Instruction,
+    Model,
+    Preset,
+    Seed,
+    whole,
+)
 from ocr_rl.cli.refusals import (
     exit_code,
     require_backend,
@@ -25,24 +35,33 @@ app = Typer()
 
 @app.command()
 def transcribe(
-    pdfs: Pdfs,
+    files: Documents,
     model: Model = "nano",
     backend: BackendChoice = "vllm",
-    out: Annotated[Path | None, Option(help="folder for <stem>.md files (default: print)")] = None,
+    out: Annotated[
+        Path | None,
+        Option(help="folder for <stem>.md files; only those that it wrote are written over (default: print)"),
+    ] = None,
     longest_px: Annotated[
         int | None, whole("longest side of the page image (default: what the model says)", 1, MAX_PX, metavar="PX")
     ] = None,
     preset: Preset = None,
     instruction: Instruction = None,
 ) -> int:
-    """PDFs to Markdown."""
+    """PDFs and pictures to Markdown."""
     require_model(model)
     require_preset(preset)
     require_backend(backend)
     if out is not None:
         require_place(out)
 
-    from ocr_rl.pages.raster import PageError, count_pages
+    from ocr_rl.outputs import refuse_taken
+    from ocr_rl.pages.documents import documents
+    from ocr_rl.pages.raster import PageError, count_pages, distinct_stems
+
+    pdfs = documents(files, out)
+    if out is not None:
+        refuse_taken((out / f"{stem}.md" for stem in distinct_stems(pdfs).values()), pdfs)
 
     unread = [counted for _, counted in count_pages(pdfs) if isinstance(counted, PageError)]
     if exit_code(unread, pdfs) < 2:  # else no policy need be loaded to refuse them
@@ -64,7 +83,9 @@ def transcribe(
 @app.command()
 def sample(
     data: Dataset,
-    out: Annotated[Path, Option(help="a JSONL file of groups, as a run keeps them")],
+    out: Annotated[
+        Path, Option(help="a JSONL file of groups, as a run keeps them; only one that it wrote is written over")
+    ],
     model: Model = "nano",
     backend: BackendChoice = "vllm",
     pages: Annotated[int, whole("how many pages are drawn", 1, 100_000)] = 8,

@@ -21,6 +21,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
+from ocr_rl import outputs
 from ocr_rl.contract import Page, Reading, Transcript, UserError
 from ocr_rl.evaluate import journal
 from ocr_rl.evaluate.bench_notes import asking_note, front_matter_note, notes_of
@@ -37,7 +38,7 @@ from ocr_rl.evaluate.candidates import (
 )
 from ocr_rl.evaluate.figures import ClusterBy, tallies
 from ocr_rl.evaluate.floors import floors_of
-from ocr_rl.evaluate.report import write_report
+from ocr_rl.evaluate.report import FILES, write_report
 from ocr_rl.evaluate.results import CheckVerdict, PageResult, from_json, judge_page, to_json
 from ocr_rl.evaluate.stats import benchmark_score
 from ocr_rl.pages.dataset import load_with_files
@@ -79,8 +80,10 @@ def bench(
     for one repeat, else REPEAT_TEMPERATURE), asked as the model is known for, as the known model `preset` is, or with
     `instruction`; the report says how. The first candidate is the one that the others are compared with. Front
     matter in a folder's files is judged with the rest, as the public benchmark does, unless `front_matter` is "strip".
-    Raises UserError for wrong input.
+    Raises UserError for wrong input, and where `out` holds such files that no bench wrote.
     """
+    outputs.refuse_others(out, "settings.json", ("candidates", "floors.jsonl"))
+    outputs.refuse_taken(out / name for name in FILES)
     folders = {name: Path(path) for name, path in map(_named, candidates)}
     policy = partial(
         PolicyCandidate,

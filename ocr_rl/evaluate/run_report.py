@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from ocr_rl import outputs
 from ocr_rl.config import PageSource, page_source
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate import floors
-from ocr_rl.evaluate.report import write_report
+from ocr_rl.evaluate.report import FILES, write_report
 from ocr_rl.evaluate.results import PageResult, read_rows
 from ocr_rl.models.known import read_settings
 from ocr_rl.pages.images import image_of
@@ -29,6 +30,7 @@ def report_runs(runs: Sequence[Path], out: Path) -> list[Path]:
     sets, _ = evaluations[_name(runs[0], runs)]
     if not sets:
         raise UserError(f"{runs[0]}: its recipe has no [evaluation]; there is nothing to report.")
+    outputs.refuse_taken(out / name / file for name in sets for file in FILES)
     written = []
     for name, source in sets.items():
         pages = {page.id: page for page in open_pages(source, runs[0] / "pages")}

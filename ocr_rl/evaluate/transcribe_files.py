@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
+from ocr_rl import outputs
 from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.evaluate.transcribe import RETRY_TEMPERATURES, transcribe
 from ocr_rl.pages.raster import PageError, count_pages, distinct_stems, document_sha
@@ -28,7 +29,8 @@ def transcribe_files(
     """Write `<stem>.md` for each PDF below `out` (or print it) once its pages are done; return the refused pages.
 
     Front matter is left out, and a blank line separates pages. The second of several files with one stem is written as
-    `<stem>-2.md`, and so on. A file named twice is read once. Raises UserError where `out` cannot be written.
+    `<stem>-2.md`, and so on. A file named twice is read once. Raises UserError where `out` cannot be written, or such
+    a file is there that ocr-rl did not write.
     """
     stems = distinct_stems(pdfs)
     refused, pages = pages_of(stems)
@@ -70,7 +72,7 @@ def _hand_over(stem: str, text: str, out: Path | None) -> None:
         print(text)
         return
     with _writing_into(out):
-        (out / f"{stem}.md").write_text(text, encoding="utf-8", errors="backslashreplace")
+        outputs.write(out / f"{stem}.md", text)
 
 
 @contextmanager

@@ -1,9 +1,9 @@
 """What stands in a dataset's folder: PDFs, references and unit tests, and whatever is wrong with them.
 
-The layout is olmOCR-Bench's: PDFs below `pdfs/`, unit tests in `*.jsonl` files beside it (`pdf` names the file relative
-to `pdfs/`, `page` counts from 1), and, beside a PDF, optional reference Markdown: `<stem>.md` for a PDF of one page,
-`<stem>_pg<N>.md` for page N. Nothing outside the folder is read, whatever links and test lines say. This file knows
-nothing about images, prompts or models; `ocr_rl.text.checks` knows what a test means.
+The layout is olmOCR-Bench's: PDFs and pictures below `pdfs/`, unit tests in `*.jsonl` files beside it (`pdf` names the
+file relative to `pdfs/`, `page` counts from 1), and, beside a file, optional reference Markdown: `<stem>.md` for a file
+of one page, `<stem>_pg<N>.md` for page N. Nothing outside the folder is read, whatever links and test lines say. This
+file knows nothing about images, prompts or models; `ocr_rl.text.checks` knows what a test means.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from ocr_rl.contract import Check
+from ocr_rl.pages.documents import SUFFIXES, twins
 from ocr_rl.pages.raster import PageError, count_pages
 from ocr_rl.text.checks import load_check
 from ocr_rl.text.front_matter import FrontMatter, split_front_matter
@@ -67,7 +68,8 @@ def read_folder(folder: Path) -> Contents:
     faults: list[Fault] = []
     num_pages: dict[str, int] = {}
     files = _files(folder, faults)
-    pdfs = {name: path for name, path in files.items() if path.suffix.lower() == ".pdf"}
+    pdfs = {name: path for name, path in files.items() if path.suffix.lower() in SUFFIXES}
+    faults += [Fault(file=path, line=None, message=_twin(other)) for path, other in twins(pdfs.values()).items()]
     names = {path: name for name, path in pdfs.items()}
     for path, count in count_pages(pdfs.values()):
         if isinstance(count, PageError):
@@ -80,7 +82,7 @@ def read_folder(folder: Path) -> Contents:
 
 
 def _files(folder: Path, faults: list[Fault]) -> dict[str, Path]:
-    """PDFs and Markdown files below pdfs/, by relative path with slashes. Links to directories are not followed."""
+    """Documents and Markdown files below pdfs/, by relative path with slashes; links to directories are not followed."""
     root = folder / "pdfs"
     if not folder.is_dir():
         faults.append(Fault(file=folder, line=None, message="there is no such folder"))
@@ -89,11 +91,15 @@ def _files(folder: Path, faults: list[Fault]) -> dict[str, Path]:
         faults.append(Fault(file=root, line=None, message="there is no such folder, a dataset keeps its PDFs there"))
         return {}
     paths = (Path(parent) / name for parent, _, names in os.walk(root) for name in names)
-    wanted = sorted(path for path in paths if path.suffix.lower() in (".pdf", ".md"))
+    wanted = sorted(path for path in paths if path.suffix.lower() in (*SUFFIXES, ".md"))
     kept = {path.relative_to(root).as_posix(): path for path in wanted if _is_ours(path, folder, faults)}
-    if not any(path.suffix.lower() == ".pdf" for path in wanted):
+    if not any(path.suffix.lower() in SUFFIXES for path in wanted):
         faults.append(Fault(file=root, line=None, message="there is no PDF in this folder"))
     return kept
+
+
+def _twin(other: Path) -> str:
+    return f"{other.name} beside it has the same name but for the ending, so a reference would fit both; rename one"
 
 
 def _is_ours(path: Path, folder: Path, faults: list[Fault]) -> bool:
@@ -113,7 +119,7 @@ def _references(
     files: Mapping[str, Path], num_pages: Mapping[str, int], faults: list[Fault]
 ) -> dict[tuple[str, int], tuple[FrontMatter | None, str]]:
     """Front matter and text of references by (PDF, page). A Markdown file that belongs to no PDF is ignored."""
-    by_stem = {name[:-4]: name for name in num_pages}
+    by_stem = {name.removesuffix(PurePosixPath(name).suffix): name for name in reversed(num_pages)}
     references: dict[tuple[str, int], tuple[FrontMatter | None, str]] = {}
     for name, path in files.items():
         if path.suffix.lower() != ".md":
@@ -122,6 +128,8 @@ def _references(
         try:
             if stem in by_stem:  # this also finds x_pg1.pdf, whose own name ends like a page number
                 pdf, number = by_stem[stem], 1
+                if numbered and numbered["stem"] in by_stem and not pdf.lower().endswith(".pdf"):
+                    raise _FaultError(f"this could be of {pdf} and of {by_stem[numbered['stem']]}, rename one of them")
                 if num_pages[pdf] > 1:
                     raise _FaultError(f"the PDF has {num_pages[pdf]} pages, name this file {Path(stem).name}_pg<N>.md")
             elif numbered and numbered["stem"] in by_stem:
@@ -230,7 +238,8 @@ def _parse(data: bytes, pdfs: Mapping[str, Path]) -> tuple[str, int, Check]:
 def references_of(pdfs: Iterable[Path]) -> dict[Path, dict[int | None, Path]]:
     """The Markdown files beside each PDF by page number: N for `<stem>_pg<N>.md`, None for `<stem>.md`.
 
-    The suffix may be in capitals. `x_pg1.md` belongs to x_pg1.pdf if there is such a file, else to page 1 of x.pdf.
+    The suffix may be in capitals. `x_pg1.md` belongs to x_pg1.pdf if there is such a file, else to page 1 of x.pdf. No
+    two of the files may have one stem in one folder.
     """
     references: dict[Path, dict[int | None, Path]] = {pdf: {} for pdf in pdfs}
     by_stem = {pdf.with_suffix(""): pdf for pdf in references}

@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -19,6 +19,7 @@ from typing import Any
 
 from ocr_rl.contract import UserError
 from ocr_rl.pages.dataset import write_tests
+from ocr_rl.pages.documents import SUFFIXES, twins
 from ocr_rl.pages.folder import MAX_REFERENCE_BYTES, is_utf8, references_of
 from ocr_rl.pages.layer_tests import layer_tests
 from ocr_rl.pages.manifest import write_manifest
@@ -40,18 +41,18 @@ class Harvest:
 
 
 def mine_folder(folder: Path, out: Path, seed: int) -> Harvest:
-    """Write a dataset from the PDFs below a folder.
+    """Write a dataset from the PDFs and pictures below a folder.
 
     A Markdown file beside a PDF is the reference of its page: `<stem>.md` for a PDF of one page, `<stem>_pg<N>.md` for
-    page N. Pages of other PDFs get tests from their text layer. `left_out.txt` lists what was left out. Raises
-    UserError if the folder holds no PDF or `out` is not empty.
+    page N. Pages of other PDFs get tests from their text layer; a picture has none. `left_out.txt` lists what was left
+    out. Raises UserError if the folder holds no PDF and no picture or `out` is not empty.
     """
-    pdfs = _pdfs(folder)
+    left_out: list[str] = []
+    pdfs = _apart(_pdfs(folder), left_out)
     _empty(out)
-    names = {pdf: f"{stem}.pdf" for pdf, stem in distinct_stems(pdfs).items()}
+    names = _names(pdfs)
     references = _transcripts(pdfs)
     tests: list[Test] = []
-    left_out: list[str] = []
     for pdf, layers in read_layers([pdf for pdf in pdfs if pdf not in references], workers=1):
         if isinstance(layers, str):
             left_out.append(f"{pdf}: {layers}")
@@ -80,11 +81,12 @@ def import_folder(folder: Path, out: Path, seed: int) -> Harvest:
     made_by = {"verb": "import", "source": _name(folder), "seed": seed}
     if (folder / "pdfs").is_dir() and any(folder.glob("*.jsonl")):
         return _bench(folder, out, made_by)
-    pdfs = _pdfs(folder)
+    left_out: list[str] = []
+    pdfs = _apart(_pdfs(folder), left_out)
     _empty(out)
     references = _transcripts(pdfs)
-    left_out = [f"{pdf}: there is no {pdf.stem}.md beside it" for pdf in pdfs if pdf not in references]
-    names = {pdf: f"{stem}.pdf" for pdf, stem in distinct_stems(references).items()}
+    left_out += [f"{pdf}: there is no {pdf.stem}.md beside it" for pdf in pdfs if pdf not in references]
+    names = _names(references)
     return _written(out, {"imported": _pairs(references, names, out, seed, left_out)}, left_out, made_by)
 
 
@@ -92,7 +94,7 @@ def _pdfs(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder; name one that holds PDFs.")
     root = folder.resolve()
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".pdf" and path.is_file())
+    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     pdfs = [path for path in paths if path.resolve().is_relative_to(root)]  # no link leads out of the folder
     if not pdfs:
         raise UserError(f"{folder}: there is no PDF in this folder; name one that holds PDFs.")
@@ -100,6 +102,19 @@ def _pdfs(folder: Path) -> list[Path]:
         if not is_utf8(str(pdf)):
             raise UserError(f"{_shown(pdf)}: this file's name is not UTF-8; rename it or take it out.")
     return pdfs
+
+
+def _apart(pdfs: Sequence[Path], left_out: list[str]) -> list[Path]:
+    """The documents without those that share their name with another one; a line for each such is appended."""
+    shared = twins(pdfs)
+    left_out += [
+        f"{path}: has the name of {other.name} but for the ending; rename one" for path, other in shared.items()
+    ]
+    return [pdf for pdf in pdfs if pdf not in shared]
+
+
+def _names(pdfs: Iterable[Path]) -> dict[Path, str]:
+    return {pdf: f"{stem}{pdf.suffix.lower()}" for pdf, stem in distinct_stems(pdfs).items()}
 
 
 def _shown(path: Path) -> str:
@@ -150,7 +165,7 @@ def _pairs(
                 left_out.append(f"{pdf}, page {number}: the transcript {path.name} {why}")
                 continue
             page_tests = markdown_tests(text, names[pdf], number, Random(f"{seed}/{names[pdf]}/{number}"))
-            stem = names[pdf].removesuffix(".pdf")
+            stem = Path(names[pdf]).stem
             name = f"{stem}.md" if pages == 1 else f"{stem}_pg{number}.md"
             if not page_tests:
                 left_out.append(f"{pdf}, page {number}: nothing in its transcript can be tested")
@@ -187,9 +202,9 @@ def _absurd(pages: Mapping[Path, Sequence[int]]) -> dict[tuple[Path, int], str]:
 
 def _bench(folder: Path, out: Path, made_by: Mapping[str, Any]) -> Harvest:
     """A dataset folder copied without what cannot be used."""
-    pdfs = _pdfs(folder / "pdfs")
-    _empty(out)
     left_out: list[str] = []
+    pdfs = _apart(_pdfs(folder / "pdfs"), left_out)
+    _empty(out)
     pages = _drawable(pdfs, left_out)
     names = {path.relative_to(folder / "pdfs").as_posix(): path for path in pages}
     transcripts = _whole(_transcripts(list(pages)), pages, left_out)

@@ -1,4 +1,4 @@
-"""A page of a PDF becomes an RGB image whose longest side has a given length in px.
+"""A page of a PDF, or a picture, becomes an RGB image whose longest side has a given length in px.
 
 PDFium draws it, either in this process (`render`) or in worker processes (`render_all`), which are killed when a page
 hangs, crashes or eats memory. A page that cannot be drawn is a `PageError` with a reason for people. It never stops the
@@ -12,6 +12,7 @@ import hashlib
 import math
 import os
 import threading
+import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -24,6 +25,7 @@ import pypdfium2.raw as pdfium_c
 from PIL import Image
 
 from ocr_rl.contract import UserError
+from ocr_rl.pages import pictures
 from ocr_rl.pages.workers import Refusal, guarded
 
 LONGEST_PX = 1288  # what olmOCR's models were trained on
@@ -148,12 +150,16 @@ def drawn(ref: ImageRef) -> tuple[tuple[int, int], bytes]:
 
 
 def _count(pdf: Path) -> int:
+    if pictures.is_picture(pdf):
+        return pictures.count(pdf)
     with _pdfium_lock, _opened(pdf) as document:
         return len(document)
 
 
 def _refused(job: tuple[Path, Sequence[int]]) -> list[tuple[int, str]]:
     pdf, numbers = job
+    if pictures.is_picture(pdf):
+        return pictures.refused(pdf, numbers)
     refused: list[tuple[int, str]] = []
     with _pdfium_lock, _opened(pdf) as document:
         for number in numbers:
@@ -165,6 +171,8 @@ def _refused(job: tuple[Path, Sequence[int]]) -> list[tuple[int, str]]:
 
 
 def _draw(source: Path | bytes, number: int, longest_px: int, rotation: int) -> Image.Image:
+    if pictures.is_picture(source):
+        return pictures.draw(source, number, longest_px, rotation)
     with _pdfium_lock, _opened(source) as document:
         return image_of(document, _loaded(document, number), longest_px, rotation)
 
@@ -271,11 +279,18 @@ def _sha_of(pdf: Path, _inode: int, _size: int, _mtime_ns: int) -> str:
 
 
 def distinct_stems(pdfs: Iterable[Path]) -> dict[Path, str]:
-    """A name for each file: its stem, or `<stem>-2` and so on if that is taken. A file given twice counts once."""
+    """A name for each file: its stem, or `<stem>-2` and so on if that is taken. A file given twice counts once.
+
+    Two names that some file systems hold for one (in capitals, or with other code points for ü) are not both given.
+    """
     stems: dict[Path, str] = {}
     taken: set[str] = set()
     for pdf in dict.fromkeys(pdfs):
         tries = (pdf.stem if k == 1 else f"{pdf.stem}-{k}" for k in count(1))
-        stems[pdf] = next(stem for stem in tries if stem not in taken)
-        taken.add(stems[pdf])
+        stems[pdf] = next(stem for stem in tries if _folded(stem) not in taken)
+        taken.add(_folded(stems[pdf]))
     return stems
+
+
+def _folded(name: str) -> str:
+    return unicodedata.normalize("NFC", name).casefold()

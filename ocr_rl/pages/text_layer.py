@@ -20,6 +20,7 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
 from ocr_rl.pages.ink import has_other_ink, is_seen
+from ocr_rl.pages.pictures import is_picture
 from ocr_rl.pages.raster import image_of
 from ocr_rl.pages.reading_order import Line, in_reading_order
 from ocr_rl.pages.workers import Refusal, guarded
@@ -55,8 +56,10 @@ def read_layers(
 def layers(pdf: Path) -> list[Layer]:
     """The text layer of every page of a file, with running headers marked.
 
-    Raises Refusal for a file that cannot be opened.
+    Raises Refusal for a file that cannot be opened, and for a picture.
     """
+    if is_picture(pdf):
+        raise Refusal("is a picture and has no text layer; put its transcript beside it, as Markdown")
     try:
         document = pdfium.PdfDocument(pdf)
     except pdfium.PdfiumError as error:

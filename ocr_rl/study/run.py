@@ -21,7 +21,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ocr_rl import config
+from ocr_rl import config, outputs
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate.results import PageResult, to_json
 from ocr_rl.learn.network import named_weights
@@ -117,6 +117,7 @@ def longest_px_of(study: Study) -> int:
 def _claim(study: Study, folder: Folder) -> None:
     plan = json.loads(study.model_dump_json())
     path, start = folder.root / "study.json", _fingerprint(study)
+    outputs.refuse_others(folder.root, path.name, ("pages", "runs", "pairs", "test", "failed", "report"))
     if not path.exists():
         write_atomically(path, json.dumps({"study": plan, "start": start, "env": environment()}, indent=1))
     begun = json.loads(path.read_text(encoding="utf-8"))
