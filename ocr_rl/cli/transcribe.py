@@ -16,6 +16,7 @@ from ocr_rl.cli.refusals import (
     require_model,
     require_place,
     require_temperature,
+    tell_left_out,
     tell_refused,
 )
 
@@ -45,7 +46,8 @@ def transcribe(
     from ocr_rl.pages.documents import documents
     from ocr_rl.pages.raster import PageError, count_pages, distinct_stems
 
-    pdfs = documents(files, out)
+    pdfs, left_out = documents(files, out)
+    tell_left_out(left_out)
     if out is not None:
         refuse_taken((out / f"{stem}.md" for stem in distinct_stems(pdfs).values()), pdfs)
 
