@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Annotated, Literal
 from typer import Argument, BadParameter, Option, Typer
 
 from ocr_rl.cli.options import MAX_PX, MAX_SCAN, NEW_FOLDER, Dataset, Documents, NewDataset, Seed, Workers, whole
-from ocr_rl.cli.refusals import exit_code, require_dataset, require_file_place, require_new, require_place, tell_refused
+from ocr_rl.cli.refusals import (
+    exit_code,
+    require_dataset,
+    require_file_place,
+    require_new,
+    require_place,
+    tell_left_out,
+    tell_refused,
+)
 from ocr_rl.contract import UserError
 
 if TYPE_CHECKING:
@@ -120,8 +128,7 @@ def import_(
 
 
 def _tell_harvest(harvest: Harvest, out: Path) -> None:
-    for line in harvest.left_out:
-        print(f"left out: {line}", file=sys.stderr)
+    tell_left_out(harvest.left_out)
     print(f"{harvest.pages} pages, {harvest.tests} tests in {out}; left out {len(harvest.left_out)} (left_out.txt)")
 
 
@@ -221,7 +228,8 @@ def render(
     from ocr_rl.pages.documents import documents
     from ocr_rl.pages.export import render_folder
 
-    pdfs = documents(files, out)
+    pdfs, left_out = documents(files, out)
+    tell_left_out(left_out)
     written, refused = render_folder(pdfs, out, longest_px, workers)
     tell_refused(refused)
     print(f"{len(written)} pages written to {out}, {len(refused)} refused")

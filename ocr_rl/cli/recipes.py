@@ -95,8 +95,9 @@ def _parts(pages: Path) -> tuple[Path, dict[str, Path]]:
     require_dataset(pages, "--pages ")
 
     from ocr_rl.pages.documents import SUFFIXES
+    from ocr_rl.pages.tree import tree
 
-    if not any(path.suffix.lower() in SUFFIXES for path in (pages / "pdfs").rglob("*")):
+    if not tree(pages / "pdfs", SUFFIXES, inside=pages).files:
         raise UserError(f"--pages {pages}: is no dataset, there is no PDF in {pages / 'pdfs'}.")
     return pages, {}
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -141,6 +141,11 @@ def leaves(settings: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 def tell_refused(pages: Sequence[PageError]) -> None:
     for error in pages:
         print(f"refused: {error}", file=sys.stderr)
+
+
+def tell_left_out(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(f"left out: {line}", file=sys.stderr)
 
 
 def exit_code(refused: Sequence[PageError], pdfs: Sequence[Path]) -> int:

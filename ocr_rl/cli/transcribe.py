@@ -27,6 +27,7 @@ from ocr_rl.cli.refusals import (
     require_place,
     require_preset,
     require_temperature,
+    tell_left_out,
     tell_refused,
 )
 
@@ -59,7 +60,8 @@ def transcribe(
     from ocr_rl.pages.documents import documents
     from ocr_rl.pages.raster import PageError, count_pages, distinct_stems
 
-    pdfs = documents(files, out)
+    pdfs, left_out = documents(files, out)
+    tell_left_out(left_out)
     if out is not None:
         refuse_taken((out / f"{stem}.md" for stem in distinct_stems(pdfs).values()), pdfs)
 

@@ -14,6 +14,7 @@ from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
+from unicodedata import normalize
 
 from tqdm import tqdm
 
@@ -107,7 +108,7 @@ def folder_answers(
     lost: list[str] = []
     for page in pages:
         stem = page.pdf.relative_to(root).with_suffix("").as_posix()
-        repeats = sorted(files.get((stem, page.number), ()))
+        repeats = sorted(files.get((normalize("NFC", stem), page.number), ()))
         answers += [Answer(page=page.id, repeat=repeat, attempts=(read(_text(path)),)) for repeat, path in repeats]
         if not repeats:
             lost.append(f"{stem}_pg{page.number}_repeat1.md")
@@ -124,7 +125,7 @@ def _files(folder: Path) -> dict[tuple[str, int], list[tuple[int, Path]]]:
     """(repeat, file) by PDF (without .pdf) and page."""
     files: dict[tuple[str, int], list[tuple[int, Path]]] = defaultdict(list)
     for path in folder.rglob("*.md"):
-        named = _FILE.fullmatch(path.relative_to(folder).as_posix())
+        named = _FILE.fullmatch(normalize("NFC", path.relative_to(folder).as_posix()))
         if named and path.is_file():
             files[named["stem"], int(named["number"])].append((int(named["repeat"]), path))
     return files

@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Any
+from unicodedata import normalize
 
 from pydantic import ValidationError
 
@@ -14,6 +15,7 @@ from ocr_rl.config import RewardChoice, Scoring
 from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.evaluate.groups import read_groups
 from ocr_rl.pages.dataset import load_dataset
+from ocr_rl.pages.tree import name_among
 from ocr_rl.plugins import REWARDS, names
 from ocr_rl.rollout.reward_pool import Answer, RewardPool
 from ocr_rl.rollout.scoring import RewardFault
@@ -108,8 +110,10 @@ def _page(pages: Sequence[Page], wanted: str, data: Path) -> Page:
     name, _, number = wanted.rpartition(":")
     numbered = [page for page in pages if str(page.number) == number]
     # A path below pdfs/ names the file. A bare name does so where only one file has it.
-    exact = [page for page in numbered if page.pdf.relative_to(data / "pdfs").as_posix() == name]
-    matches = exact or [page for page in numbered if page.pdf.name == name]
+    own_names = [normalize("NFC", page.pdf.relative_to(data / "pdfs").as_posix()) for page in numbered]
+    meant = name_among(name, own_names)
+    exact = [page for page, own in zip(numbered, own_names, strict=True) if own == meant]
+    matches = exact or [page for page in numbered if normalize("NFC", page.pdf.name) == normalize("NFC", name)]
     if not matches:
         raise UserError(f"{data}: has no page {wanted!r}; name one with --page, as in --page {pages[0].pdf.name}:1.")
     if len(matches) > 1:

@@ -12,7 +12,7 @@ from typing import Literal
 from ocr_rl import outputs
 from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.evaluate.transcribe import RETRY_TEMPERATURES, transcribe
-from ocr_rl.pages.raster import PageError, count_pages, distinct_stems, document_sha
+from ocr_rl.pages.raster import PageError, count_pages, distinct_stems, document_sha, long_name
 from ocr_rl.policy import open_policy
 
 
@@ -33,7 +33,9 @@ def transcribe_files(
     a file is there that ocr-rl did not write.
     """
     stems = distinct_stems(pdfs)
-    refused, pages = pages_of(stems)
+    long = {pdf: reason for pdf, stem in stems.items() if out and (reason := long_name(out, f"{stem}.md"))}
+    refused, pages = pages_of(pdf for pdf in stems if pdf not in long)
+    refused += [PageError(pdf, None, reason) for pdf, reason in long.items()]
     if not pages:
         return refused
     if out is not None:

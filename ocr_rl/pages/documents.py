@@ -1,40 +1,44 @@
 """The PDFs and pictures that a command's words name: files, and whatever stands below folders.
 
-Knows nothing about what is in them: a file's own bytes say that once it is opened.
+Knows nothing about what is in them: a file's own bytes say that once it is opened. `tree` walks folders.
 """
 
 from __future__ import annotations
 
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from ocr_rl import outputs
 from ocr_rl.contract import UserError
 from ocr_rl.pages import pictures
+from ocr_rl.pages.tree import tree
 
 SUFFIXES = (".pdf", *pictures.SUFFIXES)  # what a document in a folder is known by; capitals do not matter
 
 
-def documents(places: Sequence[Path], out: Path | None = None) -> list[Path]:
-    """The files, each folder replaced by the documents below it, in the order of their paths.
+def documents(places: Sequence[Path], out: Path | None = None) -> tuple[list[Path], list[str]]:
+    """The files, each folder replaced by the documents below it in the order of their paths; and what is left out.
 
-    What ocr-rl wrote into `out` before is left out, so that a second call takes what the first one took. Raises
+    What ocr-rl wrote into `out` before does not count, so that a second call takes what the first one took. Raises
     UserError for a folder that holds no document.
     """
-    found: list[Path] = []
+    files: list[Path] = []
+    left_out: list[str] = []
     for place in places:
         if not place.is_dir():
-            found.append(place)
+            files.append(place)
             continue
-        below = [path for path in _below(place) if not _is_output(path, out)]
+        tree_below = tree(place, SUFFIXES)
+        left_out += [f"{path}: {reason}" for path, reason in (*tree_below.left_out, *tree_below.not_followed)]
+        below = [path for path in tree_below.once(*SUFFIXES).values() if not _is_output(path, out)]
         if not below:
             raise UserError(
                 f"{place}: there is no PDF, PNG, JPEG, WebP or TIFF in this folder; name one that holds some."
             )
-        found += below
-    return found
+        files += below
+    return files, left_out
 
 
 def twins(paths: Iterable[Path]) -> dict[Path, Path]:
@@ -49,11 +53,6 @@ def twins(paths: Iterable[Path]) -> dict[Path, Path]:
         if first.setdefault(name, path) != path:
             twins[path] = first[name]
     return twins
-
-
-def _below(folder: Path) -> Iterator[Path]:
-    paths = (Path(parent) / name for parent, _, names in os.walk(folder) for name in names if not name.startswith("._"))
-    yield from sorted(path for path in paths if path.suffix.lower() in SUFFIXES)
 
 
 def _is_output(path: Path, out: Path | None) -> bool:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ocr_rl import outputs
 from ocr_rl.contract import Page, UserError
-from ocr_rl.pages.raster import LONGEST_PX, ImageRef, PageError, count_pages, distinct_stems, render_all
+from ocr_rl.pages.raster import LONGEST_PX, ImageRef, PageError, count_pages, distinct_stems, long_name, render_all
 
 GAP_PX = 10
 COLUMNS = 6
@@ -37,10 +37,11 @@ def render_folder(
     for pdf, pages in count_pages(stems, timeout_s=timeout_s):
         if isinstance(pages, PageError):
             refused.append(pages)
-            continue
-        for number in range(1, pages + 1):
-            ref = ImageRef(pdf=pdf, number=number, longest_px=longest_px)
-            targets[ref] = out / f"{stems[pdf]}_pg{number}.png"
+        elif reason := long_name(out, f"{stems[pdf]}_pg{pages}.png"):
+            refused.append(PageError(pdf, None, reason))
+        else:
+            refs = (ImageRef(pdf=pdf, number=number, longest_px=longest_px) for number in range(1, pages + 1))
+            targets |= {ref: out / f"{stems[pdf]}_pg{ref.number}.png" for ref in refs}
     outputs.refuse_taken(targets.values(), pdfs)
     with _writing_into(out):
         out.mkdir(parents=True, exist_ok=True)

@@ -3,7 +3,8 @@
 The layout is olmOCR-Bench's: PDFs and pictures below `pdfs/`, unit tests in `*.jsonl` files beside it (`pdf` names the
 file relative to `pdfs/`, `page` counts from 1), and, beside a file, optional reference Markdown: `<stem>.md` for a file
 of one page, `<stem>_pg<N>.md` for page N. Nothing outside the folder is read, whatever links and test lines say. This
-file knows nothing about images, prompts or models; `ocr_rl.text.checks` knows what a test means.
+file knows nothing about images, prompts or models; `tree` knows what file systems do with names and links,
+`ocr_rl.text.checks` what a test means.
 """
 
 from __future__ import annotations
@@ -14,10 +15,12 @@ import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from unicodedata import normalize
 
 from ocr_rl.contract import Check
 from ocr_rl.pages.documents import SUFFIXES, twins
 from ocr_rl.pages.raster import PageError, count_pages
+from ocr_rl.pages.tree import LEADS_OUT, NOT_UTF8, Tree, files_in, is_utf8, name_among, tree
 from ocr_rl.text.checks import load_check
 from ocr_rl.text.front_matter import FrontMatter, split_front_matter
 
@@ -57,6 +60,7 @@ class Contents:
     tests: Mapping[tuple[str, int], Sequence[PlacedCheck]]  # by that path and the page's number
     references: Mapping[tuple[str, int], tuple[FrontMatter | None, str]]
     faults: list[Fault]
+    notes: Sequence[Fault] = ()  # what is no fault and still worth a line: links to folders that are not followed
 
 
 class _FaultError(Exception):
@@ -67,8 +71,8 @@ def read_folder(folder: Path) -> Contents:
     """Everything that stands in a dataset's folder. It does not raise: what is wrong stands among the faults."""
     faults: list[Fault] = []
     num_pages: dict[str, int] = {}
-    files = _files(folder, faults)
-    pdfs = {name: path for name, path in files.items() if path.suffix.lower() in SUFFIXES}
+    below = _tree(folder, faults)
+    pdfs = below.once(*SUFFIXES)
     faults += [Fault(file=path, line=None, message=_twin(other)) for path, other in twins(pdfs.values()).items()]
     names = {path: name for name, path in pdfs.items()}
     for path, count in count_pages(pdfs.values()):
@@ -76,26 +80,29 @@ def read_folder(folder: Path) -> Contents:
             faults.append(Fault(file=path, line=None, message=count.reason))
         else:
             num_pages[names[path]] = count
-    references = _references(files, num_pages, faults)
-    tests = _tests(folder, pdfs, num_pages, faults)
-    return Contents(pdfs=pdfs, num_pages=num_pages, tests=tests, references=references, faults=faults)
+    names_of = {**{name: name for name in pdfs}, **below.same}
+    references = _references(below, names_of, num_pages, faults)
+    tests = _tests(folder, names_of, num_pages, faults)
+    notes = [Fault(file=path, line=None, message=reason) for path, reason in below.not_followed]
+    return Contents(
+        pdfs=pdfs, num_pages=num_pages, tests=tests, references=references, faults=faults, notes=tuple(notes)
+    )
 
 
-def _files(folder: Path, faults: list[Fault]) -> dict[str, Path]:
-    """Documents and Markdown files below pdfs/, by relative path with slashes; links to directories are not followed."""
+def _tree(folder: Path, faults: list[Fault]) -> Tree:
+    """PDFs, pictures and Markdown files below pdfs/."""
     root = folder / "pdfs"
     if not folder.is_dir():
         faults.append(Fault(file=folder, line=None, message="there is no such folder"))
-        return {}
+        return Tree()
     if not root.is_dir():
         faults.append(Fault(file=root, line=None, message="there is no such folder, a dataset keeps its PDFs there"))
-        return {}
-    paths = (Path(parent) / name for parent, _, names in os.walk(root) for name in names)
-    wanted = sorted(path for path in paths if path.suffix.lower() in (*SUFFIXES, ".md"))
-    kept = {path.relative_to(root).as_posix(): path for path in wanted if _is_ours(path, folder, faults)}
-    if not any(path.suffix.lower() in SUFFIXES for path in wanted):
+        return Tree()
+    below = tree(root, (*SUFFIXES, ".md"), inside=folder)
+    faults += [Fault(file=path, line=None, message=reason) for path, reason in below.left_out]
+    if not any(path.suffix.lower() in SUFFIXES for path in (*below.files.values(), *dict(below.left_out))):
         faults.append(Fault(file=root, line=None, message="there is no PDF in this folder"))
-    return kept
+    return below
 
 
 def _twin(other: Path) -> str:
@@ -105,9 +112,9 @@ def _twin(other: Path) -> str:
 def _is_ours(path: Path, folder: Path, faults: list[Fault]) -> bool:
     """Whether this is a regular file that lies in the folder once links are followed. (A pipe would block for ever.)"""
     if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
-        faults.append(Fault(file=path, line=None, message="this link leads out of the dataset's folder, copy the file"))
+        faults.append(Fault(file=path, line=None, message=LEADS_OUT))
     elif not is_utf8(path.name):
-        faults.append(Fault(file=path, line=None, message="the file's name is not UTF-8, rename it"))
+        faults.append(Fault(file=path, line=None, message=NOT_UTF8))
     elif not path.is_file():
         faults.append(Fault(file=path, line=None, message="this is not a file"))
     else:
@@ -116,13 +123,14 @@ def _is_ours(path: Path, folder: Path, faults: list[Fault]) -> bool:
 
 
 def _references(
-    files: Mapping[str, Path], num_pages: Mapping[str, int], faults: list[Fault]
+    below: Tree, names_of: Mapping[str, str], num_pages: Mapping[str, int], faults: list[Fault]
 ) -> dict[tuple[str, int], tuple[FrontMatter | None, str]]:
     """Front matter and text of references by (PDF, page). A Markdown file that belongs to no PDF is ignored."""
-    by_stem = {name.removesuffix(PurePosixPath(name).suffix): name for name in reversed(num_pages)}
+    by_stem = {_stem(name): pdf for name, pdf in reversed(list(names_of.items())) if pdf in num_pages}
+    aliases = {_stem(name) for name in below.same if name.lower().endswith(SUFFIXES)}
     references: dict[tuple[str, int], tuple[FrontMatter | None, str]] = {}
-    for name, path in files.items():
-        if path.suffix.lower() != ".md":
+    for name, path in below.files.items():
+        if path.suffix.lower() != ".md" or (name in below.same and name[:-3] in aliases):
             continue
         stem, numbered = name[:-3], NUMBERED.fullmatch(name[:-3])
         try:
@@ -146,6 +154,10 @@ def _references(
     return references
 
 
+def _stem(name: str) -> str:
+    return name.removesuffix(PurePosixPath(name).suffix)
+
+
 def _text(path: Path) -> str:
     try:
         with path.open("rb") as file:
@@ -165,16 +177,16 @@ def _decoded(data: bytes) -> str:
 
 
 def _tests(
-    folder: Path, pdfs: Mapping[str, Path], num_pages: Mapping[str, int], faults: list[Fault]
+    folder: Path, names_of: Mapping[str, str], num_pages: Mapping[str, int], faults: list[Fault]
 ) -> dict[tuple[str, int], list[PlacedCheck]]:
     tests: dict[tuple[str, int], list[PlacedCheck]] = {}
     first_use: dict[str, str] = {}  # id of a test -> the file and line that have it
-    for file in sorted(folder.glob("*.jsonl")):
+    for file in files_in(folder, ".jsonl"):
         if not _is_ours(file, folder, faults):
             continue
         for line, data in _lines(file, faults):
             try:
-                pdf, number, check = _parse(data, pdfs)
+                pdf, number, check = _parse(data, names_of)
                 here = f"{file.name}:{line}"
                 if first_use.setdefault(check.id, here) != here:
                     raise _FaultError(f"the id {json.dumps(check.id)} is taken by {first_use[check.id]}")
@@ -205,8 +217,8 @@ def _lines(file: Path, faults: list[Fault]) -> Iterator[tuple[int, bytes]]:
         faults.append(Fault(file=file, line=None, message=f"the file cannot be read ({error.strerror})"))
 
 
-def _parse(data: bytes, pdfs: Mapping[str, Path]) -> tuple[str, int, Check]:
-    """The PDF (a key of `pdfs`), the page's number and the check of one line. Raises _FaultError."""
+def _parse(data: bytes, names_of: Mapping[str, str]) -> tuple[str, int, Check]:
+    """The PDF (a value of `names_of`), the page's number and the check of one line. Raises _FaultError."""
     try:
         test = json.loads(_decoded(data))
     except json.JSONDecodeError as error:
@@ -229,10 +241,10 @@ def _parse(data: bytes, pdfs: Mapping[str, Path]) -> tuple[str, int, Check]:
     except TypeError:  # a field holds a list or an object instead of a word
         raise _FaultError("a field of the test has a value of the wrong kind") from None
     # The name is looked up among the files of the folder and never opened itself, so "../x" names no file.
-    name = PurePosixPath(pdf).as_posix()
-    if name not in pdfs:
+    name = name_among(pdf, names_of)
+    if name is None:
         raise _FaultError(f"there is no {json.dumps(pdf, ensure_ascii=False)} below pdfs/")
-    return name, number, check
+    return names_of[name], number, check
 
 
 def references_of(pdfs: Iterable[Path]) -> dict[Path, dict[int | None, Path]]:
@@ -242,27 +254,16 @@ def references_of(pdfs: Iterable[Path]) -> dict[Path, dict[int | None, Path]]:
     two of the files may have one stem in one folder.
     """
     references: dict[Path, dict[int | None, Path]] = {pdf: {} for pdf in pdfs}
-    by_stem = {pdf.with_suffix(""): pdf for pdf in references}
+    by_stem = {(pdf.parent, normalize("NFC", pdf.stem)): pdf for pdf in reversed(references)}
     for folder in sorted({pdf.parent for pdf in references}):
-        for path in sorted(path for path in folder.iterdir() if path.suffix.lower() == ".md" and path.is_file()):
-            numbered = NUMBERED.fullmatch(path.stem)
-            if path.with_suffix("") in by_stem:
-                references[by_stem[path.with_suffix("")]].setdefault(None, path)
-            elif numbered and folder / numbered["stem"] in by_stem:
-                references[by_stem[folder / numbered["stem"]]].setdefault(int(numbered["number"]), path)
+        for path in (path for path in files_in(folder, ".md") if path.is_file()):
+            stem = normalize("NFC", path.stem)
+            numbered = NUMBERED.fullmatch(stem)
+            if (folder, stem) in by_stem:
+                references[by_stem[folder, stem]].setdefault(None, path)
+            elif numbered and (folder, numbered["stem"]) in by_stem:
+                references[by_stem[folder, numbered["stem"]]].setdefault(int(numbered["number"]), path)
     return references
-
-
-def is_utf8(text: str) -> bool:
-    """Whether a text can be written as UTF-8.
-
-    JSON's "\\ud800" and file names in other encodings hold half characters, which cannot.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
 
 
 def _printable(text: str, limit: int = 500) -> str:

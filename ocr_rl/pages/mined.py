@@ -16,17 +16,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
+from unicodedata import normalize
 
 from ocr_rl.contract import UserError
 from ocr_rl.pages.dataset import write_tests
 from ocr_rl.pages.documents import SUFFIXES, twins
-from ocr_rl.pages.folder import MAX_REFERENCE_BYTES, is_utf8, references_of
+from ocr_rl.pages.folder import MAX_LINE_BYTES, MAX_REFERENCE_BYTES, references_of
 from ocr_rl.pages.layer_tests import layer_tests
 from ocr_rl.pages.manifest import write_manifest
 from ocr_rl.pages.mined_tests import markdown_tests
-from ocr_rl.pages.raster import PageError, count_pages, distinct_stems, size_faults
+from ocr_rl.pages.raster import PageError, count_pages, distinct_stems, long_name, size_faults
 from ocr_rl.pages.snippets import Test
 from ocr_rl.pages.text_layer import read_layers
+from ocr_rl.pages.tree import LEADS_OUT, NOT_UTF8, Tree, files_in, is_utf8, name_among, tree
 from ocr_rl.text.checks import load_check, prepare
 from ocr_rl.text.front_matter import split_front_matter
 
@@ -48,12 +50,12 @@ def mine_folder(folder: Path, out: Path, seed: int) -> Harvest:
     out. Raises UserError if the folder holds no PDF and no picture or `out` is not empty.
     """
     left_out: list[str] = []
-    pdfs = _apart(_pdfs(folder), left_out)
+    pdfs = _apart(_below(folder, left_out), left_out)
     _empty(out)
-    names = _names(pdfs)
-    references = _transcripts(pdfs)
+    names = _names(pdfs.values(), out, left_out)
+    references = _transcripts(list(names))
     tests: list[Test] = []
-    for pdf, layers in read_layers([pdf for pdf in pdfs if pdf not in references], workers=1):
+    for pdf, layers in read_layers([pdf for pdf in names if pdf not in references], workers=1):
         if isinstance(layers, str):
             left_out.append(f"{pdf}: {layers}")
             continue
@@ -79,42 +81,53 @@ def import_folder(folder: Path, out: Path, seed: int) -> Harvest:
     own Markdown fails. Raises UserError if the folder holds no PDF or `out` is not empty.
     """
     made_by = {"verb": "import", "source": _name(folder), "seed": seed}
-    if (folder / "pdfs").is_dir() and any(folder.glob("*.jsonl")):
+    if (folder / "pdfs").is_dir() and files_in(folder, ".jsonl"):
         return _bench(folder, out, made_by)
     left_out: list[str] = []
-    pdfs = _apart(_pdfs(folder), left_out)
+    pdfs = list(_apart(_below(folder, left_out), left_out).values())
     _empty(out)
     references = _transcripts(pdfs)
     left_out += [f"{pdf}: there is no {pdf.stem}.md beside it" for pdf in pdfs if pdf not in references]
-    names = _names(references)
+    names = _names(references, out, left_out)
+    references = {pdf: references[pdf] for pdf in names}
     return _written(out, {"imported": _pairs(references, names, out, seed, left_out)}, left_out, made_by)
 
 
-def _pdfs(folder: Path) -> list[Path]:
+def _below(folder: Path, left_out: list[str], inside: Path | None = None) -> Tree:
+    """The PDFs below a folder; a line for each name that is left out is appended. With `inside` no link leads out."""
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder; name one that holds PDFs.")
-    root = folder.resolve()
-    paths = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
-    pdfs = [path for path in paths if path.resolve().is_relative_to(root)]  # no link leads out of the folder
-    if not pdfs:
-        raise UserError(f"{folder}: there is no PDF in this folder; name one that holds PDFs.")
-    for pdf in pdfs:
-        if not is_utf8(str(pdf)):
-            raise UserError(f"{_shown(pdf)}: this file's name is not UTF-8; rename it or take it out.")
-    return pdfs
+    below = tree(folder, SUFFIXES, inside)
+    for path, reason in below.left_out:
+        if reason == NOT_UTF8:
+            raise UserError(f"{_shown(path)}: this file's name is not UTF-8; rename it or take it out.")
+    left_out += [f"{path}: {reason}" for path, reason in (*below.left_out, *below.not_followed)]
+    left_out += [f"{below.files[name]}: is {below.files[first]} by another name" for name, first in below.same.items()]
+    if not below.files:
+        why = f" ({left_out[0]})" if left_out else ""
+        raise UserError(f"{folder}: there is no PDF in this folder{why}; name one that holds PDFs.")
+    return below
 
 
-def _apart(pdfs: Sequence[Path], left_out: list[str]) -> list[Path]:
-    """The documents without those that share their name with another one; a line for each such is appended."""
-    shared = twins(pdfs)
+def _names(pdfs: Iterable[Path], out: Path, left_out: list[str]) -> dict[Path, str]:
+    """The name of each file below pdfs/ of the new dataset, but for those whose name cannot be written."""
+    names: dict[Path, str] = {}
+    for pdf, stem in distinct_stems(pdfs).items():
+        name = f"{stem}{pdf.suffix.lower()}"
+        if reason := long_name(out, name):
+            left_out.append(f"{pdf}: {reason}")
+        else:
+            names[pdf] = name
+    return names
+
+
+def _apart(below: Tree, left_out: list[str]) -> dict[str, Path]:
+    """The documents by name, without those that share it with another one; a line for each such is appended."""
+    shared = twins(below.once(*SUFFIXES).values())
     left_out += [
         f"{path}: has the name of {other.name} but for the ending; rename one" for path, other in shared.items()
     ]
-    return [pdf for pdf in pdfs if pdf not in shared]
-
-
-def _names(pdfs: Iterable[Path]) -> dict[Path, str]:
-    return {pdf: f"{stem}{pdf.suffix.lower()}" for pdf, stem in distinct_stems(pdfs).items()}
+    return {name: path for name, path in below.once(*SUFFIXES).items() if path not in shared}
 
 
 def _shown(path: Path) -> str:
@@ -203,14 +216,16 @@ def _absurd(pages: Mapping[Path, Sequence[int]]) -> dict[tuple[Path, int], str]:
 def _bench(folder: Path, out: Path, made_by: Mapping[str, Any]) -> Harvest:
     """A dataset folder copied without what cannot be used."""
     left_out: list[str] = []
-    pdfs = _apart(_pdfs(folder / "pdfs"), left_out)
+    below = _below(folder / "pdfs", left_out, inside=folder)
+    pdfs = _apart(below, left_out)
     _empty(out)
-    pages = _drawable(pdfs, left_out)
-    names = {path.relative_to(folder / "pdfs").as_posix(): path for path in pages}
+    pages = _drawable(list(pdfs.values()), left_out)
+    name_of = {path: name for name, path in pdfs.items() if path in pages}
     transcripts = _whole(_transcripts(list(pages)), pages, left_out)
+    transcripts = {place: kept for place, kept in transcripts.items() if not _leads_out(kept[0], folder, left_out)}
     kept: dict[str, list[Test]] = {}  # by the stem of their file, since files are the benchmark's categories
     used: set[str] = set()
-    for file in sorted(folder.glob("*.jsonl")):
+    for file in files_in(folder, ".jsonl"):
         if not file.is_file() or not file.resolve().is_relative_to(folder.resolve()) or not is_utf8(str(file)):
             left_out.append(f"{_shown(file)}: it is not a file of this folder with a name in UTF-8")
             continue
@@ -218,10 +233,14 @@ def _bench(folder: Path, out: Path, made_by: Mapping[str, Any]) -> Harvest:
             if not line.strip():
                 continue
             try:
+                if len(line) >= MAX_LINE_BYTES:
+                    raise ValueError(f"the line is longer than {MAX_LINE_BYTES // 2**20} MiB")
                 test = json.loads(line.decode())
                 check = load_check(test)
-                pdf = names.get(check.pdf)
-                if pdf is None or check.page is True or check.page not in pages[pdf] or check.id in used:
+                name = name_among(check.pdf, below.files) or ""
+                name = below.same.get(name, name)
+                pdf = pdfs.get(name)
+                if pdf not in pages or check.page is True or check.page not in pages[pdf] or check.id in used:
                     raise ValueError("its page is not there, or its id is taken")
                 if not is_utf8(json.dumps(test, ensure_ascii=False)):
                     raise ValueError("it holds half a character (a lone surrogate)")
@@ -232,15 +251,22 @@ def _bench(folder: Path, out: Path, made_by: Mapping[str, Any]) -> Harvest:
                 left_out.append(f"{file}:{k}: {error}")
                 continue
             used.add(check.id)
-            kept.setdefault(file.stem, []).append(test)
-    wanted = {names[test["pdf"]] for tests in kept.values() for test in tests} | {pdf for pdf, _ in transcripts}
+            kept.setdefault(file.stem, []).append({**test, "pdf": name})
+    wanted = {pdfs[test["pdf"]] for tests in kept.values() for test in tests} | {pdf for pdf, _ in transcripts}
     left_out += [f"{pdf}: no test and no transcript of it can be used" for pdf in pages if pdf not in wanted]
     for path in sorted(wanted | {reference for reference, _ in transcripts.values()}):
-        target = out / path.relative_to(folder)
+        target = out / normalize("NFC", path.relative_to(folder).as_posix())
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, target)
-    with_transcript = [(pdf.relative_to(folder / "pdfs").as_posix(), number) for pdf, number in transcripts]
+    with_transcript = [(name_of[pdf], number) for pdf, number in transcripts]
     return _written(out, kept, left_out, made_by, with_transcript)
+
+
+def _leads_out(path: Path, folder: Path, left_out: list[str]) -> bool:
+    if path.resolve().is_relative_to(folder.resolve()):
+        return False
+    left_out.append(f"{path}: {LEADS_OUT}")
+    return True
 
 
 def _drawable(pdfs: Sequence[Path], left_out: list[str]) -> dict[Path, frozenset[int]]:
@@ -283,13 +309,17 @@ def _written(
     made_by: Mapping[str, Any],
     with_transcript: Sequence[tuple[str, int]] = (),
 ) -> Harvest:
-    """Write tests by file name, the list of what was left out and the manifest.
+    """Write tests by file name, the list of what was left out and the manifest. A test too long to be read is left out.
 
     `with_transcript`: the pages (PDF, number) that have a transcript; some may have no tests.
     """
+    tests: list[Test] = []
     for name, kept in files.items():
-        write_tests(out / f"{name}.jsonl", kept)
-    tests = [test for kept in files.values() for test in kept]
+        short = [test for test in kept if len(json.dumps(test, ensure_ascii=False).encode()) < MAX_LINE_BYTES]
+        long = [test for test in kept if test not in short]
+        left_out += [f"{t['pdf']}, page {t['page']}: the test {t['id']} is longer than 1 MiB" for t in long]
+        write_tests(out / f"{name}.jsonl", short)
+        tests += short
     (out / "left_out.txt").write_text("".join(f"{line}\n" for line in left_out), encoding="utf-8")
     write_manifest(out, made_by)
     pages = len({*with_transcript, *((test["pdf"], test["page"]) for test in tests)})

@@ -84,7 +84,7 @@ def draw(source: Path | bytes, number: int, longest_px: int, rotation: int = 0) 
         picture.draft(None, (2 * longest_px, 2 * longest_px))  # a large JPEG is not decoded whole
         picture.load()
         if (picture.width >= picture.height) != (size_px[0] >= size_px[1]):
-            size_px = size_px[::-1]  # Pillow turns a TIFF itself as it loads it
+            size_px = size_px[1], size_px[0]  # Pillow turns a TIFF itself as it loads it
         page = _on_paper(_resizable(picture).resize(size_px, Image.Resampling.LANCZOS, reducing_gap=3.0))
         for turn in (_UPRIGHT.get(_orientation(picture)), _CLOCKWISE.get(rotation)):
             page = page if turn is None else page.transpose(turn)

@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
+from unicodedata import normalize
 
 from ocr_rl.contract import Page, UserError
 
@@ -30,8 +31,9 @@ def read_preferences(path: Path, pages: Sequence[Page]) -> list[Preference]:
     ids = {(page.pdf, page.number): page.id for page in pages}
     by_ending: dict[tuple[str, ...], list[Path]] = {}  # PDFs by each way to end their path
     for pdf in dict.fromkeys(page.pdf for page in pages):
-        for start in range(len(pdf.parts)):
-            by_ending.setdefault(pdf.parts[start:], []).append(pdf)
+        parts = tuple(normalize("NFC", part) for part in pdf.parts)
+        for start in range(len(parts)):
+            by_ending.setdefault(parts[start:], []).append(pdf)
     preferences = []
     for number, line in _lines(path):
         try:
@@ -79,7 +81,7 @@ def _preference(
         raise ValueError("chosen and rejected must be two different texts")
     if any("\ud800" <= letter <= "\udfff" for text in texts for letter in text):
         raise ValueError("chosen or rejected holds half a character (a lone surrogate)")
-    parts = PurePosixPath(name).parts
+    parts = PurePosixPath(normalize("NFC", name)).parts
     pdfs = by_ending.get(("pdfs", *parts)) or by_ending.get(parts) or ()
     if len(pdfs) > 1:
         raise ValueError(f"{len(pdfs)} PDFs are called {name!r}; give the path below pdfs/")

@@ -2,23 +2,22 @@
 
 PDFium draws it, either in this process (`render`) or in worker processes (`render_all`), which are killed when a page
 hangs, crashes or eats memory. A page that cannot be drawn is a `PageError` with a reason for people. It never stops the
-pages after it. This file knows nothing about datasets, prompts or models.
+pages after it. `opening` opens the file. This file knows nothing about datasets, prompts or models.
 """
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import math
 import os
 import threading
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count
 from pathlib import Path
 from typing import TypeVar
+from unicodedata import normalize
 
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
@@ -26,13 +25,13 @@ from PIL import Image
 
 from ocr_rl.contract import UserError
 from ocr_rl.pages import pictures
+from ocr_rl.pages.opening import opened
 from ocr_rl.pages.workers import Refusal, guarded
 
 LONGEST_PX = 1288  # what olmOCR's models were trained on
 MAX_PX = 8192
 MAX_SIDE_PT = 14_400.0  # 200 inches: the largest page that PDF readers promise to show (ISO 32000-1, annex C)
 MAX_ASPECT = 100.0  # a strip thinner than this is no page, and Qwen2-VL's processor refuses 200
-MAX_FILE_BYTES = 2**31
 
 _T = TypeVar("_T")
 
@@ -152,7 +151,7 @@ def drawn(ref: ImageRef) -> tuple[tuple[int, int], bytes]:
 def _count(pdf: Path) -> int:
     if pictures.is_picture(pdf):
         return pictures.count(pdf)
-    with _pdfium_lock, _opened(pdf) as document:
+    with _pdfium_lock, opened(pdf) as document:
         return len(document)
 
 
@@ -161,7 +160,7 @@ def _refused(job: tuple[Path, Sequence[int]]) -> list[tuple[int, str]]:
     if pictures.is_picture(pdf):
         return pictures.refused(pdf, numbers)
     refused: list[tuple[int, str]] = []
-    with _pdfium_lock, _opened(pdf) as document:
+    with _pdfium_lock, opened(pdf) as document:
         for number in numbers:
             try:
                 _size_px(_loaded(document, number), LONGEST_PX, 0)
@@ -173,7 +172,7 @@ def _refused(job: tuple[Path, Sequence[int]]) -> list[tuple[int, str]]:
 def _draw(source: Path | bytes, number: int, longest_px: int, rotation: int) -> Image.Image:
     if pictures.is_picture(source):
         return pictures.draw(source, number, longest_px, rotation)
-    with _pdfium_lock, _opened(source) as document:
+    with _pdfium_lock, opened(source) as document:
         return image_of(document, _loaded(document, number), longest_px, rotation)
 
 
@@ -199,64 +198,6 @@ def _loaded(document: pdfium.PdfDocument, number: int) -> pdfium.PdfPage:
         raise Refusal("the page is damaged and cannot be loaded") from None
 
 
-@contextlib.contextmanager
-def _opened(source: Path | bytes) -> Iterator[pdfium.PdfDocument]:
-    """The document, checked as far as that is possible without drawing. Raises Refusal."""
-    head, tail = _ends(source)
-    if b"%PDF-" not in head:
-        raise Refusal("the file is not a PDF")
-    if isinstance(source, bytes):
-        raw = pdfium_c.FPDF_LoadMemDocument64(source, len(source), None)
-    else:
-        raw = pdfium_c.FPDF_LoadDocument(os.fsencode(source) + b"\0", None)
-    if not raw:
-        raise Refusal(_open_failure(pdfium_c.FPDF_GetLastError(), tail))
-    document = pdfium.PdfDocument(raw)
-    try:
-        # PDFium rebuilds a lost cross-reference table, so a file cut short may open with blank or half pages.
-        if _cut_short(tail) and not pdfium_c.FPDF_DocumentHasValidCrossReferenceTable(document):
-            raise Refusal("the file is truncated: its end is missing")
-        if len(document) < 1:
-            raise Refusal("the document has no pages")
-        document.init_forms()
-        yield document
-    finally:
-        document.close()
-
-
-def _open_failure(code: int, tail: bytes) -> str:
-    if code == pdfium_c.FPDF_ERR_PASSWORD:
-        return "the file is encrypted and asks for a password"
-    if code == pdfium_c.FPDF_ERR_SECURITY:
-        return "the file is encrypted in a way that PDFium does not know"
-    return "the file is truncated: its end is missing" if _cut_short(tail) else "the file is damaged"
-
-
-def _ends(source: Path | bytes) -> tuple[bytes, bytes]:
-    """The first KiB, in which readers look for the header, and the last 4 KiB."""
-    if isinstance(source, bytes):
-        return source[:1024], source[-4096:]
-    try:
-        if not source.is_file():  # a pipe would block for ever
-            raise Refusal("it is not a file" if source.exists() else "there is no such file")
-        with source.open("rb") as file:
-            size = file.seek(0, 2)
-            if size == 0:
-                raise Refusal("the file is empty")
-            if size > MAX_FILE_BYTES:
-                raise Refusal(f"the file is absurdly large ({size / 2**30:.1f} GiB)")
-            file.seek(0)
-            head = file.read(1024)
-            file.seek(max(0, size - 4096))
-            return head, file.read()
-    except (OSError, ValueError) as error:
-        raise Refusal(f"the file cannot be read ({error})") from None
-
-
-def _cut_short(tail: bytes) -> bool:
-    return b"%%EOF" not in tail
-
-
 def _size_px(page: pdfium.PdfPage, longest_px: int, rotation: int) -> tuple[int, int]:
     """Width and height of the image in px. Raises Refusal for a page that nobody could read."""
     width, height = page.get_size()
@@ -278,19 +219,26 @@ def _sha_of(pdf: Path, _inode: int, _size: int, _mtime_ns: int) -> str:
     return file_sha(pdf)
 
 
+def long_name(folder: Path, name: str) -> str:
+    """Why no file of that name can be written into the folder; empty if one can."""
+    try:
+        limit = os.pathconf(folder, "PC_NAME_MAX")
+    except (AttributeError, OSError, ValueError):  # Windows, or a folder that is not there yet
+        limit = 255
+    size = len(os.fsencode(name))
+    return f"its name is too long: {name} would have {size} bytes, and {limit} is the most; rename it" * (size > limit)
+
+
 def distinct_stems(pdfs: Iterable[Path]) -> dict[Path, str]:
     """A name for each file: its stem, or `<stem>-2` and so on if that is taken. A file given twice counts once.
 
-    Two names that some file systems hold for one (in capitals, or with other code points for ü) are not both given.
+    Names are in NFC, and two that differ in that or in capitals alone are one: on some systems they name one file.
     """
     stems: dict[Path, str] = {}
     taken: set[str] = set()
     for pdf in dict.fromkeys(pdfs):
-        tries = (pdf.stem if k == 1 else f"{pdf.stem}-{k}" for k in count(1))
-        stems[pdf] = next(stem for stem in tries if _folded(stem) not in taken)
-        taken.add(_folded(stems[pdf]))
+        own = normalize("NFC", pdf.stem)
+        tries = (own if k == 1 else f"{own}-{k}" for k in count(1))
+        stems[pdf] = next(stem for stem in tries if stem.casefold() not in taken)
+        taken.add(stems[pdf].casefold())
     return stems
-
-
-def _folded(name: str) -> str:
-    return unicodedata.normalize("NFC", name).casefold()

@@ -14,6 +14,7 @@ from ocr_rl.contract import Page, UserError
 from ocr_rl.pages.dataset import load_dataset, write_tests
 from ocr_rl.pages.folder import references_of
 from ocr_rl.pages.manifest import write_manifest
+from ocr_rl.pages.tree import files_in, name_among, tree
 
 
 def split(pages: Sequence[Page], fractions: Mapping[str, float], seed: int) -> dict[str, list[Page]]:
@@ -67,8 +68,9 @@ def _copy(folder: Path, pdfs: Mapping[Path, Sequence[Path]], out: Path) -> None:
             target = out / path.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
-    kept = set(pdfs)
-    for path in sorted(folder.glob("*.jsonl")):
+    below = tree(folder / "pdfs", (".pdf",), inside=folder)
+    kept = {name for name, path in below.files.items() if below.files[below.same.get(name, name)] in pdfs}
+    for path in files_in(folder, ".jsonl"):
         lines = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
-        if tests := [test for test in lines if folder / "pdfs" / test["pdf"] in kept]:
+        if tests := [test for test in lines if name_among(test["pdf"], below.files) in kept]:
             write_tests(out / path.name, tests)

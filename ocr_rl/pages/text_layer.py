@@ -20,6 +20,7 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
 from ocr_rl.pages.ink import has_other_ink, is_seen
+from ocr_rl.pages.opening import opened
 from ocr_rl.pages.pictures import is_picture
 from ocr_rl.pages.raster import image_of
 from ocr_rl.pages.reading_order import Line, in_reading_order
@@ -60,12 +61,7 @@ def layers(pdf: Path) -> list[Layer]:
     """
     if is_picture(pdf):
         raise Refusal("is a picture and has no text layer; put its transcript beside it, as Markdown")
-    try:
-        document = pdfium.PdfDocument(pdf)
-    except pdfium.PdfiumError as error:
-        raise Refusal(f"the file cannot be opened ({error})") from None
-    with document:
-        document.init_forms()
+    with opened(pdf) as document:
         count = len(document)
         pages = [_layer(document, number) for number in range(1, min(count, MAX_PAGES) + 1)]
     reason = f"it is past page {MAX_PAGES}, where reading stops"

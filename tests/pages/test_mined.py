@@ -61,7 +61,7 @@ def test_a_scan_is_left_out_with_the_reason(tmp_path: Path) -> None:
     assert harvest.tests == 0
     reasons = {reason.split(": ")[0].rsplit("/", 1)[-1]: reason for reason in harvest.left_out}
     assert "most of the page is a picture" in reasons["scan.pdf, page 1"]
-    assert "cannot be opened" in reasons["torn.pdf"]
+    assert "the file is truncated: its end is missing" in reasons["torn.pdf"]  # as every verb says
     assert (tmp_path / "out/left_out.txt").read_text().splitlines() == list(harvest.left_out)
 
 

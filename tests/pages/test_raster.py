@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from ocr_rl.contract import UserError
-from ocr_rl.pages import raster
+from ocr_rl.pages import opening
 from ocr_rl.pages.export import render_folder
 from ocr_rl.pages.raster import (
     ImageRef,
@@ -154,7 +154,7 @@ def test_files_that_are_none(tmp_path: Path) -> None:
     empty.touch()
     huge = tmp_path / "huge.pdf"
     with huge.open("wb") as file:
-        file.truncate(raster.MAX_FILE_BYTES + 1)  # a sparse file: it takes no room
+        file.truncate(opening.MAX_FILE_BYTES + 1)  # a sparse file: it takes no room
     reasons = {
         tmp_path / "none.pdf": "there is no such file",
         tmp_path: "it is not a file",
