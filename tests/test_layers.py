@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WINGS = (
     "contract",
     "extras",
+    "files",
     "text",
     "plugins",
     "track",
@@ -156,6 +157,7 @@ def test_scoring_and_reports_load_without_torch() -> None:
     """Followed through the imports at the top of files: what must work in an installation without the extras."""
     graph = {name_of(path): {module for module, at_once in imports(path) if at_once} for path in FILES}
     light = (
+        "files",
         "text",
         "plugins",
         "objectives",

@@ -8,25 +8,26 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from typing import Any
 
 from ocr_rl.contract import UserError
+from ocr_rl.files import Unreadable, is_utf8, read_text
 from ocr_rl.pages.dataset import write_tests
-from ocr_rl.pages.folder import MAX_REFERENCE_BYTES, is_utf8, references_of
+from ocr_rl.pages.folder import references_of
 from ocr_rl.pages.layer_tests import layer_tests
 from ocr_rl.pages.manifest import write_manifest
 from ocr_rl.pages.mined_tests import markdown_tests
 from ocr_rl.pages.raster import PageError, count_pages, distinct_stems, size_faults
 from ocr_rl.pages.snippets import Test
+from ocr_rl.pages.test_lines import Flaw, read_tests
 from ocr_rl.pages.text_layer import read_layers
-from ocr_rl.text.checks import load_check, prepare
+from ocr_rl.text.checks import prepare
 from ocr_rl.text.front_matter import split_front_matter
 
 
@@ -144,10 +145,14 @@ def _pairs(
             if (pdf, number) in sizes and number <= pages:
                 left_out.append(f"{pdf}, page {number}: {sizes[pdf, number]}")
                 continue
-            text = _text_of(path)
-            if text is None or number > pages or (pages > 1 and path.stem == pdf.stem):
-                why = "is no UTF-8 text of at most 4 MiB" if text is None else f"does not fit a PDF of {pages} pages"
+            if number > pages or (pages > 1 and path.stem == pdf.stem):
+                why = f"does not fit a PDF of {pages} pages"
                 left_out.append(f"{pdf}, page {number}: the transcript {path.name} {why}")
+                continue
+            try:
+                text = _text_of(path)
+            except Unreadable as flaw:
+                left_out.append(f"{path}: {flaw}")
                 continue
             page_tests = markdown_tests(text, names[pdf], number, Random(f"{seed}/{names[pdf]}/{number}"))
             stem = names[pdf].removesuffix(".pdf")
@@ -163,14 +168,9 @@ def _pairs(
     return tests
 
 
-def _text_of(path: Path) -> str | None:
-    """The transcript without front matter; None if it is not UTF-8 or too long."""
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig").replace("\r\n", "\n")
-        return split_front_matter(text)[1] if len(data) <= MAX_REFERENCE_BYTES else None
-    except UnicodeDecodeError:
-        return None
+def _text_of(path: Path) -> str:
+    """The transcript without front matter. Raises Unreadable."""
+    return split_front_matter(read_text(path))[1]
 
 
 def _copied(pdf: Path, name: str, out: Path, tests: list[Test]) -> list[Test]:
@@ -190,34 +190,23 @@ def _bench(folder: Path, out: Path, made_by: Mapping[str, Any]) -> Harvest:
     pdfs = _pdfs(folder / "pdfs")
     _empty(out)
     left_out: list[str] = []
-    pages = _drawable(pdfs, left_out)
+    pages = _counted(pdfs, left_out)
+    absurd = _absurd({pdf: range(1, count + 1) for pdf, count in pages.items()})
+    left_out += [f"{pdf}, page {number}: {reason}" for (pdf, number), reason in absurd.items()]
     names = {path.relative_to(folder / "pdfs").as_posix(): path for path in pages}
-    transcripts = _whole(_transcripts(list(pages)), pages, left_out)
+    transcripts = _whole(_transcripts(list(pages)), pages, absurd, left_out)
     kept: dict[str, list[Test]] = {}  # by the stem of their file, since files are the benchmark's categories
-    used: set[str] = set()
-    for file in sorted(folder.glob("*.jsonl")):
-        if not file.is_file() or not file.resolve().is_relative_to(folder.resolve()) or not is_utf8(str(file)):
-            left_out.append(f"{_shown(file)}: it is not a file of this folder with a name in UTF-8")
+    for test in read_tests(_own_files(folder, left_out), names, {name: pages[pdf] for name, pdf in names.items()}):
+        if isinstance(test, Flaw):
+            left_out.append(f"{test.file}{'' if test.line is None else f':{test.line}'}: {test.message}")
             continue
-        for k, line in enumerate(file.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-            if not line.strip():
-                continue
-            try:
-                test = json.loads(line.decode())
-                check = load_check(test)
-                pdf = names.get(check.pdf)
-                if pdf is None or check.page is True or check.page not in pages[pdf] or check.id in used:
-                    raise ValueError("its page is not there, or its id is taken")
-                if not is_utf8(json.dumps(test, ensure_ascii=False)):
-                    raise ValueError("it holds half a character (a lone surrogate)")
-                reference = transcripts.get((pdf, check.page))
-                if reference is not None and not check.run(prepare(reference[1]), "strict").passed:
-                    raise ValueError("the page's own transcript fails it")
-            except (ValueError, TypeError, RecursionError) as error:
-                left_out.append(f"{file}:{k}: {error}")
-                continue
-            used.add(check.id)
-            kept.setdefault(file.stem, []).append(test)
+        place = names[test.pdf], test.number
+        if place in absurd:
+            left_out.append(f"{test.file}:{test.line}: {absurd[place]}")
+        elif place in transcripts and not test.check.run(prepare(transcripts[place][1]), "strict").passed:
+            left_out.append(f"{test.file}:{test.line}: the page's own transcript fails it")
+        else:
+            kept.setdefault(test.file.stem, []).append(dict(test.fields))
     wanted = {names[test["pdf"]] for tests in kept.values() for test in tests} | {pdf for pdf, _ in transcripts}
     left_out += [f"{pdf}: no test and no transcript of it can be used" for pdf in pages if pdf not in wanted]
     for path in sorted(wanted | {reference for reference, _ in transcripts.values()}):
@@ -228,36 +217,45 @@ def _bench(folder: Path, out: Path, made_by: Mapping[str, Any]) -> Harvest:
     return _written(out, kept, left_out, made_by, with_transcript)
 
 
-def _drawable(pdfs: Sequence[Path], left_out: list[str]) -> dict[Path, frozenset[int]]:
-    """The numbers of the pages that can be drawn, by PDF."""
+def _own_files(folder: Path, left_out: list[str]) -> list[Path]:
+    """The *.jsonl files that lie in the folder once links are followed."""
+    files = []
+    for file in sorted(folder.glob("*.jsonl")):
+        if file.is_file() and file.resolve().is_relative_to(folder.resolve()) and is_utf8(str(file)):
+            files.append(file)
+        else:
+            left_out.append(f"{_shown(file)}: it is not a file of this folder with a name in UTF-8")
+    return files
+
+
+def _counted(pdfs: Sequence[Path], left_out: list[str]) -> dict[Path, int]:
+    """How many pages each PDF has that opens."""
     counts: dict[Path, int] = {}
     for pdf, count in count_pages(pdfs):
         if isinstance(count, PageError):
             left_out.append(str(count))
         else:
             counts[pdf] = count
-    absurd = _absurd({pdf: range(1, count + 1) for pdf, count in counts.items()})
-    left_out += [f"{pdf}, page {number}: {reason}" for (pdf, number), reason in absurd.items()]
-    return {
-        pdf: frozenset(number for number in range(1, count + 1) if (pdf, number) not in absurd)
-        for pdf, count in counts.items()
-    }
+    return counts
 
 
 def _whole(
-    references: Mapping[Path, Mapping[int, Path]], pages: Mapping[Path, frozenset[int]], left_out: list[str]
+    references: Mapping[Path, Mapping[int, Path]],
+    pages: Mapping[Path, int],
+    absurd: Collection[tuple[Path, int]],
+    left_out: list[str],
 ) -> dict[tuple[Path, int], tuple[Path, str]]:
     """File and text of each transcript that can be read and belongs to a page, by PDF and page number."""
     whole: dict[tuple[Path, int], tuple[Path, str]] = {}
     for pdf, numbered in references.items():
         for number, path in numbered.items():
-            text = _text_of(path)
-            if text is None:
-                left_out.append(f"{path}: is no UTF-8 text of at most {MAX_REFERENCE_BYTES // 2**20} MiB")
-            elif number not in pages[pdf] or (path.stem == pdf.stem and len(pages[pdf]) > 1):
+            if number > pages[pdf] or (pdf, number) in absurd or (path.stem == pdf.stem and pages[pdf] > 1):
                 left_out.append(f"{path}: there is no page for it in {pdf.name}")
-            else:
-                whole[pdf, number] = path, text
+                continue
+            try:
+                whole[pdf, number] = path, _text_of(path)
+            except Unreadable as flaw:
+                left_out.append(f"{path}: {flaw}")
     return whole
 
 

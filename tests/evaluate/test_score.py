@@ -161,5 +161,5 @@ def test_a_file_without_a_group_is_named(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no group"):
         list(score_file(saved(tmp_path / "none.jsonl"), data, None, page=None))
     (tmp_path / "deep.jsonl").write_text("[" * 200_000)
-    with pytest.raises(UserError, match="no group of samples"):
+    with pytest.raises(UserError, match="deep.jsonl:1: this is not JSON that anybody would write"):
         list(score_file(tmp_path / "deep.jsonl", data, None, page=None))
