@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from ocr_rl.contract import UserError
+from ocr_rl.files import Unreadable, read_text
 from ocr_rl.track import Track
 
 HASHES = "sha256.json"  # of a checkpoint's files, by name; the last that is written into it
@@ -50,7 +51,7 @@ class Run:
             raise UserError(f"{self.folder} already holds a run: give --resume to go on, or another --out.")
         if not path.exists():
             return
-        begun, given = _bound(json.loads(path.read_text(encoding="utf-8"))), _bound(config)
+        begun, given = _bound(read_json(path)), _bound(config)
         if set(begun) - set(given):
             raise UserError(
                 f"{path}: the run began with another algorithm, or with an earlier version of this program, whose "
@@ -211,6 +212,17 @@ def write_atomically(path: Path, text: str) -> None:
     aside = path.with_name(path.name + ".part")
     aside.write_text(text, encoding="utf-8")
     os.replace(aside, path)
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """What a file of a run says. UserError where it was damaged."""
+    try:
+        content = json.loads(read_text(path, longest=2**28))
+    except (Unreadable, ValueError, RecursionError) as flaw:
+        raise UserError(f"{path}: is no file of a run any more ({flaw}); put it back, or give another --out.") from None
+    if not isinstance(content, dict):
+        raise UserError(f"{path}: is no file of a run any more; put it back, or give another --out.")
+    return content
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

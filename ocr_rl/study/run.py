@@ -26,6 +26,7 @@ from ocr_rl.contract import UserError
 from ocr_rl.evaluate.results import PageResult, to_json
 from ocr_rl.learn.network import named_weights
 from ocr_rl.models.load import load_model, model_folder
+from ocr_rl.pages.bound import BoundSources
 from ocr_rl.pages.raster import file_sha
 from ocr_rl.pages.source import open_pages
 from ocr_rl.policy import open_origin, open_sampler
@@ -70,8 +71,10 @@ def run_study(study: Study, out: Path) -> dict[str, int]:
     """All of it; returns the trial that was chosen, by arm. Raises UserError where `out` holds another study."""
     folder = Folder(out.resolve())
     _claim(study, folder)
+    sources = BoundSources(folder.root, folder.pages, begun=True)
     for source in (study.pages, study.validation, study.test):
-        open_pages(source, folder.pages)
+        sources(source)
+    sources.keep()
     _train_all("trials", tuning_jobs(study), study, folder)
     chosen = choose(study, folder)
     _train_all("arms", main_jobs(study, chosen), study, folder)
