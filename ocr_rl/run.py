@@ -1,6 +1,6 @@
 """The run directory: metrics, checkpoints that are whole or absent, and what produced them.
 
-    runs/<name>/ config.json · env.json · metrics.jsonl · groups/ · eval/
+    runs/<name>/ config.json · env.json · pages.json · metrics.jsonl · groups/ · eval/
                  ckpt/000120/{model, optim.pt, state.json, sha256.json}
 
 A checkpoint is written aside as 000120.part, hashed, and renamed. One that is saved again waits as 000120.old until the
