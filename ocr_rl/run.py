@@ -214,13 +214,13 @@ def write_atomically(path: Path, text: str) -> None:
     os.replace(aside, path)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """What a file of a run says. UserError where it was damaged."""
+def read_json(path: Path, holds: Sequence[str] = ()) -> dict[str, Any]:
+    """The object that a file of a run holds, with objects under the keys `holds`. UserError where it was damaged."""
     try:
         content = json.loads(read_text(path, longest=2**28))
     except (Unreadable, ValueError, RecursionError) as flaw:
         raise UserError(f"{path}: is no file of a run any more ({flaw}); put it back, or give another --out.") from None
-    if not isinstance(content, dict):
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), dict) for key in holds):
         raise UserError(f"{path}: is no file of a run any more; put it back, or give another --out.")
     return content
 

@@ -43,9 +43,9 @@ class BoundSources:
         self._path, self._root = folder / FILE, root
         self._kept = begun and self._path.exists()
         self.late = begun and not self._kept  # a run that began before there was such a file
-        known = read_json(self._path) if self._kept else {}
-        self._sources: dict[str, Known] = known.get("sources", {})
-        self._files: dict[str, str] = known.get("files", {})
+        known = read_json(self._path, holds=("sources", "files")) if self._kept else {"sources": {}, "files": {}}
+        self._sources: dict[str, Known] = known["sources"]
+        self._files: dict[str, str] = known["files"]
 
     def __call__(self, source: PageSource) -> list[Page]:
         pages = open_pages(source, self._root)

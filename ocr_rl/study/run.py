@@ -32,7 +32,7 @@ from ocr_rl.pages.source import open_pages
 from ocr_rl.policy import open_origin, open_sampler
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampler
-from ocr_rl.run import environment, read_jsonl, write_atomically
+from ocr_rl.run import environment, read_json, read_jsonl, write_atomically
 from ocr_rl.study.pairs import write_pairs
 from ocr_rl.study.plan import Job, Study, claim_jobs, main_jobs, tuning_jobs
 from ocr_rl.train import Lent, evaluate_policy, train
@@ -122,8 +122,8 @@ def _claim(study: Study, folder: Folder) -> None:
     path, start = folder.root / "study.json", _fingerprint(study)
     if not path.exists():
         write_atomically(path, json.dumps({"study": plan, "start": start, "env": environment()}, indent=1))
-    begun = json.loads(path.read_text(encoding="utf-8"))
-    if begun["study"] != plan:
+    begun = read_json(path)
+    if begun.get("study") != plan:
         raise UserError(f"{path}: this folder holds another study; go on with that one, or give another --out.")
     if begun.get("start") != start:
         raise UserError(

@@ -153,6 +153,9 @@ def test_files_are_held_too_and_a_damaged_list_is_named(data: Path, tmp_path: Pa
         UserError, match=r"pairs.jsonl: since .*run began, the file changed; put back what was there, or"
     ):
         BoundSources(run, run / "pages", begun=True).hold(pairs)
-    (run / "pages.json").write_text('{"sources": ', encoding="utf-8")
-    with pytest.raises(UserError, match=r"pages.json: is no file of a run any more \(Expecting value"):
-        BoundSources(run, run / "pages", begun=True)
+    for damaged in ('{"sources": ', "[]", '{"sources": [], "files": {}}', "\ufffd\0"):
+        (run / "pages.json").write_text(damaged, encoding="utf-8")
+        with pytest.raises(
+            UserError, match=r"pages.json: is no file of a run any more.*; put it back, or give another"
+        ):
+            BoundSources(run, run / "pages", begun=True)
