@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from ocr_rl.contract import Page, UserError
+from ocr_rl.pages.check_lines import PlacedCheck
 from ocr_rl.pages.folder import Contents, Fault, read_folder
 from ocr_rl.pages.raster import PageError, document_sha, size_faults
-from ocr_rl.pages.test_lines import PlacedCheck
 from ocr_rl.text.checks import prepare
 
 

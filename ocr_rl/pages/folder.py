@@ -3,7 +3,7 @@
 The layout is olmOCR-Bench's: PDFs below `pdfs/`, unit tests in `*.jsonl` files beside it (`pdf` names the file relative
 to `pdfs/`, `page` counts from 1), and, beside a PDF, optional reference Markdown: `<stem>.md` for a PDF of one page,
 `<stem>_pg<N>.md` for page N. Nothing outside the folder is read, whatever links and test lines say. This file knows
-nothing about images, prompts or models; `test_lines` reads tests.
+nothing about images, prompts or models; `check_lines` reads tests.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ocr_rl.files import Unreadable, is_utf8, read_text
+from ocr_rl.pages.check_lines import Flaw, PlacedCheck, read_tests
 from ocr_rl.pages.raster import PageError, count_pages
-from ocr_rl.pages.test_lines import Flaw, PlacedCheck, read_tests
 from ocr_rl.text.front_matter import FrontMatter, split_front_matter
 
 NUMBERED = re.compile(r"(?P<stem>.+)_pg(?P<number>[1-9][0-9]{0,5})")

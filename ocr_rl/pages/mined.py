@@ -18,6 +18,7 @@ from typing import Any
 
 from ocr_rl.contract import UserError
 from ocr_rl.files import Unreadable, is_utf8, read_text
+from ocr_rl.pages.check_lines import Flaw, read_tests
 from ocr_rl.pages.dataset import write_tests
 from ocr_rl.pages.folder import references_of
 from ocr_rl.pages.layer_tests import layer_tests
@@ -25,7 +26,6 @@ from ocr_rl.pages.manifest import write_manifest
 from ocr_rl.pages.mined_tests import markdown_tests
 from ocr_rl.pages.raster import PageError, count_pages, distinct_stems, size_faults
 from ocr_rl.pages.snippets import Test
-from ocr_rl.pages.test_lines import Flaw, read_tests
 from ocr_rl.pages.text_layer import read_layers
 from ocr_rl.text.checks import prepare
 from ocr_rl.text.front_matter import split_front_matter

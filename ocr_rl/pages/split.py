@@ -12,10 +12,10 @@ from itertools import accumulate
 from pathlib import Path
 
 from ocr_rl.contract import Page, UserError
+from ocr_rl.pages.check_lines import PlacedCheck
 from ocr_rl.pages.dataset import load_with_tests, write_tests
 from ocr_rl.pages.folder import references_of
 from ocr_rl.pages.manifest import write_manifest
-from ocr_rl.pages.test_lines import PlacedCheck
 
 
 def split(pages: Sequence[Page], fractions: Mapping[str, float], seed: int) -> dict[str, list[Page]]:

@@ -10,7 +10,7 @@ import pypdfium2 as pdfium
 import pytest
 
 from ocr_rl.contract import Transcript, UserError
-from ocr_rl.pages import test_lines as lines_module
+from ocr_rl.pages import check_lines as lines_module
 from ocr_rl.pages.dataset import check_dataset, load_dataset, write_tests
 from ocr_rl.rewards.front_matter import FrontMatterReward
 
