@@ -1,6 +1,6 @@
 """The run directory: metrics, checkpoints that are whole or absent, and what produced them.
 
-    runs/<name>/ config.json · env.json · metrics.jsonl · groups/ · eval/
+    runs/<name>/ config.json · env.json · pages.json · metrics.jsonl · groups/ · eval/
                  ckpt/000120/{model, optim.pt, state.json, sha256.json}
 
 A checkpoint is written aside as 000120.part, hashed, and renamed. One that is saved again waits as 000120.old until the
@@ -26,6 +26,7 @@ from typing import Any
 
 from ocr_rl import outputs
 from ocr_rl.contract import UserError
+from ocr_rl.files import Unreadable, read_text
 from ocr_rl.track import Track
 
 HASHES = "sha256.json"  # of a checkpoint's files, by name; the last that is written into it
@@ -53,7 +54,7 @@ class Run:
         outputs.refuse_others(self.folder, path.name, _OWN)
         if not path.exists():
             return
-        begun, given = _bound(json.loads(path.read_text(encoding="utf-8"))), _bound(config)
+        begun, given = _bound(read_json(path)), _bound(config)
         if set(begun) - set(given):
             raise UserError(
                 f"{path}: the run began with another algorithm, or with an earlier version of this program, whose "
@@ -219,6 +220,17 @@ def write_atomically(path: Path, text: str) -> None:
     aside = path.with_name(path.name + ".part")
     aside.write_text(text, encoding="utf-8")
     os.replace(aside, path)
+
+
+def read_json(path: Path, holds: Sequence[str] = ()) -> dict[str, Any]:
+    """The object that a file of a run holds, with objects under the keys `holds`. UserError where it was damaged."""
+    try:
+        content = json.loads(read_text(path, longest=2**28))
+    except (Unreadable, ValueError, RecursionError) as flaw:
+        raise UserError(f"{path}: is no file of a run any more ({flaw}); put it back, or give another --out.") from None
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), dict) for key in holds):
+        raise UserError(f"{path}: is no file of a run any more; put it back, or give another --out.")
+    return content
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

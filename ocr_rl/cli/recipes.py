@@ -12,6 +12,7 @@ from typer import Argument, Context, Option, Typer
 from ocr_rl.cli.recipe_copy import with_pages
 from ocr_rl.cli.refusals import leaves, require_dataset, require_new
 from ocr_rl.contract import UserError
+from ocr_rl.files import require_text
 
 TRAINING = "train"  # the part of a split that is trained on
 
@@ -84,7 +85,7 @@ def _text_of(name: str) -> str:
 
     load_recipe(name)
     path = Path(name)
-    return (path if path.suffix or path.exists() else shipped_recipes()[name]).read_text(encoding="utf-8")
+    return require_text(path if path.suffix or path.exists() else shipped_recipes()[name])
 
 
 def _parts(pages: Path) -> tuple[Path, dict[str, Path]]:

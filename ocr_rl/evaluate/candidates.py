@@ -22,6 +22,7 @@ from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.evaluate import journal
 from ocr_rl.evaluate.engines import open_engine, read_pages
 from ocr_rl.evaluate.transcribe import RETRY_TEMPERATURES, Attempt, attempts
+from ocr_rl.files import require_text
 from ocr_rl.pages.raster import PageError
 from ocr_rl.pages.workers import Refusal
 from ocr_rl.text.front_matter import split_front_matter
@@ -109,7 +110,9 @@ def folder_answers(
     for page in pages:
         stem = page.pdf.relative_to(root).with_suffix("").as_posix()
         repeats = sorted(files.get((normalize("NFC", stem), page.number), ()))
-        answers += [Answer(page=page.id, repeat=repeat, attempts=(read(_text(path)),)) for repeat, path in repeats]
+        answers += [
+            Answer(page=page.id, repeat=repeat, attempts=(read(require_text(path)),)) for repeat, path in repeats
+        ]
         if not repeats:
             lost.append(f"{stem}_pg{page.number}_repeat1.md")
             answers.append(Answer(page=page.id, error="there is no file for this page"))
@@ -129,13 +132,6 @@ def _files(folder: Path) -> dict[tuple[str, int], list[tuple[int, Path]]]:
         if named and path.is_file():
             files[named["stem"], int(named["number"])].append((int(named["repeat"]), path))
     return files
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
 
 
 def _plain(raw: str) -> Attempt:

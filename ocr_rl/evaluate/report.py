@@ -171,7 +171,7 @@ def read_candidates(path: Path) -> dict[str, list[PageResult]]:
     """The rows of a report.json, by candidate. Raises UserError for any other file."""
     try:
         candidates = json.loads(path.read_text(encoding="utf-8"))["candidates"].items()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
         raise UserError(f"{path}: not a report.json ({fault}); give one that a report wrote") from None
     return {name: [from_json(row, where=f"{path}, {name}") for row in rows] for name, rows in candidates}
 

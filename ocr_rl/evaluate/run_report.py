@@ -62,7 +62,7 @@ def _evaluation(run: Path) -> tuple[dict[str, PageSource], int]:
         recipe = json.loads((run / "config.json").read_text(encoding="utf-8"))
         sets = (recipe["evaluation"] or {"sets": {}})["sets"]
         return {name: page_source(source) for name, source in sets.items()}, int(recipe["seed"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{run}: holds no config.json of a run; give a folder that `ocr-rl train` wrote.") from None
 
 

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
 
+from ocr_rl.files import is_utf8
+
 LEADS_OUT = "this link leads out of the dataset's folder, copy the file"
 NOT_UTF8 = "the file's name is not UTF-8, rename it"
 _LITTER = frozenset({".DS_Store", "__MACOSX", "Thumbs.db", "desktop.ini"})
@@ -132,15 +134,3 @@ def name_among(path: str, names: Collection[str]) -> str | None:
         if (name := name.removeprefix("pdfs/")) in names:
             return name
     return None
-
-
-def is_utf8(text: str) -> bool:
-    """Whether a text can be written as UTF-8.
-
-    JSON's "\\\\ud800" and file names in other encodings hold half characters, which cannot.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

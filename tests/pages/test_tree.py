@@ -12,9 +12,10 @@ import pytest
 from ocr_rl.cli import main
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate.candidates import folder_answers
+from ocr_rl.files import MAX_LINE
 from ocr_rl.pages.dataset import check_dataset, load_dataset, write_tests
 from ocr_rl.pages.export import render_folder
-from ocr_rl.pages.folder import MAX_LINE_BYTES, read_folder
+from ocr_rl.pages.folder import read_folder
 from ocr_rl.pages.mined import import_folder, mine_folder
 from ocr_rl.pages.preferences import read_preferences
 from ocr_rl.pages.split import write_split
@@ -243,11 +244,11 @@ def test_a_file_whose_name_is_too_long_costs_itself_alone(tmp_path: Path) -> Non
 
 def test_a_test_too_long_to_be_read_is_left_out_by_name(tmp_path: Path) -> None:
     folder = dataset(tmp_path / "set", "a.pdf")
-    long = present("a.pdf", "long") | {"note": "n" * MAX_LINE_BYTES}
+    long = present("a.pdf", "long") | {"note": "n" * MAX_LINE}
     write_tests(folder / "t.jsonl", [long, present("a.pdf", "short")])
     (tmp_path / "out").mkdir()
     harvest = import_folder(folder, tmp_path / "out", 0)
-    assert harvest.tests == 1 and left_out(harvest.left_out, folder) == ["t.jsonl:1: the line is longer than 1 MiB"]
+    assert harvest.tests == 1 and left_out(harvest.left_out, folder) == ["t.jsonl:1: the line is longer than 1,048,576 characters, shorten it or take it out"]
     assert check_dataset(tmp_path / "out") == []
 
 
