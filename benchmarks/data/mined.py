@@ -2,6 +2,7 @@
 
     python -m benchmarks.data.mined [--typeset 20]
     python -m benchmarks.data.mined FOLDER
+    python -m benchmarks.data.mined --layouts 8
 
 The first command typesets pages of every kind that has a text layer. It mines their PDFs alone (text layer) and with
 their references beside them (transcript), and asks what the reference then passes and earns: as it is, with HTML
@@ -21,12 +22,16 @@ import tempfile
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 from statistics import mean
 
-from ocr_rl.contract import Transcript
+from benchmarks.data.layouts import PAGES, document
+from ocr_rl.contract import Reading, Transcript
 from ocr_rl.pages.dataset import load_dataset
+from ocr_rl.pages.layer_tests import layer_tests
 from ocr_rl.pages.mined import mine_folder
 from ocr_rl.pages.synth.make import ALL_KINDS, SCANNED, make_document
+from ocr_rl.pages.text_layer import layers
 from ocr_rl.rewards.budget import Budget
 from ocr_rl.rewards.pass_rate import PassDegree, PassRate
 from ocr_rl.text.checks import load_check, prepare
@@ -114,6 +119,34 @@ def by_the_truth(kind: str, pages: int, seed: int, beside: bool, show: int) -> t
     return tests, failed, least
 
 
+def by_layout(seeds: int, pages: int, show: int) -> int:
+    """Tests of `layouts.PAGES` that a true transcript fails in a reading."""
+    total = 0
+    for kind, draw in PAGES.items():
+        for seed in range(seeds):
+            rng = Random(f"{kind}/{seed}")
+            drawn = [draw(rng) for _ in range(pages)]
+            with tempfile.TemporaryDirectory() as name:
+                (Path(name) / "a.pdf").write_bytes(document([content for content, _ in drawn]))
+                found = layers(Path(name) / "a.pdf")
+            tests = failed = 0
+            for layer, (_, truth) in zip(found, drawn, strict=True):
+                prepared = prepare(truth)
+                for test in [] if layer.reason else layer_tests(layer, "a.pdf", Random(seed)):
+                    readings: tuple[Reading, ...] = ("strict",) if "max_length" in test else ("strict", "compatible")
+                    verdicts = [load_check(test).run(prepared, reading) for reading in readings]
+                    tests += 1
+                    failed += (wrong := not all(verdict.passed for verdict in verdicts))
+                    if wrong and show > 0:
+                        show -= 1
+                        print(f"{kind}, {test['id']}: {[verdict.why for verdict in verdicts]}")
+            left_out = sum(bool(p.reason) for p in found)
+            print(f"{kind:16} seed {seed}: {tests:5} tests, {failed:3} fail; {left_out} left out")
+            total += failed
+    print(f"{total} tests of {seeds} seeds of {pages} pages of {len(PAGES)} layouts fail for the true transcript")
+    return total
+
+
 def transcript_of(text: str) -> Transcript:
     return Transcript(raw=text, body=text, finish="stop", num_tokens=1)
 
@@ -145,7 +178,10 @@ def main() -> int:
     parser.add_argument("--kind", choices=ALL_KINDS, action="append", help="only these kinds")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--show", type=int, default=10, help="how many failures to print")
+    parser.add_argument("--layouts", type=int, help="so many seeds of 25 pages of each layout instead")
     args = parser.parse_args()
+    if args.layouts is not None:
+        return 1 if by_layout(args.layouts, 25, args.show) else 0
     if args.folder is not None:
         return 0 if by_pdftotext(args.folder, args.seed, args.show) else 1
     print("kind     pages mined from  limits  tests   passed  least reward of a truth  without its tables (pages)")

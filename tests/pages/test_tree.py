@@ -248,7 +248,9 @@ def test_a_test_too_long_to_be_read_is_left_out_by_name(tmp_path: Path) -> None:
     write_tests(folder / "t.jsonl", [long, present("a.pdf", "short")])
     (tmp_path / "out").mkdir()
     harvest = import_folder(folder, tmp_path / "out", 0)
-    assert harvest.tests == 1 and left_out(harvest.left_out, folder) == ["t.jsonl:1: the line is longer than 1,048,576 characters, shorten it or take it out"]
+    assert harvest.tests == 1 and left_out(harvest.left_out, folder) == [
+        "t.jsonl:1: the line is longer than 1,048,576 characters, shorten it or take it out"
+    ]
     assert check_dataset(tmp_path / "out") == []
 
 
