@@ -24,6 +24,7 @@ def examine() -> list[Finding]:
     """Imports nothing heavy but torch, and that only where it is installed."""
     findings = [_python()]
     findings += [_package(name) for name in ("pypdfium2", "rapidfuzz")]
+    findings.append(_typefaces())
     findings += [_extra(name, extra) for name, extra in (("typst", "synth"), ("mini-racer", "math"))]
     torch_version = _version("torch")
     if torch_version is None:
@@ -49,6 +50,23 @@ def _package(name: str, remedy: str = "pip install ocr-rl again, with its depend
 
 def _extra(name: str, extra: str) -> Finding:
     return Finding(name=name, value=_version(name) or f"not installed; ocr-rl[{extra}] brings it")
+
+
+def _typefaces() -> Finding:
+    """What is drawn where a page asks for a typeface that its file does not hold."""
+    try:
+        from ocr_rl.pages.scripts import drawn_scripts
+    except ImportError:
+        return Finding(name="typefaces", value="not looked at without pypdfium2")
+    drawn = drawn_scripts()
+    here, lost = ([script for script, is_drawn in drawn.items() if is_drawn == wanted] for wanted in (True, False))
+    value = f"without a typeface in the file, letters are drawn in {', '.join(here) or 'no script'}"
+    if lost:
+        value += (
+            f"; not in {', '.join(lost)}: `ocr-rl pages check` names the pages that lose letters, and typefaces such "
+            "as Liberation, Noto and WenQuanYi bring them"
+        )
+    return Finding(name="typefaces", value=value)
 
 
 def _device() -> Finding:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ocr_rl.pages.mined import Harvest
 
 app = Typer(help="Make, check and draw pages.")
+MAX_NOTES = 20  # of a dataset that are printed
 
 
 def _scan(text: str) -> float:
@@ -69,7 +70,7 @@ def synth(
 ) -> None:
     """Typeset pages with references and unit tests."""
     require_place(out)
-    if any(out.glob("*.jsonl")):
+    if any(path.suffix.lower() == ".jsonl" for path in out.glob("*")):
         raise UserError(f"{out}: already holds a dataset; give an empty or a new folder with --out.")
 
     from ocr_rl.pages.synth.make import Looks, write_dataset
@@ -89,17 +90,20 @@ def synth(
 
 @app.command()
 def check(data: Dataset) -> int:
-    """Validate a dataset folder, one line a fault."""
-    from ocr_rl.pages.dataset import check_dataset, load_dataset
+    """Validate a dataset folder, one line a fault. Notes are no faults."""
+    from ocr_rl.pages.dataset import survey
 
-    faults = check_dataset(data)
-    for fault in faults:
+    seen = survey(data)
+    for fault in seen.faults:
         print(fault)
-    if faults:
-        print(f"{len(faults)} faults", file=sys.stderr)
+    for note in seen.notes[:MAX_NOTES]:
+        print(f"note: {note}")
+    if len(seen.notes) > MAX_NOTES:
+        print(f"note: and {len(seen.notes) - MAX_NOTES} more such lines")
+    if seen.faults:
+        print(f"{len(seen.faults)} faults", file=sys.stderr)
         return 2
-    pages = load_dataset(data)
-    print(f"{len(pages)} pages, {sum(len(page.checks) for page in pages)} tests, no fault")
+    print(f"{len(seen.pages)} pages, {sum(len(page.checks) for page in seen.pages)} tests, no fault")
     return 0
 
 

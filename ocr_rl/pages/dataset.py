@@ -6,6 +6,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from ocr_rl.contract import Page, UserError
 from ocr_rl.pages.check_lines import PlacedCheck
 from ocr_rl.pages.folder import Contents, Fault, read_folder
 from ocr_rl.pages.raster import PageError, document_sha, size_faults
+from ocr_rl.pages.typefaces import Borrowed, borrowed
 from ocr_rl.text.checks import prepare
 
 
@@ -41,15 +43,30 @@ def load_with_tests(folder: Path) -> tuple[list[Page], list[PlacedCheck]]:
     return _pages(contents), [test for tests in contents.tests.values() for test in tests]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """A dataset seen through."""
+
+    pages: list[Page]  # those of `load_dataset`, if there is no fault
+    faults: list[Fault]  # in the order of files and lines
+    notes: list[Fault]  # no faults: links that are not followed, and pages that depend on this machine's typefaces
+
+
 def check_dataset(folder: Path) -> list[Fault]:
-    """Every fault of a dataset, in the order of files and lines. A dataset without faults can be trained on.
+    """Every fault of a dataset, in the order of files and lines. A dataset without faults can be trained on."""
+    return survey(folder).faults
+
+
+def survey(folder: Path) -> Survey:
+    """The pages of a dataset, its faults and what else is worth a line.
 
     Two kinds of faults do not keep a dataset from being loaded: a page that is too large or too thin to be drawn, and
     a reference that fails a test of its own page in the strict reading.
     """
     contents = read_folder(folder)
+    pages = _pages(contents)
     numbers: dict[Path, list[int]] = {}
-    for page in _pages(contents):
+    for page in pages:
         numbers.setdefault(page.pdf, []).append(page.number)
     sizes = [_size_fault(error) for error in size_faults(numbers.items())]
     gold = [
@@ -58,7 +75,11 @@ def check_dataset(folder: Path) -> list[Fault]:
         if (reference := contents.references.get(place)) is not None
         for fault in _gold_faults(reference[1], tests)
     ]
-    return contents.faults + sizes + sorted(gold, key=lambda fault: (fault.file, fault.line or 0))
+    return Survey(
+        pages=pages,
+        faults=contents.faults + sizes + sorted(gold, key=lambda fault: (fault.file, fault.line or 0)),
+        notes=[*contents.notes, *(_page_note(page) for page in borrowed(numbers.items()))],
+    )
 
 
 def write_tests(path: Path, tests: Iterable[Mapping[str, Any]]) -> None:
@@ -108,6 +129,10 @@ def _size_fault(error: PageError) -> Fault:
     assert error.pdf is not None
     message = error.reason if error.number is None else f"page {error.number}: {error.reason}"
     return Fault(file=error.pdf, line=None, message=message)
+
+
+def _page_note(page: Borrowed) -> Fault:
+    return Fault(file=page.pdf, line=None, message=f"page {page.number}: {page}")
 
 
 def _gold_faults(reference: str, tests: Sequence[PlacedCheck]) -> Iterator[Fault]:
