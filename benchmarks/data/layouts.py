@@ -15,13 +15,10 @@ from random import Random
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
-_NOUNS = (
-    "harbour committee lighthouse treasurer engineer member letter winter surplus museum crane pier boat concrete "
-    "minute proposal keeper storm volunteer meeting ledger signal granary bridge warden captain orchard mill"
-).split()
-_VERBS = "approved repaired described opened measured refused carried visited counted painted sold kept".split()
-_ADJECTIVES = "northern old narrow careful wooden distant quiet recent heavy broken second public".split()
-_LINKS = "before after because while although until when where".split()
+_NOUNS = ["harbour", "committee", "lighthouse", "treasurer", "engineer", "member", "letter", "winter", "surplus", "museum", "crane", "pier", "boat", "concrete", "minute", "proposal", "keeper", "storm", "volunteer", "meeting", "ledger", "signal", "granary", "bridge", "warden", "captain", "orchard", "mill"]
+_VERBS = ["approved", "repaired", "described", "opened", "measured", "refused", "carried", "visited", "counted", "painted", "sold", "kept"]
+_ADJECTIVES = ["northern", "old", "narrow", "careful", "wooden", "distant", "quiet", "recent", "heavy", "broken", "second", "public"]
+_LINKS = ["before", "after", "because", "while", "although", "until", "when", "where"]
 Page = tuple[str, str]  # content stream, transcript
 
 
@@ -95,7 +92,9 @@ def table(rng: Random) -> Page:
     lefts = [72 + sum(wide[:k]) for k in range(4)]
     drawn = "".join(f"{x:.1f} {700 - 18 * 5 - 6} m {x:.1f} 712 l S\n" for x in lefts)
     drawn += "".join(f"72 {712 - 18 * k} m {lefts[3]:.1f} {712 - 18 * k} l S\n" for k in range(7))
-    drawn += "".join(put(text, lefts[c] + 3, 700 - 18 * r, 10) for r, row in enumerate(rows) for c, text in enumerate(row))
+    drawn += "".join(
+        put(text, lefts[c] + 3, 700 - 18 * r, 10) for r, row in enumerate(rows) for c, text in enumerate(row)
+    )
     text = paragraph(rng, 3)
     cells = "".join(f"<tr>{''.join(f'<td>{cell}</td>' for cell in row)}</tr>" for row in rows)
     return drawn + prose(text, 560), f"<table>{cells}</table>\n\n{text}"
@@ -161,7 +160,9 @@ def formulas(rng: Random) -> Page:
         at, letter = rng.randint(3, 6), rng.choice("xsaunI")
         first, rest = " ".join(words[:at]), " ".join(words[at:])
         x = 72 + width(first + " ", 11)
-        drawn += put(first, 72, 700 - 16 * k) + put(letter, x, 700 - 16 * k, font="F2") + put("2", x + 6, 704 - 16 * k, 7)
+        drawn += (
+            put(first, 72, 700 - 16 * k) + put(letter, x, 700 - 16 * k, font="F2") + put("2", x + 6, 704 - 16 * k, 7)
+        )
         drawn += put(rest, x + 14, 700 - 16 * k)
         truth.append(f"{first} ${letter}^2$ {rest}")
     return drawn, "\n\n".join(truth)
@@ -171,7 +172,9 @@ def leaders(rng: Random) -> Page:
     """A line of dots or to sign on ends the page; the transcript has its own number of them, and no newline."""
     text = paragraph(rng, 5)
     sign = rng.choice("._")
-    return prose(text, 700) + put(f"Signature {sign * 50}", 72, 560), f"{text}\n\nSignature {sign * rng.randint(40, 80)}"
+    return prose(text, 700) + put(
+        f"Signature {sign * 50}", 72, 560
+    ), f"{text}\n\nSignature {sign * rng.randint(40, 80)}"
 
 
 PAGES: dict[str, Callable[[Random], Page]] = {

@@ -87,9 +87,10 @@ def _cover(document: pdfium.PdfDocument, pages: Sequence[Layer]) -> str:
     form = pdfium_c.FPDF_GetFormType(document)
     if _WAIT.search(text) or (form == pdfium_c.FORMTYPE_XFA_FULL and len(text) < _COVER):
         return "a placeholder (an XFA form, whose pages only Adobe's reader draws); print it to a PDF there"
-    if inside and len(text) < _COVER and _PORTFOLIO.search(text):
+    if inside and len(text) < _COVER and (not text or _PORTFOLIO.search(text)):
         names = ", ".join(inside[:3]) + (", …" if len(inside) > 3 else "")
-        return f"the cover of a portfolio; {len(inside)} files are inside ({names}): take them out first"
+        own = "the cover of a portfolio" if text else pages[0].reason
+        return f"{own}; files are inside ({names}): take them out first"
     return ""
 
 

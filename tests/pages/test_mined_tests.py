@@ -48,7 +48,10 @@ def test_what_a_layer_writes_between_cells_and_formulas_is_not_asked_for() -> No
     prose = "Where the value 𝑥 stands for all that they owed"
     close = tuple((60.0 * k, 0.0, 60.0 * k + 58, 8.0) for k in range(10))
     line = Line(text=prose, left=0, bottom=0, right=600, top=8, words=close)
-    assert [run for run, _ in _runs(line)] == [["Where", "the", "value"], ["stands", "for", "all", "that", "they", "owed"]]
+    assert [run for run, _ in _runs(line)] == [
+        ["Where", "the", "value"],
+        ["stands", "for", "all", "that", "they", "owed"],
+    ]
 
 
 def test_a_foreign_name_is_no_fault_of_an_english_page() -> None:
