@@ -62,9 +62,13 @@ def _is_exchanged(glyphs: Sequence[Glyph]) -> bool:
 
 
 # The pairs of letters, without accents, of which most words of European languages consist.
-_PAIRS = frozenset(
-    ["th", "he", "in", "er", "an", "re", "nd", "at", "on", "nt", "ha", "es", "st", "en", "ed", "to", "it", "ou", "ea", "hi", "is", "or", "ti", "as", "te", "et", "ng", "of", "al", "de", "se", "le", "sa", "si", "ar", "ve", "ra", "ld", "ur", "ch", "ei", "ie", "ge", "ne", "un", "be", "au", "sc", "di", "da", "ic", "we", "ai", "la", "me", "qu", "ma", "co", "ta", "ri", "li", "ro", "lo", "no", "os", "el", "ue", "ad", "do", "io", "ce", "ca", "ss", "ec", "tr", "ac", "il", "pr", "ol", "pa", "em", "am", "mo", "oo", "ll", "om", "nc", "ct", "ho", "us", "ci", "na", "sp", "po", "pe", "ui", "ns", "ir", "so", "su", "mi", "va", "ij", "oe", "ee", "aa", "ik", "ak", "ke", "ka", "sk", "ko", "ku", "nn", "ni", "je", "wi", "cz", "rz", "ow"]
+_SPELT = (
+    "th he in er an re nd at on nt ha es st en ed to it ou ea hi is or ti as te et ng of al de se le sa si ar ve ra "
+    "ld ur ch ei ie ge ne un be au sc di da ic we ai la me qu ma co ta ri li ro lo no os el ue ad do io ce ca ss ec "
+    "tr ac il pr ol pa em am mo oo ll om nc ct ho us ci na sp po pe ui ns ir so su mi va ij oe ee aa ik ak ke ka sk "
+    "ko ku nn ni je wi cz rz ow "
 )
+_PAIRS = frozenset(_SPELT.split())
 _WORD = re.compile("[a-z]{3,}")
 _ENOUGH = 400  # pairs on a page that tell its language from none
 _COMMON = 0.4  # Polish and Vietnamese have 0.6; a text whose vowels and consonants are exchanged 0.2 to 0.5
