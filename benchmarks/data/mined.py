@@ -140,9 +140,8 @@ def by_layout(seeds: int, pages: int, show: int) -> int:
                     if wrong and show > 0:
                         show -= 1
                         print(f"{kind}, {test['id']}: {[verdict.why for verdict in verdicts]}")
-            print(
-                f"{kind:16} seed {seed}: {tests:5} tests, {failed:3} fail; {sum(bool(p.reason) for p in found)} left out"
-            )
+            left_out = sum(bool(layer.reason) for layer in found)
+            print(f"{kind:16} seed {seed}: {tests:5} tests, {failed:3} fail; {left_out} left out")
             total += failed
     print(f"{total} tests of {seeds} seeds of {pages} pages of {len(PAGES)} layouts fail for the true transcript")
     return total

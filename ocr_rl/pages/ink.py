@@ -61,6 +61,9 @@ def is_seen(line: Line, page: Drawn) -> bool:
         first, last, top, bottom = page.box(*box, 1.0)  # one px wider, since a letter like | fills its own box
         if first >= last or top >= bottom:
             return False
+        grey = page.grey[top:bottom, first:last]
+        if grey.max() - grey.min() >= _INK:  # as for nearly all words; then some colour differs as much
+            continue
         pixels = page.pixels[top:bottom, first:last].reshape(-1, 3)
         if (pixels.max(axis=0) - pixels.min(axis=0) < _INK).all():
             return False
