@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
+from PIL.Image import Image
 
 from ocr_rl.pages.encodings import encoding_fault, is_no_language
 from ocr_rl.pages.glyphs import glyphs
@@ -35,6 +36,7 @@ _CUT_CODE = re.compile(r"(?<!\w)[\u1f30-\u1faf](?!\w)")  # PDFium gives four dig
 _COVER = 900  # characters of a page that stands in place of a file's contents, at most
 _WAIT = re.compile(r"please wait\W.{0,80}if this message is not eventually replaced", re.IGNORECASE)
 _PORTFOLIO = re.compile(r"\bportfolio\b|\bpdf package\b|open (?:this|it) in (?:adobe|acrobat)", re.IGNORECASE)
+_FORMULA_SIGN = re.compile("[∀∂∃∇∈∏∑√∞∩∪∫⊂⊆𝐀-𝟿]")
 _ICON = 40.0  # pt; the longest side of a picture that may be a sign
 _LATIN = re.compile("[a-zà-ÿ]", re.IGNORECASE)
 
@@ -101,11 +103,17 @@ def _layer(document: pdfium.PdfDocument, number: int) -> Layer:
         return Layer(number=number, reason="the page is damaged")
     width, height = page.get_size()
     try:
-        picture = drawn(image_of(document, page, _LOOK_PX), _LOOK_PX / max(width, height))
+        as_seen = image_of(document, page, _LOOK_PX) if page.get_rotation() else None
+        if as_seen:
+            _set_upright(page)
+        return _upright_layer(document, page, number, as_seen)
     except Refusal as refusal:
         return Layer(number=number, height=height, reason=str(refusal))
-    if page.get_rotation():
-        _set_upright(page)
+
+
+def _upright_layer(document: pdfium.PdfDocument, page: pdfium.PdfPage, number: int, as_seen: Image | None) -> Layer:
+    """The layer of a page that is not turned. Raises Refusal if the page cannot be drawn."""
+    width, height = page.get_size()
     corner = page.get_bbox()
     textpage = page.get_textpage()
     count = textpage.count_chars()
@@ -119,7 +127,8 @@ def _layer(document: pdfium.PdfDocument, number: int) -> Layer:
         return Layer(number=number, height=height, reason=reason)
     # Print shops write sheet numbers and file names beside the page; such lines are left out. A line that lies half off
     # the page stays, and counts as hidden.
-    found = lines(letters, picture)
+    picture = drawn(as_seen or image_of(document, page, _LOOK_PX), _LOOK_PX / max(width, height))
+    found = lines(letters, picture, mathematical=len(_FORMULA_SIGN.findall(text)) >= 3)
     here = [line for line in found if _on_page(line, width, height)]
     if unseen := [line for line in here if not is_seen(line, picture)]:
         return Layer(number=number, height=height, reason=f"hidden text in {len(unseen)} of its {len(here)} lines")
