@@ -15,65 +15,18 @@ from random import Random
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
-_NOUNS = [
-    "harbour",
-    "committee",
-    "lighthouse",
-    "treasurer",
-    "engineer",
-    "member",
-    "letter",
-    "winter",
-    "surplus",
-    "museum",
-    "crane",
-    "pier",
-    "boat",
-    "concrete",
-    "minute",
-    "proposal",
-    "keeper",
-    "storm",
-    "volunteer",
-    "meeting",
-    "ledger",
-    "signal",
-    "granary",
-    "bridge",
-    "warden",
-    "captain",
-    "orchard",
-    "mill",
-]
-_VERBS = [
-    "approved",
-    "repaired",
-    "described",
-    "opened",
-    "measured",
-    "refused",
-    "carried",
-    "visited",
-    "counted",
-    "painted",
-    "sold",
-    "kept",
-]
-_ADJECTIVES = [
-    "northern",
-    "old",
-    "narrow",
-    "careful",
-    "wooden",
-    "distant",
-    "quiet",
-    "recent",
-    "heavy",
-    "broken",
-    "second",
-    "public",
-]
-_LINKS = ["before", "after", "because", "while", "although", "until", "when", "where"]
+
+def _words(text: str) -> list[str]:
+    return text.split()
+
+
+_NOUNS = _words(
+    "harbour committee lighthouse treasurer engineer member letter winter surplus museum crane pier boat concrete "
+    "minute proposal keeper storm volunteer meeting ledger signal granary bridge warden captain orchard mill "
+)
+_VERBS = _words("approved repaired described opened measured refused carried visited counted painted sold kept ")
+_ADJECTIVES = _words("northern old narrow careful wooden distant quiet recent heavy broken second public ")
+_LINKS = _words("before after because while although until when where ")
 Page = tuple[str, str]  # content stream, transcript
 
 
@@ -257,8 +210,8 @@ def document(pages: Sequence[str], *, rotate: int = 0, unicode_map: dict[str, st
     kids = " ".join(f"{10 + 2 * k} 0 R" for k in range(len(pages)))
     resources = "<< /Font << /F1 3 0 R /F2 4 0 R >> >>"
     pairs = "".join(f"<{ord(a):02X}> <{ord(b):04X}>\n" for a, b in (unicode_map or {}).items())
-    letters = f"{len(unicode_map or {})} beginbfchar\n{pairs}endbfchar"
-    cmap = f"begincmap\n1 begincodespacerange <00> <FF> endcodespacerange\n{letters}\nendcmap"
+    spaces = "1 begincodespacerange <00> <FF> endcodespacerange"
+    cmap = f"begincmap\n{spaces}\n{len(unicode_map or {})} beginbfchar\n{pairs}endbfchar\nendcmap"
     called = "/ToUnicode 5 0 R" if unicode_map else ""
     objects = {
         1: "<< /Type /Catalog /Pages 2 0 R >>",

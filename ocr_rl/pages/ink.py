@@ -46,7 +46,8 @@ class Drawn:
 def drawn(picture: Image.Image, px_per_pt: float) -> Drawn:
     """A page as it was drawn at this scale."""
     pixels = np.asarray(picture)
-    grey = (pixels.sum(axis=2, dtype=np.uint16) // 3).astype(np.int16)
+    red, green, blue = (pixels[:, :, k].astype(np.int16) for k in range(3))
+    grey = (red + green + blue) // 3
     return Drawn(pixels=pixels, grey=grey, px_per_pt=px_per_pt)
 
 
@@ -61,6 +62,9 @@ def is_seen(line: Line, page: Drawn) -> bool:
         first, last, top, bottom = page.box(*box, 1.0)  # one px wider, since a letter like | fills its own box
         if first >= last or top >= bottom:
             return False
+        grey = page.grey[top:bottom, first:last]
+        if grey.max() - grey.min() >= _INK:  # as for nearly all words; then some colour differs as much
+            continue
         pixels = page.pixels[top:bottom, first:last].reshape(-1, 3)
         if (pixels.max(axis=0) - pixels.min(axis=0) < _INK).all():
             return False
@@ -104,12 +108,17 @@ def has_other_ink(lines: Sequence[Line], page: Drawn) -> bool:
 
 def _in_runs(ink: np.ndarray, length: int) -> np.ndarray:
     """Where the pixels of (rows, columns) are part of a run of at least `length` in their row."""
-    rows, columns = ink.shape
-    if columns < length:
+    if ink.shape[1] < length:
         return np.zeros_like(ink)
-    sums = np.concatenate([np.zeros((rows, 1), np.int32), ink.cumsum(axis=1, dtype=np.int32)], axis=1)
-    starts = sums[:, length:] - sums[:, :-length] == length
+    starts, covered = ink, 1  # where a run of `covered` begins
+    while covered < length:
+        step = min(covered, length - covered)
+        starts, covered = starts[:, :-step] & starts[:, step:], covered + step
     runs = np.zeros_like(ink)
-    for shift in range(length):
-        runs[:, shift : shift + starts.shape[1]] |= starts
+    runs[:, : starts.shape[1]] = starts
+    covered = 1
+    while covered < length:
+        step = min(covered, length - covered)
+        runs[:, step:] |= runs[:, :-step].copy()
+        covered += step
     return runs

@@ -45,11 +45,12 @@ def layer_tests(layer: Layer, pdf: str, rng: Random) -> list[Test]:
     inner = [line for line in body if not line.margin]
     text = normalize("\n".join(line.text for line in layer.lines))
     lower = text.lower()
+    numbered = sum(any(_is_number(token) for token in _edges(line)) for line in inner if line.text.count(" ") > 3) >= 3
     pieces = []
     for block in _blocks(inner):
         for at in range(0, len(block), _LINES):
             lines = block[at : at + _LINES]
-            candidates = (_piece(line, text, lower, rng) for line in rng.sample(lines, len(lines)))
+            candidates = (_piece(line, text, lower, rng, numbered=numbered) for line in rng.sample(lines, len(lines)))
             pieces += [piece] if (piece := next(filter(None, candidates), None)) else []
     if not pieces:
         return []
@@ -108,9 +109,18 @@ def _above(first: Line, second: Line) -> bool:
     )
 
 
-def _piece(line: Line, text: str, lower: str, rng: Random) -> _Piece | None:
+def _edges(line: Line) -> Sequence[str]:
+    tokens = line.text.split()
+    return tokens[0], tokens[-1]
+
+
+def _is_number(token: str) -> bool:
+    return token.strip(MARKS).isdigit()
+
+
+def _piece(line: Line, text: str, lower: str, rng: Random, *, numbered: bool) -> _Piece | None:
     """Three to eight words of a line that stand on the page once."""
-    runs = [(run, where) for run, where in _runs(line) if len(run) >= 3 and len(" ".join(run)) >= 14]
+    runs = [(run, where) for run, where in _runs(line, numbered=numbered) if len(run) >= 3 and len(" ".join(run)) >= 14]
     for run, where in rng.sample(runs, min(2, len(runs))):
         for _ in range(2):
             length = min(len(run), rng.randint(4, 8))
@@ -121,10 +131,10 @@ def _piece(line: Line, text: str, lower: str, rng: Random) -> _Piece | None:
     return None
 
 
-def _runs(line: Line) -> Iterator[tuple[list[str], Line]]:
+def _runs(line: Line, *, numbered: bool = False) -> Iterator[tuple[list[str], Line]]:
     """The runs of plain words without a gap between them as between cells, each with its stretch.
 
-    A number that begins or ends a line may be the line's own.
+    Where lines are `numbered`, a number that begins or ends one may be the line's own.
     """
     tokens = line.text.split()
     boxes = boxes_of(tokens, line)
@@ -132,7 +142,7 @@ def _runs(line: Line) -> Iterator[tuple[list[str], Line]]:
     run: list[str] = []
     for k, token in enumerate(tokens):
         cut = k == len(tokens) - 1 and token.endswith("-")
-        edge = k in (0, len(tokens) - 1) and token.strip(MARKS).isdigit()
+        edge = numbered and k in (0, len(tokens) - 1) and _is_number(token)
         plain = is_plain(token) and not cut and not edge and k not in odd
         parted = k > 0 and stretches[k] is not stretches[k - 1]
         if run and (not plain or parted):

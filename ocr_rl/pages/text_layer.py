@@ -16,8 +16,9 @@ from pathlib import Path
 
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
+from PIL.Image import Image
 
-from ocr_rl.pages.encodings import encoding_fault
+from ocr_rl.pages.encodings import encoding_fault, is_no_language
 from ocr_rl.pages.glyphs import glyphs
 from ocr_rl.pages.ink import drawn, has_other_ink, is_seen
 from ocr_rl.pages.layer_lines import lines
@@ -34,6 +35,10 @@ _LOOK_PX = 1000  # longest side of the picture in which words must be seen
 _MARGIN = 0.08  # share of the page's height in which a line may be a running one though it stands there once
 _VOWELS = re.compile("[aeiouyàáâãäåæèéêëìíîïòóôõöøùúûü]", re.IGNORECASE)
 _CUT_CODE = re.compile(r"(?<!\w)[\u1f30-\u1faf](?!\w)")  # PDFium gives four digits of 1f600, the code of an emoji
+_COVER = 900  # characters of a page that stands in place of a file's contents, at most
+_WAIT = re.compile(r"please wait\W.{0,80}if this message is not eventually replaced", re.IGNORECASE)
+_PORTFOLIO = re.compile(r"\bportfolio\b|\bpdf package\b|open (?:this|it) in (?:adobe|acrobat)", re.IGNORECASE)
+_FORMULA_SIGN = re.compile("[∀∂∃∇∈∏∑√∞∩∪∫⊂⊆𝐀-𝟿]")
 _ICON = 40.0  # pt; the longest side of a picture that may be a sign
 _LATIN = re.compile("[a-zà-ÿ]", re.IGNORECASE)
 
@@ -68,8 +73,26 @@ def layers(pdf: Path) -> list[Layer]:
     with opened(pdf) as document:
         count = len(document)
         pages = [_layer(document, number) for number in range(1, min(count, MAX_PAGES) + 1)]
+        if cover := _cover(document, pages):
+            pages = [Layer(number=page.number, height=page.height, reason=cover) for page in pages]
     reason = f"it is past page {MAX_PAGES}, where reading stops"
     return [*with_running(pages), *(Layer(number=k, reason=reason) for k in range(MAX_PAGES + 1, count + 1))]
+
+
+def _cover(document: pdfium.PdfDocument, pages: Sequence[Layer]) -> str:
+    """Why all that a file shows is to be seen in place of its contents; empty if its pages are its own."""
+    if len(pages) > 2:
+        return ""
+    text = " ".join(line.text for page in pages for line in page.lines)
+    inside = [attachment.get_name() for attachment in map(document.get_attachment, range(document.count_attachments()))]
+    form = pdfium_c.FPDF_GetFormType(document)
+    if _WAIT.search(text) or (form == pdfium_c.FORMTYPE_XFA_FULL and len(text) < _COVER):
+        return "a placeholder (an XFA form, whose pages only Adobe's reader draws); print it to a PDF there"
+    if inside and len(text) < _COVER and (not text or _PORTFOLIO.search(text)):
+        names = ", ".join(inside[:3]) + (", …" if len(inside) > 3 else "")
+        own = "the cover of a portfolio" if text else pages[0].reason
+        return f"{own}; files are inside ({names}): take them out first"
+    return ""
 
 
 def _layer(document: pdfium.PdfDocument, number: int) -> Layer:
@@ -79,11 +102,17 @@ def _layer(document: pdfium.PdfDocument, number: int) -> Layer:
         return Layer(number=number, reason="the page is damaged")
     width, height = page.get_size()
     try:
-        picture = drawn(image_of(document, page, _LOOK_PX), _LOOK_PX / max(width, height))
+        as_seen = image_of(document, page, _LOOK_PX) if page.get_rotation() else None
+        if as_seen:
+            _set_upright(page)
+        return _upright_layer(document, page, number, as_seen)
     except Refusal as refusal:
         return Layer(number=number, height=height, reason=str(refusal))
-    if page.get_rotation():
-        _set_upright(page)
+
+
+def _upright_layer(document: pdfium.PdfDocument, page: pdfium.PdfPage, number: int, as_seen: Image | None) -> Layer:
+    """The layer of a page that is not turned. Raises Refusal if the page cannot be drawn."""
+    width, height = page.get_size()
     corner = page.get_bbox()
     textpage = page.get_textpage()
     count = textpage.count_chars()
@@ -97,7 +126,8 @@ def _layer(document: pdfium.PdfDocument, number: int) -> Layer:
         return Layer(number=number, height=height, reason=reason)
     # Print shops write sheet numbers and file names beside the page; such lines are left out. A line that lies half off
     # the page stays, and counts as hidden.
-    found = lines(letters, picture)
+    picture = drawn(as_seen or image_of(document, page, _LOOK_PX), _LOOK_PX / max(width, height))
+    found = lines(letters, picture, mathematical=len(_FORMULA_SIGN.findall(text)) >= 3)
     here = [line for line in found if _on_page(line, width, height)]
     if unseen := [line for line in here if not is_seen(line, picture)]:
         return Layer(number=number, height=height, reason=f"hidden text in {len(unseen)} of its {len(here)} lines")
@@ -176,6 +206,8 @@ def _distrust(signs: _Signs, text: str, area: float) -> str:
     latin = _LATIN.findall(text)
     if len(latin) > 100 and not 0.22 < len(_VOWELS.findall(text)) / len(latin) < 0.6:
         return "a broken encoding: too few or too many vowels"
+    if is_no_language(text):
+        return "a broken encoding: its letters are those of no language"
     words = text.split()
     if sum(len(word) == 1 for word in words) > 0.4 * len(words):
         return "letters stand apart"
