@@ -115,7 +115,8 @@ def test_the_average_is_kept_only_where_it_is_better_than_its_best_part(
     out = tmp_path / "soup"
     argv = ["soup", parts[0], str(run.folder), "--data", str(data), "--out", str(out)]
     assert main(argv) == code
-    assert models == [parts[0], str(run.folder / "ckpt" / "000002" / "model"), f"{out}.part"]
+    assert models[:2] == [parts[0], str(run.folder / "ckpt" / "000002" / "model")]
+    assert Path(models[2]).parent == tmp_path and models[2] != str(out)  # judged beside, before it has its place
     assert out.exists() == (code == 0)
     assert not Path(f"{out}.part").exists()
     assert f"the average passes {whole:.2%} of the tests, the best of its parts 40.00%" in capsys.readouterr().out
