@@ -88,6 +88,8 @@ class Run:
 
     def forget_after(self, step: int, **note: Any) -> None:
         """Drop metrics of steps after the checkpoint that a run goes on from; `note` is added to that step's row."""
+        if not (self.folder / "metrics.jsonl").exists():  # nothing to forget, and the folder is perhaps nobody's yet
+            return
         kept = [row for row in self.metrics() if row["step"] <= step]
         if note:
             kept[-1] = {**kept[-1], **note}
