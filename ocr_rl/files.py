@@ -128,6 +128,8 @@ def _object(text: str, halves: bool) -> dict[str, Any]:
         raise Unreadable("this is not a JSON object, each line is one, as in {…}")
     if not whole:
         raise Unreadable(_HALF)
+    if not halves and "\\u0000" in json.dumps(row, ensure_ascii=False).replace("\\\\", ""):
+        _require_no_nul("\0")
     return row
 
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -87,7 +88,8 @@ def fingerprint(pages: Sequence[Page]) -> Known:
     by_pdf: dict[Path, list[Page]] = {}
     for page in pages:
         by_pdf.setdefault(page.pdf, []).append(page)
-    return {_name(pdf): _parts(pdf, of_pdf) for pdf, of_pdf in by_pdf.items()}
+    root = _root(list(by_pdf))
+    return {pdf.relative_to(root).as_posix(): _parts(pdf, of_pdf) for pdf, of_pdf in by_pdf.items()}
 
 
 def difference(begun: Known, now: Known) -> str | None:
@@ -107,11 +109,10 @@ def difference(begun: Known, now: Known) -> str | None:
     return f"{changes[0]}{more}" if changes else None
 
 
-def _name(pdf: Path) -> str:
-    """The path below pdfs/, as tests call it."""
-    parts = pdf.parts
-    below = len(parts) - parts[::-1].index("pdfs") if "pdfs" in parts[:-1] else len(parts) - 1
-    return "/".join(parts[below:])
+def _root(pdfs: Sequence[Path]) -> Path:
+    """The folder below which the names of documents stand: the last pdfs/ that all of them share."""
+    shared = Path(os.path.commonpath([pdf.parent for pdf in pdfs])) if pdfs else Path()
+    return next((folder for folder in (shared, *shared.parents) if folder.name == "pdfs"), shared)
 
 
 def _parts(pdf: Path, pages: Iterable[Page]) -> dict[str, str]:

@@ -132,6 +132,11 @@ def _apart(below: Tree, left_out: list[str]) -> dict[str, Path]:
     return {name: path for name, path in below.once(*SUFFIXES).items() if path not in shared}
 
 
+def _is_whole(transcript: Path, pdf: Path) -> bool:
+    """Whether a Markdown file is named as that of a whole document, not of one of its pages."""
+    return normalize("NFC", transcript.stem) == normalize("NFC", pdf.stem)
+
+
 def _shown(path: Path) -> str:
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
@@ -174,7 +179,7 @@ def _pairs(
             if (pdf, number) in sizes and number <= pages:
                 left_out.append(f"{pdf}, page {number}: {sizes[pdf, number]}")
                 continue
-            if number > pages or (pages > 1 and path.stem == pdf.stem):
+            if number > pages or (pages > 1 and _is_whole(path, pdf)):
                 why = f"does not fit a PDF of {pages} pages"
                 left_out.append(f"{pdf}, page {number}: the transcript {path.name} {why}")
                 continue
@@ -289,7 +294,7 @@ def _whole(
     whole: dict[tuple[Path, int], tuple[Path, str]] = {}
     for pdf, numbered in references.items():
         for number, path in numbered.items():
-            if number > pages[pdf] or (pdf, number) in absurd or (path.stem == pdf.stem and pages[pdf] > 1):
+            if number > pages[pdf] or (pdf, number) in absurd or (_is_whole(path, pdf) and pages[pdf] > 1):
                 left_out.append(f"{path}: there is no page for it in {pdf.name}")
                 continue
             try:

@@ -10,8 +10,8 @@ import pytest
 
 from ocr_rl.config import Folder
 from ocr_rl.contract import UserError
-from ocr_rl.pages.bound import BoundSources
-from ocr_rl.pages.dataset import write_tests
+from ocr_rl.pages.bound import BoundSources, fingerprint
+from ocr_rl.pages.dataset import load_dataset, write_tests
 from tests.pages.pdfs import block, pdf
 
 
@@ -159,3 +159,12 @@ def test_files_are_held_too_and_a_damaged_list_is_named(data: Path, tmp_path: Pa
             UserError, match=r"pages.json: is no file of a run any more.*; put it back, or give another"
         ):
             BoundSources(run, run / "pages", begun=True)
+
+
+def test_documents_of_one_name_below_several_folders_are_told_apart(tmp_path: Path) -> None:
+    for year in ("2023", "2024"):
+        place = tmp_path / "set" / "pdfs" / year / "pdfs" / "a.pdf"
+        place.parent.mkdir(parents=True)
+        place.write_bytes(pdf(block(f"Minutes of the year {year}")))
+    known = fingerprint(load_dataset(tmp_path / "set"))
+    assert set(known) == {"2023/pdfs/a.pdf", "2024/pdfs/a.pdf"}

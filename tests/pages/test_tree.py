@@ -268,3 +268,23 @@ def test_folders_that_cannot_be_read_are_named(tmp_path: Path, monkeypatch: pyte
     assert left_out(mine_folder(tmp_path / "in", tmp_path / "out", 0).left_out, tmp_path / "in") == [
         "shut: the folder cannot be read (Permission denied)"
     ]
+
+
+@pytest.mark.parametrize("verb", [mine_folder, import_folder])
+def test_a_whole_documents_transcript_is_no_pages_however_accents_are_encoded(verb, tmp_path: Path) -> None:
+    two = tmp_path / "in" / f"{NFC}.pdf"
+    two.parent.mkdir()
+    two.write_bytes(pdf(block(*SEEN), block(*SEEN)))
+    (two.parent / f"{NFD}.md").write_text("\n\n".join(SEEN), encoding="utf-8")
+    harvest = verb(two.parent, tmp_path / "out", 0)
+    assert not list((tmp_path / "out").rglob("*.md"))
+    assert any("does not fit a PDF of 2 pages" in line for line in harvest.left_out)
+
+
+def test_a_folders_name_that_is_no_utf8_is_named_and_refused(tmp_path: Path) -> None:
+    os.makedirs(os.fsencode(tmp_path / "in") + b"/d\xe9")
+    put(tmp_path / "in" / "ok.pdf")
+    with open(os.fsencode(tmp_path / "in") + b"/d\xe9/x.pdf", "wb") as file:
+        file.write(pdf(block(*SEEN)))
+    with pytest.raises(UserError, match="name is not UTF-8"):
+        mine_folder(tmp_path / "in", tmp_path / "out", 0)
