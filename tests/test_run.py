@@ -254,3 +254,14 @@ def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     for folder in (tmp_path / "file", tmp_path / "file" / "run"):
         with pytest.raises(UserError, match="no run can be kept there .*; give another --out"):
             Run(folder)
+
+
+def test_going_on_where_nothing_was_begun_begins(tmp_path: Path) -> None:
+    """A study asks every run to go on; a folder in which nothing stands yet is not somebody else's for that."""
+    run = Run(tmp_path / "new")
+    run.claim({"seed": 0}, resume=True)
+    run.forget_after(0)
+    run.start({"seed": 0}, resume=True)
+    run.log({"step": 1})
+    run.forget_after(0)
+    assert run.metrics() == [] and (run.folder / "config.json").exists()

@@ -129,7 +129,7 @@ def test_the_trained_policy_transcribes_a_pdf(trained: Path, tmp_path: Path) -> 
     broken.write_text("no PDF")
     model = sorted((trained / "ckpt").iterdir())[-1] / "model"
     assert main(["transcribe", str(pdf), str(broken), "--model", str(model), "--out", str(tmp_path / "md")]) == 1
-    assert [path.name for path in (tmp_path / "md").iterdir()] == [f"{pdf.stem}.md"]
+    assert [path.name for path in (tmp_path / "md").iterdir() if path.name[0] != "."] == [f"{pdf.stem}.md"]
 
 
 @pytest.mark.slow
@@ -161,6 +161,36 @@ def test_a_run_stopped_on_the_way_leaves_a_weaker_policy_and_goes_on_as_the_same
     for row, other in zip(run(nano_dir, out, "--resume"), whole, strict=True):
         for figure in ("reward", "length", "loss", "kl", "lr", "grad_norm"):
             assert row[figure] == pytest.approx(other[figure], rel=1e-3, abs=1e-6)
+
+
+@pytest.mark.slow
+def test_a_run_does_not_go_on_with_other_pages_or_another_reward(
+    nano_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, reward, out = tmp_path / "data", tmp_path / "mine.py", tmp_path / "run"
+    assert main(["pages", "synth", "--kind", "nano", "--n", "3", "--pages-per-document", "1", "--out", str(data)]) == 0
+    reward.write_text(
+        "from dataclasses import dataclass\nfrom ocr_rl.contract import Score, per_transcript\n\n\n"
+        "@dataclass(frozen=True)\nclass Mine:\n    @per_transcript\n    def __call__(self, page, transcript):\n"
+        "        return Score(value=min(1.0, len(transcript.raw) / 99))\n",
+        encoding="utf-8",
+    )
+    begun = [
+        *(f"grpo.pages.dir={data}", f'rewards=[{{name="{reward}:Mine"}}]', "grpo.pages_per_step=4"),
+        *("scoring.audit=false", 'sampling.engine="transformers"', "evaluation.sets={test={dir='" + str(data) + "'}}"),
+    ]
+    assert main([*command(nano_dir, out, *begun), "--until", "1"]) == 0
+    assert "grpo: a step takes all 3 pages, not pages_per_step = 4" in capsys.readouterr().out
+    before = {path: path.read_bytes() for path in (reward, next(data.glob("*.jsonl")))}
+    for path, says in zip(before, ("the file changed", "the tests of nano_0_00002.pdf changed"), strict=True):
+        text = before[path].decode()
+        path.write_text(text.replace("99", "98") if path == reward else text[: text[:-1].rindex("\n") + 1])
+        assert main([*command(nano_dir, out, *begun), "--resume"]) == 2
+        assert f"since {out} began, {says}; put back what was there" in capsys.readouterr().err
+        path.write_bytes(before[path])
+    (out / "pages.json").unlink()  # as a run of an earlier version has it
+    assert main([*command(nano_dir, out, *begun), "--resume", "--until", "2"]) == 0
+    assert "began before its pages were written down" in capsys.readouterr().out and (out / "pages.json").exists()
 
 
 def test_a_run_is_not_written_over(trained: Path, nano_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:

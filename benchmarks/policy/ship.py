@@ -17,8 +17,9 @@ from typing import Any
 
 from ocr_rl.contract import UserError
 from ocr_rl.learn.network import save_model
+from ocr_rl.models.known import read_settings
 from ocr_rl.models.load import load_model
-from ocr_rl.models.settings import read_settings, write_settings
+from ocr_rl.models.settings import write_settings
 from ocr_rl.run import Run, write_atomically
 
 LARGEST_FILE = 16 * 10**6

@@ -9,8 +9,15 @@ from typing import Annotated, Any, Literal
 from typer import Option, Typer
 from typer.core import TyperCommand
 
-from ocr_rl.cli.options import GOES_ON, BackendChoice, Dataset, Workers, whole
-from ocr_rl.cli.refusals import require_backend, require_dataset, require_model, require_place, require_plugin
+from ocr_rl.cli.options import GOES_ON, BackendChoice, Dataset, Instruction, Preset, Workers, whole
+from ocr_rl.cli.refusals import (
+    require_backend,
+    require_dataset,
+    require_model,
+    require_place,
+    require_plugin,
+    require_preset,
+)
 from ocr_rl.contract import UserError
 
 SEVERAL = ("--candidate", "--engine", "--model")
@@ -54,6 +61,8 @@ def bench(
         Option(metavar="MODEL...", help="a policy: nano, a model's folder or hub name; NAME=FOLDER gives a name"),
     ] = None,
     backend: BackendChoice = "vllm",
+    preset: Preset = None,
+    instruction: Instruction = None,
     reading: Annotated[
         Literal["compatible", "strict"], Option(help="how tests are read: as the public olmOCR-Bench does, or strictly")
     ] = "compatible",
@@ -84,6 +93,7 @@ def bench(
         require_plugin("ocr_rl.engines", spec.partition(",")[0])
     for policy in map(_place, models):
         require_model(policy, "--model ")
+    require_preset(preset)
     if models:
         require_backend(backend)
     require_place(out)
@@ -100,6 +110,8 @@ def bench(
         repeats=repeats,
         temperature=temperature,
         sampler=backend,
+        preset=preset,
+        instruction=instruction,
         missing=missing,
         front_matter=front_matter,
         cluster=cluster,

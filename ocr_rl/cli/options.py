@@ -41,9 +41,18 @@ Settings = Annotated[
 Resume = Annotated[bool, Option("--resume", help="go on from the last checkpoint")]
 Seed = Annotated[int, Option(help="a number; the same one gives the same result")]
 Model = Annotated[str, Option(help="a model's folder or hub name; nano is the embedded policy")]
+Preset = Annotated[
+    str | None,
+    Option(metavar="NAME", help="ask as this known model is asked, as in allenai/olmOCR-2-7B-1025 (docs/models.md)"),
+]
+Instruction = Annotated[
+    str | None, Option(metavar="TEXT", help="what the policy is asked (default: what the model's folder or name says)")
+]
 BackendChoice = Annotated[Backend, Option("--backend", help=BACKEND_HELP)]
 Dataset = Annotated[Path, Argument(metavar="DATA", help="a dataset folder: pdfs/ and *.jsonl")]
-Pdfs = Annotated[list[Path], Argument(metavar="PDF", help="PDF files")]
+Documents = Annotated[
+    list[Path], Argument(metavar="FILE", help="PDF, PNG, JPEG, WebP and TIFF files, and folders with such files below")
+]
 Workers = Annotated[int, whole("processes side by side", 1)]
 NewDataset = Annotated[Path, Option("--out", help="folder of the new dataset; nothing is written over")]
 

@@ -11,8 +11,16 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, BadParameter, Option, Typer
 
-from ocr_rl.cli.options import MAX_PX, MAX_SCAN, NEW_FOLDER, Dataset, NewDataset, Pdfs, Seed, Workers, whole
-from ocr_rl.cli.refusals import exit_code, require_dataset, require_file_place, require_new, require_place, tell_refused
+from ocr_rl.cli.options import MAX_PX, MAX_SCAN, NEW_FOLDER, Dataset, Documents, NewDataset, Seed, Workers, whole
+from ocr_rl.cli.refusals import (
+    exit_code,
+    require_dataset,
+    require_file_place,
+    require_new,
+    require_place,
+    tell_left_out,
+    tell_refused,
+)
 from ocr_rl.contract import UserError
 
 if TYPE_CHECKING:
@@ -124,8 +132,7 @@ def import_(
 
 
 def _tell_harvest(harvest: Harvest, out: Path) -> None:
-    for line in harvest.left_out:
-        print(f"left out: {line}", file=sys.stderr)
+    tell_left_out(harvest.left_out)
     print(f"{harvest.pages} pages, {harvest.tests} tests in {out}; left out {len(harvest.left_out)} (left_out.txt)")
 
 
@@ -191,7 +198,9 @@ def show(
     n: Annotated[int, whole("how many pages", 1, 96, "--n")] = 24,
     seed: Seed = 0,
     cell_px: Annotated[int, whole("side of the square of a page", 64, 1024, metavar="PX")] = 420,
-    out: Annotated[Path, Option(help="a .png or .jpg file")] = Path("pages.png"),
+    out: Annotated[Path, Option(help="a .png or .jpg file; only one that it wrote is written over")] = Path(
+        "pages.png"
+    ),
 ) -> int:
     """A contact sheet of some pages of a dataset."""
     require_dataset(data)
@@ -212,16 +221,19 @@ def show(
 
 @app.command()
 def render(
-    pdfs: Pdfs,
-    out: Annotated[Path, Option(help="folder for the images")],
+    files: Documents,
+    out: Annotated[Path, Option(help="folder for the images; only those that it wrote are written over")],
     longest_px: Annotated[int, whole("longest side of the page image", 1, MAX_PX, metavar="PX")] = 1288,
     workers: Workers = 2,
 ) -> int:
     """Pages as PNG images."""
     require_place(out)
 
+    from ocr_rl.pages.documents import documents
     from ocr_rl.pages.export import render_folder
 
+    pdfs, left_out = documents(files, out)
+    tell_left_out(left_out)
     written, refused = render_folder(pdfs, out, longest_px, workers)
     tell_refused(refused)
     print(f"{len(written)} pages written to {out}, {len(refused)} refused")

@@ -10,8 +10,9 @@ from typing import Annotated
 from typer import Argument, Context, Option, Typer
 
 from ocr_rl.cli.recipe_copy import with_pages
-from ocr_rl.cli.refusals import leaves, require_dataset, require_file_place
+from ocr_rl.cli.refusals import leaves, require_dataset, require_new
 from ocr_rl.contract import UserError
+from ocr_rl.files import require_text
 
 TRAINING = "train"  # the part of a split that is trained on
 
@@ -68,13 +69,12 @@ def new(
             raise UserError(f"--held-out {held_out}: are the pages that are trained on; give others.")
         sets = {"held_out": held_out}
     target = out or Path(f"{pages.resolve().name}_{Path(source).stem}.toml")
-    if target.exists():
-        raise UserError(f"{target}: is there already; give another --out.")
-    require_file_place(target)
+    require_new(target)
     recipe = f"# {Path(source).stem}, on the pages of {training}.\n{with_pages(text, training, sets)}"
     _require_copy(recipe, source, training, sets)
     target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(recipe, encoding="utf-8")
+    with target.open("x", encoding="utf-8") as file:
+        file.write(recipe)
     evaluated = ", ".join(map(str, sets.values())) or "nothing: give --held-out DIR (`ocr-rl pages split` makes one)"
     print(f"{target}: trains on {training}, evaluates on {evaluated}. Next: ocr-rl train {target}")
 
@@ -85,7 +85,7 @@ def _text_of(name: str) -> str:
 
     load_recipe(name)
     path = Path(name)
-    return (path if path.suffix or path.exists() else shipped_recipes()[name]).read_text(encoding="utf-8")
+    return require_text(path if path.suffix or path.exists() else shipped_recipes()[name])
 
 
 def _parts(pages: Path) -> tuple[Path, dict[str, Path]]:
@@ -94,9 +94,11 @@ def _parts(pages: Path) -> tuple[Path, dict[str, Path]]:
         parts = sorted(part for part in pages.iterdir() if (part / "pdfs").is_dir())
         return pages / TRAINING, {part.name: part for part in parts if part.name != TRAINING}
     require_dataset(pages, "--pages ")
+
+    from ocr_rl.pages.documents import SUFFIXES
     from ocr_rl.pages.tree import tree
 
-    if not tree(pages / "pdfs", (".pdf",), inside=pages).files:
+    if not tree(pages / "pdfs", SUFFIXES, inside=pages).files:
         raise UserError(f"--pages {pages}: is no dataset, there is no PDF in {pages / 'pdfs'}.")
     return pages, {}
 

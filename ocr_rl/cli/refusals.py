@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ocr_rl.contract import UserError
+from ocr_rl.outputs import refuse_taken
 from ocr_rl.text.suggest import did_you_mean
 
 if TYPE_CHECKING:
@@ -42,15 +43,16 @@ def require_place(out: Path) -> None:
 
 
 def require_new(out: Path) -> None:
-    if out.exists():
+    if os.path.lexists(out):  # also a link that leads nowhere
         raise UserError(f"{out}: is there already; give another --out.")
     require_place(out)
 
 
 def require_file_place(out: Path) -> None:
-    """UserError where no file `out` can be written."""
+    """UserError where no file `out` can be written, or where one stands that ocr-rl did not write."""
     if out.is_dir():
         raise UserError(f"{out}: is a folder; name a file with --out.")
+    refuse_taken([out])
     require_place(out.parent)
 
 
@@ -62,6 +64,14 @@ def require_model(model: str, of: str = "") -> None:
             raise UserError(f"{of}{model}: is no model's folder, it holds no config.json.")
     elif folder.exists() or folder.is_absolute() or model.startswith((".", "~")) or len(folder.parts) > 2:
         raise UserError(f"{of}{model}: there is no such folder; name a model's folder, a hub name, or nano.")
+
+
+def require_preset(preset: str | None, of: str = "--preset ") -> None:
+    """UserError for a preset that is no known model."""
+    from ocr_rl.models import known
+
+    if preset is not None:
+        known.require_preset(preset, of)
 
 
 def require_temperature(temperature: float) -> None:
@@ -107,6 +117,8 @@ def require_inputs(settings: Mapping[str, Any]) -> None:
                 require_dataset(Path(value), f"{key}: ")
             case [*_, "preferences"] if value:
                 require_file(Path(value), f"{key}: ")
+            case [*_, "policy", "preset"] if value:
+                require_preset(value, f"{key}: ")
             case [*_, "policy", "path"] if value:
                 require_model(value, f"{key}: ")
             case [*_, "rewards" | "gates", _, "name"]:
@@ -129,6 +141,11 @@ def leaves(settings: Any, key: str = "") -> Iterator[tuple[str, Any]]:
 def tell_refused(pages: Sequence[PageError]) -> None:
     for error in pages:
         print(f"refused: {error}", file=sys.stderr)
+
+
+def tell_left_out(lines: Iterable[str]) -> None:
+    for line in lines:
+        print(f"left out: {line}", file=sys.stderr)
 
 
 def exit_code(refused: Sequence[PageError], pdfs: Sequence[Path]) -> int:

@@ -46,7 +46,10 @@ def audit(
     pages: Annotated[int, whole("how many pages are attacked", 1)] = 40,
     search: Annotated[int, whole("texts a page that an attacker composes and tries, as in 2000 (0: none)", 0)] = 0,
     seed: Seed = 0,
-    out: Annotated[Path | None, Option(help="folder for audit.md and audit.json (default: print alone)")] = None,
+    out: Annotated[
+        Path | None,
+        Option(help="folder for audit.md and audit.json, written over if they are its own (default: print alone)"),
+    ] = None,
 ) -> int:
     """Attack a recipe's rewards. Exit code 1 if an attack makes an honest reading earn more."""
     from ocr_rl.config import load_recipe

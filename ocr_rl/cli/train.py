@@ -82,12 +82,14 @@ def study(
     require_inputs(loaded.model_dump(mode="json"))
     require_place(out)
 
-    from ocr_rl.study.report import write_study
+    from ocr_rl.outputs import refuse_taken
+    from ocr_rl.study.report import FILES, write_study
     from ocr_rl.study.results import read_results
     from ocr_rl.study.run import longest_px_of, read_environment, run_study
 
-    run_study(loaded, out)
     report = out / "report"
+    refuse_taken(report / name for name in FILES)
+    run_study(loaded, out)
     written = write_study(
         read_results(loaded, out), report, env=read_environment(out), longest_px=longest_px_of(loaded)
     )
@@ -98,7 +100,9 @@ def study(
 @app.command()
 def report(
     runs: Annotated[list[Path], Argument(metavar="RUN", help="run directories; the first one's start is `before`")],
-    out: Annotated[Path, Option(help="folder for report.html, .md and .json of each evaluation set")],
+    out: Annotated[
+        Path, Option(help="folder for report.html, .md and .json of each evaluation set; only its own are written over")
+    ],
 ) -> None:
     """One report over finished runs, from their evaluations."""
     for run in runs:

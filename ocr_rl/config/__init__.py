@@ -9,7 +9,7 @@ Knows nothing about how anything is done.
 from ocr_rl.config.algorithms import ALGORITHMS, Algorithm, BestOfN, Dpo, Grpo, Rounds, Sft, Stage
 from ocr_rl.config.base import Positive, Section
 from ocr_rl.config.explain import explain
-from ocr_rl.config.load import load_recipe, parse_recipe, shipped_recipes
+from ocr_rl.config.load import load_recipe, parse_recipe, read_toml, shipped_recipes
 from ocr_rl.config.recipe import Gate, Recipe, RewardChoice, require_distinct
 from ocr_rl.config.sections import (
     Evaluation,
@@ -52,6 +52,7 @@ __all__ = [
     "load_recipe",
     "page_source",
     "parse_recipe",
+    "read_toml",
     "require_distinct",
     "shipped_recipes",
 ]

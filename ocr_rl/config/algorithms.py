@@ -106,10 +106,10 @@ class Grpo(Algorithm):
     """Of what the ratio to the old policy is taken: each token, the whole sample, or its geometric mean (GSPO)."""
     aggregation: Annotated[str, KeyOf(AGGREGATIONS)] = "sample_mean"
     """What a token counts in the loss (`ocr_rl/objectives/aggregation.py`): GRPO's, DAPO's or Dr. GRPO's choice."""
-    epsilon: float = Field(default=0.2, gt=0)
-    """The ratio is clipped below 1 - epsilon."""
+    epsilon: float | None = Field(default=None, gt=0)
+    """The ratio is clipped below 1 - epsilon; by default 0.2, for geometric ratios GSPO's 0.0003."""
     epsilon_high: float | None = Field(default=None, gt=0)
-    """The ratio is clipped above 1 + epsilon_high; by default epsilon."""
+    """The ratio is clipped above 1 + epsilon_high; by default epsilon, for geometric ratios GSPO's 0.0004."""
     delta: float | None = Field(default=None, gt=1)
     """Two-sided clip: the largest ratio that counts for a bad sample; by default unbounded."""
     beta: float = Field(default=0.0, ge=0)
@@ -134,6 +134,18 @@ class Grpo(Algorithm):
         if self.surrogate == "cispo" and self.delta is not None:
             raise ValueError("delta is for the clipped surrogate; cispo bounds every ratio by epsilon_high")
         return self
+
+    @property
+    def bounds(self) -> tuple[float, float]:
+        """How far below and above 1 the ratio may go.
+
+        A geometric mean moves far less than a token's ratio, so that 0.2 would never clip it: GSPO's own bounds are
+        3e-4 and 4e-4 (Zheng et al. 2025, arXiv 2507.18071, section 5.1).
+        """
+        low, high = (3e-4, 4e-4) if self.ratio == "geometric" else (0.2, 0.2)
+        if self.epsilon is not None:
+            low = high = self.epsilon
+        return low, self.epsilon_high or high
 
     @property
     def total_steps(self) -> int:

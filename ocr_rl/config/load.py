@@ -15,6 +15,7 @@ from ocr_rl.config.explain import explain, old_spelling
 from ocr_rl.config.recipe import Recipe
 from ocr_rl.config.sections import Folder
 from ocr_rl.contract import UserError
+from ocr_rl.files import require_text
 
 
 def shipped_recipes() -> dict[str, Path]:
@@ -32,15 +33,15 @@ def load_recipe(name: str, overrides: list[str] | None = None) -> Recipe:
             hint = f"did you mean {close[0]}?" if close else f"shipped are {', '.join(shipped)}."
             raise UserError(f"No recipe named {name!r}: {hint}")
         path = shipped[name]
+    return parse_recipe(read_toml(path, "Recipe "), overrides or [], str(path))
+
+
+def read_toml(path: Path, of: str) -> dict[str, Any]:
+    """What a TOML file says. UserError, which begins with `of` and the path, where it is none."""
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UserError(f"Recipe {path}: there is no such file.") from None
-    except OSError as error:
-        raise UserError(f"Recipe {path}: cannot be read ({error.strerror}).") from None
-    except (ValueError, RecursionError) as error:  # also not UTF-8, or brackets nested thousands deep
-        raise UserError(f"Recipe {path}: not valid TOML: {error}.") from None
-    return parse_recipe(data, overrides or [], str(path))
+        return tomllib.loads(require_text(path, of))
+    except (ValueError, RecursionError) as error:  # also brackets nested thousands deep
+        raise UserError(f"{of}{path}: not valid TOML: {error}.") from None
 
 
 def parse_recipe(data: dict[str, Any], overrides: Sequence[str], name: str) -> Recipe:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Discriminator, Field, JsonValue, Tag, model_serializer, model_validator
 
-from ocr_rl.config.algorithms import ALGORITHMS, Algorithm, Grpo
+from ocr_rl.config.algorithms import ALGORITHMS, Algorithm, Grpo, Sft
 from ocr_rl.config.base import Positive, Section
 from ocr_rl.config.sections import Evaluation, Optim, Policy, Sampling, Scoring
 from ocr_rl.config.tripwires import Tripwire, Tripwires
@@ -134,9 +134,16 @@ class Recipe(Section):
         return (*self.rewards, *self.gates) if self.algorithm.learns_from_rewards else ()
 
     @property
+    def wants_front_matter(self) -> bool:
+        """Whether olmOCR's front matter is rewarded or taught."""
+        taught = isinstance(self.algorithm, Sft) and any(stage.front_matter for stage in self.algorithm.stages)
+        return taught or any(choice.name == "front_matter" for choice in self.mix)
+
+    @property
     def watched(self) -> Tripwires:
         """The tripwires, with the bound of `gap_max` that goes with the dtypes; SFT is meant to lower the entropy."""
-        exact = self.policy.dtype == "float32" and not self.policy.autocast
+        sampled = self.sampling.dtype or "float32"
+        exact = self.policy.dtype == sampled == "float32" and not self.policy.autocast
         own: dict[str, Tripwire] = {}
         if self.tripwires.gap_max is None and exact:
             own["gap_max"] = Tripwire(above=0.01, steps=1, then="stop")

@@ -78,7 +78,7 @@ class Policy(Section):
     fresh: Literal["nano"] | None = None
     """Start from random weights in this shape instead."""
     dtype: Literal["float32", "bfloat16"] = "float32"
-    """Of the weights. bfloat16 weights have no float32 master copy: for LoRA, or where memory asks for it."""
+    """Of the weights that compute. The optimiser moves float32 masters of what is learnt in bfloat16."""
     autocast: bool = False
     """Compute in bfloat16 over float32 weights."""
     lora_rank: int = Field(default=0, ge=0)
@@ -91,8 +91,12 @@ class Policy(Section):
     """Run code from the model's own folder. Off by default: it is somebody's program."""
     longest_px: Annotated[int, Field(gt=0, le=8192)] | None = None
     """Longest side of the page image; by default what the model's folder says (ocr_rl.json), else 1288."""
+    preset: str | None = None
+    """Ask as another known model is asked (docs/models.md); by default as the model itself is known for."""
     instruction: str | None = None
-    """Text before the page image; by default what the model's folder says, else a general one."""
+    """Text before the page image; by default what the model's folder or preset says, else a general one."""
+    image_first: bool | None = None
+    """Whether the page image stands before the text; by default what the model's folder or preset says, else not."""
     max_tokens: Positive | None = None
     """Longest transcript when the policy is used; by default what the model's folder says, else 4096."""
     max_prompt_tokens: Positive | None = None
@@ -146,6 +150,8 @@ class Sampling(Section):
 
     engine: Literal["vllm", "vllm_server", "transformers"] = "vllm"
     """vllm: in this process. vllm_server: vLLM's own server at `url`, on other devices or machines."""
+    dtype: Literal["float32", "bfloat16"] | None = None
+    """Of the engine's weights, cast on load; by default the policy's, and bfloat16 on a GPU under autocast."""
     temperature: float = Field(default=1.0, ge=0.01, le=10)
     """Of the samples to learn from; evaluations are greedy."""
     max_tokens: Positive = 4096

@@ -22,6 +22,9 @@ class TextLayer:
         return f"pypdfium2 {version('pypdfium2')}"
 
     def __call__(self, image: Image.Image, page: Page) -> str:
+        with page.pdf.open("rb") as file:
+            if b"%PDF-" not in file.read(1024):
+                return ""  # a picture
         document = pdfium.PdfDocument(page.pdf)
         try:
             text = document[page.number - 1].get_textpage().get_text_bounded()

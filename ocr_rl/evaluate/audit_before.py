@@ -13,7 +13,7 @@ from random import Random
 from ocr_rl.contract import Page, UserError
 from ocr_rl.evaluate.attacks import ATTACKS, Kind
 from ocr_rl.evaluate.audit import Audit, Limits, audit, patient
-from ocr_rl.evaluate.audit_pages import TRUTH, cases_of, front_of, has_reference, transcript
+from ocr_rl.evaluate.audit_pages import TRUTH, cases_of, front_of, has_reference, is_blank, transcript
 from ocr_rl.evaluate.audit_trials import scores_or_error
 from ocr_rl.rollout.reward_pool import RewardPool
 from ocr_rl.rollout.scoring import GroupScores, WeightedReward
@@ -43,9 +43,10 @@ def require_honest(pages: Sequence[Page], pool: RewardPool, siblings: int, seed:
     """Before training: UserError where a page's own truth earns little, or where the mix pays for no reading.
 
     Pages with and without reference are audited apart, because a mix may hold on the first and fail on the second.
+    Blank pages are left out: there, nothing is the right answer.
     """
     with_reference = [page for page in pages if has_reference(page)]
-    without = [page for page in pages if not has_reference(page)]
+    without = [page for page in pages if not has_reference(page) and not is_blank(page)]
     with closing(patient(pool, siblings)) as patient_pool:
         _require_truths(Random(seed).sample(with_reference, min(TRUTHS, len(with_reference))), patient_pool)
         for part in filter(None, (with_reference, without)):

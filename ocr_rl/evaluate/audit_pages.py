@@ -87,7 +87,7 @@ def cases_of(
 
 
 def _composed(pages: Sequence[Page], n: int, seed: int) -> list[Case]:
-    counts = [Counter(map(_sort, page.checks)) for page in pages]
+    counts = [Counter(map(_sort, page.checks)) for page in pages if not is_blank(page)]
     models = Random(seed).choices([count for count in counts if count] or [_REPORT], k=n)
     composed = composed_pages(_stand_in(pages, set(chain(*models))), n, seed, models)
     texts = _references(composed)
@@ -118,6 +118,13 @@ def _hidden(case: Case) -> Case:
 def has_reference(page: Page) -> bool:
     """Whether the page has a reference that is not blank."""
     return bool(page.reference and page.reference.strip())
+
+
+def is_blank(page: Page) -> bool:
+    """Whether the page is known to hold nothing: its reference is blank, or its tests allow no character."""
+    if page.reference is not None:
+        return not page.reference.strip()
+    return any(isinstance(check, Baseline) and check.max_length == 0 for check in page.checks)
 
 
 def _stand_in(pages: Sequence[Page], sorts: Collection[str]) -> str:

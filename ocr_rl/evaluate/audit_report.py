@@ -9,6 +9,7 @@ from contextlib import closing
 from dataclasses import asdict
 from pathlib import Path
 
+from ocr_rl import outputs
 from ocr_rl.config import Recipe
 from ocr_rl.contract import Transcript, UserError
 from ocr_rl.evaluate.audit import MISREAD, Audit, Limits, Outcome, RewardAudit, audit, patient
@@ -19,7 +20,6 @@ from ocr_rl.evaluate.search import FALL, Hole
 from ocr_rl.evaluate.tables import cell
 from ocr_rl.pages.dataset import load_dataset
 from ocr_rl.rollout.reward_pool import RewardPool, weighted
-from ocr_rl.run import write_atomically
 
 _SHOWN = 1200  # characters of a text that pays
 
@@ -35,6 +35,7 @@ def audit_recipe(
     if not recipe.mix:
         raise UserError("rewards audit: the recipe has no rewards; give one with [grpo], [dpo] or [best_of_n].")
     if out is not None:  # before the work: a folder that cannot be made would waste it
+        outputs.refuse_taken((out / "audit.md", out / "audit.json"))
         try:
             out.mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -65,8 +66,8 @@ def audit_recipe(
         )
     text = to_markdown(result, {"data": data.name, "seed": str(seed)})
     if out is not None:
-        write_atomically(out / "audit.md", text)
-        write_atomically(out / "audit.json", json.dumps(to_json(result), indent=1))
+        outputs.write(out / "audit.md", text)
+        outputs.write(out / "audit.json", json.dumps(to_json(result), indent=1))
     return text, result.holds
 
 

@@ -21,9 +21,10 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
+from ocr_rl import outputs
 from ocr_rl.contract import Page, Reading, Transcript, UserError
 from ocr_rl.evaluate import journal
-from ocr_rl.evaluate.bench_notes import front_matter_note, notes_of
+from ocr_rl.evaluate.bench_notes import asking_note, front_matter_note, notes_of
 from ocr_rl.evaluate.candidates import (
     Answer,
     Candidate,
@@ -37,7 +38,7 @@ from ocr_rl.evaluate.candidates import (
 )
 from ocr_rl.evaluate.figures import ClusterBy, tallies
 from ocr_rl.evaluate.floors import floors_of
-from ocr_rl.evaluate.report import write_report
+from ocr_rl.evaluate.report import FILES, write_report
 from ocr_rl.evaluate.results import CheckVerdict, PageResult, from_json, judge_page, to_json
 from ocr_rl.evaluate.stats import benchmark_score
 from ocr_rl.pages.dataset import load_with_files
@@ -65,6 +66,8 @@ def bench(
     repeats: int = 1,
     temperature: float | None = None,
     sampler: SamplerName = "vllm",
+    preset: str | None = None,
+    instruction: str | None = None,
     missing: Missing = "error",
     front_matter: FrontMatterOf = "keep",
     cluster: ClusterBy = "page",
@@ -74,12 +77,22 @@ def bench(
 
     `candidates` are folders of transcripts, `engines` OCR engines, `models` folders or hub names of policies;
     NAME=FOLDER gives a name of one's own. A policy reads every page `repeats` times, at `temperature` (default: greedy
-    for one repeat, else REPEAT_TEMPERATURE). The first candidate is the one that the others are compared with. Front
+    for one repeat, else REPEAT_TEMPERATURE), asked as the model is known for, as the known model `preset` is, or with
+    `instruction`; the report says how. The first candidate is the one that the others are compared with. Front
     matter in a folder's files is judged with the rest, as the public benchmark does, unless `front_matter` is "strip".
-    Raises UserError for wrong input.
+    Raises UserError for wrong input, and where `out` holds such files that no bench wrote.
     """
+    outputs.refuse_others(out, "settings.json", ("candidates", "floors.jsonl"))
+    outputs.refuse_taken(out / name for name in FILES)
     folders = {name: Path(path) for name, path in map(_named, candidates)}
-    policy = partial(PolicyCandidate, sampler=sampler, repeats=repeats, temperature=_temperature(repeats, temperature))
+    policy = partial(
+        PolicyCandidate,
+        sampler=sampler,
+        repeats=repeats,
+        temperature=_temperature(repeats, temperature),
+        preset=preset,
+        instruction=instruction,
+    )
     readers: list[Candidate] = [
         *(EngineCandidate(name=spec, workers=workers) for spec in engines),
         *(policy(name=name, model=model) for name, model in map(_named, models)),
@@ -104,6 +117,7 @@ def bench(
         rows |= _rows(name, of_candidate, pages, place / "verdicts.jsonl", reading, workers)
         notes |= notes_of(name, of_candidate, pages, str(settings.get(name, {}).get("version", "")))
         notes |= {} if reader else front_matter_note(name, of_candidate, front_matter)
+        notes |= asking_note(name, settings.get(name, {}))
     of_floor = partial(_floor_rows, path=out / "floors.jsonl", reading=reading, workers=workers)
     floors = floors_of(pages, list(rows.values())[-1], of_floor)
     judged = {**rows, **(floors.rows if floors else {})}

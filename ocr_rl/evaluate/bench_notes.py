@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from ocr_rl.contract import Page
 from ocr_rl.evaluate.candidates import Answer, FrontMatterOf, with_front_matter
@@ -29,6 +30,16 @@ def notes_of(name: str, answers: Sequence[Answer], pages: Sequence[Page], versio
         more = [f"and {len(failed) - _NAMED} more"] if len(failed) > _NAMED else []
         notes[f"{name}, failed pages"] = "; ".join([*named, *more])
     return notes
+
+
+def asking_note(name: str, settings: Mapping[str, Any]) -> dict[str, str]:
+    """How a policy was asked: its settings hold PromptSettings; nothing for other candidates."""
+    if "instruction" not in settings:
+        return {}
+    text = f'"{settings["instruction"]}"'.replace("\n", " ") if settings["instruction"] else "no text"
+    place = "after" if settings["image_first"] else "before"
+    size = f"a page image of {settings['longest_px']} px, up to {settings['max_tokens']:,} tokens"
+    return {f"{name}, asked": f"{text} {place} {size}"}
 
 
 def front_matter_note(name: str, answers: Sequence[Answer], front_matter: FrontMatterOf) -> dict[str, str]:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar
 from unicodedata import normalize
 
 from tqdm import tqdm
@@ -22,9 +22,13 @@ from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.evaluate import journal
 from ocr_rl.evaluate.engines import open_engine, read_pages
 from ocr_rl.evaluate.transcribe import RETRY_TEMPERATURES, Attempt, attempts
+from ocr_rl.files import require_text
 from ocr_rl.pages.raster import PageError
 from ocr_rl.pages.workers import Refusal
 from ocr_rl.text.front_matter import split_front_matter
+
+if TYPE_CHECKING:
+    from ocr_rl.models.settings import PromptSettings
 
 Missing = Literal["error", "fail"]
 FrontMatterOf = Literal["keep", "strip"]  # a candidate's files
@@ -106,7 +110,9 @@ def folder_answers(
     for page in pages:
         stem = page.pdf.relative_to(root).with_suffix("").as_posix()
         repeats = sorted(files.get((normalize("NFC", stem), page.number), ()))
-        answers += [Answer(page=page.id, repeat=repeat, attempts=(read(_text(path)),)) for repeat, path in repeats]
+        answers += [
+            Answer(page=page.id, repeat=repeat, attempts=(read(require_text(path)),)) for repeat, path in repeats
+        ]
         if not repeats:
             lost.append(f"{stem}_pg{page.number}_repeat1.md")
             answers.append(Answer(page=page.id, error="there is no file for this page"))
@@ -126,13 +132,6 @@ def _files(folder: Path) -> dict[tuple[str, int], list[tuple[int, Path]]]:
         if named and path.is_file():
             files[named["stem"], int(named["number"])].append((int(named["repeat"]), path))
     return files
-
-
-def _text(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8", errors="replace")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}).") from None
 
 
 def _plain(raw: str) -> Attempt:
@@ -197,6 +196,8 @@ class PolicyCandidate:
     sampler: SamplerName
     repeats: int
     temperature: float  # of the first attempt
+    preset: str | None = None  # a known model that it is asked like
+    instruction: str | None = None
 
     def settings(self) -> Mapping[str, Any]:
         return {
@@ -205,10 +206,17 @@ class PolicyCandidate:
             "sampler": self.sampler,
             "repeats": self.repeats,
             "temperature": self.temperature,
+            **asdict(self._asked()),
         }
 
+    def _asked(self) -> PromptSettings:
+        from ocr_rl.models.known import read_settings
+
+        settings = read_settings(_folder(self.model), self.preset)
+        return settings if self.instruction is None else replace(settings, instruction=self.instruction)
+
     def answers(self, todo: Todo) -> Iterator[Answer]:
-        with _open_policy(self.model, self.sampler) as policy:
+        with _open_policy(self) as policy:
             for repeat, pages in todo.items():
                 of_pages = attempts(
                     pages,
@@ -228,10 +236,19 @@ class PolicyCandidate:
                         yield replace(answer, attempts=tuple(of_page))
 
 
-def _open_policy(model: str, sampler: SamplerName) -> AbstractContextManager[Any]:
+def _open_policy(policy: PolicyCandidate) -> AbstractContextManager[Any]:
     from ocr_rl.policy import open_policy  # torch and all; only once there is a page to read
 
-    return open_policy(model, engine=sampler)
+    return open_policy(policy.model, engine=policy.sampler, preset=policy.preset, instruction=policy.instruction)
+
+
+def _folder(model: str) -> str:
+    """The model's folder or hub name; "nano" is the embedded policy."""
+    if Path(model).is_dir():
+        return model
+    from ocr_rl.models.load import model_folder
+
+    return model_folder(model)
 
 
 def _fingerprint(model: str) -> dict[str, list[int]]:
@@ -239,11 +256,7 @@ def _fingerprint(model: str) -> dict[str, list[int]]:
 
     Weights are too large to hash at every start, and a checkpoint that was trained further has another time.
     """
-    folder = Path(model)
-    if not folder.is_dir():
-        from ocr_rl.models.load import model_folder
-
-        folder = Path(model_folder(model))
+    folder = Path(_folder(model))
     files = sorted(path for pattern in ("*.safetensors", "*.json") for path in folder.glob(pattern))
     return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
 

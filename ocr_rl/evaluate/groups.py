@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ocr_rl.contract import Transcript, UserError
+from ocr_rl.files import MAX_GROUP, require_objects
 from ocr_rl.rollout.reward_pool import from_json
 
 
@@ -36,21 +36,19 @@ def read_groups(path: Path) -> list[SavedGroup]:
 
 
 def _rows(file: Path) -> list[SavedGroup]:
-    rows = []
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")  # no other character ends a line of JSONL
-    except UnicodeDecodeError:
-        raise UserError(f"{file}: is not UTF-8 text; give a JSONL file of groups.") from None
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    groups = []
+    for number, row in require_objects(file, MAX_GROUP, halves=True):
         try:
-            row: Mapping = json.loads(line)
-            fault = (str(row["fault"]["reward"]), dict(row["fault"]["options"])) if "fault" in row else None
-            samples = tuple(from_json(sample) for sample in row["samples"])
-            if not samples:
-                raise ValueError("it has none")
-            rows.append(SavedGroup(page_id=str(row["page"]), samples=samples, fault=fault))
-        except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+            groups.append(_group(row))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise UserError(f"{file}:{number}: is no group of samples ({error}); give a file of a run.") from None
-    return rows
+    return groups
+
+
+def _group(row: Mapping[str, Any]) -> SavedGroup:
+    """Raises ValueError, KeyError, TypeError or AttributeError for what no run wrote."""
+    fault = (str(row["fault"]["reward"]), dict(row["fault"]["options"])) if "fault" in row else None
+    samples = tuple(from_json(sample) for sample in row["samples"])
+    if not samples:
+        raise ValueError("it has none")
+    return SavedGroup(page_id=str(row["page"]), samples=samples, fault=fault)

@@ -23,6 +23,7 @@ from jinja2 import Environment, StrictUndefined, Template
 from markupsafe import Markup
 from PIL import Image
 
+from ocr_rl import outputs
 from ocr_rl.contract import Page, UserError
 from ocr_rl.evaluate.figures import METRICS, ClusterBy, Comparison, Metric, Summary, compare, summary
 from ocr_rl.evaluate.floors import ABOVE, Floors
@@ -46,6 +47,7 @@ from ocr_rl.evaluate.tables import (
 from ocr_rl.evaluate.view import card, charts
 
 Candidates = Mapping[str, Sequence[PageResult]]
+FILES = ("report.json", "report.md", "report.html")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,8 +90,10 @@ def write_report(
     as they are. `sections` come before the results in the page. `floors`: what transcripts that read nothing earn on
     the same tests; then changes stand above the floor too, and one between two candidates at the floor is none. At most
     `max_pages` pages are shown, evenly spaced from the largest loss to the largest gain.
-    Raises UserError where candidates cannot be compared or where `pages` lacks the page of a result.
+    Raises UserError where candidates cannot be compared, where `pages` lacks the page of a result, or where one of the
+    files stands there and ocr-rl did not write it.
     """
+    outputs.refuse_taken(out / name for name in FILES)
     if not candidates:
         raise UserError("a report needs at least one candidate; give page results")
     if lost := sorted({row.page for rows in candidates.values() for row in rows} - pages.keys()):
@@ -120,9 +124,9 @@ def write_report(
         "benchmark": {name: asdict(score) for name, score in benchmark.items()},
         "floors": floors.to_json() if floors else None,
     }
-    (out / "report.json").write_text(json.dumps(_finite(data), indent=1) + "\n", encoding="utf-8")
+    outputs.write(out / "report.json", json.dumps(_finite(data), indent=1) + "\n")
     markdown = _markdown(title, summaries, comparisons, baseline, benchmark, notes, cluster, floors, above)
-    (out / "report.md").write_text(markdown, encoding="utf-8", errors="backslashreplace")
+    outputs.write(out / "report.md", markdown)
     view = {
         "title": title,
         "notes": notes,
@@ -140,7 +144,7 @@ def write_report(
             for id_ in _shown_pages(candidates, max_pages)
         ],
     }
-    (out / "report.html").write_text(_html(view), encoding="utf-8")
+    outputs.write(out / "report.html", _html(view))
 
 
 def _figures(
@@ -167,7 +171,7 @@ def read_candidates(path: Path) -> dict[str, list[PageResult]]:
     """The rows of a report.json, by candidate. Raises UserError for any other file."""
     try:
         candidates = json.loads(path.read_text(encoding="utf-8"))["candidates"].items()
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as fault:
         raise UserError(f"{path}: not a report.json ({fault}); give one that a report wrote") from None
     return {name: [from_json(row, where=f"{path}, {name}") for row in rows] for name, rows in candidates}
 

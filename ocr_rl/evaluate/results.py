@@ -161,6 +161,6 @@ def _read_rows(path: Path) -> Iterator[PageResult]:
             where = f"{path}, line {number}"
             try:
                 fields = json.loads(line)
-            except ValueError as fault:
+            except (ValueError, RecursionError) as fault:
                 raise UserError(f"{where}: not JSON ({fault}); delete the line or write the file again") from None
             yield from_json(fields, where=where)

@@ -6,11 +6,12 @@ Knows nothing about what the reward is to score.
 from __future__ import annotations
 
 import keyword
+import os
 import re
 from importlib.util import find_spec
 from pathlib import Path
 
-from ocr_rl import contract
+from ocr_rl import contract, outputs
 from ocr_rl.contract import UserError
 from ocr_rl.plugins import REWARDS, names
 
@@ -123,7 +124,7 @@ def new_reward(name: str, folder: Path) -> str:
         raise UserError(f"rewards new: a reward {name!r} is installed already; choose another name.")
     package = name.replace("_", "-")
     root = folder / package
-    if root.exists():
+    if os.path.lexists(root):
         raise UserError(f"{root}: exists already; choose another name, or another folder with --out.")
     words = {"name": name, "package": package, "cls": cls}
     files = {
@@ -132,8 +133,10 @@ def new_reward(name: str, folder: Path) -> str:
         f"tests/test_{name}.py": _TEST,
         "README.md": _README,
     }
+    aside = outputs.aside_of(root)
     for path, text in files.items():
-        target = root / path
+        target = aside / path
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_text(text.format(**words), encoding="utf-8")
+    os.rename(aside, root)
     return f"{root} holds a reward and its tests: cd {root}, pip install -e ., python -m pytest"

@@ -7,12 +7,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from ocr_rl import outputs
 from ocr_rl.config import PageSource, page_source
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate import floors
-from ocr_rl.evaluate.report import write_report
+from ocr_rl.evaluate.report import FILES, write_report
 from ocr_rl.evaluate.results import PageResult, read_rows
-from ocr_rl.models.settings import read_settings
+from ocr_rl.models.known import read_settings
 from ocr_rl.pages.images import image_of
 from ocr_rl.pages.raster import LONGEST_PX
 from ocr_rl.pages.source import open_pages
@@ -29,6 +30,7 @@ def report_runs(runs: Sequence[Path], out: Path) -> list[Path]:
     sets, _ = evaluations[_name(runs[0], runs)]
     if not sets:
         raise UserError(f"{runs[0]}: its recipe has no [evaluation]; there is nothing to report.")
+    outputs.refuse_taken(out / name / file for name in sets for file in FILES)
     written = []
     for name, source in sets.items():
         pages = {page.id: page for page in open_pages(source, runs[0] / "pages")}
@@ -60,7 +62,7 @@ def _evaluation(run: Path) -> tuple[dict[str, PageSource], int]:
         recipe = json.loads((run / "config.json").read_text(encoding="utf-8"))
         sets = (recipe["evaluation"] or {"sets": {}})["sets"]
         return {name: page_source(source) for name, source in sets.items()}, int(recipe["seed"])
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         raise UserError(f"{run}: holds no config.json of a run; give a folder that `ocr-rl train` wrote.") from None
 
 

@@ -14,6 +14,7 @@ from pydantic import ValidationError
 from ocr_rl.config import RewardChoice, Scoring
 from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.evaluate.groups import read_groups
+from ocr_rl.files import require_text
 from ocr_rl.pages.dataset import load_dataset
 from ocr_rl.pages.tree import name_among
 from ocr_rl.plugins import REWARDS, names
@@ -33,12 +34,7 @@ def score_file(file: Path, data: Path, rewards: Sequence[str] | None, *, page: s
     if file.suffix == ".jsonl":
         yield from _score_groups(file, data, rewards)
         return
-    try:
-        raw = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{file}: cannot be read ({error.strerror}).") from None
-    except UnicodeDecodeError:
-        raise UserError(f"{file}: is not UTF-8 text.") from None
+    raw = require_text(file)
     chosen = _page(load_dataset(data), page or _named(file), data)
     transcript = Transcript(raw=raw, body=split_front_matter(raw)[1], finish="stop", num_tokens=0)
     with closing(_pool(_choices(rewards))) as pool:

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from ocr_rl import outputs
 from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.evaluate.figures import summary
 from ocr_rl.evaluate.results import judge_page
@@ -27,14 +28,13 @@ def soup(
 
     if len(runs) < 2:
         raise UserError("soup: an average is of two policies at least; name another run or model folder.")
-    if out.exists():
+    if os.path.lexists(out):
         raise UserError(f"{out}: is there already; give another --out.")
     folders = [str(policy_of(run)) for run in runs]
     pages = [page for page in load_dataset(data) if page.checks]
     if not pages:
         raise UserError(f"{data}: no page has a test to choose by; give validation pages with tests.")
-    aside = out.with_name(out.name + ".part")
-    shutil.rmtree(aside, ignore_errors=True)
+    aside = outputs.aside_of(out)
     try:
         average(folders, aside)
         parts = {folder: pass_rate(folder, pages, engine) for folder in folders}
@@ -55,7 +55,7 @@ def policy_of(path: Path) -> Path:
     checkpoints = Run(path).checkpoints()
     if not checkpoints:
         raise UserError(f"{path}: holds no checkpoint yet; let the run save one.")
-    if wrong := damage(checkpoints[-1]):
+    if wrong := damage(checkpoints[-1], "model"):
         raise UserError(f"{checkpoints[-1]}: is damaged ({wrong}); name an older checkpoint's model folder.")
     return checkpoints[-1] / "model"
 

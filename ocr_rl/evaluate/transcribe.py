@@ -131,9 +131,9 @@ def _turned(
     turned: dict[int, Prompt] = {}
     for i, prompt in prompts.items():
         front, _ = split_front_matter(tries[i][-1].transcript.raw)
-        if front and not front.is_rotation_valid and front.rotation_correction and not prompt.image.rotation:
+        if front and front.clockwise and not prompt.image.rotation:
             try:
-                turned[i] = prompter.prompt(pages[i], front.rotation_correction)
+                turned[i] = prompter.prompt(pages[i], front.clockwise)
             except PageError:  # the prompt of the turned page may be too long; then the last transcript counts
                 continue
     return turned

@@ -9,6 +9,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
+from ocr_rl import outputs
 from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.evaluate.transcribe import RETRY_TEMPERATURES, transcribe
 from ocr_rl.pages.raster import PageError, count_pages, distinct_stems, document_sha, long_name
@@ -22,11 +23,14 @@ def transcribe_files(
     engine: Literal["vllm", "transformers"],
     out: Path | None,
     longest_px: int | None,
+    preset: str | None = None,
+    instruction: str | None = None,
 ) -> list[PageError]:
     """Write `<stem>.md` for each PDF below `out` (or print it) once its pages are done; return the refused pages.
 
     Front matter is left out, and a blank line separates pages. The second of several files with one stem is written as
-    `<stem>-2.md`, and so on. A file named twice is read once. Raises UserError where `out` cannot be written.
+    `<stem>-2.md`, and so on. A file named twice is read once. Raises UserError where `out` cannot be written, or such
+    a file is there that ocr-rl did not write.
     """
     stems = distinct_stems(pdfs)
     long = {pdf: reason for pdf, stem in stems.items() if out and (reason := long_name(out, f"{stem}.md"))}
@@ -37,7 +41,7 @@ def transcribe_files(
     if out is not None:
         with _writing_into(out):  # before the policy is loaded
             out.mkdir(parents=True, exist_ok=True)
-    with open_policy(model, engine=engine, longest_px=longest_px) as policy:
+    with open_policy(model, engine=engine, longest_px=longest_px, preset=preset, instruction=instruction) as policy:
         limit = policy.settings.max_tokens
         results = transcribe(pages, policy.sampler, policy.prompter, max_tokens=limit, retries=RETRY_TEMPERATURES)
         for pdf, of_pdf in groupby(results, key=lambda result: result[0].pdf):
@@ -70,7 +74,7 @@ def _hand_over(stem: str, text: str, out: Path | None) -> None:
         print(text)
         return
     with _writing_into(out):
-        (out / f"{stem}.md").write_text(text, encoding="utf-8", errors="backslashreplace")
+        outputs.write(out / f"{stem}.md", text)
 
 
 @contextmanager

@@ -23,6 +23,7 @@ from torch import Tensor
 from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.learn import ranks
+from ocr_rl.learn.masters import Masters
 from ocr_rl.learn.network import PolicyNetwork, base, named_weights, read_packed, save_model, trainable
 from ocr_rl.learn.optimizers import open_optimizers, rate_factor
 from ocr_rl.learn.rows import Batch, collate
@@ -72,7 +73,8 @@ class Learner:
         self.network = _sharded(self.module, policy)
         self.reference = None if frozen is None else _sharded(frozen, policy)
         self.module.train()
-        self.optimizers = open_optimizers(self.module, optim)
+        self.masters = Masters(self.module)
+        self.optimizers = open_optimizers(self.masters.by_name, optim)
         self.positions = lru_cache(maxsize=256)(self._positions)
 
     def update(self, rows: Sequence[Row], loss: Loss) -> dict[str, float]:
@@ -88,14 +90,17 @@ class Learner:
             read = self.network(batch)
             if not counts:
                 (0 * read.logprob_N.sum()).backward()
+                self.masters.take_gradients()
                 continue
             value, parts = loss(read, batch)
             value.backward()
+            self.masters.take_gradients()
             _add(own, {"loss": float(value.detach()), "entropy": float(read.entropy_N.sum()), **parts})
         sums: dict[str, float] = defaultdict(float)
         for share in ranks.gathered(own):
             _add(sums, share)
-        norm = float(ranks.whole(torch.nn.utils.clip_grad_norm_(self._learnt(), self.settings.max_grad_norm)))
+        learnt = self.masters.by_name.values()
+        norm = float(ranks.whole(torch.nn.utils.clip_grad_norm_(learnt, self.settings.max_grad_norm)))
         if not (math.isfinite(norm) and math.isfinite(sums["loss"])):
             for optimizer in self.optimizers:
                 optimizer.zero_grad(set_to_none=True)  # whoever goes on must not add to it
@@ -103,6 +108,7 @@ class Learner:
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
+        self.masters.hand_back()
         self.policy += 1
         tokens = sum(len(row.completion_ids) for row in rows)
         whole = {"loss"} | {name for name in sums if name.endswith(("_max", "_mean"))}
@@ -162,7 +168,7 @@ class Learner:
         """What `load_state` goes on from, with any number of ranks."""
         ranks.tell("save_state", path)
         state = {
-            "weights": self._learnt_by_name(),
+            "weights": {name: master.detach() for name, master in self.masters.by_name.items()},
             "optimizers": [o.state_dict() for o in self.optimizers],
             "policy": self.policy,
         }
@@ -174,7 +180,7 @@ class Learner:
         ranks.tell("load_state", path)
         where = self.device if ranks.world() == 1 else "cpu"  # whole tensors, of which a rank keeps its part
         state: dict[str, Any] = torch.load(path, map_location=where, weights_only=True)
-        learnt = self._learnt_by_name()
+        learnt = self.masters.by_name
         if lost := sorted(set(learnt) - set(state["weights"])):
             raise UserError(
                 f"{path}: lacks {lost[0]} ({len(lost)} in all); delete this checkpoint to use an older one."
@@ -182,19 +188,13 @@ class Learner:
         with torch.no_grad():
             for name, weight in learnt.items():
                 weight.copy_(ranks.cut_like(state["weights"][name], weight))
+        self.masters.hand_back()
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             held = [p for group in optimizer.param_groups for p in group["params"]]
             for i, values in saved["state"].items():
                 saved["state"][i] = {name: ranks.cut_like(value, held[i]) for name, value in values.items()}
             optimizer.load_state_dict(saved)
         self.policy = state["policy"]
-
-    def _learnt(self) -> list[torch.nn.Parameter]:
-        return [p for p in self.module.parameters() if p.requires_grad]
-
-    def _learnt_by_name(self) -> dict[str, Tensor]:
-        """Weights that training moves; the others are those of the model that it starts from."""
-        return {name: p.detach() for name, p in self.module.named_parameters() if p.requires_grad}
 
     def _batches(self, rows: Sequence[Row], image: ImageOf | None = None) -> Iterator[tuple[Batch, bool]]:
         """This rank's micro-batches, and whether they count (`ranks.passes`)."""

@@ -60,7 +60,7 @@ class _Logprobs(torch.autograd.Function):
             share_CV = logprobs_CV.exp()
             entropy.append(-(logprobs_CV.clamp_(min=-1e4).mul_(share_CV)).sum(-1))
             if to_hidden:
-                slopes.append((weight_VD[target_C] - share_CV.to(weight_VD.dtype) @ weight_VD) / temperature)
+                slopes.append(_slope(share_CV, target_C, weight_VD) / temperature)
         ctx.save_for_backward(
             torch.cat(slopes) if to_hidden else None, *((hidden_ND, weight_VD, target_N) if to_weight else ())
         )
@@ -86,17 +86,39 @@ def _weight_gradient(
     banned_ids: tuple[int, ...],
     chunk: int,
 ) -> Tensor:
-    grad_VD = torch.zeros_like(weight_VD)
+    grad_VD = torch.zeros_like(weight_VD, dtype=torch.float32)
     pieces = (tensor.split(chunk) for tensor in (grad_N / temperature, hidden_ND, target_N))
     for grad_C, hidden_CD, target_C in zip(*pieces, strict=True):
         pull_CV = _log_softmax(hidden_CD, weight_VD, temperature, banned_ids).exp_().mul_(-grad_C[:, None])
         pull_CV.scatter_add_(1, target_C[:, None], grad_C[:, None])
-        grad_VD.addmm_(pull_CV.to(weight_VD.dtype).T, hidden_CD)
-    return grad_VD
+        if weight_VD.dtype == torch.float32:
+            grad_VD.addmm_(pull_CV.T, hidden_CD)
+        else:
+            grad_VD += _product(pull_CV.T.to(weight_VD.dtype), hidden_CD)
+    return grad_VD.to(weight_VD.dtype)
+
+
+def _slope(share_CV: Tensor, target_C: Tensor, weight_VD: Tensor) -> Tensor:
+    """weight[target] - share @ weight; `share_CV` is used up.
+
+    In bfloat16 it is one product with (one-hot - share): of a sure token both terms are all but equal, and what is left
+    of their difference would be rounding.
+    """
+    if weight_VD.dtype == torch.float32:
+        return weight_VD[target_C] - share_CV @ weight_VD
+    pull_CV = share_CV.neg_().scatter_add_(1, target_C[:, None], share_CV.new_ones(len(target_C), 1))
+    return pull_CV.to(weight_VD.dtype) @ weight_VD
+
+
+def _product(left: Tensor, right: Tensor) -> Tensor:
+    """left @ right in float32, whatever the dtype that both are in: sums of products are not rounded to it."""
+    if left.dtype == torch.float32:
+        return left @ right
+    return torch.mm(left, right, out_dtype=torch.float32) if left.is_cuda else left.float() @ right.float()
 
 
 def _log_softmax(hidden_CD: Tensor, weight_VD: Tensor, temperature: float, banned_ids: tuple[int, ...]) -> Tensor:
-    logits_CV = (hidden_CD @ weight_VD.T).float()
+    logits_CV = _product(hidden_CD, weight_VD.T)
     if temperature != 1:
         logits_CV = logits_CV / temperature
     if banned_ids:

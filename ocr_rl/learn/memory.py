@@ -21,7 +21,7 @@ from ocr_rl.learn.logprobs import CHUNK_LOGITS
 from ocr_rl.learn.network import trainable
 from ocr_rl.learn.optimizers import muon_matrices
 from ocr_rl.models import qwen2_5_vl as family
-from ocr_rl.models.load import DTYPES, load_config
+from ocr_rl.models.load import DTYPES, load_config, sampling_dtype
 from ocr_rl.rollout.sampler.base import CPU_CACHE_GIB, GPU_SHARE
 
 GIB = 2**30
@@ -32,6 +32,7 @@ class MemoryPlan:
     """Bytes by purpose; `activations` (one micro-batch) is the only estimate."""
 
     weights: int
+    masters: int  # float32 copies of weights that are learnt in bfloat16
     gradients: int
     optimizer: int
     reference: int
@@ -42,10 +43,10 @@ class MemoryPlan:
     @property
     def held(self) -> int:
         """Bytes there from the first step to the last."""
-        return self.weights + self.gradients + self.optimizer + self.reference + self.sampler
+        return self.weights + self.masters + self.gradients + self.optimizer + self.reference + self.sampler
 
     def to_text(self) -> str:
-        names = ("weights", "gradients", "optimizer", "reference", "sampler", "activations")
+        names = ("weights", "masters", "gradients", "optimizer", "reference", "sampler", "activations")
         parts = ", ".join(f"{name} {getattr(self, name) / GIB:.2f}" for name in names if getattr(self, name))
         total = (self.held + self.activations) / GIB
         return f"memory: about {total:.1f} GiB of {self.available / GIB:.1f} GiB ({parts})"
@@ -65,19 +66,22 @@ def memory_plan(recipe: config.Recipe, path: str) -> MemoryPlan:
         weights = _size(model)
         module = trainable(model, recipe.policy)
     learnt = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    gradients = sum(p.nbytes for _, p in learnt)
-    momenta = 2 * gradients
+    short = [p for _, p in learnt if p.dtype != torch.float32]  # those with a float32 master (`masters.Masters`)
+    masters = sum(4 * p.numel() for p in short)
+    gradients = sum(4 * p.numel() for _, p in learnt) + sum(p.nbytes for p in short)
+    momenta = 8 * sum(p.numel() for _, p in learnt)
     if recipe.optim.name == "muon":
-        momenta -= sum(p.nbytes for p in muon_matrices(learnt))
+        momenta -= 4 * sum(p.numel() for p in muon_matrices(learnt))
     frozen_copy = recipe.algorithm.needs_reference and recipe.policy.lora_rank == 0
     on_gpu = torch.cuda.is_available()
     parts = ranks.world() if on_gpu else 1
     return MemoryPlan(
         weights=_size(module) // parts,
+        masters=masters // parts,
         gradients=gradients // parts,
         optimizer=momenta // parts,
         reference=weights // parts if frozen_copy else 0,
-        sampler=_sampler(recipe, weights, on_gpu) if recipe.algorithm.samples else 0,
+        sampler=_sampler(recipe, model.num_parameters(), on_gpu) if recipe.algorithm.samples else 0,
         activations=_activations(recipe, settings, 2 if recipe.policy.autocast else dtype.itemsize),
         available=torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available,
     )
@@ -87,8 +91,8 @@ def require_memory(plan: MemoryPlan) -> None:
     """Refuse a run that cannot hold what it keeps from step to step; the estimate alone refuses nothing."""
     if plan.held > plan.available:
         raise UserError(
-            f"The recipe needs {plan.to_text().removeprefix('memory: ')}: set policy.lora_rank, "
-            'policy.freeze_vision or policy.dtype = "bfloat16", or take a smaller model.'
+            f"The recipe needs {plan.to_text().removeprefix('memory: ')}: set policy.lora_rank or "
+            "policy.freeze_vision, or take a smaller model."
         )
 
 
@@ -96,7 +100,9 @@ def _size(module: nn.Module) -> int:
     return sum(p.nbytes for p in module.parameters())
 
 
-def _sampler(recipe: config.Recipe, weights: int, on_gpu: bool) -> int:
+def _sampler(recipe: config.Recipe, numbers: int, on_gpu: bool) -> int:
+    """`numbers`: how many weights the model has."""
+    weights = numbers * DTYPES[sampling_dtype(recipe.sampling, recipe.policy)].itemsize
     if recipe.sampling.engine == "transformers":
         return weights
     if recipe.sampling.engine == "vllm_server":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import torch
@@ -30,8 +30,9 @@ def muon_matrices(named: Sequence[tuple[str, Tensor]]) -> list[Tensor]:
     return [p for name, p in named if p.ndim == 2 and "embed" not in name and "lm_head" not in name]
 
 
-def open_optimizers(module: torch.nn.Module, optim: config.Optim) -> list[torch.optim.Optimizer]:
-    named = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
+def open_optimizers(learnt: Mapping[str, Tensor], optim: config.Optim) -> list[torch.optim.Optimizer]:
+    """The recipe's optimisers over the learnt weights (`masters.Masters`), by name."""
+    named = [*learnt.items()]
     adam = {"betas": optim.betas, "weight_decay": optim.weight_decay}
     if optim.name == "adamw":
         groups = [{"params": [p for _, p in named], "peak": optim.lr}]

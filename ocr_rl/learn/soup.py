@@ -12,8 +12,9 @@ import torch
 
 from ocr_rl.contract import UserError
 from ocr_rl.learn.network import save_model
+from ocr_rl.models.known import read_settings
 from ocr_rl.models.load import load_config, load_model
-from ocr_rl.models.settings import read_settings, write_settings
+from ocr_rl.models.settings import write_settings
 
 
 def average(folders: Sequence[str], out: Path) -> None:

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
 
+from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.models import qwen2_5_vl
 
+Dtype = Literal["float32", "bfloat16"]
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
@@ -32,17 +34,24 @@ def model_folder(name: str) -> str:
 def load_config(path: str, *, trust_remote_code: bool = False) -> Any:
     """The configuration of a Qwen2.5-VL, from a folder or the hub. Raises UserError for anything else."""
     try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        settings = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"Model {path}: cannot be loaded: {str(error).strip().splitlines()[0]}") from None
-    if getattr(config, "model_type", "") != qwen2_5_vl.MODEL_TYPE:
-        raise UserError(f"Model {path}: is a {config.model_type}, only Qwen2.5-VL (qwen2_5_vl) is supported.")
-    return config
+    if getattr(settings, "model_type", "") != qwen2_5_vl.MODEL_TYPE:
+        raise UserError(f"Model {path}: is a {settings.model_type}, only Qwen2.5-VL (qwen2_5_vl) is supported.")
+    return settings
 
 
-def use_dtype(path: str) -> str:
+def use_dtype(path: str) -> Dtype:
     """The dtype to use a policy in: bfloat16 where it is stored so and there is a GPU, float32 otherwise."""
     return "bfloat16" if torch.cuda.is_available() and load_config(path).dtype == torch.bfloat16 else "float32"
+
+
+def sampling_dtype(sampling: config.Sampling, policy: config.Policy) -> Dtype:
+    """In what the engine computes: what the recipe says, else what the learner computes in."""
+    if sampling.dtype is not None:
+        return sampling.dtype
+    return "bfloat16" if policy.autocast and torch.cuda.is_available() else policy.dtype
 
 
 def load_model(path: str, *, dtype: str = "float32", trust_remote_code: bool = False) -> PreTrainedModel:

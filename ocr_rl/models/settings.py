@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ocr_rl.contract import UserError
 from ocr_rl.pages.raster import LONGEST_PX, MAX_PX
 
 FILE = "ocr_rl.json"
@@ -19,29 +18,21 @@ INSTRUCTION = (
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PromptSettings:
     longest_px: int = LONGEST_PX  # of the page image
-    instruction: str = INSTRUCTION  # text before the image
+    instruction: str = INSTRUCTION  # text before the image, or after it
+    image_first: bool = False  # whether the image stands before the text
     max_prompt_tokens: int = 4096  # instruction and image; a page that needs more is refused, never cut
     max_tokens: int = 4096  # of a transcript
 
 
-def read_settings(model: str) -> PromptSettings:
-    """Those in the model's folder; the defaults for a hub name or a folder without the file."""
-    path = Path(model) / FILE
-    if not path.is_file():
-        return PromptSettings()
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-        if unknown := set(data) - {field.name for field in fields(PromptSettings)}:
-            raise ValueError(f"unknown key {sorted(unknown)[0]}")
-        settings = PromptSettings(**data)
-        sizes = (settings.longest_px, settings.max_prompt_tokens, settings.max_tokens)
-        if not (all(isinstance(size, int) and size > 0 for size in sizes) and isinstance(settings.instruction, str)):
-            raise ValueError("sizes are whole numbers above 0, instruction is text")
-        if settings.longest_px > MAX_PX:
-            raise ValueError(f"longest_px is at most {MAX_PX}")
-    except (ValueError, TypeError) as error:
-        raise UserError(f"{path}: is not a settings file of a policy ({error}); mend or delete it.") from None
-    return settings
+def require_sound(settings: PromptSettings) -> None:
+    """ValueError where a value is of the wrong kind or too large."""
+    sizes = (settings.longest_px, settings.max_prompt_tokens, settings.max_tokens)
+    if not all(isinstance(size, int) and not isinstance(size, bool) and size > 0 for size in sizes):
+        raise ValueError("sizes are whole numbers above 0")
+    if not isinstance(settings.instruction, str) or not isinstance(settings.image_first, bool):
+        raise ValueError("instruction is text, image_first true or false")
+    if settings.longest_px > MAX_PX:
+        raise ValueError(f"longest_px is at most {MAX_PX}")
 
 
 def write_settings(folder: Path, settings: PromptSettings) -> None:

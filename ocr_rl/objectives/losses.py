@@ -103,7 +103,10 @@ def clip(loss: PolicyGradient, ratio_N: Tensor, logprob_N: Tensor, advantage_N: 
     bounded_N = ratio_N if loss.delta is None else ratio_N.clamp(max=loss.delta)
     clipped_N = ratio_N.clamp(1 - loss.epsilon, 1 + loss.high)
     surrogate_N = (bounded_N * advantage_N).minimum(clipped_N * advantage_N)
-    return surrogate_N, (ratio_N * advantage_N > surrogate_N).float()
+    stopped_N = ratio_N * advantage_N > surrogate_N
+    if loss.delta is not None:  # of a bad sample: the bounded ratio has no gradient either
+        stopped_N = stopped_N | ((ratio_N > loss.delta) & (advantage_N < 0))
+    return surrogate_N, stopped_N.float()
 
 
 def cispo(loss: PolicyGradient, ratio_N: Tensor, logprob_N: Tensor, advantage_N: Tensor) -> tuple[Tensor, Tensor]:

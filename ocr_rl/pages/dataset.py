@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 from ocr_rl.contract import Page, UserError
-from ocr_rl.pages.folder import Contents, Fault, PlacedCheck, read_folder
+from ocr_rl.pages.check_lines import PlacedCheck
+from ocr_rl.pages.folder import Contents, Fault, read_folder
 from ocr_rl.pages.raster import PageError, document_sha, size_faults
 from ocr_rl.pages.typefaces import Borrowed, borrowed
 from ocr_rl.text.checks import prepare
@@ -29,12 +30,26 @@ def load_dataset(folder: Path) -> list[Page]:
 
 def load_with_files(folder: Path) -> tuple[list[Page], dict[str, str]]:
     """The pages of `load_dataset`, and the name of the JSONL file that holds a test, by the test's id."""
+    pages, tests = load_with_tests(folder)
+    return pages, {test.check.id: test.file.name for test in tests}
+
+
+def load_with_tests(folder: Path) -> tuple[list[Page], list[PlacedCheck]]:
+    """The pages of `load_dataset`, and all their tests with the lines that they stand in."""
     contents = read_folder(folder)
     if contents.faults:
         more = f" (and {len(contents.faults) - 1} more)" if len(contents.faults) > 1 else ""
         raise UserError(f"{contents.faults[0]}{more}; `ocr-rl pages check` lists every fault of a dataset")
-    file_of = {test.check.id: test.file.name for tests in contents.tests.values() for test in tests}
-    return _pages(contents), file_of
+    return _pages(contents), [test for tests in contents.tests.values() for test in tests]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """A dataset seen through."""
+
+    pages: list[Page]  # those of `load_dataset`, if there is no fault
+    faults: list[Fault]  # in the order of files and lines
+    notes: list[Fault]  # no faults: links that are not followed, and pages that depend on this machine's typefaces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,16 +17,25 @@ T = TypeVar("T")
 
 
 def draw(pages: Sequence[T], n: int, at: int, seed: str) -> list[T]:
-    """The next `n` pages (or pairs) once `at` were drawn.
+    """The next `n` pages (or pairs) once `at` were drawn; all of them where there are fewer. None comes twice.
 
-    Among any 1 + len(pages) // 3 pages in a row no page comes twice. So no page comes twice in a step of that size.
+    Among any 1 + len(pages) // 3 turns in a row no page comes twice. In a larger step, a page whose turn comes again is
+    passed over, and a later one stands in for it.
     """
-    chosen: list[T] = []
-    while len(chosen) < n:
-        epoch, offset = divmod(at + len(chosen), len(pages))
-        order = _order(len(pages), seed, epoch)
-        chosen += [pages[i] for i in order[offset : offset + n - len(chosen)]]
-    return chosen
+    return [pages[i] for i in _walk(len(pages), n, at, seed, ())[0]]
+
+
+def _walk(size: int, n: int, at: int, seed: str, without: Collection[int]) -> tuple[list[int], int]:
+    """Indices of the next `n` of `size` pages, none twice and none of `without`; and how many turns that took."""
+    chosen: dict[int, None] = {}  # in order
+    taken = 0
+    while len(chosen) < min(n, size - len(without)):
+        epoch, offset = divmod(at + taken, size)
+        page = _order(size, seed, epoch)[offset]
+        taken += 1
+        if page not in without and page not in chosen:
+            chosen[page] = None
+    return list(chosen), taken
 
 
 @lru_cache(maxsize=2)
@@ -67,9 +76,11 @@ class Rests:
     ) -> tuple[list[Page], int]:
         """The next `n` pages that do not rest and whose ids are not in `without`, and how many turns that took."""
         if self.longest == 0:
-            return draw(pages, n, at, seed), n
+            barred = {i for i, page in enumerate(pages) if page.id in without} if without else ()
+            indices, turns = _walk(len(pages), n, at, seed, barred)
+            return [pages[i] for i in indices], turns
         chosen: list[Page] = []
-        taken = 0
+        taken, n = 0, min(n, sum(page.id not in without for page in pages))
         while len(chosen) < n and taken < (1 + self.longest) * len(pages):
             (page,) = draw(pages, 1, at + taken, seed)
             taken += 1

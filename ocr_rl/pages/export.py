@@ -6,16 +6,19 @@ Knows nothing about what the pages say.
 from __future__ import annotations
 
 import contextlib
+import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from PIL import Image
 
+from ocr_rl import outputs
 from ocr_rl.contract import Page, UserError
 from ocr_rl.pages.raster import LONGEST_PX, ImageRef, PageError, count_pages, distinct_stems, long_name, render_all
 
 GAP_PX = 10
 COLUMNS = 6
+SHEET_KINDS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG"}
 
 
 def render_folder(
@@ -25,31 +28,30 @@ def render_folder(
 
     Returns the files that were written and the pages that could not be drawn.
     If several files have one stem, the second is written as `<stem>-2`, and so on. `timeout_s` counts the drawing of
-    one page. Raises UserError if `out` cannot be written.
+    one page. Raises UserError if `out` cannot be written, or holds such an image that ocr-rl did not write.
     """
     stems = distinct_stems(pdfs)
     written: list[Path] = []
     refused: list[PageError] = []
-
-    def refs() -> Iterator[ImageRef]:
-        for pdf, pages in count_pages(stems, timeout_s=timeout_s):
-            if isinstance(pages, PageError):
-                refused.append(pages)
-            elif reason := long_name(out, f"{stems[pdf]}_pg{pages}.png"):
-                refused.append(PageError(pdf, None, reason))
-            else:
-                yield from (ImageRef(pdf=pdf, number=number, longest_px=longest_px) for number in range(1, pages + 1))
-
+    targets: dict[ImageRef, Path] = {}
+    for pdf, pages in count_pages(stems, timeout_s=timeout_s):
+        if isinstance(pages, PageError):
+            refused.append(pages)
+        elif reason := long_name(out, f"{stems[pdf]}_pg{pages}.png"):
+            refused.append(PageError(pdf, None, reason))
+        else:
+            refs = (ImageRef(pdf=pdf, number=number, longest_px=longest_px) for number in range(1, pages + 1))
+            targets |= {ref: out / f"{stems[pdf]}_pg{ref.number}.png" for ref in refs}
+    outputs.refuse_taken(targets.values(), pdfs)
     with _writing_into(out):
         out.mkdir(parents=True, exist_ok=True)
-    for ref, result in render_all(refs(), workers=workers, timeout_s=timeout_s):
+    for ref, result in render_all(targets, workers=workers, timeout_s=timeout_s):
         if isinstance(result, PageError):
             refused.append(result)
             continue
-        path = out / f"{stems[ref.pdf]}_pg{ref.number}.png"
         with _writing_into(out):
-            result.save(path, compress_level=1)
-        written.append(path)
+            outputs.write(targets[ref], _encoded(result, "PNG", compress_level=1))
+        written.append(targets[ref])
     place = {pdf: k for k, pdf in enumerate(stems)}
     return written, sorted(refused, key=lambda error: (place.get(error.pdf or Path(), 0), error.number or 0))
 
@@ -57,8 +59,13 @@ def render_folder(
 def contact_sheet(pages: Sequence[Page], out: Path, cell_px: int = 420, workers: int = 1) -> list[PageError]:
     """Write pages in rows of six to `out` (.png or .jpg), every page in a square of `cell_px`.
 
-    Returns the pages that could not be drawn. Raises UserError for a file that cannot be written.
+    Returns the pages that could not be drawn. Raises UserError for a file that cannot be written, or that is there and
+    that ocr-rl did not write.
     """
+    kind = SHEET_KINDS.get(out.suffix.lower())
+    if kind is None:
+        raise UserError(f"{out}: a contact sheet is a .png or .jpg file; give another name with --out.")
+    outputs.refuse_taken([out])
     refs = [ImageRef(pdf=page.pdf, number=page.number, longest_px=cell_px) for page in pages]
     rows = -(-len(refs) // COLUMNS)
     step = cell_px + GAP_PX
@@ -71,11 +78,16 @@ def contact_sheet(pages: Sequence[Page], out: Path, cell_px: int = 420, workers:
         x, y = (GAP_PX + step * (k % COLUMNS), GAP_PX + step * (k // COLUMNS))
         sheet.paste(image, (x + (cell_px - image.width) // 2, y + (cell_px - image.height) // 2))
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        sheet.save(out, quality=80)
-    except (OSError, ValueError) as error:
-        raise UserError(f"{out}: the contact sheet cannot be written ({error}); name a .png or .jpg file.") from None
+        outputs.write(out, _encoded(sheet, kind, quality=80))
+    except OSError as error:
+        raise UserError(f"{out}: the contact sheet cannot be written ({error}); give another --out.") from None
     return refused
+
+
+def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:
+    buffer = io.BytesIO()
+    image.save(buffer, kind, **options)
+    return buffer.getvalue()
 
 
 @contextlib.contextmanager

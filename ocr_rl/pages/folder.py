@@ -1,30 +1,28 @@
 """What stands in a dataset's folder: PDFs, references and unit tests, and whatever is wrong with them.
 
-The layout is olmOCR-Bench's: PDFs below `pdfs/`, unit tests in `*.jsonl` files beside it (`pdf` names the file relative
-to `pdfs/`, `page` counts from 1), and, beside a PDF, optional reference Markdown: `<stem>.md` for a PDF of one page,
-`<stem>_pg<N>.md` for page N. Nothing outside the folder is read, whatever links and test lines say. This file knows
-nothing about images, prompts or models; `tree` knows what file systems do with names and links, `ocr_rl.text.checks`
-what a test means.
+The layout is olmOCR-Bench's: PDFs and pictures below `pdfs/`, unit tests in `*.jsonl` files beside it (`pdf` names the
+file relative to `pdfs/`, `page` counts from 1), and, beside a file, optional reference Markdown: `<stem>.md` for a file
+of one page, `<stem>_pg<N>.md` for page N. Nothing outside the folder is read, whatever links and test lines say. This
+file knows nothing about images, prompts or models; `tree` knows what file systems do with names and links,
+`check_lines` reads tests.
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from unicodedata import normalize
 
-from ocr_rl.contract import Check
+from ocr_rl.files import Unreadable, is_utf8, read_text
+from ocr_rl.pages.check_lines import Flaw, PlacedCheck, read_tests
+from ocr_rl.pages.documents import SUFFIXES, twins
 from ocr_rl.pages.raster import PageError, count_pages
-from ocr_rl.pages.tree import LEADS_OUT, NOT_UTF8, Tree, files_in, is_utf8, name_among, tree
-from ocr_rl.text.checks import load_check
+from ocr_rl.pages.tree import LEADS_OUT, NOT_UTF8, Tree, files_in, tree
 from ocr_rl.text.front_matter import FrontMatter, split_front_matter
 
-MAX_LINE_BYTES = 2**20
-MAX_REFERENCE_BYTES = 2**22
 NUMBERED = re.compile(r"(?P<stem>.+)_pg(?P<number>[1-9][0-9]{0,5})")
 
 
@@ -42,15 +40,6 @@ class Fault:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlacedCheck:
-    """A check, and the line of the file that describes it."""
-
-    check: Check
-    file: Path
-    line: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Contents:
     """What a folder holds: PDFs that open, tests and references of pages that exist, and the faults of the rest."""
 
@@ -62,16 +51,13 @@ class Contents:
     notes: Sequence[Fault] = ()  # what is no fault and still worth a line: links to folders that are not followed
 
 
-class _FaultError(Exception):
-    """What is wrong with a line or a file; the caller knows which line or file it is."""
-
-
 def read_folder(folder: Path) -> Contents:
     """Everything that stands in a dataset's folder. It does not raise: what is wrong stands among the faults."""
     faults: list[Fault] = []
     num_pages: dict[str, int] = {}
     below = _tree(folder, faults)
-    pdfs = below.once(".pdf")
+    pdfs = below.once(*SUFFIXES)
+    faults += [Fault(file=path, line=None, message=_twin(other)) for path, other in twins(pdfs.values()).items()]
     names = {path: name for name, path in pdfs.items()}
     for path, count in count_pages(pdfs.values()):
         if isinstance(count, PageError):
@@ -88,7 +74,7 @@ def read_folder(folder: Path) -> Contents:
 
 
 def _tree(folder: Path, faults: list[Fault]) -> Tree:
-    """PDFs and Markdown files below pdfs/."""
+    """PDFs, pictures and Markdown files below pdfs/."""
     root = folder / "pdfs"
     if not folder.is_dir():
         faults.append(Fault(file=folder, line=None, message="there is no such folder"))
@@ -96,11 +82,15 @@ def _tree(folder: Path, faults: list[Fault]) -> Tree:
     if not root.is_dir():
         faults.append(Fault(file=root, line=None, message="there is no such folder, a dataset keeps its PDFs there"))
         return Tree()
-    below = tree(root, (".pdf", ".md"), inside=folder)
+    below = tree(root, (*SUFFIXES, ".md"), inside=folder)
     faults += [Fault(file=path, line=None, message=reason) for path, reason in below.left_out]
-    if not any(path.suffix.lower() == ".pdf" for path in (*below.files.values(), *dict(below.left_out))):
+    if not any(path.suffix.lower() in SUFFIXES for path in (*below.files.values(), *dict(below.left_out))):
         faults.append(Fault(file=root, line=None, message="there is no PDF in this folder"))
     return below
+
+
+def _twin(other: Path) -> str:
+    return f"{other.name} beside it has the same name but for the ending, so a reference would fit both; rename one"
 
 
 def _is_ours(path: Path, folder: Path, faults: list[Fault]) -> bool:
@@ -120,124 +110,56 @@ def _references(
     below: Tree, names_of: Mapping[str, str], num_pages: Mapping[str, int], faults: list[Fault]
 ) -> dict[tuple[str, int], tuple[FrontMatter | None, str]]:
     """Front matter and text of references by (PDF, page). A Markdown file that belongs to no PDF is ignored."""
-    by_stem = {name[:-4]: pdf for name, pdf in names_of.items() if pdf in num_pages}
+    by_stem = {_stem(name): pdf for name, pdf in reversed(list(names_of.items())) if pdf in num_pages}
+    aliases = {_stem(name) for name in below.same if name.lower().endswith(SUFFIXES)}
     references: dict[tuple[str, int], tuple[FrontMatter | None, str]] = {}
     for name, path in below.files.items():
-        if path.suffix.lower() != ".md" or name in below.same and f"{name[:-3]}.pdf" in below.same:
+        if path.suffix.lower() != ".md" or (name in below.same and name[:-3] in aliases):
             continue
         stem, numbered = name[:-3], NUMBERED.fullmatch(name[:-3])
         try:
             if stem in by_stem:  # this also finds x_pg1.pdf, whose own name ends like a page number
                 pdf, number = by_stem[stem], 1
+                if numbered and numbered["stem"] in by_stem and not pdf.lower().endswith(".pdf"):
+                    raise Unreadable(f"this could be of {pdf} and of {by_stem[numbered['stem']]}, rename one of them")
                 if num_pages[pdf] > 1:
-                    raise _FaultError(f"the PDF has {num_pages[pdf]} pages, name this file {Path(stem).name}_pg<N>.md")
+                    raise Unreadable(f"the PDF has {num_pages[pdf]} pages, name this file {Path(stem).name}_pg<N>.md")
             elif numbered and numbered["stem"] in by_stem:
                 pdf, number = by_stem[numbered["stem"]], int(numbered["number"])
                 if number > num_pages[pdf]:
-                    raise _FaultError(f"there is no such page, the PDF has {num_pages[pdf]}")
+                    raise Unreadable(f"there is no such page, the PDF has {num_pages[pdf]}")
             else:
                 continue
             if (pdf, number) in references:
-                raise _FaultError("this page has another reference already")
-            references[pdf, number] = split_front_matter(_text(path))
-        except _FaultError as error:
+                raise Unreadable("this page has another reference already")
+            references[pdf, number] = split_front_matter(read_text(path))
+        except Unreadable as error:
             faults.append(Fault(file=path, line=None, message=str(error)))
     return references
 
 
-def _text(path: Path) -> str:
-    try:
-        with path.open("rb") as file:
-            data = file.read(MAX_REFERENCE_BYTES + 1)
-    except OSError as error:
-        raise _FaultError(f"the file cannot be read ({error.strerror})") from None
-    if len(data) > MAX_REFERENCE_BYTES:
-        raise _FaultError(f"the file is longer than {MAX_REFERENCE_BYTES // 2**20} MiB")
-    return _decoded(data)
-
-
-def _decoded(data: bytes) -> str:
-    try:
-        return data.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        raise _FaultError(f"the text is not UTF-8 (byte {error.start + 1})") from None
+def _stem(name: str) -> str:
+    return name.removesuffix(PurePosixPath(name).suffix)
 
 
 def _tests(
     folder: Path, names_of: Mapping[str, str], num_pages: Mapping[str, int], faults: list[Fault]
 ) -> dict[tuple[str, int], list[PlacedCheck]]:
     tests: dict[tuple[str, int], list[PlacedCheck]] = {}
-    first_use: dict[str, str] = {}  # id of a test -> the file and line that have it
-    for file in files_in(folder, ".jsonl"):
-        if not _is_ours(file, folder, faults):
-            continue
-        for line, data in _lines(file, faults):
-            try:
-                pdf, number, check = _parse(data, names_of)
-                here = f"{file.name}:{line}"
-                if first_use.setdefault(check.id, here) != here:
-                    raise _FaultError(f"the id {json.dumps(check.id)} is taken by {first_use[check.id]}")
-                if pdf not in num_pages:
-                    continue  # the PDF's own fault is listed already
-                if number > num_pages[pdf]:
-                    raise _FaultError(f"there is no page {number}, {pdf} has {num_pages[pdf]}")
-                tests.setdefault((pdf, number), []).append(PlacedCheck(check=check, file=file, line=line))
-            except _FaultError as error:
-                faults.append(Fault(file=file, line=line, message=str(error)))
+    files = [file for file in files_in(folder, ".jsonl") if _is_ours(file, folder, faults)]
+    for test in read_tests(files, names_of, num_pages):
+        if isinstance(test, Flaw):
+            faults.append(Fault(file=test.file, line=test.line, message=test.message))
+        elif test.pdf in num_pages:  # or the PDF's own fault is listed already
+            tests.setdefault((test.pdf, test.number), []).append(test)
     return tests
-
-
-def _lines(file: Path, faults: list[Fault]) -> Iterator[tuple[int, bytes]]:
-    """Number and bytes of each line that is not blank. Reading ends at the first fault of the file."""
-    try:
-        with file.open("rb") as opened:
-            line = 0
-            while data := opened.readline(MAX_LINE_BYTES + 1):
-                line += 1
-                if len(data) > MAX_LINE_BYTES:
-                    message = f"the line is longer than {MAX_LINE_BYTES // 2**20} MiB, the rest was not read"
-                    faults.append(Fault(file=file, line=line, message=message))
-                    return
-                if data.strip():
-                    yield line, data
-    except OSError as error:
-        faults.append(Fault(file=file, line=None, message=f"the file cannot be read ({error.strerror})"))
-
-
-def _parse(data: bytes, names_of: Mapping[str, str]) -> tuple[str, int, Check]:
-    """The PDF (a value of `names_of`), the page's number and the check of one line. Raises _FaultError."""
-    try:
-        test = json.loads(_decoded(data))
-    except json.JSONDecodeError as error:
-        raise _FaultError(f"this is not JSON ({error.msg}, column {error.colno})") from None
-    except (ValueError, RecursionError):  # a number with thousands of digits, or brackets nested thousands deep
-        raise _FaultError("this is not JSON that anybody would write") from None
-    if not isinstance(test, dict):
-        raise _FaultError("a test is a JSON object")
-    if b"\\u" in data and not is_utf8(json.dumps(test, ensure_ascii=False)):
-        raise _FaultError("the test holds half a character (a lone surrogate, as \\ud800), which no file can hold")
-    pdf, number = test.get("pdf"), test.get("page")
-    if not isinstance(pdf, str) or not pdf:
-        raise _FaultError('the field "pdf" must name a file below pdfs/')
-    if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise _FaultError('the field "page" must be a whole number from 1')
-    try:
-        check = load_check(test)
-    except ValueError as error:
-        raise _FaultError(str(error)) from None
-    except TypeError:  # a field holds a list or an object instead of a word
-        raise _FaultError("a field of the test has a value of the wrong kind") from None
-    # The name is looked up among the files of the folder and never opened itself, so "../x" names no file.
-    name = name_among(pdf, names_of)
-    if name is None:
-        raise _FaultError(f"there is no {json.dumps(pdf, ensure_ascii=False)} below pdfs/")
-    return names_of[name], number, check
 
 
 def references_of(pdfs: Iterable[Path]) -> dict[Path, dict[int | None, Path]]:
     """The Markdown files beside each PDF by page number: N for `<stem>_pg<N>.md`, None for `<stem>.md`.
 
-    The suffix may be in capitals. `x_pg1.md` belongs to x_pg1.pdf if there is such a file, else to page 1 of x.pdf.
+    The suffix may be in capitals. `x_pg1.md` belongs to x_pg1.pdf if there is such a file, else to page 1 of x.pdf. No
+    two of the files may have one stem in one folder.
     """
     references: dict[Path, dict[int | None, Path]] = {pdf: {} for pdf in pdfs}
     by_stem = {(pdf.parent, normalize("NFC", pdf.stem)): pdf for pdf in reversed(references)}

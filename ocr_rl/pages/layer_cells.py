@@ -35,7 +35,8 @@ class _Word:
     bottom: float
     right: float
     top: float
-    raised: bool
+    odd: bool
+    parted: bool  # from the word before
     last: bool  # of its line
 
 
@@ -61,7 +62,8 @@ def cells(lines: Sequence[Line], text: str, most: int, rng: Random) -> list[str]
     lower = text.lower()
     choices = []
     for row in _table_rows(_rows(_words(lines))):
-        runs = [run for cell in row.runs if len(cell) <= _MOST_WORDS for run in _parted(cell, _JOINED * row.height)]
+        parts = [part for cell in row.runs if len(cell) <= _MOST_WORDS for part in _parted(cell, _JOINED * row.height)]
+        runs = [run for part in parts for run in _cut(part)]
         unique = [part for run in runs for part in _plain_parts(run) if _is_unique(part, text, lower)]
         choices.append(rng.sample(unique, len(unique)))
     deals = [(turn, k) for k, row in enumerate(choices) for turn in range(len(row))]
@@ -73,10 +75,20 @@ def _words(lines: Sequence[Line]) -> Iterator[_Word]:
     for line in lines:
         tokens = line.text.split()
         boxes = boxes_of(tokens, line)
-        raised = line.raised or (False,) * len(boxes)
-        for (k, (left, bottom, right, top)), high in zip(boxes.items(), raised, strict=True):
+        odd = line.odd or (False,) * len(boxes)
+        parted = line.parted or (False,) * len(boxes)
+        for n, (k, (left, bottom, right, top)) in enumerate(boxes.items()):
             last = k == len(tokens) - 1
-            yield _Word(text=tokens[k], left=left, bottom=bottom, right=right, top=top, raised=high, last=last)
+            yield _Word(
+                text=tokens[k],
+                left=left,
+                bottom=bottom,
+                right=right,
+                top=top,
+                odd=odd[n],
+                parted=parted[n],
+                last=last,
+            )
 
 
 def _rows(words: Iterator[_Word]) -> Iterator[_Row]:
@@ -103,6 +115,12 @@ def _parted(words: Sequence[_Word], gap: float) -> Iterator[tuple[_Word, ...]]:
             yield tuple(words[start:k])
             start = k
     yield tuple(words[start:])
+
+
+def _cut(words: Sequence[_Word]) -> Iterator[Sequence[_Word]]:
+    """The words in runs that are parted by something else than a space."""
+    bounds = [0, *(k for k, word in enumerate(words) if k and word.parted), len(words)]
+    return (words[start:end] for start, end in pairwise(bounds))
 
 
 def _table_rows(rows: Iterator[_Row]) -> Iterator[_Row]:
@@ -158,11 +176,11 @@ def _plain_parts(run: Sequence[_Word]) -> Iterator[str]:
     words: list[str] = []
     for word in run:
         figure = word.text.strip(MARKS + _SIGNS)
-        if not word.raised and _is_word(word):
+        if not word.odd and _is_word(word):
             if not (word.last and word.text.endswith("-")):
                 words.append(word.text)
                 continue
-        elif not word.raised and _FIGURE.fullmatch(figure):
+        elif not word.odd and _FIGURE.fullmatch(figure):
             yield figure
         yield " ".join(words).strip(MARKS)
         words = []

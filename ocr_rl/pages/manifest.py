@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -24,6 +25,16 @@ def write_manifest(folder: Path, made_by: Mapping[str, Any]) -> Path:
     path = folder / "manifest.json"
     path.write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
     return path
+
+
+def may_write_manifest(folder: Path) -> bool:
+    """Whether the folder has no `manifest.json`, or one that says how pages were made."""
+    path = folder / "manifest.json"
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return not os.path.lexists(path)
+    return isinstance(manifest, dict) and "made_by" in manifest
 
 
 def _version(name: str) -> str:

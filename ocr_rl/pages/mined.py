@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -19,16 +19,19 @@ from typing import Any
 from unicodedata import normalize
 
 from ocr_rl.contract import UserError
+from ocr_rl.files import MAX_LINE, Unreadable, is_utf8, read_text
+from ocr_rl.pages.check_lines import Flaw, read_tests
 from ocr_rl.pages.dataset import write_tests
-from ocr_rl.pages.folder import MAX_LINE_BYTES, MAX_REFERENCE_BYTES, references_of
+from ocr_rl.pages.documents import SUFFIXES, twins
+from ocr_rl.pages.folder import references_of
 from ocr_rl.pages.layer_tests import layer_tests
 from ocr_rl.pages.manifest import write_manifest
 from ocr_rl.pages.mined_tests import markdown_tests
 from ocr_rl.pages.raster import PageError, count_pages, distinct_stems, long_name, size_faults
 from ocr_rl.pages.snippets import Test
 from ocr_rl.pages.text_layer import read_layers
-from ocr_rl.pages.tree import LEADS_OUT, NOT_UTF8, Tree, files_in, is_utf8, name_among, tree
-from ocr_rl.text.checks import load_check, prepare
+from ocr_rl.pages.tree import LEADS_OUT, NOT_UTF8, Tree, files_in, tree
+from ocr_rl.text.checks import prepare
 from ocr_rl.text.front_matter import split_front_matter
 
 
@@ -42,16 +45,16 @@ class Harvest:
 
 
 def mine_folder(folder: Path, out: Path, seed: int) -> Harvest:
-    """Write a dataset from the PDFs below a folder.
+    """Write a dataset from the PDFs and pictures below a folder.
 
     A Markdown file beside a PDF is the reference of its page: `<stem>.md` for a PDF of one page, `<stem>_pg<N>.md` for
-    page N. Pages of other PDFs get tests from their text layer. `left_out.txt` lists what was left out. Raises
-    UserError if the folder holds no PDF or `out` is not empty.
+    page N. Pages of other PDFs get tests from their text layer; a picture has none. `left_out.txt` lists what was left
+    out. Raises UserError if the folder holds no PDF and no picture or `out` is not empty.
     """
     left_out: list[str] = []
-    pdfs = list(_below(folder, left_out).once(".pdf").values())
+    pdfs = _apart(_below(folder, left_out), left_out)
     _empty(out)
-    names = _names(pdfs, out, left_out)
+    names = _names(pdfs.values(), out, left_out)
     references = _transcripts(list(names))
     tests: list[Test] = []
     for pdf, layers in read_layers([pdf for pdf in names if pdf not in references], workers=1):
@@ -83,7 +86,7 @@ def import_folder(folder: Path, out: Path, seed: int) -> Harvest:
     if (folder / "pdfs").is_dir() and files_in(folder, ".jsonl"):
         return _bench(folder, out, made_by)
     left_out: list[str] = []
-    pdfs = list(_below(folder, left_out).once(".pdf").values())
+    pdfs = list(_apart(_below(folder, left_out), left_out).values())
     _empty(out)
     references = _transcripts(pdfs)
     left_out += [f"{pdf}: there is no {pdf.stem}.md beside it" for pdf in pdfs if pdf not in references]
@@ -96,7 +99,7 @@ def _below(folder: Path, left_out: list[str], inside: Path | None = None) -> Tre
     """The PDFs below a folder; a line for each name that is left out is appended. With `inside` no link leads out."""
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder; name one that holds PDFs.")
-    below = tree(folder, (".pdf",), inside)
+    below = tree(folder, SUFFIXES, inside)
     for path, reason in below.left_out:
         if reason == NOT_UTF8:
             raise UserError(f"{_shown(path)}: this file's name is not UTF-8; rename it or take it out.")
@@ -109,14 +112,29 @@ def _below(folder: Path, left_out: list[str], inside: Path | None = None) -> Tre
 
 
 def _names(pdfs: Iterable[Path], out: Path, left_out: list[str]) -> dict[Path, str]:
-    """The name of each PDF below pdfs/ of the new dataset, but for those whose name cannot be written."""
+    """The name of each file below pdfs/ of the new dataset, but for those whose name cannot be written."""
     names: dict[Path, str] = {}
     for pdf, stem in distinct_stems(pdfs).items():
-        if reason := long_name(out, f"{stem}.pdf"):
+        name = f"{stem}{pdf.suffix.lower()}"
+        if reason := long_name(out, name):
             left_out.append(f"{pdf}: {reason}")
         else:
-            names[pdf] = f"{stem}.pdf"
+            names[pdf] = name
     return names
+
+
+def _apart(below: Tree, left_out: list[str]) -> dict[str, Path]:
+    """The documents by name, without those that share it with another one; a line for each such is appended."""
+    shared = twins(below.once(*SUFFIXES).values())
+    left_out += [
+        f"{path}: has the name of {other.name} but for the ending; rename one" for path, other in shared.items()
+    ]
+    return {name: path for name, path in below.once(*SUFFIXES).items() if path not in shared}
+
+
+def _is_whole(transcript: Path, pdf: Path) -> bool:
+    """Whether a Markdown file is named as that of a whole document, not of one of its pages."""
+    return normalize("NFC", transcript.stem) == normalize("NFC", pdf.stem)
 
 
 def _shown(path: Path) -> str:
@@ -161,13 +179,17 @@ def _pairs(
             if (pdf, number) in sizes and number <= pages:
                 left_out.append(f"{pdf}, page {number}: {sizes[pdf, number]}")
                 continue
-            text = _text_of(path)
-            if text is None or number > pages or (pages > 1 and path.stem == pdf.stem):
-                why = "is no UTF-8 text of at most 4 MiB" if text is None else f"does not fit a PDF of {pages} pages"
+            if number > pages or (pages > 1 and _is_whole(path, pdf)):
+                why = f"does not fit a PDF of {pages} pages"
                 left_out.append(f"{pdf}, page {number}: the transcript {path.name} {why}")
                 continue
+            try:
+                text = _text_of(path)
+            except Unreadable as flaw:
+                left_out.append(f"{path}: {flaw}")
+                continue
             page_tests = markdown_tests(text, names[pdf], number, Random(f"{seed}/{names[pdf]}/{number}"))
-            stem = names[pdf].removesuffix(".pdf")
+            stem = Path(names[pdf]).stem
             name = f"{stem}.md" if pages == 1 else f"{stem}_pg{number}.md"
             if not page_tests:
                 left_out.append(f"{pdf}, page {number}: nothing in its transcript can be tested")
@@ -180,14 +202,9 @@ def _pairs(
     return tests
 
 
-def _text_of(path: Path) -> str | None:
-    """The transcript without front matter; None if it is not UTF-8 or too long."""
-    data = path.read_bytes()
-    try:
-        text = data.decode("utf-8-sig").replace("\r\n", "\n")
-        return split_front_matter(text)[1] if len(data) <= MAX_REFERENCE_BYTES else None
-    except UnicodeDecodeError:
-        return None
+def _text_of(path: Path) -> str:
+    """The transcript without front matter. Raises Unreadable."""
+    return split_front_matter(read_text(path))[1]
 
 
 def _copied(pdf: Path, name: str, out: Path, tests: list[Test]) -> list[Test]:
@@ -206,41 +223,28 @@ def _bench(folder: Path, out: Path, made_by: Mapping[str, Any]) -> Harvest:
     """A dataset folder copied without what cannot be used."""
     left_out: list[str] = []
     below = _below(folder / "pdfs", left_out, inside=folder)
-    pdfs = below.once(".pdf")
+    pdfs = _apart(below, left_out)
     _empty(out)
-    pages = _drawable(list(pdfs.values()), left_out)
+    pages = _counted(list(pdfs.values()), left_out)
+    absurd = _absurd({pdf: range(1, count + 1) for pdf, count in pages.items()})
+    left_out += [f"{pdf}, page {number}: {reason}" for (pdf, number), reason in absurd.items()]
     name_of = {path: name for name, path in pdfs.items() if path in pages}
-    transcripts = _whole(_transcripts(list(pages)), pages, left_out)
+    num_pages = {name: pages[pdf] for pdf, name in name_of.items()}
+    names_of = {**{name: name for name in num_pages}, **{a: b for a, b in below.same.items() if b in num_pages}}
+    transcripts = _whole(_transcripts(list(pages)), pages, absurd, left_out)
     transcripts = {place: kept for place, kept in transcripts.items() if not _leads_out(kept[0], folder, left_out)}
     kept: dict[str, list[Test]] = {}  # by the stem of their file, since files are the benchmark's categories
-    used: set[str] = set()
-    for file in files_in(folder, ".jsonl"):
-        if not file.is_file() or not file.resolve().is_relative_to(folder.resolve()) or not is_utf8(str(file)):
-            left_out.append(f"{_shown(file)}: it is not a file of this folder with a name in UTF-8")
+    for test in read_tests(_own_files(folder, left_out), names_of, num_pages):
+        if isinstance(test, Flaw):
+            left_out.append(f"{test.file}{'' if test.line is None else f':{test.line}'}: {test.message}")
             continue
-        for k, line in enumerate(file.read_bytes().removeprefix(b"\xef\xbb\xbf").split(b"\n"), 1):
-            if not line.strip():
-                continue
-            try:
-                if len(line) >= MAX_LINE_BYTES:
-                    raise ValueError(f"the line is longer than {MAX_LINE_BYTES // 2**20} MiB")
-                test = json.loads(line.decode())
-                check = load_check(test)
-                name = name_among(check.pdf, below.files) or ""
-                name = below.same.get(name, name)
-                pdf = pdfs.get(name)
-                if pdf not in pages or check.page is True or check.page not in pages[pdf] or check.id in used:
-                    raise ValueError("its page is not there, or its id is taken")
-                if not is_utf8(json.dumps(test, ensure_ascii=False)):
-                    raise ValueError("it holds half a character (a lone surrogate)")
-                reference = transcripts.get((pdf, check.page))
-                if reference is not None and not check.run(prepare(reference[1]), "strict").passed:
-                    raise ValueError("the page's own transcript fails it")
-            except (ValueError, TypeError, RecursionError) as error:
-                left_out.append(f"{file}:{k}: {error}")
-                continue
-            used.add(check.id)
-            kept.setdefault(file.stem, []).append({**test, "pdf": name})
+        place = pdfs[test.pdf], test.number
+        if place in absurd:
+            left_out.append(f"{test.file}:{test.line}: {absurd[place]}")
+        elif place in transcripts and not test.check.run(prepare(transcripts[place][1]), "strict").passed:
+            left_out.append(f"{test.file}:{test.line}: the page's own transcript fails it")
+        else:
+            kept.setdefault(test.file.stem, []).append(dict(test.fields))
     wanted = {pdfs[test["pdf"]] for tests in kept.values() for test in tests} | {pdf for pdf, _ in transcripts}
     left_out += [f"{pdf}: no test and no transcript of it can be used" for pdf in pages if pdf not in wanted]
     for path in sorted(wanted | {reference for reference, _ in transcripts.values()}):
@@ -258,36 +262,45 @@ def _leads_out(path: Path, folder: Path, left_out: list[str]) -> bool:
     return True
 
 
-def _drawable(pdfs: Sequence[Path], left_out: list[str]) -> dict[Path, frozenset[int]]:
-    """The numbers of the pages that can be drawn, by PDF."""
+def _own_files(folder: Path, left_out: list[str]) -> list[Path]:
+    """The *.jsonl files that lie in the folder once links are followed."""
+    files = []
+    for file in files_in(folder, ".jsonl"):
+        if file.is_file() and file.resolve().is_relative_to(folder.resolve()) and is_utf8(str(file)):
+            files.append(file)
+        else:
+            left_out.append(f"{_shown(file)}: it is not a file of this folder with a name in UTF-8")
+    return files
+
+
+def _counted(pdfs: Sequence[Path], left_out: list[str]) -> dict[Path, int]:
+    """How many pages each PDF has that opens."""
     counts: dict[Path, int] = {}
     for pdf, count in count_pages(pdfs):
         if isinstance(count, PageError):
             left_out.append(str(count))
         else:
             counts[pdf] = count
-    absurd = _absurd({pdf: range(1, count + 1) for pdf, count in counts.items()})
-    left_out += [f"{pdf}, page {number}: {reason}" for (pdf, number), reason in absurd.items()]
-    return {
-        pdf: frozenset(number for number in range(1, count + 1) if (pdf, number) not in absurd)
-        for pdf, count in counts.items()
-    }
+    return counts
 
 
 def _whole(
-    references: Mapping[Path, Mapping[int, Path]], pages: Mapping[Path, frozenset[int]], left_out: list[str]
+    references: Mapping[Path, Mapping[int, Path]],
+    pages: Mapping[Path, int],
+    absurd: Collection[tuple[Path, int]],
+    left_out: list[str],
 ) -> dict[tuple[Path, int], tuple[Path, str]]:
     """File and text of each transcript that can be read and belongs to a page, by PDF and page number."""
     whole: dict[tuple[Path, int], tuple[Path, str]] = {}
     for pdf, numbered in references.items():
         for number, path in numbered.items():
-            text = _text_of(path)
-            if text is None:
-                left_out.append(f"{path}: is no UTF-8 text of at most {MAX_REFERENCE_BYTES // 2**20} MiB")
-            elif number not in pages[pdf] or (path.stem == pdf.stem and len(pages[pdf]) > 1):
+            if number > pages[pdf] or (pdf, number) in absurd or (_is_whole(path, pdf) and pages[pdf] > 1):
                 left_out.append(f"{path}: there is no page for it in {pdf.name}")
-            else:
-                whole[pdf, number] = path, text
+                continue
+            try:
+                whole[pdf, number] = path, _text_of(path)
+            except Unreadable as flaw:
+                left_out.append(f"{path}: {flaw}")
     return whole
 
 
@@ -304,7 +317,7 @@ def _written(
     """
     tests: list[Test] = []
     for name, kept in files.items():
-        short = [test for test in kept if len(json.dumps(test, ensure_ascii=False).encode()) < MAX_LINE_BYTES]
+        short = [test for test in kept if len(json.dumps(test, ensure_ascii=False).encode()) < MAX_LINE]
         long = [test for test in kept if test not in short]
         left_out += [f"{t['pdf']}, page {t['page']}: the test {t['id']} is longer than 1 MiB" for t in long]
         write_tests(out / f"{name}.jsonl", short)

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from ocr_rl.pages.reading_order import Line
 
+Box = tuple[float, float, float, float]  # left, bottom, right, top
+
 CAPTION = re.compile(r"(?:fig|table|chart|plate|abb|tab|scheme|exhibit|source)\w*[.:]?\s*\d?", re.IGNORECASE)
 MARKS = ".,;:!?()\"'“”‘’«»"  # may stand around a plain word
 _LONE_ACCENT = re.compile("[¨´`ˆ˜¸¯˘˙˚˝ˇ]")  # TeX's old typefaces print an accented letter in two parts
@@ -14,7 +16,7 @@ _NUMBER = re.compile(r"\d{2,4}|\d{1,3}(?:,\d{3})+")  # behind a decimal point ma
 _FUNCTIONS = re.compile("sin|cos|tan|log|exp|max|min|lim|ln|det|sup|inf|arg|deg|dim|gcd|ker|mod", re.IGNORECASE)
 
 
-def boxes_of(tokens: Sequence[str], line: Line) -> dict[int, tuple[float, float, float, float]]:
+def boxes_of(tokens: Sequence[str], line: Line) -> dict[int, Box]:
     """The boxes of the words of a line by their place among its tokens; none if the layer gives other words."""
     lettered = [k for k, token in enumerate(tokens) if any(map(str.isalnum, token))]
     return dict(zip(lettered, line.words, strict=True)) if len(lettered) == len(line.words) else {}

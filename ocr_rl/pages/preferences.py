@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -15,6 +14,7 @@ from typing import Any
 from unicodedata import normalize
 
 from ocr_rl.contract import Page, UserError
+from ocr_rl.files import MAX_GROUP, require_objects
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,37 +35,14 @@ def read_preferences(path: Path, pages: Sequence[Page]) -> list[Preference]:
         for start in range(len(parts)):
             by_ending.setdefault(parts[start:], []).append(pdf)
     preferences = []
-    for number, line in _lines(path):
+    for number, row in require_objects(path, MAX_GROUP):
         try:
-            preferences.append(_preference(_object(line), ids, by_ending))
+            preferences.append(_preference(row, ids, by_ending))
         except ValueError as fault:
-            raise UserError(f"{path}, line {number}: {fault}.") from None
+            raise UserError(f"{path}:{number}: {fault}.") from None
     if not preferences:
         raise UserError(f"dpo.preferences: {path} holds no pair.")
     return preferences
-
-
-def _lines(path: Path) -> list[tuple[int, str]]:
-    """Number in the file and text of each line that is not blank; only "\\n" ends a line, as in JSONL."""
-    try:
-        lines = path.read_bytes().decode("utf-8-sig").split("\n")
-    except OSError as error:
-        raise UserError(f"dpo.preferences: {path} cannot be read ({error.strerror}).") from None
-    except UnicodeDecodeError as error:
-        raise UserError(f"dpo.preferences: {path} is not UTF-8 (byte {error.start + 1}).") from None
-    return [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
-
-
-def _object(line: str) -> dict[str, Any]:
-    try:
-        row = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise ValueError(f"not valid JSON ({error.msg}, column {error.colno})") from None
-    except (ValueError, RecursionError):  # a number of thousands of digits; brackets nested thousands deep
-        raise ValueError("not valid JSON that anybody would write") from None
-    if not isinstance(row, dict):
-        raise ValueError("a pair is a JSON object with pdf, page, chosen and rejected")
-    return row
 
 
 def _preference(
@@ -79,8 +56,6 @@ def _preference(
         raise ValueError("pdf must be the name of a file, page a whole number")
     if not all(isinstance(text, str) for text in texts) or texts[0] == texts[1]:
         raise ValueError("chosen and rejected must be two different texts")
-    if any("\ud800" <= letter <= "\udfff" for text in texts for letter in text):
-        raise ValueError("chosen or rejected holds half a character (a lone surrogate)")
     parts = PurePosixPath(normalize("NFC", name)).parts
     pdfs = by_ending.get(("pdfs", *parts)) or by_ending.get(parts) or ()
     if len(pdfs) > 1:

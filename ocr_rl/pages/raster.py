@@ -1,4 +1,4 @@
-"""A page of a PDF becomes an RGB image whose longest side has a given length in px.
+"""A page of a PDF, or a picture, becomes an RGB image whose longest side has a given length in px.
 
 PDFium draws it, either in this process (`render`) or in worker processes (`render_all`), which are killed when a page
 hangs, crashes or eats memory. A page that cannot be drawn is a `PageError` with a reason for people. It never stops the
@@ -24,6 +24,7 @@ import pypdfium2.raw as pdfium_c
 from PIL import Image
 
 from ocr_rl.contract import UserError
+from ocr_rl.pages import pictures
 from ocr_rl.pages.opening import opened
 from ocr_rl.pages.workers import Refusal, guarded
 
@@ -148,12 +149,16 @@ def drawn(ref: ImageRef) -> tuple[tuple[int, int], bytes]:
 
 
 def _count(pdf: Path) -> int:
+    if pictures.is_picture(pdf):
+        return pictures.count(pdf)
     with _pdfium_lock, opened(pdf) as document:
         return len(document)
 
 
 def _refused(job: tuple[Path, Sequence[int]]) -> list[tuple[int, str]]:
     pdf, numbers = job
+    if pictures.is_picture(pdf):
+        return pictures.refused(pdf, numbers)
     refused: list[tuple[int, str]] = []
     with _pdfium_lock, opened(pdf) as document:
         for number in numbers:
@@ -165,6 +170,8 @@ def _refused(job: tuple[Path, Sequence[int]]) -> list[tuple[int, str]]:
 
 
 def _draw(source: Path | bytes, number: int, longest_px: int, rotation: int) -> Image.Image:
+    if pictures.is_picture(source):
+        return pictures.draw(source, number, longest_px, rotation)
     with _pdfium_lock, opened(source) as document:
         return image_of(document, _loaded(document, number), longest_px, rotation)
 
@@ -225,13 +232,13 @@ def long_name(folder: Path, name: str) -> str:
 def distinct_stems(pdfs: Iterable[Path]) -> dict[Path, str]:
     """A name for each file: its stem, or `<stem>-2` and so on if that is taken. A file given twice counts once.
 
-    Names are in NFC, and two that differ in that alone are one: on some systems they name one file.
+    Names are in NFC, and two that differ in that or in capitals alone are one: on some systems they name one file.
     """
     stems: dict[Path, str] = {}
     taken: set[str] = set()
     for pdf in dict.fromkeys(pdfs):
         own = normalize("NFC", pdf.stem)
         tries = (own if k == 1 else f"{own}-{k}" for k in count(1))
-        stems[pdf] = next(stem for stem in tries if stem not in taken)
-        taken.add(stems[pdf])
+        stems[pdf] = next(stem for stem in tries if stem.casefold() not in taken)
+        taken.add(stems[pdf].casefold())
     return stems

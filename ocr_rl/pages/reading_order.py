@@ -16,7 +16,9 @@ class Line:
     right: float
     top: float
     words: tuple[tuple[float, float, float, float], ...] = ()  # boxes of its words: left, bottom, right, top
-    raised: tuple[bool, ...] = ()  # whether a letter or digit of the word stands higher than the rest, as a note mark
+    odd: tuple[bool, ...] = ()  # whether the word may be written otherwise: raised, lowered, or with a space in it
+    parted: tuple[bool, ...] = ()  # whether something else than a space is before the word, as between cells
+    slanted: bool = False  # whether it stands slanted or sideways, as a watermark; then `words` are its letters
     running: bool = False  # whether it is a running header or footer
     # Whether it may be a running header or footer: a document of few pages, or with a header a chapter, cannot tell.
     margin: bool = False

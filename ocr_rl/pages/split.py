@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import json
+import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
 
 from ocr_rl.contract import Page, UserError
-from ocr_rl.pages.dataset import load_dataset, write_tests
+from ocr_rl.pages.check_lines import PlacedCheck
+from ocr_rl.pages.dataset import load_with_tests, write_tests
 from ocr_rl.pages.folder import references_of
 from ocr_rl.pages.manifest import write_manifest
-from ocr_rl.pages.tree import files_in, name_among, tree
 
 
 def split(pages: Sequence[Page], fractions: Mapping[str, float], seed: int) -> dict[str, list[Page]]:
@@ -37,40 +38,63 @@ def split(pages: Sequence[Page], fractions: Mapping[str, float], seed: int) -> d
 
 
 def write_split(folder: Path, fractions: Mapping[str, float], seed: int, out: Path) -> dict[str, int]:
-    """Write a dataset folder for each part below `out`, with copies of its PDFs, references and tests.
+    """Write a dataset folder for each part below `out`, with copies of its PDFs, references and tests; all or none.
 
     Returns the number of pages by part. Raises UserError for a faulty dataset, for fractions that do not sum to 1, and
     if a part's folder exists already.
     """
+    pages, tests = load_with_tests(folder)
     try:
-        parts = split(load_dataset(folder), fractions, seed)
+        parts = split(pages, fractions, seed)
     except ValueError as error:
         raise UserError(f"split: {error}; as in --part train=0.9 --part test=0.1.") from None
     if empty := [name for name, pages in parts.items() if not pages]:
         raise UserError(f"split: no document falls into {empty[0]!r}; give it a larger share, or another --seed.")
-    part_of = {page.pdf: name for name, pages in parts.items() for page in pages}
     for name in parts:
         if (out / name).exists():
             raise UserError(f"{out / name}: is there already; give a new folder with --out.")
-    references = references_of(part_of)
-    for name in parts:
-        own_pdfs = {pdf: list(references[pdf].values()) for pdf, part in part_of.items() if part == name}
-        _copy(folder, own_pdfs, out / name)
-        write_manifest(out / name, {"split": folder.name, "part": name, "fractions": dict(fractions), "seed": seed})
+    with _whole(out, list(parts)) as aside:
+        for name, pages in parts.items():
+            pdfs = {page.pdf for page in pages}
+            ids = {check.id for page in pages for check in page.checks}
+            of_part = [test for test in tests if test.check.id in ids]
+            _copy(folder, pdfs, of_part, aside / name)
+            made_by = {"split": folder.name, "part": name, "fractions": dict(fractions), "seed": seed}
+            write_manifest(aside / name, made_by)
     return {name: len(pages) for name, pages in parts.items()}
 
 
-def _copy(folder: Path, pdfs: Mapping[Path, Sequence[Path]], out: Path) -> None:
-    """Write the dataset that holds only these PDFs, with the references and tests of each."""
+@contextmanager
+def _whole(out: Path, names: Sequence[str]) -> Iterator[Path]:
+    """A folder beside, whose folders get their place in `out` together when the block ends well, or go."""
+    aside = out / f".split.{os.getpid()}.part"
+    first = next(path for path in (out, *out.parents) if path.exists())  # what stands above is not ours to take away
+    aside.mkdir(parents=True)
+    placed: list[Path] = []
+    try:
+        yield aside
+        for name in names:
+            (aside / name).rename(out / name)
+            placed.append(out / name)
+    except BaseException:
+        for path in placed:
+            shutil.rmtree(path)
+        raise
+    finally:
+        shutil.rmtree(aside, ignore_errors=True)
+        for path in (out, *out.parents):
+            if path == first or any(path.iterdir()):
+                break
+            path.rmdir()
+
+
+def _copy(folder: Path, pdfs: Collection[Path], tests: Sequence[PlacedCheck], out: Path) -> None:
+    """Write the dataset that holds only these PDFs, with the references of each and these tests."""
     (out / "pdfs").mkdir(parents=True)
-    for pdf, references in pdfs.items():
-        for path in (pdf, *references):
+    for pdf, references in references_of(pdfs).items():
+        for path in (pdf, *references.values()):
             target = out / path.relative_to(folder)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copyfile(path, target)
-    below = tree(folder / "pdfs", (".pdf",), inside=folder)
-    kept = {name for name, path in below.files.items() if below.files[below.same.get(name, name)] in pdfs}
-    for path in files_in(folder, ".jsonl"):
-        lines = [json.loads(line) for line in path.read_text(encoding="utf-8-sig").split("\n") if line.strip()]
-        if tests := [test for test in lines if name_among(test["pdf"], below.files) in kept]:
-            write_tests(out / path.name, tests)
+    for file in dict.fromkeys(sorted(test.file for test in tests)):
+        write_tests(out / file.name, [test.fields for test in tests if test.file == file])

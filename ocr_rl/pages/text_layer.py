@@ -8,19 +8,22 @@ the page. So the page is drawn, and wherever the layer has a word, something mus
 
 from __future__ import annotations
 
-import ctypes
 import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from statistics import median_low
 
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
+from PIL.Image import Image
 
-from ocr_rl.pages.ink import has_other_ink, is_seen
+from ocr_rl.pages.encodings import encoding_fault, is_no_language
+from ocr_rl.pages.glyphs import glyphs
+from ocr_rl.pages.ink import drawn, has_other_ink, is_seen
+from ocr_rl.pages.layer_lines import lines
 from ocr_rl.pages.opening import opened
+from ocr_rl.pages.pictures import is_picture
 from ocr_rl.pages.raster import image_of
 from ocr_rl.pages.reading_order import Line, in_reading_order
 from ocr_rl.pages.workers import Refusal, guarded
@@ -31,6 +34,12 @@ _EDGE = 0.12  # share of the page's height in which running headers and footers 
 _LOOK_PX = 1000  # longest side of the picture in which words must be seen
 _MARGIN = 0.08  # share of the page's height in which a line may be a running one though it stands there once
 _VOWELS = re.compile("[aeiouyàáâãäåæèéêëìíîïòóôõöøùúûü]", re.IGNORECASE)
+_CUT_CODE = re.compile(r"(?<!\w)[\u1f30-\u1faf](?!\w)")  # PDFium gives four digits of 1f600, the code of an emoji
+_COVER = 900  # characters of a page that stands in place of a file's contents, at most
+_WAIT = re.compile(r"please wait\W.{0,80}if this message is not eventually replaced", re.IGNORECASE)
+_PORTFOLIO = re.compile(r"\bportfolio\b|\bpdf package\b|open (?:this|it) in (?:adobe|acrobat)", re.IGNORECASE)
+_FORMULA_SIGN = re.compile("[∀∂∃∇∈∏∑√∞∩∪∫⊂⊆𝐀-𝟿]")
+_ICON = 40.0  # pt; the longest side of a picture that may be a sign
 _LATIN = re.compile("[a-zà-ÿ]", re.IGNORECASE)
 
 
@@ -42,6 +51,7 @@ class Layer:
     lines: tuple[Line, ...] = ()  # in reading order
     height: float = 0.0  # of the page, pt
     explained: bool = True  # whether nothing that looks like text is drawn where the layer has none
+    strange: bool = False  # whether it has signs that the layer cannot tell, such as an emoji
     reason: str = ""  # why the layer cannot be trusted; empty if it can
 
 
@@ -56,13 +66,33 @@ def read_layers(
 def layers(pdf: Path) -> list[Layer]:
     """The text layer of every page of a file, with running headers marked.
 
-    Raises Refusal for a file that cannot be opened.
+    Raises Refusal for a file that cannot be opened, and for a picture.
     """
+    if is_picture(pdf):
+        raise Refusal("is a picture and has no text layer; put its transcript beside it, as Markdown")
     with opened(pdf) as document:
         count = len(document)
         pages = [_layer(document, number) for number in range(1, min(count, MAX_PAGES) + 1)]
+        if cover := _cover(document, pages):
+            pages = [Layer(number=page.number, height=page.height, reason=cover) for page in pages]
     reason = f"it is past page {MAX_PAGES}, where reading stops"
     return [*with_running(pages), *(Layer(number=k, reason=reason) for k in range(MAX_PAGES + 1, count + 1))]
+
+
+def _cover(document: pdfium.PdfDocument, pages: Sequence[Layer]) -> str:
+    """Why all that a file shows is to be seen in place of its contents; empty if its pages are its own."""
+    if len(pages) > 2:
+        return ""
+    text = " ".join(line.text for page in pages for line in page.lines)
+    inside = [attachment.get_name() for attachment in map(document.get_attachment, range(document.count_attachments()))]
+    form = pdfium_c.FPDF_GetFormType(document)
+    if _WAIT.search(text) or (form == pdfium_c.FORMTYPE_XFA_FULL and len(text) < _COVER):
+        return "a placeholder (an XFA form, whose pages only Adobe's reader draws); print it to a PDF there"
+    if inside and len(text) < _COVER and (not text or _PORTFOLIO.search(text)):
+        names = ", ".join(inside[:3]) + (", …" if len(inside) > 3 else "")
+        own = "the cover of a portfolio" if text else pages[0].reason
+        return f"{own}; files are inside ({names}): take them out first"
+    return ""
 
 
 def _layer(document: pdfium.PdfDocument, number: int) -> Layer:
@@ -70,138 +100,127 @@ def _layer(document: pdfium.PdfDocument, number: int) -> Layer:
         page = document[number - 1]
     except pdfium.PdfiumError:
         return Layer(number=number, reason="the page is damaged")
-    if page.get_rotation():
-        return Layer(number=number, reason="the page is turned")
-    corner = page.get_bbox()
     width, height = page.get_size()
+    try:
+        as_seen = image_of(document, page, _LOOK_PX) if page.get_rotation() else None
+        if as_seen:
+            _set_upright(page)
+        return _upright_layer(document, page, number, as_seen)
+    except Refusal as refusal:
+        return Layer(number=number, height=height, reason=str(refusal))
+
+
+def _upright_layer(document: pdfium.PdfDocument, page: pdfium.PdfPage, number: int, as_seen: Image | None) -> Layer:
+    """The layer of a page that is not turned. Raises Refusal if the page cannot be drawn."""
+    width, height = page.get_size()
+    corner = page.get_bbox()
     textpage = page.get_textpage()
     count = textpage.count_chars()
     if count > MAX_CHARACTERS:
         return Layer(number=number, reason=f"the page has more than {MAX_CHARACTERS:,} characters")
-    reason = _distrust(page, textpage, count, width * height)
-    if reason:
+    signs, text = _signs(page, textpage, count), textpage.get_text_range() if count else ""
+    if reason := _distrust(signs, text, width * height):
+        return Layer(number=number, height=height, reason=reason)
+    letters = [*glyphs(textpage, count, corner[0], corner[1])]
+    if reason := encoding_fault(letters):
         return Layer(number=number, height=height, reason=reason)
     # Print shops write sheet numbers and file names beside the page; such lines are left out. A line that lies half off
     # the page stays, and counts as hidden.
-    lines = [line for line in _lines(textpage, count, corner[0], corner[1]) if _on_page(line, width, height)]
-    try:
-        picture = image_of(document, page, _LOOK_PX)
-    except Refusal as refusal:
-        return Layer(number=number, height=height, reason=str(refusal))
-    if unseen := [line for line in lines if not is_seen(line, picture, _LOOK_PX / max(width, height))]:
-        return Layer(number=number, height=height, reason=f"hidden text in {len(unseen)} of its {len(lines)} lines")
+    picture = drawn(as_seen or image_of(document, page, _LOOK_PX), _LOOK_PX / max(width, height))
+    found = lines(letters, picture, mathematical=len(_FORMULA_SIGN.findall(text)) >= 3)
+    here = [line for line in found if _on_page(line, width, height)]
+    if unseen := [line for line in here if not is_seen(line, picture)]:
+        return Layer(number=number, height=height, reason=f"hidden text in {len(unseen)} of its {len(here)} lines")
+    upright, slanted = [line for line in here if not line.slanted], [line for line in here if line.slanted]
+    if _letters(slanted) > _letters(upright):
+        return Layer(number=number, height=height, reason="its text stands sideways")
     return Layer(
         number=number,
         height=height,
-        lines=tuple(in_reading_order(lines, width)),
-        explained=not has_other_ink(lines, picture, _LOOK_PX / max(width, height)),
+        lines=(*in_reading_order(upright, width), *slanted),
+        explained=not has_other_ink(here, picture),
+        strange=_is_strange(signs, text),
     )
+
+
+def _letters(lines: Sequence[Line]) -> int:
+    return sum(len(line.text) for line in lines)
+
+
+def _set_upright(page: pdfium.PdfPage) -> None:
+    """Turn the objects of a page instead of the page, so that the places of its text are as they are seen."""
+    left, bottom, right, top = page.get_bbox()
+    turned = page.get_rotation()
+    width, height = page.get_size()
+    page.set_rotation(0)
+    page.set_mediabox(0, 0, width, height)
+    page.set_cropbox(0, 0, width, height)
+    for thing in page.get_objects(max_depth=1):
+        a, b, c, d, e, f = {
+            90: (0, -1, 1, 0, -bottom, right),
+            180: (-1, 0, 0, -1, right, top),
+            270: (0, 1, -1, 0, top, -left),
+        }[turned]
+        thing.transform(pdfium.PdfMatrix(a, b, c, d, e, f))
 
 
 def _on_page(line: Line, width: float, height: float) -> bool:
     return line.right > 0 and line.left < width and line.top > 0 and line.bottom < height
 
 
-def _distrust(page: pdfium.PdfPage, textpage: pdfium.PdfTextPage, count: int, area: float) -> str:
-    """Why the layer may not say what the page shows; empty if there is no such reason."""
-    images, hidden = 0.0, 0
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Signs:
+    """What the objects and characters of a page tell of its text."""
+
+    pictures: float  # pt²
+    icons: int  # pictures as small as a letter
+    hidden: int  # text objects that draw nothing
+    unmapped: int  # characters without a meaning
+
+
+def _signs(page: pdfium.PdfPage, textpage: pdfium.PdfTextPage, count: int) -> _Signs:
+    pictures, icons, hidden = 0.0, 0, 0
     for thing in page.get_objects(max_depth=2):
         kind = pdfium_c.FPDFPageObj_GetType(thing)
         if kind == pdfium_c.FPDF_PAGEOBJ_IMAGE:
             left, bottom, right, top = thing.get_bounds()
-            images += max(0.0, right - left) * max(0.0, top - bottom)
+            pictures += max(0.0, right - left) * max(0.0, top - bottom)
+            icons += max(right - left, top - bottom) < _ICON
         elif kind == pdfium_c.FPDF_PAGEOBJ_TEXT:
             hidden += pdfium_c.FPDFTextObj_GetTextRenderMode(thing) == pdfium_c.FPDF_TEXTRENDERMODE_INVISIBLE
-    text = textpage.get_text_range() if count else ""
+    unmapped = sum(pdfium_c.FPDFText_HasUnicodeMapError(textpage, k) == 1 for k in range(count))
+    return _Signs(pictures=pictures, icons=icons, hidden=hidden, unmapped=unmapped)
+
+
+def _distrust(signs: _Signs, text: str, area: float) -> str:
+    """Why the layer may not say what the page shows; empty if there is no such reason."""
     letters = [c for c in text if not c.isspace()]
-    if hidden:
+    if signs.hidden:
         return "hidden text, as a scanner's software writes it"
-    if images > 0.5 * area:
+    if signs.pictures > 0.5 * area:
         return "most of the page is a picture"
     if len(letters) < 40:
         return "there is (nearly) no text"
-    unmapped = sum(pdfium_c.FPDFText_HasUnicodeMapError(textpage, k) == 1 for k in range(count))
-    strange = sum(c == "\ufffd" or "\ue000" <= c <= "\uf8ff" or (ord(c) < 32) for c in letters)
-    if unmapped + strange > 0.02 * len(letters):
+    if signs.unmapped + sum(map(_is_unknown, letters)) > 0.02 * len(letters):
         return "a broken encoding: letters without a meaning"
     latin = _LATIN.findall(text)
     if len(latin) > 100 and not 0.22 < len(_VOWELS.findall(text)) / len(latin) < 0.6:
         return "a broken encoding: too few or too many vowels"
+    if is_no_language(text):
+        return "a broken encoding: its letters are those of no language"
     words = text.split()
     if sum(len(word) == 1 for word in words) > 0.4 * len(words):
         return "letters stand apart"
     return ""
 
 
-def _lines(textpage: pdfium.PdfTextPage, count: int, x: float, y: float) -> Iterator[Line]:
-    """Stretches of characters without a line break, a wide gap or a jump between them.
-
-    (x, y) is the lower left corner of the page.
-    """
-    left, right, bottom, top = (ctypes.c_double() for _ in range(4))
-    refs = [ctypes.byref(value) for value in (left, right, bottom, top)]
-    text: list[str] = []
-    box = [0.0, 0.0, 0.0, 0.0]
-    words: list[list[tuple[float, float, float, float]]] = [[]]  # boxes of the letters and digits of each word
-
-    def line() -> Iterator[Line]:
-        stripped = "".join(text).strip()
-        if stripped:
-            boxes = tuple(_around(word) for word in words if word)
-            raised = tuple(_has_raised(word) for word in words if word)
-            yield Line(text=stripped, left=box[0], bottom=box[1], right=box[2], top=box[3], words=boxes, raised=raised)
-        text.clear()
-        words[:] = [[]]
-
-    for k in range(count):
-        character = _character(textpage, k)
-        if not character:
-            continue
-        if character in "\r\n":
-            yield from line()
-            continue
-        if character in "\x02\ufffe":  # PDFium's sign for a hyphen at the end of a line
-            character = "-"
-        pdfium_c.FPDFText_GetCharBox(textpage, k, *refs)
-        here = (left.value - x, bottom.value - y, right.value - x, top.value - y)
-        if character.isspace() or here[2] <= here[0]:
-            text.append(" ")
-            words.append([])
-            continue
-        size = max(here[3] - here[1], box[3] - box[1], 4.0)
-        if text and (
-            here[0] - box[2] > 1.6 * size or here[0] < box[2] - 3 * size or abs(here[1] - box[1]) > 1.2 * size
-        ):
-            yield from line()
-        box = list(_around([(box[0], box[1], box[2], box[3]), here])) if text else list(here)
-        text.append(character)
-        if character.isalnum():
-            words[-1].append(here)
-    yield from line()
+def _is_strange(signs: _Signs, text: str) -> bool:
+    """Whether signs may stand on the page that its text does not tell: a small picture, an emoji's code cut in two."""
+    return bool(signs.icons or signs.unmapped or _CUT_CODE.search(text) or any(map(_is_unknown, text)))
 
 
-def _character(textpage: pdfium.PdfTextPage, k: int) -> str:
-    """A character of the layer, at its first half if PDFium gives two (as for 𝑥) and empty at the second."""
-    code = pdfium_c.FPDFText_GetUnicode(textpage, k)
-    if 0xD800 <= code < 0xDC00:
-        low = pdfium_c.FPDFText_GetUnicode(textpage, k + 1)
-        return chr(0x10000 + ((code - 0xD800) << 10) + low - 0xDC00) if 0xDC00 <= low < 0xE000 else "\ufffd"
-    if 0xDC00 <= code < 0xE000:
-        before = pdfium_c.FPDFText_GetUnicode(textpage, k - 1) if k else 0
-        return "" if 0xD800 <= before < 0xDC00 else "\ufffd"
-    return chr(code) if code < 0x110000 else "\ufffd"
-
-
-def _has_raised(word: Sequence[tuple[float, float, float, float]]) -> bool:
-    """Whether a letter or digit of a word stands above the line on which most of the others stand."""
-    line = median_low(box[1] for box in word)
-    tallest = max(box[3] - box[1] for box in word)
-    return any(box[1] > line + 0.15 * tallest for box in word)
-
-
-def _around(boxes: Sequence[tuple[float, float, float, float]]) -> tuple[float, float, float, float]:
-    left, bottom, right, top = zip(*boxes, strict=True)
-    return min(left), min(bottom), max(right), max(top)
+def _is_unknown(c: str) -> bool:
+    return c == "\ufffd" or "\ue000" <= c <= "\uf8ff" or (ord(c) < 32 and not c.isspace())
 
 
 def with_running(pages: Sequence[Layer]) -> list[Layer]:

@@ -14,6 +14,8 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
 
+from ocr_rl.files import is_utf8
+
 LEADS_OUT = "this link leads out of the dataset's folder, copy the file"
 NOT_UTF8 = "the file's name is not UTF-8, rename it"
 _LITTER = frozenset({".DS_Store", "__MACOSX", "Thumbs.db", "desktop.ini"})
@@ -28,10 +30,10 @@ class Tree:
     left_out: tuple[tuple[Path, str], ...] = ()  # files that cannot be taken, with the reason
     not_followed: tuple[tuple[Path, str], ...] = ()  # links to folders, and folders that cannot be read
 
-    def once(self, suffix: str) -> dict[str, Path]:
-        """The files with that suffix, each by the one name that counts."""
+    def once(self, *suffixes: str) -> dict[str, Path]:
+        """The files with one of the suffixes, each by the one name that counts."""
         return {
-            name: path for name, path in self.files.items() if name not in self.same and path.suffix.lower() == suffix
+            name: path for name, path in self.files.items() if name not in self.same and path.suffix.lower() in suffixes
         }
 
 
@@ -48,7 +50,7 @@ def tree(root: Path, suffixes: Collection[str], inside: Path | None = None) -> T
     left_out: list[tuple[Path, str]] = []
     for path in (*own, *links):  # a file counts by its own name, if that is in the tree
         name, real = normalize("NFC", path.relative_to(root).as_posix()), os.path.realpath(path)
-        if reason := _fault(path, real, limit):
+        if reason := _fault(name, real, limit):
             left_out.append((path, reason))
         elif files.setdefault(name, path) is path:
             if places.setdefault(real, name) != name:
@@ -94,11 +96,11 @@ def _way_out(real: str, root: str, limit: str | None) -> str:
     return "this link leads to a folder around itself" if _is_below(root, real) else ""
 
 
-def _fault(path: Path, real: str, limit: str | None) -> str:
+def _fault(name: str, real: str, limit: str | None) -> str:
     """Why a file cannot be taken; empty if it can."""
     if limit is not None and not _is_below(real, limit):
         return LEADS_OUT
-    if not is_utf8(path.name):
+    if not is_utf8(name):
         return NOT_UTF8
     return "" if os.path.isfile(real) else "this is not a file"  # a pipe would block for ever
 
@@ -132,15 +134,3 @@ def name_among(path: str, names: Collection[str]) -> str | None:
         if (name := name.removeprefix("pdfs/")) in names:
             return name
     return None
-
-
-def is_utf8(text: str) -> bool:
-    """Whether a text can be written as UTF-8.
-
-    JSON's "\\\\ud800" and file names in other encodings hold half characters, which cannot.
-    """
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

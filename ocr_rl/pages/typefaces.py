@@ -152,10 +152,9 @@ def _unseen(document: pdfium.PdfDocument, page: pdfium.PdfPage, names: dict[int,
     textpage = page.get_textpage()
     if all(typeface.is_standard for typeface in names.values()) and max(textpage.get_text_range(), default="") < BEYOND:
         return ""
-    count = pdfium_c.FPDFPage_CountObjects(page)
-    placed = {_handle(pdfium_c.FPDFPage_GetObject(page, k)) for k in range(min(count, MAX_OBJECTS))}
     drawn: dict[tuple[int, str], bool] = {}  # by typeface and character: whether it is drawn anywhere
     pictures: dict[int, tuple[list[float], pdfium.PdfBitmap | None, float]] = {}
+    own = {_handle(pdfium_c.FPDFPage_GetObject(page, k)) for k in range(pdfium_c.FPDFPage_CountObjects(page))}
     for k in range(min(textpage.count_chars(), MAX_CHARACTERS)):
         thing = pdfium_c.FPDFText_GetTextObject(textpage, k)
         handle = _handle(pdfium_c.FPDFTextObj_GetFont(thing)) if thing else 0
@@ -167,12 +166,12 @@ def _unseen(document: pdfium.PdfDocument, page: pdfium.PdfPage, names: dict[int,
             pdfium_c.FPDF_TEXTRENDERMODE_CLIP,
         ):
             continue
-        place = _handle(thing)  # of those in a form, the coordinates are not the page's
+        place = _handle(thing)
         box = _box(textpage, k)
         if place not in pictures:
             pictures.clear()  # characters of an object follow one another
             pictures[place] = _picture(document, page, thing, box[3] - box[1])
-        drawn[handle, character] = _has_ink(*pictures[place], box if place in placed else None)
+        drawn[handle, character] = _has_ink(*pictures[place], box, in_form=place not in own)
     return "".join(dict.fromkeys(character for (_, character), is_drawn in drawn.items() if not is_drawn))
 
 
@@ -204,18 +203,26 @@ def _picture(
 
 
 def _has_ink(
-    bounds: list[float], bitmap: pdfium.PdfBitmap | None, scale: float, box: tuple[float, float, float, float] | None
+    bounds: list[float],
+    bitmap: pdfium.PdfBitmap | None,
+    scale: float,
+    box: tuple[float, float, float, float],
+    *,
+    in_form: bool,
 ) -> bool:
-    """Whether the picture of a text object has ink where a character stands, or anywhere if nobody knows where."""
+    """Whether the picture of a text object has ink where a character stands.
+
+    Within a form objects have coordinates of their own: if the character stands elsewhere by them, ink anywhere counts.
+    """
     if bitmap is None:
         return False
     alpha = bitmap.to_pil().getchannel("A")
-    if box is not None:
-        shy = 0.15 * (box[2] - box[0])  # neighbours lean over
-        left, right = (round((x - bounds[0]) * scale) for x in (box[0] + shy, box[2] - shy))
-        upper, lower = (round((bounds[3] - y) * scale) for y in (box[3], box[1]))
-        part = (max(0, left), max(0, upper), min(alpha.width, right), min(alpha.height, lower))
-        if part[0] >= part[2] or part[1] >= part[3]:
-            return False
+    shy = 0.15 * (box[2] - box[0])  # neighbours lean over
+    left, right = (round((x - bounds[0]) * scale) for x in (box[0] + shy, box[2] - shy))
+    upper, lower = (round((bounds[3] - y) * scale) for y in (box[3], box[1]))
+    part = (max(0, left), max(0, upper), min(alpha.width, right), min(alpha.height, lower))
+    if part[0] < part[2] and part[1] < part[3]:
         alpha = alpha.crop(part)
+    elif not in_form:
+        return False  # an object ends where its last ink is
     return any(alpha.histogram()[64:])

@@ -40,6 +40,13 @@ def require_one(prompts: Sequence[tuple[Page, Prompt]], pages: Sequence[Page], r
         )
 
 
+def small_step(section: str, pages: int, wanted: int) -> str:
+    """A line for people whose pages are too few for a step."""
+    return (
+        f"{section}: a step takes all {pages} pages, not pages_per_step = {wanted}, since none comes twice into a step."
+    )
+
+
 def with_left_out(figures: Mapping[str, float], n: int) -> dict[str, float]:
     """A step's figures with `undrawable` raised by n pages (or pairs) that were left out; absent where it is 0."""
     n += int(figures.get("undrawable", 0))

@@ -1,4 +1,4 @@
-"""A page becomes a prompt: instruction text first, then the page's image, in the policy's own chat format.
+"""A page becomes a prompt: instruction text and the page's image, in the policy's own chat format.
 
 The only caller of the chat template and of the model's processor (Qwen2.5-VL, any size). It knows nothing about
 weights, samplers or rewards, and holds no tensors: pixels leave as numpy arrays.
@@ -113,6 +113,7 @@ def load_prompter(
     longest_px: int = LONGEST_PX,
     *,
     instruction: str,
+    image_first: bool = False,
     max_prompt_tokens: int | None = None,
     trust_remote_code: bool = False,
 ) -> Prompter:
@@ -121,7 +122,8 @@ def load_prompter(
     tokenizer, image_id = processor.tokenizer, processor.image_token_id
     if tokenizer.eos_token_id is None:
         raise UserError(f"{model}: its tokenizer names no eos_token, so no answer could end; add it to the tokenizer.")
-    token_ids = tuple(tokenizer.encode(_chat(processor, instruction, model), add_special_tokens=False))
+    chat = _chat(processor, instruction, model, image_first=image_first)
+    token_ids = tuple(tokenizer.encode(chat, add_special_tokens=False))
     if token_ids.count(image_id) != 1:
         raise UserError(
             f"{model}: its chat template writes {token_ids.count(image_id)} image placeholders for one image; "
@@ -153,12 +155,15 @@ def _processor(model: str | Path, trust_remote_code: bool) -> Any:
     return processor
 
 
-def _chat(processor: Any, instruction: str, model: str | Path) -> str:
+def _chat(processor: Any, instruction: str, model: str | Path, *, image_first: bool) -> str:
     text = [{"type": "text", "text": instruction}] if instruction else []
+    image = [{"type": "image"}]
     if not processor.chat_template:
         raise UserError(f"{model}: it has no chat template; add chat_template.jinja to the folder.")
     return processor.apply_chat_template(
-        [{"role": "user", "content": [*text, {"type": "image"}]}], tokenize=False, add_generation_prompt=True
+        [{"role": "user", "content": image + text if image_first else text + image}],
+        tokenize=False,
+        add_generation_prompt=True,
     )
 
 

@@ -7,7 +7,6 @@ an algorithm and its settings. A claim's experiment is a variation of an arm. Ev
 from __future__ import annotations
 
 import copy
-import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
@@ -160,12 +159,7 @@ def load_study(name: str) -> Study:
         path = folder / f"{name}.toml"
         if not path.exists():
             raise UserError(f"No study named {name!r}: shipped are {', '.join(_shipped(folder))}; or give a file.")
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"Study {path}: cannot be read ({error.strerror}).") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"Study {path}: not valid TOML: {error}.") from None
+    data = config.read_toml(path, "Study ")
     try:
         study = Study.model_validate(data)
     except ValidationError as error:

@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from ocr_rl import outputs
 from ocr_rl.config import Typeset
 from ocr_rl.evaluate import floors
 from ocr_rl.evaluate.figures import Comparison, check_types, compare
@@ -23,21 +24,22 @@ from ocr_rl.evaluate.report import Section, write_report
 from ocr_rl.evaluate.results import PageResult, to_json
 from ocr_rl.evaluate.tables import floor_line, p_value, to_markdown_table
 from ocr_rl.pages.images import image_of
-from ocr_rl.run import write_atomically
 from ocr_rl.study.claims import CLAIMS
 from ocr_rl.study.findings import Finding, Measured, apart, contrast, per_page, points
 from ocr_rl.study.plots import claim_plot, main_plot
 from ocr_rl.study.results import Of, Results, at_seconds, bleu, pass_rate
 from ocr_rl.study.weak_spots import WEAK_SPOTS
 
+FILES = ("study.md", "study.png", "rows.jsonl", "curves.jsonl", "report.json", "report.md", "report.html")
+
 
 def write_study(results: Results, out: Path, *, env: Mapping[str, Any], longest_px: int) -> Path:
-    """All files below `out`; returns study.md."""
+    """All files below `out`; returns study.md. UserError for one that stands there and that ocr-rl did not write."""
     out.mkdir(parents=True, exist_ok=True)
     seen = [finding for claim in (*CLAIMS, *WEAK_SPOTS) if (finding := claim(results)) is not None]
     plots = {"study": main_plot(results)} | {f"study_{f.key}": claim_plot(f) for f in seen if f.series}
     for name, png in plots.items():
-        (out / f"{name}.png").write_bytes(png)
+        outputs.write(out / f"{name}.png", png)
     level = floors.judged_here(list(results.pages.values()), results.start, "strict")
     sections = [*_sections(results, plots["study"], level), *(_section(f, plots.get(f"study_{f.key}")) for f in seen)]
     notes = {
@@ -47,7 +49,7 @@ def write_study(results: Results, out: Path, *, env: Mapping[str, Any], longest_
         "versions": ", ".join(f"{name} {version}" for name, version in env["packages"].items()),
         **{f"not run: {name}": reason for name, reason in results.failed.items()},
     }
-    write_atomically(out / "study.md", _markdown(sections, plots, notes, seen))
+    outputs.write(out / "study.md", _markdown(sections, plots, notes, seen))
     first = results.study.seeds[0]
     arms = {arm: rows for arm in results.study.arms if (rows := results.rows.get(f"{arm}-seed{first}"))}
     write_report(
@@ -61,11 +63,11 @@ def write_study(results: Results, out: Path, *, env: Mapping[str, Any], longest_
         sections=sections,
         floors=level,
     )
-    write_atomically(out / "rows.jsonl", "".join(_row(name, rows) for name, rows in _all_rows(results).items()))
+    outputs.write(out / "rows.jsonl", "".join(_row(name, rows) for name, rows in _all_rows(results).items()))
     lines = [
         json.dumps({"run": name, **asdict(point)}) + "\n" for name, curve in results.curves.items() for point in curve
     ]
-    write_atomically(out / "curves.jsonl", "".join(lines))
+    outputs.write(out / "curves.jsonl", "".join(lines))
     return out / "study.md"
 
 

@@ -21,17 +21,18 @@ from typing import Any
 
 from tqdm import tqdm
 
-from ocr_rl import config
+from ocr_rl import config, outputs
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate.results import PageResult, to_json
 from ocr_rl.learn.network import named_weights
 from ocr_rl.models.load import load_model, model_folder
+from ocr_rl.pages.bound import BoundSources
 from ocr_rl.pages.raster import file_sha
 from ocr_rl.pages.source import open_pages
-from ocr_rl.policy import open_origin, open_sampler
+from ocr_rl.policy import open_learning_origin, open_sampler
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampler
-from ocr_rl.run import environment, read_jsonl, write_atomically
+from ocr_rl.run import environment, read_json, read_jsonl, write_atomically
 from ocr_rl.study.pairs import write_pairs
 from ocr_rl.study.plan import Job, Study, claim_jobs, main_jobs, tuning_jobs
 from ocr_rl.train import Lent, evaluate_policy, train
@@ -70,8 +71,10 @@ def run_study(study: Study, out: Path) -> dict[str, int]:
     """All of it; returns the trial that was chosen, by arm. Raises UserError where `out` holds another study."""
     folder = Folder(out.resolve())
     _claim(study, folder)
+    sources = BoundSources(folder.root, folder.pages, begun=True)
     for source in (study.pages, study.validation, study.test):
-        open_pages(source, folder.pages)
+        sources(source)
+    sources.keep()
     _train_all("trials", tuning_jobs(study), study, folder)
     chosen = choose(study, folder)
     _train_all("arms", main_jobs(study, chosen), study, folder)
@@ -111,16 +114,17 @@ def longest_px_of(study: Study) -> int:
     """Of the page images that the policy sees."""
     recipe = main_jobs(study, {})[0].recipe
     assert recipe.policy.path is not None
-    return open_origin(recipe.policy, model_folder(recipe.policy.path)).settings.longest_px
+    return open_learning_origin(recipe, model_folder(recipe.policy.path)).settings.longest_px
 
 
 def _claim(study: Study, folder: Folder) -> None:
     plan = json.loads(study.model_dump_json())
     path, start = folder.root / "study.json", _fingerprint(study)
+    outputs.refuse_others(folder.root, path.name, ("pages", "runs", "pairs", "test", "failed", "report"))
     if not path.exists():
         write_atomically(path, json.dumps({"study": plan, "start": start, "env": environment()}, indent=1))
-    begun = json.loads(path.read_text(encoding="utf-8"))
-    if begun["study"] != plan:
+    begun = read_json(path)
+    if begun.get("study") != plan:
         raise UserError(f"{path}: this folder holds another study; go on with that one, or give another --out.")
     if begun.get("start") != start:
         raise UserError(
@@ -177,7 +181,7 @@ def _worker(work, jobs, study: Study, folder: Folder, k: int) -> None:  # type: 
     _share_cores(k, study.workers)
     recipe = main_jobs(study, {})[0].recipe
     assert recipe.policy.path is not None
-    origin = open_origin(recipe.policy, model_folder(recipe.policy.path))
+    origin = open_learning_origin(recipe, model_folder(recipe.policy.path))
     with closing(open_sampler(recipe.sampling, origin, recipe.policy)) as sampler:
         for job in jobs:
             try:

@@ -33,7 +33,7 @@ class FrontMatter:
 
     primary_language: str | None  # ISO code; None: no text on the page
     is_rotation_valid: bool  # whether the page stands upright
-    rotation_correction: int  # degrees clockwise, one of 0, 90, 180, 270
+    rotation_correction: int  # degrees counter-clockwise that set the page upright, one of 0, 90, 180, 270
     is_table: bool  # whether most of the page is a table
     is_diagram: bool  # whether most of the page is a figure
 
@@ -41,6 +41,16 @@ class FrontMatter:
         """The block as policies learn to write it, from its opening line to the newline after its closing line."""
         rows = "".join(f"{name}: {value}\n" for name, value in self._rows())
         return f"---\n{rows}---\n"
+
+    @property
+    def clockwise(self) -> int:
+        """Degrees clockwise that set the page upright, as a rasteriser turns it; 0 where it stands so already.
+
+        olmOCR's schema describes `rotation_correction` as clockwise, but its models learn the other sense and its
+        pipeline turns by that: train/dataloader.py labels what PIL's ROTATE_90 (counter-clockwise) turned with 270, and
+        pipeline.py applies 270 as ROTATE_270 (allenai/olmocr at f7cfe4c).
+        """
+        return 0 if self.is_rotation_valid else -self.rotation_correction % 360
 
     @property
     def tags(self) -> frozenset[str]:

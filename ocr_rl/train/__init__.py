@@ -29,6 +29,7 @@ def train(
     require_ranks(recipe)
     require_until(recipe, until)
     with open_session(recipe, run, go_on=go_on, until=until, lent=lent) as session:
+        session.sources.keep()
         run.start(resolved, resume=go_on)  # once everything has been opened
         session.evaluate_start()
         trained = fit(session.steps, session.setting.learner, run, session.plan, session.state)

@@ -16,6 +16,7 @@ from ocr_rl.learn.algos.setting import OpenPages
 from ocr_rl.learn.algos.sft import require_lessons
 from ocr_rl.pages.preferences import read_preferences
 from ocr_rl.pages.raster import PageError
+from ocr_rl.rollout.asking import small_step
 from ocr_rl.rollout.coverage import require_rewards
 from ocr_rl.rollout.prompt import Prompter, PromptTooLong
 from ocr_rl.rollout.reward_pool import RewardPool
@@ -94,6 +95,8 @@ def checked_pages(recipe: config.Recipe, open_pages: OpenPages, prompter: Prompt
         for preference in read_preferences(algorithm.preferences, pages):
             encoded(preference, prompter)
         return pages
+    if isinstance(algorithm, config.Grpo) and len(pages) < algorithm.pages_per_step:
+        print(small_step("grpo", len(pages), algorithm.pages_per_step))
     require_short(pages, prompter)
     for line in require_rewards(pages, pool.score_all).lines(pool.rewards):
         print(line)

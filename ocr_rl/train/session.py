@@ -23,8 +23,8 @@ from ocr_rl.learn.memory import memory_plan, require_memory
 from ocr_rl.learn.probe import page_gain, require_eyes
 from ocr_rl.learn.step import Step
 from ocr_rl.models.load import model_folder
-from ocr_rl.pages.source import open_pages
-from ocr_rl.policy import open_origin, open_sampler
+from ocr_rl.pages.bound import BoundSources
+from ocr_rl.policy import open_learning_origin, open_sampler
 from ocr_rl.rollout.collect import Score
 from ocr_rl.rollout.prompt import Origin
 from ocr_rl.rollout.reward_pool import RewardPool, weighted
@@ -52,6 +52,7 @@ class Session:
     setting: Setting
     held_out: HeldOut
     plan: Plan
+    sources: BoundSources
     state: Mapping[str, Any]  # where the algorithm goes on
     evaluates_start: bool
 
@@ -71,13 +72,13 @@ def open_session(
 ) -> Iterator[Session]:
     """Open pages, learner and sampler, the cheap and the doubtful first; UserError where one of them does not fit."""
     with ExitStack() as stack:
+        sources = bound_sources(recipe, run, lent, go_on=go_on)
         pool = stack.enter_context(closing(open_pool(recipe, run)))
-        origin = open_origin(recipe.policy, _start_model(recipe, run))
+        origin = open_learning_origin(recipe, _start_model(recipe, run))
         require_lengths(recipe, origin.prompter)
         plan = memory_plan(recipe, origin.path)
         print(plan.to_text())
         require_memory(plan)
-        sources = partial(open_pages, root=lent.pages if lent else run.folder / "pages")
         pages = checked_pages(recipe, sources, origin.prompter, pool)
         held_out = held_out_pages(recipe, sources)
         ranks.tell("open_learner", origin.path)
@@ -108,6 +109,7 @@ def open_session(
             setting=setting,
             held_out=held_out,
             plan=_plan(recipe, run, setting, held_out, sampler, until=until),
+            sources=sources,
             state=state,
             evaluates_start=sampler is not None,
         )
@@ -142,9 +144,23 @@ def _plan(
     )
 
 
+def bound_sources(recipe: config.Recipe, run: Run, lent: Lent | None, *, go_on: bool) -> BoundSources:
+    """What opens the recipe's pages; its files (pairs, and rewards of one's own) are held to what they were at once."""
+    begun = go_on and (run.folder / "config.json").exists()
+    sources = BoundSources(run.folder, lent.pages if lent else run.folder / "pages", begun=begun)
+    if sources.late:
+        print(f"{run.folder}: began before its pages were written down; it is bound to those that are there now.")
+    if isinstance(recipe.algorithm, config.Dpo) and recipe.algorithm.preferences is not None:
+        sources.hold(recipe.algorithm.preferences)
+    for choice in recipe.mix:
+        if (place := choice.name.rpartition(":")[0]).endswith(".py"):
+            sources.hold(Path(place))
+    return sources
+
+
 def follow(recipe: config.Recipe) -> None:
     """What the other processes of `torchrun` do: their share of each update of the first one, until that one ends."""
-    ranks.follow(lambda path: _learner(recipe, open_origin(recipe.policy, path)))
+    ranks.follow(lambda path: _learner(recipe, open_learning_origin(recipe, path)))
 
 
 def _learner(recipe: config.Recipe, origin: Origin) -> Learner:

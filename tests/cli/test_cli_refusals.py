@@ -41,7 +41,7 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
     ],
     "study": [
         ("study smal", "shipped are full, small"),
-        ("study nothere.toml", "cannot be read"),
+        ("study nothere.toml", "there is no such file"),
         ("study small --out file", "file is a file"),
     ],
     "report": [("report run nothere --out r", "nothere: holds no config.json of a run")],

@@ -125,7 +125,7 @@ def test_an_import_that_is_our_own_fault_is_not_hidden(monkeypatch: pytest.Monke
             "ocr_rl.pages.split.write_split",
             "give a new folder with --out",
         ),
-        (["pages", "check", "x"], "ocr_rl.pages.dataset.check_dataset", "the same command begins from the start"),
+        (["pages", "check", "x"], "ocr_rl.pages.dataset.survey", "the same command begins from the start"),
     ],
 )
 def test_an_interrupted_verb_says_what_goes_on(

@@ -45,7 +45,7 @@ def policy(monkeypatch: pytest.MonkeyPatch, in_process: None) -> Callable[[Scrip
         sampler = ScriptedSampler(script)
 
         @contextmanager
-        def opened(model: str, engine: str) -> Iterator[Any]:
+        def opened(candidate: Any) -> Iterator[Any]:
             yield SimpleNamespace(sampler=sampler, prompter=FakePrompter(), settings=SimpleNamespace(max_tokens=99))
 
         monkeypatch.setattr(candidates, "_open_policy", opened)

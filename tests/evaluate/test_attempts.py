@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from ocr_rl.contract import Page
 from ocr_rl.evaluate.transcribe import attempts
 from ocr_rl.rollout.flow import Prompt
@@ -52,6 +54,14 @@ def test_a_page_called_turned_is_asked_for_once_more_upright() -> None:
     assert [(a.rotation, a.transcript.body) for a in first] == [(0, "umop"), (180, "upright")]
     # turned once and not back again; the retry keeps the turned image
     assert [(a.rotation, a.temperature) for a in second] == [(0, 0.0), (180, 0.0), (180, 0.2)]
+
+
+@pytest.mark.parametrize(("correction", "clockwise"), [(90, 270), (180, 180), (270, 90)])
+def test_a_page_is_turned_counter_clockwise_as_olmocr_turns_it(correction: int, clockwise: int) -> None:
+    front = UPSIDE_DOWN.replace("180", str(correction))
+    sampler = ScriptedSampler(lambda page, prompt, how: "upright" if prompt.image.rotation else front + "umop")
+    ((_, tries),) = attempts(some_pages(1), sampler, FakePrompter(), max_tokens=99, retries=(0.2,))
+    assert [attempt.rotation for attempt in tries] == [0, clockwise]
 
 
 def test_without_retries_nothing_is_asked_twice() -> None:

@@ -91,6 +91,14 @@ def test_before_training_pages_without_reference_are_tried_by_themselves() -> No
         _require_honest(SAFE, [*with_reference, *bare])
 
 
+def test_before_training_a_blank_page_is_no_case() -> None:
+    """There, nothing is the right answer; composed pages in its place would have its single test, and let it win."""
+    pages = composed_pages("notice", 4, 0)
+    empty = [check("baseline", max_length=0)]
+    blank = [replace(pages[0], reference="", checks=empty), replace(pages[0], reference=None, checks=empty)]
+    _require_honest(SAFE, [*pages, *blank])
+
+
 def test_before_training_a_page_whose_own_truth_fails_is_named_with_its_test() -> None:
     page, *others = composed_pages("notice", 3, 0)
     wrong = replace(page, pdf=Path("ledger.pdf"), number=4, checks=[check("present", text="Nowhere to be read")])

@@ -26,6 +26,16 @@ def test_first_attempts_and_retries_are_scored_apart(data: Path, tmp_path: Path,
     assert scores["mine, first attempt"]["by_file"]["two.jsonl"] == [1, 2]
     assert scores["mine, with retries"]["by_file"]["two.jsonl"] == [2, 2]
     assert "4 of 4 pages asked again, 0 of them turned" in text and "tokens a second" in text
+    assert "before a page image of 1288 px, up to 4,096 tokens" in text
+
+
+def test_the_report_says_how_a_policy_was_asked(data: Path, tmp_path: Path, policy: Any, model: str) -> None:
+    policy(lambda page, prompt, how: "hello world")
+    asked = {"preset": "reducto/RolmOCR", "instruction": "Read it."}
+    text = bench(data, out=tmp_path / "out", models=[model], workers=1, **asked)
+    assert '"Read it." after a page image of 1024 px, up to 4,096 tokens' in text
+    with pytest.raises(UserError, match="was begun with longest_px 1024, which is now 1288"):
+        bench(data, out=tmp_path / "out", models=[model], workers=1)
 
 
 def test_repeats_are_sampled_and_the_majority_counts(data: Path, tmp_path: Path, policy: Any, model: str) -> None:

@@ -13,6 +13,7 @@ from ocr_rl.cli import main
 from ocr_rl.config import Scoring
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate import score
+from ocr_rl.evaluate.candidates import folder_answers
 from ocr_rl.evaluate.score import score_file
 from ocr_rl.pages.dataset import load_dataset
 from tests.packages import install
@@ -49,6 +50,49 @@ def test_the_page_is_the_one_of_that_path(data: Path) -> None:
 def test_a_name_that_holds_repeat_is_still_a_name(data: Path) -> None:
     file = data / "pdfs" / "my_repeat_pg2.md"
     assert values_of(list(score_file(file, data, ["cer"], page=None)), "cer") == ["1.000"]
+
+
+@pytest.mark.parametrize(
+    ("written", "why"),
+    [
+        ("\ufeffpage two".encode(), None),
+        ("page two".encode("utf-16"), None),
+        ("page two ü".encode("latin-1"), "the text is not UTF-8 (byte 10, perhaps it is Latin-1), save it as UTF-8"),
+        ("page two".encode("utf-16-be"), "the text is UTF-16 without a byte order mark, save it as UTF-8"),
+        (b"page\0two", "the text holds a NUL (character 5), take it out"),
+        (b"x" * (2**22 + 1), "the file is longer than 4 MiB, shorten it"),
+    ],
+)
+def test_a_transcript_is_read_the_same_by_score_and_bench(
+    data: Path, tmp_path: Path, written: bytes, why: str | None
+) -> None:
+    file = tmp_path / "answers" / "my_repeat_pg2_repeat1.md"
+    file.parent.mkdir()
+    file.write_bytes(written)
+    pages = [page for page in load_dataset(data) if page.number == 2]
+    if why is None:
+        assert values_of(list(score_file(file, data, ["cer"], page=None)), "cer") == ["1.000"]
+        (answer,) = folder_answers(file.parent, pages, data / "pdfs", "error")
+        assert answer.attempts[0].transcript.body == "page two"
+        return
+    for verb in (
+        lambda: list(score_file(file, data, ["cer"], page=None)),
+        lambda: folder_answers(file.parent, pages, data / "pdfs", "error"),
+    ):
+        with pytest.raises(UserError) as refusal:
+            verb()
+        assert str(refusal.value) == f"{file}: {why}."
+
+
+def test_groups_are_read_whatever_their_mark_and_line_ends(data: Path, tmp_path: Path) -> None:
+    page = load_dataset(data)[0]
+    line = json.dumps({"page": page.id, "samples": [sample("of the first"), sample("half \ud800")]})
+    for number, text in enumerate((f"\ufeff{line}\r\n\r\n", f"\n{line}\r")):
+        (file := tmp_path / f"{number}.jsonl").write_bytes(text.encode("utf-8"))
+        assert values_of(list(score_file(file, data, ["cer"], page=None)), "cer")[0] == "1.000"
+    file.write_bytes(line.encode("utf-16-le"))
+    with pytest.raises(UserError, match=r"1.jsonl: the text is UTF-16 without a byte order mark, save it as UTF-8\.$"):
+        list(score_file(file, data, ["cer"], page=None))
 
 
 def saved(path: Path, *rows: dict) -> Path:
@@ -161,5 +205,5 @@ def test_a_file_without_a_group_is_named(data: Path, tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no group"):
         list(score_file(saved(tmp_path / "none.jsonl"), data, None, page=None))
     (tmp_path / "deep.jsonl").write_text("[" * 200_000)
-    with pytest.raises(UserError, match="no group of samples"):
+    with pytest.raises(UserError, match="deep.jsonl:1: this is not JSON that anybody would write"):
         list(score_file(tmp_path / "deep.jsonl", data, None, page=None))

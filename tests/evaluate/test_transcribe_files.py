@@ -48,7 +48,7 @@ def folders(tmp_path: Path, tiny_pages: list[Page]) -> list[Path]:
 def test_copies_with_one_name_are_all_written(write, folders: list[Path], tmp_path: Path) -> None:
     assert write([*folders, folders[0]], tmp_path / "out") == []
     first, second = (tmp_path / "out" / name for name in ("x.md", "x-2.md"))
-    assert sorted((tmp_path / "out").iterdir()) == sorted([first, second])
+    assert sorted((tmp_path / "out").glob("[!.]*")) == sorted([first, second])
     ids = first.read_text().split()
     assert [page_id.split(":")[1] for page_id in ids] == ["p1", "p2", "p3", "p4"]
     assert second.read_text().split() == [page_id.replace(":", "-2:") for page_id in ids]
@@ -68,7 +68,7 @@ def test_what_is_done_is_written_before_the_next_document_ends(
 
     with pytest.raises(KeyboardInterrupt):
         write(folders, tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["x.md"]
+    assert [path.name for path in (tmp_path / "out").glob("[!.]*")] == ["x.md"]
 
 
 def test_a_folder_that_cannot_be_written_is_named_before_the_policy_is_loaded(folders: list[Path]) -> None:
@@ -79,4 +79,4 @@ def test_a_folder_that_cannot_be_written_is_named_before_the_policy_is_loaded(fo
 def test_a_file_that_cannot_be_read_is_refused_and_the_others_go_on(write, folders: list[Path], tmp_path: Path) -> None:
     folders[0].write_text("no PDF")
     assert "a/x.pdf: the file is not a PDF" in write(folders, tmp_path / "out")[0]
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["x-2.md"]
+    assert [path.name for path in (tmp_path / "out").glob("[!.]*")] == ["x-2.md"]

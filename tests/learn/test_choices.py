@@ -22,6 +22,7 @@ from ocr_rl.learn.step import Step
 from ocr_rl.objectives.advantages import ADVANTAGES
 from ocr_rl.objectives.aggregation import AGGREGATIONS
 from ocr_rl.objectives.losses import IMPORTANCE, KL, RATIOS, SURROGATES
+from ocr_rl.pages.bound import BoundSources
 from ocr_rl.rollout.flow import Row
 from ocr_rl.train.session import Session
 from tests.learn.conftest import NLL, MakeLearner
@@ -75,7 +76,7 @@ class Twice(config.Algorithm):
 
 
 def test_an_algorithm_of_ones_own_is_a_section_and_a_function(
-    make_learner: MakeLearner, rows: list[Row], tiny_pages: list[Page], monkeypatch: pytest.MonkeyPatch
+    make_learner: MakeLearner, rows: list[Row], tiny_pages: list[Page], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def twice(cfg: Twice, setting: Setting, state: Mapping[str, Any]) -> Iterator[Step]:
         while setting.learner.policy < cfg.total_steps:
@@ -84,6 +85,7 @@ def test_an_algorithm_of_ones_own_is_a_section_and_a_function(
     monkeypatch.setitem(STEPS, Twice, twice)  # type: ignore[arg-type]
     learner = make_learner()
     session = Session(
+        sources=BoundSources(tmp_path, tmp_path / "pages", begun=False),
         algorithm=Twice(),
         setting=Setting(seed=0, learner=learner, open_pages=lambda source: tiny_pages, folder=Path("no folder")),
         held_out={},

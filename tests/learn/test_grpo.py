@@ -46,7 +46,7 @@ def test_every_rollout_is_sampled_with_the_weights_of_the_last_update(tiny_pages
     assert len(steps) == counter.policy == 4
     assert sampler.policies == [0, 1, 2, 3]
     assert len(set(sampler.seeds)) == 4
-    assert sum(sampler.pages, []) == [page.number for page in draw(tiny_pages, 8, 0, "0")]
+    assert sampler.pages == [[page.number for page in draw(tiny_pages, 2, at, "0")] for at in (0, 2, 4, 6)]
 
 
 def test_rows_and_figures_of_a_step(tiny_pages, prompter, counter, capsys: pytest.CaptureFixture[str]) -> None:

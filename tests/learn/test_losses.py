@@ -13,6 +13,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 import torch
 from torch import Tensor
 
+from ocr_rl import config
 from ocr_rl.learn.rows import Batch
 from ocr_rl.objectives.losses import Loss, NegativeLogLikelihood, PolicyGradient, PreferenceLoss, kl_k1, kl_k2, kl_k3
 from tests.learn.conftest import NLL, batch_of, read_of
@@ -87,6 +88,9 @@ def test_a_bad_samples_ratio_is_bounded_by_delta() -> None:
     bad = batch_of([2], weight=[1.0, 1.0], advantage=[-2.0, -2.0], old=[0.0, 0.0])
     assert close(value_and_gradient(PolicyGradient(delta=4.0), logs(5.0, 3.0), bad), 14.0, [0.0, 6.0])
     assert close(value_and_gradient(PolicyGradient(), logs(5.0, 3.0), bad), 16.0, [10.0, 6.0])  # unbounded without it
+    # Both tokens of the bad sample that lost their gradient, and no other, are counted as stopped.
+    counted = lambda loss: loss(read_of(logs(5.0, 3.0)), bad)[1]["clip_share"]
+    assert (counted(PolicyGradient(delta=4.0)), counted(PolicyGradient())) == (1.0, 0.0)
     # A good sample is clipped at 1.2 long before.
     good = batch_of([1], weight=[1.0], advantage=[2.0], old=[0.0])
     assert close(value_and_gradient(PolicyGradient(delta=4.0), logs(5.0), good), -2.4, [0.0])
@@ -225,6 +229,19 @@ def test_gradients_are_those_of_finite_differences(ratio, kl) -> None:
     now = torch.tensor(NOW, dtype=torch.float64, requires_grad=True)
     assert torch.autograd.gradcheck(lambda x: loss(read_of(x), batch)[0], now)
     assert torch.autograd.gradcheck(lambda x: NLL(read_of(x), batch)[0], now)
+
+
+def test_a_geometric_ratio_is_clipped_by_gspos_bounds_unless_others_are_given() -> None:
+    """With 0.2 the mean of a sample's log-ratios would never be clipped (arXiv 2507.18071: 3e-4 and 4e-4)."""
+    bounds = lambda **given: config.Grpo.model_validate({"pages": {"synth": "nano"}, "steps": 1, **given}).bounds
+    assert bounds() == (0.2, 0.2)
+    assert bounds(ratio="geometric") == (3e-4, 4e-4)
+    assert bounds(ratio="geometric", epsilon=0.1) == (0.1, 0.1)
+    assert bounds(epsilon=0.1, epsilon_high=0.28) == (0.1, 0.28)
+    batch = batch_of([2], weight=[0.5, 0.5], advantage=[1.0, 1.0], old=[0.0, 0.0])
+    low, high = bounds(ratio="geometric")
+    loss = PolicyGradient(ratio="geometric", epsilon=low, epsilon_high=high)
+    assert close(value_and_gradient(loss, logs(1.01, 1.01), batch), -1.0004, [0.0, 0.0])
 
 
 # --- losses are values ------------------------------------------------------------------------------------------------

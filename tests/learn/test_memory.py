@@ -46,6 +46,31 @@ def test_weights_and_momenta_are_counted_exactly(
     plan = memory_plan(recipe(policy_dir, policy=policy, optim=optim), str(policy_dir))
     assert (plan.weights, plan.optimizer) == held(learner)
     assert plan.gradients == sum(p.nbytes for p in learner.module.parameters() if p.requires_grad)
+    assert plan.masters == 0
+
+
+@pytest.mark.parametrize("policy", [{}, {"freeze_vision": True}, {"lora_rank": 2}])
+def test_in_bfloat16_masters_and_float32_gradients_are_counted(
+    make_learner: MakeLearner, policy_dir: Path, rows: list[Row], policy: dict
+) -> None:
+    policy = policy | {"dtype": "bfloat16"}
+    learner = make_learner(policy=policy)
+    learner.update(rows, NLL)
+    plan = memory_plan(recipe(policy_dir, policy=policy), str(policy_dir))
+    assert (plan.weights, plan.optimizer) == held(learner)
+    weights = {id(p) for p in learner.module.parameters()}
+    copies = [master for master in learner.masters.by_name.values() if id(master) not in weights]
+    assert plan.masters == sum(master.nbytes for master in copies)
+    assert (plan.masters > 0) == ("lora_rank" not in policy)  # adapters are float32 by themselves
+    learnt = learner.masters.by_name.values()
+    assert plan.gradients == sum(m.nbytes for m in learnt) + sum(2 * m.numel() for m in copies)
+
+
+@pytest.mark.parametrize(("dtype", "size"), [(None, 4), ("float32", 4), ("bfloat16", 2)])
+def test_the_engines_weights_have_a_dtype_of_their_own(policy_dir: Path, dtype: str | None, size: int) -> None:
+    sampling = {"engine": "transformers", **({"dtype": dtype} if dtype else {})}
+    plan = memory_plan(recipe(policy_dir, sampling=sampling), str(policy_dir))
+    assert plan.sampler == plan.weights * size // 4
 
 
 def test_the_reference_is_a_copy_only_where_no_adapter_can_be_switched_off(policy_dir: Path) -> None:

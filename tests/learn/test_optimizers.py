@@ -9,6 +9,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 from torch import nn
 
 from ocr_rl import config
+from ocr_rl.learn.masters import Masters
 from ocr_rl.learn.optimizers import open_optimizers, rate_factor
 from ocr_rl.rollout.flow import Row
 from tests.learn.conftest import NLL, MakeLearner
@@ -32,7 +33,7 @@ def test_muon_has_the_matrices_and_adamw_the_rest(make_learner: MakeLearner) -> 
 def test_frozen_weights_are_in_no_optimiser() -> None:
     module = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).requires_grad_(False))
     for name in ("adamw", "muon"):
-        optimizers = open_optimizers(module, config.Optim.model_validate({"name": name}))
+        optimizers = open_optimizers(Masters(module).by_name, config.Optim.model_validate({"name": name}))
         held = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
         assert {id(p) for p in held} == {id(p) for p in module[0].parameters()}
 

@@ -34,17 +34,17 @@ def test_preferences_of_ones_own(tiny_pages: list[Page], prompter: Prompter, tmp
 @pytest.mark.parametrize(
     ("line", "why"),
     [
-        ("{", "line 2: not valid JSON"),
-        ('{"pdf": "none.pdf", "page": 1, "chosen": "a", "rejected": "b"}', "line 2: 'none.pdf' page 1 is no page"),
+        ("{", ":2: this is not JSON"),
+        ('{"pdf": "none.pdf", "page": 1, "chosen": "a", "rejected": "b"}', ":2: 'none.pdf' page 1 is no page"),
         ('{"pdf": "PDF", "page": true, "chosen": "a", "rejected": "b"}', "page a whole number"),
         ('{"pdf": [], "page": 1, "chosen": "a", "rejected": "b"}', "pdf must be the name"),
-        ('{"pdf": "PDF", "page": 1, "chosen": "\\ud800", "rejected": "b"}', "line 2: .*lone surrogate"),
-        ('{"pdf": "PDF", "page": ' + "1" * 5000 + "}", "line 2: not valid JSON that anybody"),
-        ("[" * 100_000, "line 2: not valid JSON that anybody"),
-        ("\n\n{", "line 4: not valid JSON"),
-        ('{"pdf": "PDF", "page": 1, "chosen": "a"}', "line 2: no field rejected"),
+        ('{"pdf": "PDF", "page": 1, "chosen": "\\ud800", "rejected": "b"}', ":2: .*lone surrogate"),
+        ('{"pdf": "PDF", "page": ' + "1" * 5000 + "}", ":2: this is not JSON that anybody"),
+        ("[" * 100_000, ":2: this is not JSON that anybody"),
+        ("\n\n{", ":4: this is not JSON"),
+        ('{"pdf": "PDF", "page": 1, "chosen": "a"}', ":2: no field rejected"),
         ('{"pdf": "PDF", "page": 1, "chosen": "a", "rejected": "a"}', "two different texts"),
-        ("[]", "line 2: a pair is a JSON object"),
+        ("[]", ":2: this is not a JSON object"),
     ],
 )
 def test_a_wrong_preference_is_named(tiny_pages: list[Page], tmp_path: Path, line: str, why: str) -> None:
@@ -71,7 +71,7 @@ def test_preferences_name_their_pdf_below_pdfs(tiny_pages: list[Page], tmp_path:
         "x/invoice.pdf:p1",
         "letter.pdf:p1",
     ]
-    with pytest.raises(UserError, match="line 2: 3 PDFs are called 'invoice.pdf'"):
+    with pytest.raises(UserError, match=":2: 3 PDFs are called 'invoice.pdf'"):
         read("letter.pdf", "invoice.pdf")
     with pytest.raises(UserError, match="holds no pair"):
         read()

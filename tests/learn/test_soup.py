@@ -17,8 +17,9 @@ from ocr_rl.contract import UserError
 from ocr_rl.evaluate import soup as kitchen
 from ocr_rl.learn.network import save_model
 from ocr_rl.learn.soup import average
+from ocr_rl.models.known import read_settings
 from ocr_rl.models.load import load_model
-from ocr_rl.models.settings import PromptSettings, read_settings, write_settings
+from ocr_rl.models.settings import PromptSettings, write_settings
 from ocr_rl.run import Run
 
 
@@ -114,7 +115,8 @@ def test_the_average_is_kept_only_where_it_is_better_than_its_best_part(
     out = tmp_path / "soup"
     argv = ["soup", parts[0], str(run.folder), "--data", str(data), "--out", str(out)]
     assert main(argv) == code
-    assert models == [parts[0], str(run.folder / "ckpt" / "000002" / "model"), f"{out}.part"]
+    assert models[:2] == [parts[0], str(run.folder / "ckpt" / "000002" / "model")]
+    assert Path(models[2]).parent == tmp_path and models[2] != str(out)  # judged beside, before it has its place
     assert out.exists() == (code == 0)
     assert not Path(f"{out}.part").exists()
     assert f"the average passes {whole:.2%} of the tests, the best of its parts 40.00%" in capsys.readouterr().out
@@ -132,6 +134,9 @@ def test_what_is_no_policy_is_named(tmp_path: Path) -> None:
     with Run(tmp_path).checkpoint(1) as folder:
         (folder / "model").mkdir()
         (folder / "model" / "weights").write_text("whole")
+        (folder / "optim.pt").write_text("momenta")
+    assert kitchen.policy_of(tmp_path) == tmp_path / "ckpt" / "000001" / "model"
+    (tmp_path / "ckpt" / "000001" / "optim.pt").unlink()  # as a study does when a run is done
     assert kitchen.policy_of(tmp_path) == tmp_path / "ckpt" / "000001" / "model"
     (tmp_path / "ckpt" / "000001" / "model" / "weights").write_text("half")
     with pytest.raises(UserError, match="000001: is damaged"):

@@ -58,7 +58,7 @@ def test_a_reward_that_applies_to_no_page_is_named_before_the_run(
     tiny_pages: list[Page], prompter: Prompter, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     mix = {"rewards": [{"name": "eos"}, {"name": "pass_rate"}], "gates": [{"name": "outline", "at_least": 0.25}]}
-    sections = recipe(grpo={"pages": SYNTH, "steps": 1}, scoring={"audit": False}, **mix)
+    sections = recipe(grpo={"pages": SYNTH, "steps": 1, "pages_per_step": 4}, scoring={"audit": False}, **mix)
     with closing(open_pool(sections, Run(tmp_path))) as pool:
         checked_pages(sections, lambda source: tiny_pages, prompter, pool)
     printed = capsys.readouterr().out.splitlines()

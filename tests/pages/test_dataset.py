@@ -10,7 +10,7 @@ import pypdfium2 as pdfium
 import pytest
 
 from ocr_rl.contract import Transcript, UserError
-from ocr_rl.pages import folder as folder_module
+from ocr_rl.pages import check_lines as lines_module
 from ocr_rl.pages.dataset import check_dataset, load_dataset, write_tests
 from ocr_rl.rewards.front_matter import FrontMatterReward
 
@@ -122,8 +122,8 @@ def test_a_path_may_be_written_with_a_detour(folder: Path) -> None:
         ("{", "this is not JSON"),
         ('{"pdf": 3' + "0" * 5000 + "}", "this is not JSON that anybody would write"),
         ("[" * 100_000, "this is not JSON that anybody would write"),
-        (b'{"pdf": "\xff"}', "the text is not UTF-8 (byte 10)"),
-        ("[1]", "a test is a JSON object"),
+        (b'{"pdf": "\xff"}', "the text is not UTF-8 (byte 10, perhaps it is Latin-1)"),
+        ("[1]", "this is not a JSON object"),
         (json.dumps(a_test("x", pdf="")), 'the field "pdf" must name a file'),
         (json.dumps(a_test("x", page=0)), 'the field "page" must be a whole number from 1'),
         (json.dumps(a_test("x", page="1")), 'the field "page" must be a whole number from 1'),
@@ -151,7 +151,12 @@ def test_a_bad_line_is_named(folder: Path, line: str | bytes, message: str) -> N
 def test_a_line_without_end_is_not_read(folder: Path) -> None:
     with (folder / "zzz.jsonl").open("wb") as file:
         file.truncate(2**33)  # a sparse file: it takes no room
-    assert faults(folder) == ["zzz.jsonl:1: the line is longer than 1 MiB, the rest was not read"]
+    assert faults(folder) == ["zzz.jsonl: the file is no text, most of its beginning is NUL"]
+    (folder / "zzz.jsonl").write_bytes(b"x" * (2**20 + 1) + b"\n" + json.dumps(a_test("after")).encode())
+    says = "the line is longer than 1,048,576 characters, shorten it or take it out"
+    assert faults(folder) == [f"zzz.jsonl:1: {says}"]  # and the line behind it is read
+    (folder / "zzz.jsonl").write_bytes(b"x" * (2**26 + 2**21))
+    assert faults(folder) == ["zzz.jsonl: a line is longer than 67,108,864 characters, write one JSON object a line"]
 
 
 def test_every_fault_is_listed_in_order(folder: Path) -> None:
@@ -174,8 +179,8 @@ def test_folders_that_are_no_dataset(tmp_path: Path) -> None:
     [
         ("sub/long.md", b"", "the PDF has 3 pages, name this file long_pg<N>.md"),
         ("sub/long_pg4.md", b"", "there is no such page, the PDF has 3"),
-        ("a.md", b"\xff", "the text is not UTF-8 (byte 1)"),
-        ("a.md", b"x" * (2**22 + 1), "the file is longer than 4 MiB"),
+        ("a.md", b"\xff", "the text is not UTF-8 (byte 1, perhaps it is Latin-1), save it as UTF-8"),
+        ("a.md", b"x" * (2**22 + 1), "the file is longer than 4 MiB, shorten it"),
     ],
 )
 def test_a_bad_reference_is_named(folder: Path, name: str, content: bytes, message: str) -> None:
@@ -207,7 +212,7 @@ def test_a_test_that_cannot_be_run_is_a_fault(folder: Path, monkeypatch: pytest.
         def run(self, prepared: object, reading: str) -> object:
             raise IndexError("oh")
 
-    monkeypatch.setattr(folder_module, "load_check", lambda test: Broken())
+    monkeypatch.setattr(lines_module, "load_check", lambda test: Broken())
     add(folder, json.dumps(a_test("any")), name="one.jsonl")
     (folder / "pdfs" / "a.md").write_text("x", encoding="utf-8")
     (fault,) = check_dataset(folder)

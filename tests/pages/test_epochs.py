@@ -13,12 +13,40 @@ from ocr_rl.pages.epochs import Rests, draw
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5, 9, 24, 100])
 def test_no_page_comes_twice_in_a_step_across_epochs(size: int) -> None:
     pages, n = list(range(size)), 1 + size // 3
-    whole = draw(pages, 20 * size, 0, "seed")
+    whole = [page for at in range(20 * size) for page in draw(pages, 1, at, "seed")]
     assert all(sorted(whole[at : at + size]) == pages for at in range(0, len(whole), size))
     for at in range(len(whole) - n):
         step = draw(pages, n, at, "seed")
         assert step == whole[at : at + n]
         assert len(set(step)) == n
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 5, 10, 24])
+def test_no_step_holds_a_page_twice_however_small_the_set(size: int) -> None:
+    pages = list(range(size))
+    for n in range(1, size + 3):
+        for at in range(3 * size):
+            step = draw(pages, n, at, "seed")
+            assert len(step) == len(set(step)) == min(n, size)
+            assert step[0] == draw(pages, 1, at, "seed")[0]
+
+
+def test_a_small_set_gives_every_page_its_share() -> None:
+    counts = dict.fromkeys(range(10), 0)
+    for step in range(1000):
+        for page in draw(list(range(10)), 8, 8 * step, "seed"):
+            counts[page] += 1
+    assert sum(counts.values()) == 8000 and all(750 <= count <= 850 for count in counts.values())
+
+
+@pytest.mark.parametrize("longest", [0, 2])
+def test_a_refill_takes_no_page_of_the_same_step(longest: int) -> None:
+    rests = Rests(longest, {})
+    first, turns = rests.draw(PAGES, 3, 0, "seed", ())
+    ids = {page.id for page in first}
+    more, more_turns = rests.draw(PAGES, 3, turns, "seed", ids)
+    assert len(more) == 2 and not ids & {page.id for page in more}
+    assert rests.draw(PAGES, 3, turns + more_turns, "seed", {page.id for page in PAGES}) == ([], 0)
 
 
 def test_epochs_mix() -> None:

@@ -44,11 +44,14 @@ def test_what_a_layer_writes_between_cells_and_formulas_is_not_asked_for() -> No
     words = ["Mosaic", "floor", "November", "September", "Domestic"]
     boxes = tuple((60.0 * k, 0.0, 60.0 * k + 46, 8.0) for k in range(5))
     row = Line(text=" ".join(words), left=0, bottom=0, right=286, top=8, words=boxes)
-    assert [run for run in _runs(row) if len(run) > 1] == []
+    assert [run for run, _ in _runs(row) if len(run) > 1] == []
     prose = "Where the value 𝑥 stands for all that they owed"
     close = tuple((60.0 * k, 0.0, 60.0 * k + 58, 8.0) for k in range(10))
     line = Line(text=prose, left=0, bottom=0, right=600, top=8, words=close)
-    assert list(_runs(line)) == [["Where", "the", "value"], ["stands", "for", "all", "that", "they", "owed"]]
+    assert [run for run, _ in _runs(line)] == [
+        ["Where", "the", "value"],
+        ["stands", "for", "all", "that", "they", "owed"],
+    ]
 
 
 def test_a_foreign_name_is_no_fault_of_an_english_page() -> None:
@@ -84,9 +87,9 @@ def _row(*texts: str, y: float, lefts: tuple[float, ...] = (72, 200, 300), raise
         for word in text.split():
             boxes.append((at, y, at + 6.0 * len(word), y + 8))
             at += 6.0 * len(word) + 3
-        high = tuple(word == raised for word in text.split())
+        odd = tuple(word == raised for word in text.split())
         right, words = boxes[-1][2], tuple(boxes)
-        row.append(Line(text=text, left=left, bottom=y, right=right, top=y + 8, words=words, raised=high))
+        row.append(Line(text=text, left=left, bottom=y, right=right, top=y + 8, words=words, odd=odd))
     return row
 
 

@@ -156,7 +156,7 @@ def test_front_matter_tells_how_a_page_lies() -> None:
     turned = replace(sheet, look=replace(LOOK, rotated=90, language="de"))
     assert to_front_matter(sheet).is_rotation_valid
     front = to_front_matter(turned)
-    assert (front.is_rotation_valid, front.rotation_correction, front.primary_language) == (False, 270, "de")
+    assert (front.is_rotation_valid, front.rotation_correction, front.primary_language) == (False, 90, "de")
     assert to_front_matter(page()).primary_language is None
 
 

@@ -53,7 +53,7 @@ def test_a_turned_page_is_not_read(tmp_path: Path) -> None:
     with pdfium.PdfDocument(make_document("letter", 1, 0, 1).pdf) as document:
         document[0].set_rotation(90)
         document.save(tmp_path / "turned.pdf")
-    assert [page.reason for page in layers(tmp_path / "turned.pdf")] == ["the page is turned"]
+    assert [page.reason for page in layers(tmp_path / "turned.pdf")] == ["its text stands sideways"]
 
 
 @pytest.mark.parametrize(
@@ -139,4 +139,4 @@ def test_a_figure_with_a_raised_mark_is_known_from_its_digits(tmp_path: Path) ->
     (layer,) = layers(tmp_path / "a.pdf")
     (line,) = [line for line in layer.lines if "Torvik" in line.text]
     assert line.text.split() == ["Torvik", "61.57"]
-    assert line.raised == (False, True)
+    assert line.odd == (False, True)

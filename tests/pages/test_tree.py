@@ -12,9 +12,10 @@ import pytest
 from ocr_rl.cli import main
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate.candidates import folder_answers
+from ocr_rl.files import MAX_LINE
 from ocr_rl.pages.dataset import check_dataset, load_dataset, write_tests
 from ocr_rl.pages.export import render_folder
-from ocr_rl.pages.folder import MAX_LINE_BYTES, read_folder
+from ocr_rl.pages.folder import read_folder
 from ocr_rl.pages.mined import import_folder, mine_folder
 from ocr_rl.pages.preferences import read_preferences
 from ocr_rl.pages.split import write_split
@@ -243,11 +244,13 @@ def test_a_file_whose_name_is_too_long_costs_itself_alone(tmp_path: Path) -> Non
 
 def test_a_test_too_long_to_be_read_is_left_out_by_name(tmp_path: Path) -> None:
     folder = dataset(tmp_path / "set", "a.pdf")
-    long = present("a.pdf", "long") | {"note": "n" * MAX_LINE_BYTES}
+    long = present("a.pdf", "long") | {"note": "n" * MAX_LINE}
     write_tests(folder / "t.jsonl", [long, present("a.pdf", "short")])
     (tmp_path / "out").mkdir()
     harvest = import_folder(folder, tmp_path / "out", 0)
-    assert harvest.tests == 1 and left_out(harvest.left_out, folder) == ["t.jsonl:1: the line is longer than 1 MiB"]
+    assert harvest.tests == 1 and left_out(harvest.left_out, folder) == [
+        "t.jsonl:1: the line is longer than 1,048,576 characters, shorten it or take it out"
+    ]
     assert check_dataset(tmp_path / "out") == []
 
 
@@ -265,3 +268,23 @@ def test_folders_that_cannot_be_read_are_named(tmp_path: Path, monkeypatch: pyte
     assert left_out(mine_folder(tmp_path / "in", tmp_path / "out", 0).left_out, tmp_path / "in") == [
         "shut: the folder cannot be read (Permission denied)"
     ]
+
+
+@pytest.mark.parametrize("verb", [mine_folder, import_folder])
+def test_a_whole_documents_transcript_is_no_pages_however_accents_are_encoded(verb, tmp_path: Path) -> None:
+    two = tmp_path / "in" / f"{NFC}.pdf"
+    two.parent.mkdir()
+    two.write_bytes(pdf(block(*SEEN), block(*SEEN)))
+    (two.parent / f"{NFD}.md").write_text("\n\n".join(SEEN), encoding="utf-8")
+    harvest = verb(two.parent, tmp_path / "out", 0)
+    assert not list((tmp_path / "out").rglob("*.md"))
+    assert any("does not fit a PDF of 2 pages" in line for line in harvest.left_out)
+
+
+def test_a_folders_name_that_is_no_utf8_is_named_and_refused(tmp_path: Path) -> None:
+    os.makedirs(os.fsencode(tmp_path / "in") + b"/d\xe9")
+    put(tmp_path / "in" / "ok.pdf")
+    with open(os.fsencode(tmp_path / "in") + b"/d\xe9/x.pdf", "wb") as file:
+        file.write(pdf(block(*SEEN)))
+    with pytest.raises(UserError, match="name is not UTF-8"):
+        mine_folder(tmp_path / "in", tmp_path / "out", 0)

@@ -16,12 +16,14 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed")
 
 from ocr_rl.cli import main
-from ocr_rl.config import Grpo, RewardChoice, Rounds, Typeset
+from ocr_rl.config import Folder, Grpo, RewardChoice, Rounds, Typeset
 from ocr_rl.contract import Page, UserError
 from ocr_rl.evaluate.stats import Interval
 from ocr_rl.pages.raster import ImageRef
+from ocr_rl.pages.synth.make import write_dataset
 from ocr_rl.rollout.compare import upside_down
 from ocr_rl.rollout.flow import ComparedGroup, Group, Prompt
+from ocr_rl.study import run as study_run
 from ocr_rl.study.findings import Measured, Noise, contrast, noise_of, share_contrast, verdict_of
 from ocr_rl.study.pairs import both_bad, quartile, read_pairs
 from ocr_rl.study.plan import VARIATIONS, claim_jobs, load_study, main_jobs, tuning_jobs
@@ -119,6 +121,25 @@ def test_a_study_whose_start_has_changed_does_not_go_on(
     monkeypatch.setattr("ocr_rl.study.run._fingerprint", lambda study: "other weights")
     assert main(["study", str(whole.with_suffix(".toml")), "--out", str(whole)]) == 2
     assert "other weights of the policy" in capsys.readouterr().err
+
+
+def test_a_study_does_not_go_on_with_other_pages(
+    nano_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    study = load_study(str(write_study(tmp_path / "s.toml", nano_dir, variations=False)))
+    data = write_folder(tmp_path / "data")
+    study = study.model_copy(update={"pages": data, "validation": data, "test": data})
+    monkeypatch.setattr(study_run, "_side_by_side", lambda *_: None)  # no run is trained here
+    study_run.run_study(study, tmp_path / "out")
+    study_run.run_study(study, tmp_path / "out")
+    next((data.dir / "pdfs").glob("*.md")).write_text("another text", encoding="utf-8")
+    with pytest.raises(UserError, match=r"out began, a reference of .*\.pdf changed; put back what was there, or give"):
+        study_run.run_study(study, tmp_path / "out")
+
+
+def write_folder(folder: Path) -> Folder:
+    write_dataset("nano", n=2, seed=1, out=folder, pages_per_document=1)
+    return Folder(dir=folder)
 
 
 def test_a_run_without_pairs_is_named(tmp_path: Path) -> None:

@@ -72,8 +72,8 @@ def loss_of(cfg: config.Grpo) -> PolicyGradient:
     return PolicyGradient(
         surrogate=cfg.surrogate,
         ratio=cfg.ratio,
-        epsilon=cfg.epsilon,
-        epsilon_high=cfg.epsilon_high,
+        epsilon=cfg.bounds[0],
+        epsilon_high=cfg.bounds[1],
         delta=cfg.delta,
         beta=cfg.beta,
         kl=cfg.kl,

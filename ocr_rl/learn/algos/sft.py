@@ -9,6 +9,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from tqdm import tqdm
+
 from ocr_rl import config
 from ocr_rl.contract import Page, UserError
 from ocr_rl.learn.algos.setting import OpenPages, Setting
@@ -16,7 +18,7 @@ from ocr_rl.learn.step import Step
 from ocr_rl.objectives.losses import NegativeLogLikelihood
 from ocr_rl.pages.epochs import draw
 from ocr_rl.pages.raster import PageError
-from ocr_rl.rollout.asking import ask, require_one, with_left_out
+from ocr_rl.rollout.asking import ask, require_one, small_step, with_left_out
 from ocr_rl.rollout.flow import Prompt, Row
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.text.front_matter import FrontMatter
@@ -38,6 +40,8 @@ def _lesson(
     """The steps of one stage from `start` on."""
     pages, key = _lesson_pages(number, stage, setting.open_pages), f"{setting.seed}/{number}"
     prompter, n = setting.learner.prompter, stage.pages_per_step
+    if len(pages) < n:
+        tqdm.write(small_step(f"sft.stages.{number}", len(pages), n))
     for step in range(start, stage.steps):
         started = time.perf_counter()
         chosen = draw(pages, n, step * n, key)

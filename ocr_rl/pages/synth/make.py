@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +19,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from ocr_rl.contract import UserError
-from ocr_rl.pages.manifest import write_manifest
+from ocr_rl.pages.manifest import may_write_manifest, write_manifest
 from ocr_rl.pages.raster import render_bytes
 from ocr_rl.pages.synth import looks, wear
 from ocr_rl.pages.synth.compose import KINDS, in_fonts, in_other_words
@@ -161,7 +162,8 @@ def write_dataset(
     if look.words is not None and kind in SHEET_KINDS:
         raise UserError(f"words: pages of kind {kind!r} choose their own words; leave the setting out.")
     own = {name for k, pages in enumerate(_sizes(n, pages_per_document)) for name in _names(kind, seed, k, pages)}
-    if any(out.glob("*.jsonl")) or any(path.name not in own for path in (out / "pdfs").glob("*")):
+    strange = any(path.name.removesuffix(".part") not in own for path in (out / "pdfs").glob("*"))
+    if strange or any(out.glob("*.jsonl")) or not may_write_manifest(out):
         raise UserError(f"{out}: already holds a dataset; give an empty or a new folder with --out.")
     try:
         (out / "pdfs").mkdir(parents=True, exist_ok=True)
@@ -200,11 +202,22 @@ def _document(job: _Job) -> Document:
 
 
 def _write(document: Document, out: Path, front_matter: bool) -> None:
-    (out / "pdfs" / document.name).write_bytes(document.pdf)
+    _place(out / "pdfs" / document.name, document.pdf)
     names = _references(document.name, len(document.references))
     for name, reference, front in zip(names, document.references, document.front_matter, strict=True):
         text = front.to_text() + reference if front_matter else reference
-        (out / "pdfs" / name).write_text(text, encoding="utf-8")
+        _place(out / "pdfs" / name, text.encode())
+
+
+def _place(path: Path, data: bytes) -> None:
+    """Write a file, whole; one that stands there already (of a call that was cut off) must hold the same."""
+    if os.path.lexists(path):
+        if path.is_symlink() or not path.is_file() or path.read_bytes() != data:
+            raise UserError(f"{path}: is there already and holds something else; give a new folder with --out.")
+        return
+    aside = path.with_name(f"{path.name}.part")
+    aside.write_bytes(data)
+    aside.replace(path)
 
 
 def _sizes(n: int, pages_per_document: int) -> list[int]:

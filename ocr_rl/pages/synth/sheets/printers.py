@@ -46,7 +46,7 @@ def to_front_matter(sheet: Sheet) -> FrontMatter:
     return FrontMatter(
         primary_language=sheet.look.language if sheet.body else None,
         is_rotation_valid=sheet.look.rotated == 0,
-        rotation_correction=(360 - sheet.look.rotated) % 360,
+        rotation_correction=sheet.look.rotated,
         is_table=tables * 2 > words,
         is_diagram=False,
     )

@@ -1,0 +1,43 @@
+"""Float32 masters of weights that are kept in bfloat16: gradients are summed there, and optimisers move them.
+
+A bfloat16 number has 8 bits: at a rate of 2e-6 an Adam step is below half the distance to the next one for a weight of
+0.02, and is rounded away every time. The master remembers it (Micikevicius et al. 2018, arXiv 1710.03740). A weight in
+float32 is its own master. Works on parts of weights too, as FSDP2 cuts them up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+
+class Masters:
+    """What the optimisers of a module move, by the names of its learnt weights."""
+
+    def __init__(self, module: nn.Module) -> None:
+        self._weights = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        self.by_name: Mapping[str, Tensor] = {name: _master(weight) for name, weight in self._weights.items()}
+
+    def take_gradients(self) -> None:
+        """Move what a backward pass left on the weights, so that the passes of a step are summed in float32."""
+        for weight, master in self._copies():
+            if weight.grad is not None:
+                gradient = weight.grad.float()
+                master.grad = gradient if master.grad is None else master.grad.add_(gradient)
+                weight.grad = None
+
+    @torch.no_grad()
+    def hand_back(self) -> None:
+        """Round the masters to their weights, after a step or a load."""
+        for weight, master in self._copies():
+            weight.copy_(master)
+
+    def _copies(self) -> list[tuple[Tensor, Tensor]]:
+        pairs = ((weight, self.by_name[name]) for name, weight in self._weights.items())
+        return [(weight, master) for weight, master in pairs if master is not weight]
+
+
+def _master(weight: nn.Parameter) -> Tensor:
+    return weight if weight.dtype == torch.float32 else weight.detach().float().requires_grad_()

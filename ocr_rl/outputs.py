@@ -1,0 +1,100 @@
+"""Files for people are written whole or not at all, and never over a file of somebody else's.
+
+One rule for all verbs: a file is written over only where it still is what ocr-rl wrote there. Each folder keeps a list
+of that, `.ocr-rl.sha256`, with the hash and the name of every file. A file that is not on it, or that was changed
+since, is a person's. So is a link, since nothing here writes one. Knows nothing about what is in the files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+from secrets import token_hex
+
+from ocr_rl.contract import UserError
+
+LIST = ".ocr-rl.sha256"
+
+
+def refuse_taken(targets: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
+    """UserError for the first target that `write` would refuse, or that is an input of the same command."""
+    sources = {os.path.realpath(path) for path in inputs}
+    for target in targets:
+        if os.path.realpath(target) in sources:
+            raise UserError(f"{target}: is an input of this command; give another --out.")
+        _require_ours(target)
+
+
+def refuse_others(folder: Path, mark: str, names: Iterable[str]) -> None:
+    """UserError where a job that keeps its files under `names` would begin in a folder that holds one of them.
+
+    A job writes its `mark` first: where that stands, the folder is the job's own.
+    """
+    if os.path.lexists(folder / mark):
+        return
+    for name in names:
+        if os.path.lexists(folder / name):
+            raise UserError(f"{folder / name}: is there already, without the {mark} of a job; give another --out.")
+
+
+def write(target: Path, content: bytes | str) -> None:
+    """Write a file (text as UTF-8), aside and renamed, and enter it in its folder's list; folders above it are made.
+
+    Raises UserError where a file stands that ocr-rl did not write or that was changed since; OSError as files do.
+    """
+    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+    _require_ours(target)
+    target.parent.mkdir(parents=True, exist_ok=True)
+    aside = aside_of(target)
+    try:
+        with aside.open("xb") as file:
+            file.write(data)
+        _enter(target, hashlib.sha256(data).hexdigest())
+        os.replace(aside, target)
+    finally:
+        aside.unlink(missing_ok=True)
+
+
+def aside_of(target: Path) -> Path:
+    """A name beside the target that nobody has: what is written there is renamed to the target when it is whole."""
+    return target.with_name(f".ocr-rl-{token_hex(8)}.part")
+
+
+def _require_ours(target: Path) -> None:
+    if not os.path.lexists(target):
+        return
+    if target.is_dir():
+        raise UserError(f"{target}: is a folder, and a file would be written there; give another --out.")
+    if not is_ours(target):
+        raise UserError(
+            f"{target}: is there already and is not, or no longer, what ocr-rl wrote there; move it away or give "
+            "another --out."
+        )
+
+
+def is_ours(target: Path) -> bool:
+    """Whether a file stands there and is what ocr-rl wrote."""
+    if target.is_symlink() or not target.is_file():
+        return False
+    try:
+        entries = (target.parent / LIST).read_bytes()
+        with target.open("rb") as file:
+            return _entry(target, hashlib.file_digest(file, "sha256").hexdigest()) in entries
+    except OSError:
+        return False
+
+
+def _enter(target: Path, sha: str) -> None:
+    """Entered before the file has its name: a kill in between leaves an entry too many, never a file unknown."""
+    entries = target.parent / LIST
+    if entries.is_symlink():
+        raise UserError(f"{entries}: is a link; ocr-rl keeps a list of its own under this name, take the link away.")
+    with entries.open("ab") as file:
+        file.write(_entry(target, sha))
+
+
+def _entry(target: Path, sha: str) -> bytes:
+    return f"{sha}  {json.dumps(target.name)}\n".encode()  # JSON: a name may hold a line's end
