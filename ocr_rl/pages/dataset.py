@@ -13,8 +13,8 @@ from typing import Any
 from ocr_rl.contract import Page, UserError
 from ocr_rl.pages.check_lines import PlacedCheck
 from ocr_rl.pages.folder import Contents, Fault, read_folder
-from ocr_rl.pages.raster import PageError, document_sha, size_faults
-from ocr_rl.pages.typefaces import Borrowed, borrowed
+from ocr_rl.pages.raster import PageError, document_sha
+from ocr_rl.pages.typefaces import Borrowed, surveyed
 from ocr_rl.text.checks import prepare
 
 
@@ -52,15 +52,6 @@ class Survey:
     notes: list[Fault]  # no faults: links that are not followed, and pages that depend on this machine's typefaces
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Survey:
-    """A dataset seen through."""
-
-    pages: list[Page]  # those of `load_dataset`, if there is no fault
-    faults: list[Fault]  # in the order of files and lines
-    notes: list[Fault]  # no faults: links that are not followed, and pages that depend on this machine's typefaces
-
-
 def check_dataset(folder: Path) -> list[Fault]:
     """Every fault of a dataset, in the order of files and lines. A dataset without faults can be trained on."""
     return survey(folder).faults
@@ -77,7 +68,8 @@ def survey(folder: Path) -> Survey:
     numbers: dict[Path, list[int]] = {}
     for page in pages:
         numbers.setdefault(page.pdf, []).append(page.number)
-    sizes = [_size_fault(error) for error in size_faults(numbers.items())]
+    seen = list(surveyed(numbers.items()))
+    sizes = [_size_fault(page) for page in seen if isinstance(page, PageError)]
     gold = [
         fault
         for place, tests in contents.tests.items()
@@ -87,7 +79,7 @@ def survey(folder: Path) -> Survey:
     return Survey(
         pages=pages,
         faults=contents.faults + sizes + sorted(gold, key=lambda fault: (fault.file, fault.line or 0)),
-        notes=[*contents.notes, *(_page_note(page) for page in borrowed(numbers.items()))],
+        notes=[*contents.notes, *(_page_note(page) for page in seen if isinstance(page, Borrowed))],
     )
 
 

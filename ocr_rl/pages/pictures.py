@@ -17,7 +17,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 from PIL.ImageFile import ImageFile
 from PIL.JpegImagePlugin import JpegImageFile
@@ -211,6 +210,8 @@ def _eight_bits(picture: ImageFile) -> Image.Image:
     bits, inverted = 16, False
     if isinstance(picture, TiffImageFile):
         bits, inverted = picture.tag_v2.get(258, (16,))[0], picture.tag_v2.get(262) == 0
+    import numpy as np  # here alone, as it takes each worker a fifth of a second to load
+
     grey = np.clip(np.asarray(picture) >> (bits - 8), 0, 255).astype(np.uint8)
     return Image.fromarray(255 - grey if inverted else grey)
 

@@ -163,10 +163,17 @@ def _refused(job: tuple[Path, Sequence[int]]) -> list[tuple[int, str]]:
     with _pdfium_lock, opened(pdf) as document:
         for number in numbers:
             try:
-                _size_px(_loaded(document, number), LONGEST_PX, 0)
+                drawable(document, number)
             except Refusal as refusal:
                 refused.append((number, str(refusal)))
     return refused
+
+
+def drawable(document: pdfium.PdfDocument, number: int) -> pdfium.PdfPage:
+    """A page of a document that is open in this process. Raises Refusal for one that `render` refuses undrawn."""
+    page = _loaded(document, number)
+    _size_px(page, LONGEST_PX, 0)
+    return page
 
 
 def _draw(source: Path | bytes, number: int, longest_px: int, rotation: int) -> Image.Image:

@@ -2,7 +2,7 @@
 
 PDFium draws the standard typefaces (Helvetica, Times, Courier, and Arial and Times New Roman as these) itself, in Latin
 letters. For another one it takes what the machine has, and where that has no such letter, nothing is drawn and nobody
-says so. `borrowed` names such pages, `scripts` the scripts in which letters are drawn here at all.
+says so. `surveyed` names such pages, `scripts` the scripts in which letters are drawn here at all.
 """
 
 from __future__ import annotations
@@ -12,13 +12,16 @@ import re
 import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
+from ocr_rl.pages import pictures
 from ocr_rl.pages.opening import opened
+from ocr_rl.pages.raster import PageError, drawable, size_faults
 from ocr_rl.pages.workers import Refusal, guarded
 
 MAX_OBJECTS = 200_000  # of one page that are looked at
@@ -27,7 +30,11 @@ _GLYPH_PX = 24  # height at which a letter is drawn to see whether it is there
 _MAX_PX = 3000
 _STANDARD = re.compile(r"(arial|couriernew|courier|helvetica|timesnewroman|times|symbol|zapfdingbats)(psmt|ps|mt)?")
 _DEPTH = 8  # forms within forms
-BEYOND = "\u0250"  # the first character past those that PDFium's own typefaces are expected to have
+# What PDFium's own typefaces have: the letters of Windows' Latin encoding, and the marks of printed text.
+_LATIN = re.compile(
+    "[\\u0000-\\u00ff\\u0152\\u0153\\u0160\\u0161\\u0178\\u017d\\u017e\\u0192\\u02c6\\u02dc\\u2010-\\u2026\\u2030\\u2039\\u203a"
+    "\\u2044\\u20ac\\u2122\\u2212\\ufb01\\ufb02\\ufffe]*"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,37 +59,45 @@ class Borrowed:
         return "; ".join(parts)
 
 
-def borrowed(pages: Iterable[tuple[Path, Sequence[int]]], *, timeout_s: float = 60.0) -> Iterator[Borrowed]:
-    """Those of the pages (file, 1-based numbers) that depend on this machine's typefaces.
+def surveyed(pages: Iterable[tuple[Path, Sequence[int]]], *, timeout_s: float = 60.0) -> Iterator[PageError | Borrowed]:
+    """`size_faults` of the pages (file, 1-based numbers), and those that depend on this machine's typefaces.
 
-    Files are read in a worker process, which may hang or crash; what cannot be read is passed over.
+    Each file is opened once, in a worker process. One that hangs or crashes there is looked at for its faults alone.
     """
-    for _, result in guarded(_of_file, pages, workers=1, timeout_s=timeout_s):
-        if not isinstance(result, Refusal):
-            yield from result
+    for (pdf, numbers), result in guarded(_of_file, pages, workers=1, timeout_s=timeout_s):
+        yield from size_faults([(pdf, numbers)]) if isinstance(result, Refusal) else result
 
 
-def _of_file(job: tuple[Path, Sequence[int]]) -> list[Borrowed]:
+def _of_file(job: tuple[Path, Sequence[int]]) -> list[PageError | Borrowed]:
     pdf, numbers = job
-    dependent: list[Borrowed] = []
+    if pictures.is_picture(pdf):
+        return [PageError(pdf, number, reason) for number, reason in pictures.refused(pdf, numbers)]
+    seen: list[PageError | Borrowed] = []
     with opened(pdf) as document:
         for number in numbers:
             try:
-                page = document[number - 1]
-            except (pdfium.PdfiumError, IndexError):
+                page = drawable(document, number)
+            except Refusal as refusal:
+                seen.append(PageError(pdf, number, str(refusal)))
                 continue
-            if names := _asked_for(page):
-                unseen = _unseen(document, page, names)
-                absent, lent = (
-                    sorted({face.name for face in names.values() if face.is_lent == lent and not face.is_standard})
-                    for lent in (False, True)
-                )
-                if absent or lent or unseen:
-                    dependent.append(
-                        Borrowed(pdf=pdf, number=number, absent=tuple(absent), lent=tuple(lent), unseen=unseen)
-                    )
+            if page_owes := _borrowed(document, page, pdf, number):
+                seen.append(page_owes)
             page.close()
-    return dependent
+    return seen
+
+
+def _borrowed(document: pdfium.PdfDocument, page: pdfium.PdfPage, pdf: Path, number: int) -> Borrowed | None:
+    names = _asked_for(page)
+    if not names:
+        return None
+    unseen = _unseen(document, page, names)
+    absent, lent = (
+        sorted({face.name for face in names.values() if face.is_lent == lent and not face.is_standard})
+        for lent in (False, True)
+    )
+    if not (absent or lent or unseen):
+        return None
+    return Borrowed(pdf=pdf, number=number, absent=tuple(absent), lent=tuple(lent), unseen=unseen)
 
 
 # --- typefaces of a page ----------------------------------------------------------------------------------------------
@@ -97,28 +112,42 @@ class _Typeface:
 
 def _asked_for(page: pdfium.PdfPage) -> dict[int, _Typeface]:
     """The typefaces of text objects that the file does not hold, by PDFium's handle."""
-    seen: dict[int, _Typeface | None] = {}
-    for thing in _text_objects(page):
-        font = pdfium_c.FPDFTextObj_GetFont(thing)
-        if (handle := _handle(font)) and handle not in seen:
-            seen[handle] = None if pdfium_c.FPDFFont_GetIsEmbedded(font) else _typeface(font)
-    return {handle: typeface for handle, typeface in seen.items() if typeface is not None}
+    fonts = {font for font in _fonts(page) if not _is_embedded(font)}
+    return {font: _typeface(ctypes.cast(font, pdfium_c.FPDF_FONT)) for font in sorted(fonts)}
 
 
-def _text_objects(page: pdfium.PdfPage) -> Iterator[Any]:
-    """The raw calls: pypdfium2's objects would take ten times as long."""
+def _fonts(page: pdfium.PdfPage) -> set[int]:
+    """The handle of each typeface that text objects of the page have, also within forms."""
+    fonts: set[int] = set()
+    font_of = _font
     left = MAX_OBJECTS
-    stack = [(pdfium_c.FPDFPage_GetObject, page, k, 0) for k in reversed(range(pdfium_c.FPDFPage_CountObjects(page)))]
-    while stack and left:
-        get, holder, k, depth = stack.pop()
-        thing = get(holder, k)
-        kind = pdfium_c.FPDFPageObj_GetType(thing)
-        left -= 1
-        if kind == pdfium_c.FPDF_PAGEOBJ_TEXT:
-            yield thing
-        elif kind == pdfium_c.FPDF_PAGEOBJ_FORM and depth < _DEPTH:
-            count = min(pdfium_c.FPDFFormObj_CountObjects(thing), left)
-            stack += [(pdfium_c.FPDFFormObj_GetObject, thing, j, depth + 1) for j in reversed(range(count))]
+    stack = [(_page_object, page.raw, pdfium_c.FPDFPage_CountObjects(page), 0)]
+    while stack and left > 0:
+        get, holder, count, depth = stack.pop()
+        for k in range(min(count, left)):
+            thing = get(holder, k)
+            if font := font_of(thing):
+                fonts.add(font)
+            elif depth < _DEPTH and _kind(thing) == pdfium_c.FPDF_PAGEOBJ_FORM:
+                stack.append((_form_object, thing, _count_in_form(thing), depth + 1))
+        left -= count
+    return fonts
+
+
+def _plain(function: Any, result: Any, *arguments: Any) -> Any:
+    """A function of PDFium that takes and gives addresses as numbers: pages have ten thousands of objects."""
+    return ctypes.CFUNCTYPE(result, *arguments)(ctypes.cast(function, ctypes.c_void_p).value or 0)
+
+
+_page_object = _plain(pdfium_c.FPDFPage_GetObject, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)
+_form_object = _plain(pdfium_c.FPDFFormObj_GetObject, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_ulong)
+_count_in_form = _plain(pdfium_c.FPDFFormObj_CountObjects, ctypes.c_int, ctypes.c_void_p)
+_font = _plain(pdfium_c.FPDFTextObj_GetFont, ctypes.c_void_p, ctypes.c_void_p)  # none for what is no text
+_kind = _plain(pdfium_c.FPDFPageObj_GetType, ctypes.c_int, ctypes.c_void_p)
+_mode = _plain(pdfium_c.FPDFTextObj_GetTextRenderMode, ctypes.c_int, ctypes.c_void_p)
+_unicode = _plain(pdfium_c.FPDFText_GetUnicode, ctypes.c_uint, ctypes.c_void_p, ctypes.c_int)
+_object_of = _plain(pdfium_c.FPDFText_GetTextObject, ctypes.c_void_p, ctypes.c_void_p, ctypes.c_int)
+_is_embedded = _plain(pdfium_c.FPDFFont_GetIsEmbedded, ctypes.c_int, ctypes.c_void_p)
 
 
 def _typeface(font: Any) -> _Typeface:
@@ -139,42 +168,43 @@ def _letters(name: str) -> str:
     return re.sub(r"[^a-z0-9]", "", name.lower())
 
 
-def _handle(pointer: Any) -> int:
-    """PDFium's address of a thing; 0 for none. Faster than a cast."""
-    return ctypes.addressof(pointer.contents) if pointer else 0
-
-
 # --- letters that are not there ---------------------------------------------------------------------------------------
 
 
 def _unseen(document: pdfium.PdfDocument, page: pdfium.PdfPage, names: dict[int, _Typeface]) -> str:
     """The characters in those typefaces that leave no ink, each once, in their order."""
     textpage = page.get_textpage()
-    if all(typeface.is_standard for typeface in names.values()) and max(textpage.get_text_range(), default="") < BEYOND:
+    own_only = all(typeface.is_standard for typeface in names.values())
+    if own_only and _LATIN.fullmatch(textpage.get_text_range()):
         return ""
     drawn: dict[tuple[int, str], bool] = {}  # by typeface and character: whether it is drawn anywhere
     pictures: dict[int, tuple[list[float], pdfium.PdfBitmap | None, float]] = {}
-    own = {_handle(pdfium_c.FPDFPage_GetObject(page, k)) for k in range(pdfium_c.FPDFPage_CountObjects(page))}
+    direct = {_page_object(page.raw, k) for k in range(pdfium_c.FPDFPage_CountObjects(page))}
+    text = textpage.raw
     for k in range(min(textpage.count_chars(), MAX_CHARACTERS)):
-        thing = pdfium_c.FPDFText_GetTextObject(textpage, k)
-        handle = _handle(pdfium_c.FPDFTextObj_GetFont(thing)) if thing else 0
-        character = chr(pdfium_c.FPDFText_GetUnicode(textpage, k))
-        if handle not in names or drawn.get((handle, character)) or not _shows(character):
+        character = chr(_unicode(text, k))
+        if not _shows(character) or (own_only and _is_latin(character)):
             continue
-        if (names[handle].is_standard and character < BEYOND) or pdfium_c.FPDFTextObj_GetTextRenderMode(thing) in (
-            pdfium_c.FPDF_TEXTRENDERMODE_INVISIBLE,
-            pdfium_c.FPDF_TEXTRENDERMODE_CLIP,
-        ):
+        thing = _object_of(text, k)
+        font = _font(thing)
+        if font not in names or drawn.get((font, character)) or (names[font].is_standard and _is_latin(character)):
             continue
-        place = _handle(thing)
+        if _mode(thing) in (pdfium_c.FPDF_TEXTRENDERMODE_INVISIBLE, pdfium_c.FPDF_TEXTRENDERMODE_CLIP):
+            continue
         box = _box(textpage, k)
-        if place not in pictures:
+        if thing not in pictures:
             pictures.clear()  # characters of an object follow one another
-            pictures[place] = _picture(document, page, thing, box[3] - box[1])
-        drawn[handle, character] = _has_ink(*pictures[place], box, in_form=place not in own)
+            pictures[thing] = _picture(document, page, ctypes.cast(thing, pdfium_c.FPDF_PAGEOBJECT), box[3] - box[1])
+        drawn[font, character] = _has_ink(*pictures[thing], box, in_form=thing not in direct)
     return "".join(dict.fromkeys(character for (_, character), is_drawn in drawn.items() if not is_drawn))
 
 
+@cache
+def _is_latin(character: str) -> bool:
+    return _LATIN.fullmatch(character) is not None
+
+
+@cache
 def _shows(character: str) -> bool:
     """Whether a character is one that leaves ink."""
     return unicodedata.category(character)[0] not in "ZC"

@@ -10,8 +10,9 @@ import pytest
 from ocr_rl.cli import main
 from ocr_rl.doctor import examine
 from ocr_rl.pages import scripts, typefaces
+from ocr_rl.pages.raster import render_bytes, size_faults
 from ocr_rl.pages.scripts import drawn_scripts
-from ocr_rl.pages.typefaces import Borrowed, borrowed
+from ocr_rl.pages.typefaces import Borrowed, surveyed
 from tests.pages.pdfs import SEEN, block, pdf
 
 PRIVATE = "NobodysTypeface"  # PDFium draws its Latin letters with a typeface of its own, and no others
@@ -33,9 +34,16 @@ def a_font(name: str, *letters: str) -> str:
     return f"<<{head}/FontDescriptor {descriptor}" + (f"/Encoding {encoding}>>" if letters else ">>")
 
 
+def drawn_in(name: str, letter: str) -> bool:
+    """Whether this machine draws a letter in a typeface."""
+    return render_bytes(page_in(a_font(name, letter), block("a")), 1, 792).getextrema()[0][0] < 200
+
+
 def of(tmp_path: Path, data: bytes) -> list[Borrowed]:
     (tmp_path / "x.pdf").write_bytes(data)
-    return list(borrowed([(tmp_path / "x.pdf", [1])]))
+    pages = list(surveyed([(tmp_path / "x.pdf", [1])]))
+    assert all(isinstance(page, Borrowed) for page in pages)
+    return [page for page in pages if isinstance(page, Borrowed)]
 
 
 def test_a_page_in_the_standard_typefaces_depends_on_no_machine(tmp_path: Path) -> None:
@@ -56,6 +64,11 @@ def test_letters_that_are_drawn_as_nothing_are_named_and_no_others(name: str, tm
     (page,) = of(tmp_path, page_in(font, block("abcd", "dcba", "ZZ")))
     assert page.unseen == "\u1980\ua840"
     assert str(page).endswith("2 different characters are drawn as nothing (\u1980\ua840)")
+
+
+def test_letters_of_eastern_europe_in_a_standard_typeface_are_looked_at(tmp_path: Path) -> None:
+    pages = of(tmp_path, page_in(a_font("Helvetica", "015F", "00E9", "2013"), block("abc")))
+    assert [page.unseen for page in pages] == ([] if drawn_in("Helvetica", "015F") else ["\u015f"])
 
 
 def test_letters_that_are_hidden_on_purpose_are_not_missed(tmp_path: Path) -> None:
@@ -101,6 +114,14 @@ def test_no_typeface_has_a_letter_for_no_character(monkeypatch: pytest.MonkeyPat
 def test_a_page_with_more_objects_than_anybody_draws_is_looked_at_in_part(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    assert len(of(tmp_path, page_in(a_font(PRIVATE), "0 0 9 9 re f " + block("after the first")))) == 1
     monkeypatch.setattr(typefaces, "MAX_OBJECTS", 1)
-    (tmp_path / "x.pdf").write_bytes(page_in(a_font(PRIVATE), "0 0 9 9 re f " + block("after the first")))
     assert typefaces._of_file((tmp_path / "x.pdf", [1])) == []
+
+
+def test_what_cannot_be_drawn_is_refused_as_render_refuses_it(tmp_path: Path) -> None:
+    (tmp_path / "wide.pdf").write_bytes(pdf(block(*SEEN), box="0 0 20000 20000"))
+    (tmp_path / "torn.pdf").write_bytes(pdf(block(*SEEN))[:200])
+    pages = [(tmp_path / "wide.pdf", [1, 2]), (tmp_path / "torn.pdf", [1])]
+    assert [str(page) for page in surveyed(pages)] == [str(error) for error in size_faults(pages)]
+    assert len(list(surveyed(pages))) == 3
