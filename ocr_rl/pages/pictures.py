@@ -16,15 +16,14 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from PIL import Image
-from PIL.ImageFile import ImageFile
-from PIL.JpegImagePlugin import JpegImageFile
-from PIL.PngImagePlugin import PngImageFile
-from PIL.TiffImagePlugin import TiffImageFile
-from PIL.WebPImagePlugin import WebPImageFile
 
 from ocr_rl.pages.workers import Refusal
+
+if TYPE_CHECKING:
+    from PIL.ImageFile import ImageFile
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")  # what a folder is searched for
 MAX_BYTES = 2**31
@@ -106,14 +105,18 @@ def _head(source: Path | bytes) -> bytes:
 
 
 def _reader(head: bytes) -> type[ImageFile] | None:
-    """Pillow's class for the file. Its own search would load every plug-in that is installed."""
+    """Pillow's class for the file. Its own search would load every plug-in; most workers never see a picture."""
     if head.startswith(b"\x89PNG\r\n\x1a\n"):
-        return PngImageFile
-    if head.startswith(b"\xff\xd8\xff"):
-        return JpegImageFile
-    if head.startswith(b"RIFF") and head[8:12] == b"WEBP":
-        return WebPImageFile
-    return TiffImageFile if head.startswith(_TIFF) else None
+        from PIL.PngImagePlugin import PngImageFile as Reader
+    elif head.startswith(b"\xff\xd8\xff"):
+        from PIL.JpegImagePlugin import JpegImageFile as Reader
+    elif head.startswith(b"RIFF") and head[8:12] == b"WEBP":
+        from PIL.WebPImagePlugin import WebPImageFile as Reader
+    elif head.startswith(_TIFF):
+        from PIL.TiffImagePlugin import TiffImageFile as Reader
+    else:
+        return None
+    return Reader
 
 
 @contextmanager
@@ -123,14 +126,14 @@ def _opened(source: Path | bytes) -> Iterator[ImageFile]:
     if reader is None:
         raise Refusal("the file is not a PNG, JPEG, WebP or TIFF picture")
     try:
-        with _lock, warnings.catch_warnings(), _quiet() if reader is TiffImageFile else nullcontext():
+        with _lock, warnings.catch_warnings(), _quiet() if reader.format == "TIFF" else nullcontext():
             warnings.simplefilter("ignore")  # Pillow's advice is for programmers
             with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
                 if (num_bytes := file.seek(0, 2)) > MAX_BYTES:
                     raise Refusal(f"the file is absurdly large ({num_bytes / 2**30:.1f} GiB)")
                 file.seek(0)
                 with reader(file) as picture:
-                    if reader is not TiffImageFile and getattr(picture, "n_frames", 1) > 1:
+                    if reader.format != "TIFF" and getattr(picture, "n_frames", 1) > 1:
                         raise Refusal("the file is an animation; save the picture that is meant as one of its own")
                     yield picture
     except (Refusal, MemoryError):
@@ -161,7 +164,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _frames(picture: ImageFile) -> int:
-    frames = picture.n_frames if isinstance(picture, TiffImageFile) else 1
+    frames = getattr(picture, "n_frames", 1) if picture.format == "TIFF" else 1
     if frames > MAX_FRAMES:
         raise Refusal(f"the file has more than {MAX_FRAMES:,} pages")
     return frames
@@ -207,11 +210,12 @@ def _resizable(picture: ImageFile) -> Image.Image:
 
 def _eight_bits(picture: ImageFile) -> Image.Image:
     """The upper 8 bits of 16 (of 12 in some TIFFs) of grey."""
+    import numpy as np  # here alone, as it takes each worker a fifth of a second to load
+    from PIL.TiffImagePlugin import TiffImageFile
+
     bits, inverted = 16, False
     if isinstance(picture, TiffImageFile):
         bits, inverted = picture.tag_v2.get(258, (16,))[0], picture.tag_v2.get(262) == 0
-    import numpy as np  # here alone, as it takes each worker a fifth of a second to load
-
     grey = np.clip(np.asarray(picture) >> (bits - 8), 0, 255).astype(np.uint8)
     return Image.fromarray(255 - grey if inverted else grey)
 

@@ -36,7 +36,10 @@ def a_font(name: str, *letters: str) -> str:
 
 def drawn_in(name: str, letter: str) -> bool:
     """Whether this machine draws a letter in a typeface."""
-    return render_bytes(page_in(a_font(name, letter), block("a")), 1, 792).getextrema()[0][0] < 200
+    return (
+        render_bytes(page_in(a_font(name, letter), block("a")), 1, 792).convert("L").tobytes().count(b"\xff")
+        < 792 * 612
+    )
 
 
 def of(tmp_path: Path, data: bytes) -> list[Borrowed]:
