@@ -129,7 +129,7 @@ def _object(text: str, halves: bool) -> dict[str, Any]:
     if not whole:
         raise Unreadable(_HALF)
     if not halves and "\\u0000" in json.dumps(row, ensure_ascii=False).replace("\\\\", ""):
-        _require_no_nul("\0")
+        raise Unreadable("the text holds a NUL (written as \\u0000), take it out")
     return row
 
 

@@ -111,3 +111,12 @@ def test_a_recipe_is_a_text_like_any_other(tmp_path: Path) -> None:
         with pytest.raises(UserError) as refusal:
             load_recipe(str(path))
         assert str(refusal.value) == f"Recipe {path}: {why}."
+
+
+def test_a_nul_that_is_written_out_is_refused_and_a_backslash_before_it_is_no_nul(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text(json.dumps({"a": "Zur\0ich"}) + "\n" + json.dumps({"a": r"\u0000"}), encoding="utf-8")
+    (_, flaw), (_, row) = read_objects(path)
+    assert str(flaw) == r"the text holds a NUL (written as \u0000), take it out" and row == {"a": r"\u0000"}
+    path.write_text(json.dumps({"a": "Zur\0ich"}), encoding="utf-8")
+    assert list(require_objects(path, halves=True)) == [(1, {"a": "Zur\0ich"})]  # a policy may have written it

@@ -132,7 +132,7 @@ def test_a_path_may_be_written_with_a_detour(folder: Path) -> None:
         (json.dumps(a_test("x", pdf="c.pdf")), 'there is no "c.pdf" below pdfs/'),
         (json.dumps(a_test("x", pdf="../pdfs/a.pdf")), 'there is no "../pdfs/a.pdf" below pdfs/'),
         (json.dumps(a_test("x", pdf="/etc/passwd")), 'there is no "/etc/passwd" below pdfs/'),
-        (json.dumps(a_test("x", pdf="a.pdf\0")), "there is no "),
+        (json.dumps(a_test("x", pdf="a.pdf\0")), "the text holds a NUL (written as \\u0000), take it out"),
         (json.dumps(a_test("x", pdf="a" * 5000)), "there is no "),
         (json.dumps(a_test("a2")), 'the id "a2" is taken by one.jsonl:3'),
         (json.dumps(a_test("x", type="presence")), ""),
