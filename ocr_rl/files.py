@@ -128,7 +128,7 @@ def _object(text: str, halves: bool) -> dict[str, Any]:
         raise Unreadable("this is not a JSON object, each line is one, as in {…}")
     if not whole:
         raise Unreadable(_HALF)
-    if not halves and "\\u0000" in json.dumps(row, ensure_ascii=False).replace("\\\\", ""):
+    if not halves and "\\u0000" in text and "\\u0000" in json.dumps(row, ensure_ascii=False).replace("\\\\", ""):
         raise Unreadable("the text holds a NUL (written as \\u0000), take it out")
     return row
 

@@ -169,7 +169,7 @@ def damage(checkpoint: Path, part: str = "") -> str:
         return f"it has no {HASHES} that can be read"
     hashes = _hashes(checkpoint, part)
     for name, digest in saved.items():
-        if not name.startswith(part):
+        if part and not name.startswith(f"{part}/"):
             continue
         if name not in hashes:
             return f"{name} is missing"

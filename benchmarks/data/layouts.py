@@ -8,7 +8,7 @@ Widths are PDFium's own of Helvetica, so that gutters and spaces are as wide as 
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from random import Random
 
@@ -207,21 +207,32 @@ PAGES: dict[str, Callable[[Random], Page]] = {
 
 def document(pages: Sequence[str], *, rotate: int = 0, unicode_map: dict[str, str] | None = None) -> bytes:
     """A PDF of a page for each content stream; with `unicode_map`, which says what its letters are called."""
-    kids = " ".join(f"{10 + 2 * k} 0 R" for k in range(len(pages)))
-    resources = "<< /Font << /F1 3 0 R /F2 4 0 R >> >>"
     pairs = "".join(f"<{ord(a):02X}> <{ord(b):04X}>\n" for a, b in (unicode_map or {}).items())
     spaces = "1 begincodespacerange <00> <FF> endcodespacerange"
     cmap = f"begincmap\n{spaces}\n{len(unicode_map or {})} beginbfchar\n{pairs}endbfchar\nendcmap"
     called = "/ToUnicode 5 0 R" if unicode_map else ""
     objects = {
-        1: "<< /Type /Catalog /Pages 2 0 R >>",
-        2: f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>",
         3: f"<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica {called} >>",
         4: "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica-Oblique >>",
         5: f"<< /Length {len(cmap)} >>\nstream\n{cmap}\nendstream",
     }
+    resources = "<< /Font << /F1 3 0 R /F2 4 0 R >> >>"
+    return assembled(objects, pages, f"/MediaBox [0 0 612 792] /Rotate {rotate}", resources)
+
+
+def assembled(objects: Mapping[int, str], pages: Sequence[str], about: str, resources: str) -> bytes:
+    """A PDF of these objects, numbered from 3 to 9, and a page for each content stream.
+
+    `about`: what the dictionary of each page says besides. There is no table of the objects: readers make one.
+    """
+    kids = " ".join(f"{10 + 2 * k} 0 R" for k in range(len(pages)))
+    objects = {
+        1: "<< /Type /Catalog /Pages 2 0 R >>",
+        2: f"<< /Type /Pages /Kids [{kids}] /Count {len(pages)} >>",
+        **objects,
+    }
     for k, content in enumerate(pages):
-        here = f"/MediaBox [0 0 612 792] /Rotate {rotate} /Contents {11 + 2 * k} 0 R /Resources {resources}"
+        here = f"{about} /Contents {11 + 2 * k} 0 R /Resources {resources}"
         objects[10 + 2 * k] = f"<< /Type /Page /Parent 2 0 R {here} >>"
         objects[11 + 2 * k] = f"<< /Length {len(content)} >>\nstream\n{content}\nendstream"
     body = "".join(f"{k} 0 obj\n{content}\nendobj\n" for k, content in objects.items())

@@ -17,12 +17,14 @@ class Masters:
     """What the optimisers of a module move, by the names of its learnt weights."""
 
     def __init__(self, module: nn.Module) -> None:
-        self._weights = {name: p for name, p in module.named_parameters() if p.requires_grad}
-        self.by_name: Mapping[str, Tensor] = {name: _master(weight) for name, weight in self._weights.items()}
+        weights = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        self.by_name: Mapping[str, Tensor] = {name: _master(weight) for name, weight in weights.items()}
+        pairs = [(weight, self.by_name[name]) for name, weight in weights.items()]
+        self._copies = [(weight, master) for weight, master in pairs if master is not weight]
 
     def take_gradients(self) -> None:
         """Move what a backward pass left on the weights, so that the passes of a step are summed in float32."""
-        for weight, master in self._copies():
+        for weight, master in self._copies:
             if weight.grad is not None:
                 gradient = weight.grad.float()
                 master.grad = gradient if master.grad is None else master.grad.add_(gradient)
@@ -31,12 +33,8 @@ class Masters:
     @torch.no_grad()
     def hand_back(self) -> None:
         """Round the masters to their weights, after a step or a load."""
-        for weight, master in self._copies():
+        for weight, master in self._copies:
             weight.copy_(master)
-
-    def _copies(self) -> list[tuple[Tensor, Tensor]]:
-        pairs = ((weight, self.by_name[name]) for name, weight in self._weights.items())
-        return [(weight, master) for weight, master in pairs if master is not weight]
 
 
 def _master(weight: nn.Parameter) -> Tensor:

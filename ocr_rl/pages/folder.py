@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from unicodedata import normalize
 
-from ocr_rl.files import Unreadable, is_utf8, read_text
+from ocr_rl.files import Unreadable, read_text
 from ocr_rl.pages.check_lines import Flaw, PlacedCheck, read_tests
 from ocr_rl.pages.documents import SUFFIXES, twins
 from ocr_rl.pages.raster import PageError, count_pages
-from ocr_rl.pages.tree import LEADS_OUT, NOT_UTF8, Tree, files_in, tree
+from ocr_rl.pages.tree import Tree, file_fault, files_in, tree
 from ocr_rl.text.front_matter import FrontMatter, split_front_matter
 
 NUMBERED = re.compile(r"(?P<stem>.+)_pg(?P<number>[1-9][0-9]{0,5})")
@@ -94,16 +94,11 @@ def _twin(other: Path) -> str:
 
 
 def _is_ours(path: Path, folder: Path, faults: list[Fault]) -> bool:
-    """Whether this is a regular file that lies in the folder once links are followed. (A pipe would block for ever.)"""
-    if not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder)):
-        faults.append(Fault(file=path, line=None, message=LEADS_OUT))
-    elif not is_utf8(path.name):
-        faults.append(Fault(file=path, line=None, message=NOT_UTF8))
-    elif not path.is_file():
-        faults.append(Fault(file=path, line=None, message="this is not a file"))
-    else:
-        return True
-    return False
+    """Whether this is a regular file that lies in the folder once links are followed."""
+    reason = file_fault(path.name, os.path.realpath(path), os.path.realpath(folder))
+    if reason:
+        faults.append(Fault(file=path, line=None, message=reason))
+    return not reason
 
 
 def _references(

@@ -53,7 +53,7 @@ class _Gap:
     ruled: bool
 
 
-def lines(glyphs: Iterable[Glyph], drawn: Drawn | None, *, mathematical: bool = False) -> list[Line]:
+def lines(glyphs: Iterable[Glyph], drawn: Drawn, *, mathematical: bool = False) -> list[Line]:
     """The lines, in the order of the glyphs; what stands slanted or sideways comes last, as lines that are `slanted`.
 
     `mathematical`: whether the page has typefaces of formulas, where numbers and single letters may be formulas.
@@ -107,7 +107,7 @@ def _page_of(rows: Sequence[_Row], mathematical: bool) -> _Page:
     )
 
 
-def _gaps(row: _Row, page: _Page, drawn: Drawn | None) -> list[_Gap]:
+def _gaps(row: _Row, page: _Page, drawn: Drawn) -> list[_Gap]:
     """The gaps between the words of a row."""
     em = _em(row)
     pairs = [(word[-1], after[0]) for word, after in pairwise(row)]
@@ -119,8 +119,8 @@ def _gaps(row: _Row, page: _Page, drawn: Drawn | None) -> list[_Gap]:
     for (word, after), width in zip(pairs, widths, strict=True):
         piece = word.piece != after.piece and not page.in_pieces
         # A rule needs room beside it; looking for one takes time.
-        may_hold = drawn is not None and (piece or width > min(_WIDE, 1.2 * page.space))
-        ruled = may_hold and drawn is not None and has_rule(word.right, bottom, after.left, top, drawn)
+        may_hold = piece or width > min(_WIDE, 1.2 * page.space)
+        ruled = may_hold and has_rule(word.right, bottom, after.left, top, drawn)
         parts = width > min(_APART, most) or width < _NARROW or piece or ruled
         gaps.append(_Gap(start=word.end, end=after.start, width=width, parts=parts, ruled=ruled))
     return gaps

@@ -125,11 +125,12 @@ def _names(pdfs: Iterable[Path], out: Path, left_out: list[str]) -> dict[Path, s
 
 def _apart(below: Tree, left_out: list[str]) -> dict[str, Path]:
     """The documents by name, without those that share it with another one; a line for each such is appended."""
-    shared = twins(below.once(*SUFFIXES).values())
+    documents = below.once(*SUFFIXES)
+    shared = twins(documents.values())
     left_out += [
         f"{path}: has the name of {other.name} but for the ending; rename one" for path, other in shared.items()
     ]
-    return {name: path for name, path in below.once(*SUFFIXES).items() if path not in shared}
+    return {name: path for name, path in documents.items() if path not in shared}
 
 
 def _is_whole(transcript: Path, pdf: Path) -> bool:

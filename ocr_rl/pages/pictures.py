@@ -30,7 +30,7 @@ MAX_BYTES = 2**31
 MAX_PIXELS = 178_956_970  # more is a bomb to Pillow too; A4 at 1,350 dpi
 MAX_FRAMES = 10_000
 MIN_SIDE_PX = 16  # of the longest side: no line of text is in less, and it would be blown up a hundred times
-MAX_ASPECT = 100.0  # as of a PDF's page
+MAX_ASPECT = 100.0  # a strip thinner than this is no page, and Qwen2-VL's processor refuses 200
 
 _TIFF = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 _ORIENTATION = 0x0112  # the EXIF tag
@@ -192,8 +192,13 @@ def _size_px(size: tuple[int, int], longest_px: int) -> tuple[int, int]:
         raise Refusal(f"the picture is absurdly thin {shown}")
     if longest < MIN_SIDE_PX:
         raise Refusal(f"the picture is too small to be a page {shown}")
-    shortest_px = max(1, math.ceil(longest_px * shortest / longest - 1e-3))
+    shortest_px = shorter_px(longest_px, shortest, longest)
     return (longest_px, shortest_px) if size[0] >= size[1] else (shortest_px, longest_px)
+
+
+def shorter_px(longest_px: int, shortest: float, longest: float) -> int:
+    """The shorter side of an image whose longer one is `longest_px`, for sides of any unit."""
+    return max(1, math.ceil(longest_px * shortest / longest - 1e-3))
 
 
 def _resizable(picture: ImageFile) -> Image.Image:

@@ -31,7 +31,7 @@ from ocr_rl.pages.workers import Refusal, guarded
 LONGEST_PX = 1288  # what olmOCR's models were trained on
 MAX_PX = 8192
 MAX_SIDE_PT = 14_400.0  # 200 inches: the largest page that PDF readers promise to show (ISO 32000-1, annex C)
-MAX_ASPECT = 100.0  # a strip thinner than this is no page, and Qwen2-VL's processor refuses 200
+MAX_ASPECT = pictures.MAX_ASPECT
 
 _T = TypeVar("_T")
 
@@ -216,7 +216,7 @@ def _size_px(page: pdfium.PdfPage, longest_px: int, rotation: int) -> tuple[int,
         raise Refusal(f"the page is absurdly large ({width / 72:.0f} x {height / 72:.0f} inches)")
     if longest > MAX_ASPECT * shortest:
         raise Refusal(f"the page is absurdly thin ({width:g} x {height:g} pt)")
-    shortest_px = max(1, math.ceil(longest_px * shortest / longest - 1e-3))
+    shortest_px = pictures.shorter_px(longest_px, shortest, longest)
     wide = (width >= height) != (rotation in (90, 270))
     return (longest_px, shortest_px) if wide else (shortest_px, longest_px)
 

@@ -50,7 +50,7 @@ def tree(root: Path, suffixes: Collection[str], inside: Path | None = None) -> T
     left_out: list[tuple[Path, str]] = []
     for path in (*own, *links):  # a file counts by its own name, if that is in the tree
         name, real = normalize("NFC", path.relative_to(root).as_posix()), os.path.realpath(path)
-        if reason := _fault(name, real, limit):
+        if reason := file_fault(name, real, limit):
             left_out.append((path, reason))
         elif files.setdefault(name, path) is path:
             if places.setdefault(real, name) != name:
@@ -96,8 +96,8 @@ def _way_out(real: str, root: str, limit: str | None) -> str:
     return "this link leads to a folder around itself" if _is_below(root, real) else ""
 
 
-def _fault(name: str, real: str, limit: str | None) -> str:
-    """Why a file cannot be taken; empty if it can."""
+def file_fault(name: str, real: str, limit: str | None) -> str:
+    """Why a file cannot be taken; empty if it can. `real`: where it lies once links are followed, below `limit`."""
     if limit is not None and not _is_below(real, limit):
         return LEADS_OUT
     if not is_utf8(name):

@@ -178,7 +178,7 @@ def _unseen(document: pdfium.PdfDocument, page: pdfium.PdfPage, names: dict[int,
     if own_only and _LATIN.fullmatch(textpage.get_text_range()):
         return ""
     drawn: dict[tuple[int, str], bool] = {}  # by typeface and character: whether it is drawn anywhere
-    pictures: dict[int, tuple[list[float], pdfium.PdfBitmap | None, float]] = {}
+    drawings: dict[int, tuple[list[float], pdfium.PdfBitmap | None, float]] = {}
     direct = {_page_object(page.raw, k) for k in range(pdfium_c.FPDFPage_CountObjects(page))}
     text = textpage.raw
     for k in range(min(textpage.count_chars(), MAX_CHARACTERS)):
@@ -192,10 +192,10 @@ def _unseen(document: pdfium.PdfDocument, page: pdfium.PdfPage, names: dict[int,
         if _mode(thing) in (pdfium_c.FPDF_TEXTRENDERMODE_INVISIBLE, pdfium_c.FPDF_TEXTRENDERMODE_CLIP):
             continue
         box = _box(textpage, k)
-        if thing not in pictures:
-            pictures.clear()  # characters of an object follow one another
-            pictures[thing] = _picture(document, page, ctypes.cast(thing, pdfium_c.FPDF_PAGEOBJECT), box[3] - box[1])
-        drawn[font, character] = _has_ink(*pictures[thing], box, in_form=thing not in direct)
+        if thing not in drawings:
+            drawings.clear()  # characters of an object follow one another
+            drawings[thing] = _picture(document, page, ctypes.cast(thing, pdfium_c.FPDF_PAGEOBJECT), box[3] - box[1])
+        drawn[font, character] = _has_ink(*drawings[thing], box, in_form=thing not in direct)
     return "".join(dict.fromkeys(character for (_, character), is_drawn in drawn.items() if not is_drawn))
 
 
