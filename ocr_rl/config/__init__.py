@@ -6,11 +6,13 @@
 Knows nothing about how anything is done.
 """
 
-from ocr_rl.config.algorithms import ALGORITHMS, Algorithm, BestOfN, Dpo, Grpo, Rounds, Sft, Stage
+from ocr_rl.config.algorithm import Algorithm
+from ocr_rl.config.algorithms import ALGORITHMS, BestOfN, Dpo, FromSamples, RewardModel, Rounds, Sft, Stage
 from ocr_rl.config.base import Positive, Section
 from ocr_rl.config.explain import explain
 from ocr_rl.config.load import load_recipe, parse_recipe, read_toml, shipped_recipes
-from ocr_rl.config.recipe import Gate, Recipe, RewardChoice, require_distinct
+from ocr_rl.config.on_policy import Critic, Grpo, OnPolicy, Ppo
+from ocr_rl.config.recipe import LEARNED, Gate, Recipe, RewardChoice, require_distinct
 from ocr_rl.config.sections import (
     Evaluation,
     Folder,
@@ -26,19 +28,25 @@ from ocr_rl.config.tripwires import Tripwire, Tripwires
 
 __all__ = [
     "ALGORITHMS",
+    "LEARNED",
     "Algorithm",
     "BestOfN",
+    "Critic",
     "Dpo",
     "Evaluation",
     "Folder",
+    "FromSamples",
     "Gate",
     "Grpo",
+    "OnPolicy",
     "Optim",
     "PageSource",
     "Policy",
     "Positive",
+    "Ppo",
     "Recipe",
     "RewardChoice",
+    "RewardModel",
     "Rounds",
     "Sampling",
     "Scoring",

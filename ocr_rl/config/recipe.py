@@ -8,18 +8,22 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Discriminator, Field, JsonValue, Tag, model_serializer, model_validator
 
-from ocr_rl.config.algorithms import ALGORITHMS, Algorithm, Grpo, Sft
+from ocr_rl.config.algorithm import Algorithm
+from ocr_rl.config.algorithms import ALGORITHMS, RewardModel, Sft
 from ocr_rl.config.base import Positive, Section
+from ocr_rl.config.on_policy import OnPolicy
 from ocr_rl.config.sections import Evaluation, Optim, Policy, Sampling, Scoring
 from ocr_rl.config.tripwires import Tripwire, Tripwires
 from ocr_rl.track import Tracker
+
+LEARNED = "reward_model:"  # begins the name of a reward that is a reward model's folder
 
 
 class RewardChoice(Section):
     """A reward that counts, with its weight."""
 
     name: str
-    """An installed plug-in (`ocr-rl plugins`) or "my_file.py:MyReward"."""
+    """An installed plug-in (`ocr-rl plugins`), "my_file.py:MyReward", or "reward_model:FOLDER" (a learned one)."""
     weight: float = Field(default=1.0, gt=0)
     """Of the weighted mean over the rewards that apply to a page."""
     options: dict[str, JsonValue] = {}
@@ -123,10 +127,19 @@ class Recipe(Section):
             raise ValueError(f"[{name}] learns from references and asks no reward: leave out [[rewards]] and [[gates]]")
         if self.algorithm.learns_from_rewards and not self.rewards:
             raise ValueError(f"[{name}] learns from rewards: name one as [[rewards]]; gates alone teach nothing")
+        if isinstance(self.algorithm, RewardModel) and self.evaluation is not None:
+            raise ValueError(
+                "[reward_model] writes nothing; it is measured on its held-out pairs: leave out [evaluation]"
+            )
         require_distinct(self.rewards, self.gates)
-        if isinstance(self.algorithm, Grpo) and self.algorithm.mask_unfinished:
+        if isinstance(self.algorithm, OnPolicy) and self.algorithm.mask_unfinished:
             require_no_eos(self.rewards, self.gates)
         return self
+
+    @property
+    def learned(self) -> list[str]:
+        """Folders of the reward models that score the policy's own samples."""
+        return [choice.name.removeprefix(LEARNED) for choice in self.mix if choice.name.startswith(LEARNED)]
 
     @property
     def mix(self) -> tuple[RewardChoice | Gate, ...]:
@@ -157,7 +170,7 @@ def require_no_eos(rewards: tuple[RewardChoice, ...], gates: tuple[Gate, ...]) -
     """ValueError where the end of a transcript is paid for while the samples without one are left out of the loss."""
     if any(choice.name == "eos" for choice in (*rewards, *gates)):
         raise ValueError(
-            "grpo.mask_unfinished leaves samples without an end out of the loss, so eos pushes none of them down: "
+            "mask_unfinished leaves samples without an end out of the loss, so eos pushes none of them down: "
             "leave out mask_unfinished (run-ons are then taught to end) or eos"
         )
 

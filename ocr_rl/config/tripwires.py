@@ -54,6 +54,10 @@ class Tripwires(Section):
     """Mean difference, in nats a token, between sampler and learner: they do not have the same weights or image."""
     gap_max: Tripwire | None = None
     """The largest such difference; by default a stop above 0.01 where everything is float32, else no bound."""
+    explained_variance: Tripwire = Tripwire(below=-0.5)
+    """Of PPO: how much of the returns' variance the critic explains; below 0 it is worse than none."""
+    value_loss: Tripwire = Tripwire(above=5.0, of_start=True)
+    """Of PPO: mean squared error of the critic's values."""
     page_gain: Tripwire = Tripwire(below=0.0, steps=1, then="stop")
     """Of [grpo]: by how many nats a token a blank page is worse than the page. At 0 the policy does not look."""
     falling_type: Literal["warn", "stop", "roll_back"] = "warn"

@@ -24,10 +24,12 @@ class RollBack:
     state: Mapping[str, Any]  # where the algorithm goes on afterwards, so that it does not do the same again
 
 
-def save(learner: Learner, run: Run, done: int, state: Mapping[str, Any]) -> None:
+def save(learner: Learner, run: Run, done: int, state: Mapping[str, Any], critic: Learner | None = None) -> None:
     with run.checkpoint(done) as folder:
         learner.save(folder / "model")
         learner.save_state(folder / "optim.pt")
+        if critic is not None:
+            critic.save_state(folder / "critic.pt")
         write_atomically(folder / "state.json", json.dumps({"step": done, "state": dict(state)}))
 
 
@@ -38,12 +40,12 @@ def best(history: Sequence[Mapping[str, Any]], run: Run) -> int | None:
     return max(rates, key=lambda step: (rates[step], -step), default=None)
 
 
-def resume(learner: Learner, run: Run) -> tuple[int, dict[str, Any]]:
+def resume(learner: Learner, run: Run, critic: Learner | None = None) -> tuple[int, dict[str, Any]]:
     """Go back to the last whole checkpoint: (steps done, the algorithm's state); (0, {}) where there is none.
 
     Raises UserError where there are checkpoints and all are damaged.
     """
-    step, state = _restore(learner, run) or (0, {})
+    step, state = _restore(learner, run, critic) or (0, {})
     run.forget_after(step)
     for row in run.metrics():
         if row["step"] == step and "rolled_back" in row:  # killed after it went back and before it saved again
@@ -51,13 +53,15 @@ def resume(learner: Learner, run: Run) -> tuple[int, dict[str, Any]]:
     return step, state
 
 
-def roll_back(request: RollBack, learner: Learner, run: Run, allowed: int) -> dict[str, Any]:
+def roll_back(
+    request: RollBack, learner: Learner, run: Run, allowed: int, critic: Learner | None = None
+) -> dict[str, Any]:
     """Load the last good checkpoint and forget what came after it; returns the state to go on from."""
     rows = run.metrics()
     used = sum(len(row.get("rolled_back", ())) for row in rows)
     if used >= allowed:
         raise UserError(f"step {request.done}: {request.why}. The run went back {used} times already and is stopped.")
-    restored = _restore(learner, run, latest=request.latest)
+    restored = _restore(learner, run, critic, latest=request.latest)
     if restored is None:
         raise UserError(
             f"step {request.done}: {request.why}. There is no checkpoint of step {request.latest} or before to go back "
@@ -74,7 +78,9 @@ def roll_back(request: RollBack, learner: Learner, run: Run, allowed: int) -> di
     return state
 
 
-def _restore(learner: Learner, run: Run, latest: int | None = None) -> tuple[int, dict[str, Any]] | None:
+def _restore(
+    learner: Learner, run: Run, critic: Learner | None, latest: int | None = None
+) -> tuple[int, dict[str, Any]] | None:
     """Load the newest whole checkpoint of step `latest` or before; those that are damaged are named and set aside."""
     candidates = [path for path in run.checkpoints() if latest is None or step_of(path) <= latest]
     damaged: dict[Path, str] = {}
@@ -86,6 +92,8 @@ def _restore(learner: Learner, run: Run, latest: int | None = None) -> tuple[int
             print(f"{other} is damaged ({why}) and is skipped: going on from step {step_of(path)}.")
             run.set_aside(other)
         learner.load_state(path / "optim.pt")
+        if critic is not None:
+            critic.load_state(path / "critic.pt")
         saved = json.loads((path / "state.json").read_text(encoding="utf-8"))
         return saved["step"], saved["state"]
     if damaged:

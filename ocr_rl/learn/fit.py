@@ -12,7 +12,7 @@ from tqdm import tqdm
 from ocr_rl.config import Tripwires
 from ocr_rl.contract import UserError
 from ocr_rl.learn.checkpoints import RollBack, best, roll_back, save
-from ocr_rl.learn.learner import Learner
+from ocr_rl.learn.learner import Learner, update_together
 from ocr_rl.learn.progress import best_and_worst, line_of
 from ocr_rl.learn.step import Step
 from ocr_rl.rollout.flow import Row
@@ -21,6 +21,7 @@ from ocr_rl.run import Run
 
 Evaluate = Callable[[int], dict[str, float]]  # (steps done) -> figures
 Probe = Callable[[Sequence[Row]], dict[str, float]]  # (a step's rows) -> figures
+_OF_BOTH = {"loss", "grad_norm", "lr"}  # figures that a policy and its critic each have
 StepsFrom = Callable[[Mapping[str, Any]], Iterator[Step]]  # (an algorithm's state) -> its steps from there
 
 
@@ -49,8 +50,18 @@ class Plan:
         return bool(self.evaluate_every) and (done % self.evaluate_every == 0 or done == self.total)
 
 
-def fit(steps_from: StepsFrom, learner: Learner, run: Run, plan: Plan, state: Mapping[str, Any] | None = None) -> Path:
+def fit(
+    steps_from: StepsFrom,
+    learner: Learner,
+    run: Run,
+    plan: Plan,
+    state: Mapping[str, Any] | None = None,
+    *,
+    critic: Learner | None = None,
+) -> Path:
     """Run the algorithm from `state` to its end; returns the folder of the last checkpoint's model.
+
+    `critic` is a second learner, with weights of its own, that moves and is saved with the first.
 
     Steps already done are `learner.policy`'s business: a resumed learner starts where its checkpoint was. Raises
     UserError where a tripwire stops the run.
@@ -65,7 +76,7 @@ def fit(steps_from: StepsFrom, learner: Learner, run: Run, plan: Plan, state: Ma
             learnt: dict[str, float] = {}
             if all(decision.then == "warn" for decision in decisions):
                 try:
-                    learnt = learner.update(step.rows, step.loss)
+                    learnt = _learn(step, learner, critic)
                 except FloatingPointError as error:
                     wire = plan.tripwires.not_finite
                     decisions = [Decision(name="not_finite", then=wire, why=str(error), steps=1)]
@@ -79,7 +90,7 @@ def fit(steps_from: StepsFrom, learner: Learner, run: Run, plan: Plan, state: Ma
             bar.update()
             bar.write("  ".join([line_of(row, plan.total), *(f"! {decision}" for decision in decisions)]))
             if request := _act(decisions, done, step, steps, state):
-                state = roll_back(request, learner, run, plan.tripwires.roll_backs)
+                state = roll_back(request, learner, run, plan.tripwires.roll_backs, critic)
                 history, due, steps = run.metrics(), False, steps_from(state)
                 bar.n = learner.policy
                 continue
@@ -88,11 +99,25 @@ def fit(steps_from: StepsFrom, learner: Learner, run: Run, plan: Plan, state: Ma
                 state = dict(step.state)
                 if due or stop:
                     due = False
-                    save(learner, run, done, state)
+                    save(learner, run, done, state, critic)
                     run.prune(plan.keep, best(history, run))
                     if stop:
                         break
     return run.checkpoints()[-1] / "model"
+
+
+def _learn(step: Step, learner: Learner, critic: Learner | None) -> dict[str, float]:
+    """Move the policy and its critic by one step; the critic's own figures are called `critic_…`."""
+    moves = [] if step.loss is None else [(learner, step.rows, step.loss)]
+    if critic is not None and step.critic_loss is not None:
+        moves.append((critic, step.rows, step.critic_loss))
+    figures: dict[str, float] = {}
+    for (moved, _, _), metrics in zip(moves, update_together(moves), strict=True):
+        of_critic = {f"critic_{name}" if name in _OF_BOTH else name: value for name, value in metrics.items()}
+        figures |= metrics if moved is learner else of_critic
+    if step.loss is None:
+        learner.stand_still()
+    return figures
 
 
 def _with_looks(figures: Mapping[str, Any], step: Step, plan: Plan, done: int, due: bool) -> dict[str, Any]:

@@ -1,44 +1,39 @@
-"""The learner: log-probabilities of rows, and optimiser steps on them. It knows rows and losses, no algorithm.
+"""The learner: a reader that takes optimiser steps on rows. It knows rows and losses, no algorithm.
 
-With several ranks each has a learner with a part of the weights, and a method that needs them all tells the others.
+An update has two halves, so that several learners of one step (a policy and its critic) are all computed and checked
+before any of them moves: `prepare` leaves a gradient, `apply` takes the step, `drop` forgets the gradient.
 """
 
 from __future__ import annotations
 
-import copy
 import math
 import time
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.learn import ranks
 from ocr_rl.learn.masters import Masters
-from ocr_rl.learn.network import PolicyNetwork, base, named_weights, read_packed, save_model, trainable
+from ocr_rl.learn.network import Reads, named_weights, save_model
 from ocr_rl.learn.optimizers import open_optimizers, rate_factor
-from ocr_rl.learn.rows import Batch, collate
-from ocr_rl.models import qwen2_5_vl as family
-from ocr_rl.models.load import load_model
+from ocr_rl.learn.reader import ImageOf, Reader
 from ocr_rl.models.settings import write_settings
-from ocr_rl.objectives.losses import Loss
-from ocr_rl.rollout.flow import Prompt, Row
+from ocr_rl.objectives.losses import Loss, Read
+from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Origin
 
-ImageOf = Callable[[Prompt], Image.Image]
+__all__ = ["ImageOf", "Learner"]
 
 
-class Learner:
-    """One policy with its optimiser. `policy` counts updates: the version of the weights."""
+class Learner(Reader):
+    """One network with its optimiser. `policy` counts updates: the version of the weights."""
 
     def __init__(
         self,
@@ -49,99 +44,85 @@ class Learner:
         steps: int,
         reference: bool,
         seed: int = 0,
+        name: str = "policy",
+        reads: Reads = Reads.WORDS,
+        stop_gradient: bool = False,
     ) -> None:
-        """`reference`: keep the start, frozen. `steps`: length of the rate's schedule.
-
-        `seed` is for the random numbers that LoRA's adapters begin with.
-        """
-        self.origin = origin
-        self.prompter = origin.prompter
+        """`steps`: length of the rate's schedule; `reads`: what its losses look at; the rest as a reader's."""
+        super().__init__(
+            origin,
+            policy,
+            micro_tokens=optim.micro_tokens,
+            reference=reference,
+            seed=seed,
+            name=name,
+            head=Reads.SCALARS in reads,
+            stop_gradient=stop_gradient,
+        )
         self.settings = optim
         self.steps = steps
-        self.policy = 0
-        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        self.dtype = policy.dtype
-        model = load_model(origin.path, dtype=policy.dtype, trust_remote_code=policy.trust_remote_code)
-        read_packed(model)
-        if ranks.world() == 1:  # otherwise each rank takes its part only
-            model.to(self.device)  # type: ignore[arg-type]
-        # With LoRA the reference is the same model with its adapters switched off; otherwise a frozen copy.
-        frozen = copy.deepcopy(model).requires_grad_(False).eval() if reference and policy.lora_rank == 0 else None
-        with torch.random.fork_rng():
-            torch.manual_seed(seed)
-            self.module = trainable(model, policy)
-        self.network = _sharded(self.module, policy)
-        self.reference = None if frozen is None else _sharded(frozen, policy)
-        self.module.train()
-        self.masters = Masters(self.module)
+        self.reads = reads
+        self.masters = Masters(self.module, self.head)
         self.optimizers = open_optimizers(self.masters.by_name, optim)
-        self.positions = lru_cache(maxsize=256)(self._positions)
 
     def update(self, rows: Sequence[Row], loss: Loss) -> dict[str, float]:
         """One optimiser step on all `rows` together; metrics are means per completion token of the step.
 
         FloatingPointError where loss or gradient is not finite: nothing has changed then.
         """
-        ranks.tell("update", rows, loss)
-        started = time.perf_counter()
+        return update_together([(self, rows, loss)])[0]
+
+    def prepare(self, rows: Sequence[Row], loss: Loss) -> dict[str, float]:
+        """The gradient of a step, clipped; returns the step's metrics. FloatingPointError as `update`."""
+        ranks.tell(self.name, "prepare", rows, loss)
         rate = self._set_rate()
         own: dict[str, float] = defaultdict(float)
         for batch, counts in self._batches(rows):
-            read = self.network(batch)
+            read = self.network(batch, self.reads)
             if not counts:
-                (0 * read.logprob_N.sum()).backward()
+                (0 * (read.logprob_N if isinstance(read, Read) else read.value_N).sum()).backward()
                 self.masters.take_gradients()
                 continue
             value, parts = loss(read, batch)
             value.backward()
             self.masters.take_gradients()
-            _add(own, {"loss": float(value.detach()), "entropy": float(read.entropy_N.sum()), **parts})
+            entropy = {"entropy": float(read.entropy_N.sum())} if isinstance(read, Read) else {}
+            _add(own, {"loss": float(value.detach()), **entropy, **parts})
         sums: dict[str, float] = defaultdict(float)
         for share in ranks.gathered(own):
             _add(sums, share)
         learnt = self.masters.by_name.values()
         norm = float(ranks.whole(torch.nn.utils.clip_grad_norm_(learnt, self.settings.max_grad_norm)))
         if not (math.isfinite(norm) and math.isfinite(sums["loss"])):
-            for optimizer in self.optimizers:
-                optimizer.zero_grad(set_to_none=True)  # whoever goes on must not add to it
+            self._forget_gradient()  # whoever goes on must not add to it
             raise FloatingPointError(f"the loss or its gradient is not finite at update {self.policy}")
+        tokens = sum(len(row.completion_ids) for row in rows)
+        whole = {"loss"} | {name for name in sums if name.endswith(("_max", "_mean"))}
+        metrics = {name: value if name in whole else value / tokens for name, value in sums.items()}
+        return metrics | {"grad_norm": norm, "lr": rate, "tokens": tokens}
+
+    def apply(self) -> None:
+        """Take the step that `prepare` left the gradient of."""
+        ranks.tell(self.name, "apply")
         for optimizer in self.optimizers:
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self.masters.hand_back()
         self.policy += 1
-        tokens = sum(len(row.completion_ids) for row in rows)
-        whole = {"loss"} | {name for name in sums if name.endswith(("_max", "_mean"))}
-        metrics = {name: value if name in whole else value / tokens for name, value in sums.items()}
-        return metrics | {"grad_norm": norm, "lr": rate, "tokens": tokens, "update_s": time.perf_counter() - started}
 
-    @torch.no_grad()
-    def logprobs(
-        self, rows: Sequence[Row], *, reference: bool = False, image: ImageOf | None = None
-    ) -> list[tuple[float, ...]]:
-        """Log-probabilities of each row's completion under the current (or the reference) weights, in row order.
+    def drop(self) -> None:
+        """Forget the gradient that `prepare` left."""
+        ranks.tell(self.name, "drop")
+        self._forget_gradient()
 
-        `image` shows another image than the prompt's own (of the same size): does the policy look at all?
-        """
-        if image is not None and ranks.world() > 1:
-            image = {row.prompt: image(row.prompt) for row in rows}.__getitem__  # pixels can be sent, functions cannot
-        ranks.tell("logprobs", rows, reference=reference, image=image)
-        place = {id(row): i for i, row in enumerate(rows)}
-        own: dict[int, tuple[float, ...]] = {}
-        self.module.eval()
-        try:
-            for batch, counts in self._batches(rows, image):
-                network = self.reference if reference and self.reference is not None else self.network
-                with self._adapters_off() if reference and self.reference is None else nullcontext():
-                    logprob_N = network(batch).logprob_N.cpu()
-                lengths = [len(row.completion_ids) for row in batch.rows]
-                for row, piece in zip(batch.rows, logprob_N.split(lengths), strict=True):
-                    if counts:
-                        own[place[id(row)]] = tuple(piece.tolist())
-        finally:
-            self.module.train()
-        everywhere = {i: values for share in ranks.gathered(own) for i, values in share.items()}
-        return [everywhere[place[id(row)]] for row in rows]
+    def _forget_gradient(self) -> None:
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+
+    def stand_still(self) -> None:
+        """Let a step of the schedule pass without moving."""
+        ranks.tell(self.name, "stand_still")
+        self.policy += 1
 
     def annotate(self, rows: Sequence[Row], *, old: bool, reference: bool) -> list[Row]:
         """Rows with the log-probabilities that are asked for: new rows, nothing filled in later."""
@@ -150,7 +131,7 @@ class Learner:
         return [replace(row, old_logprobs=o, ref_logprobs=r) for row, o, r in zip(rows, before, ref, strict=True)]
 
     def weights(self) -> Iterator[tuple[str, Tensor]]:
-        ranks.tell("gather")
+        ranks.tell(self.name, "gather")
         yield from ranks.to_the_end(named_weights(self.module))
 
     def gather(self) -> None:
@@ -160,13 +141,13 @@ class Learner:
 
     def save(self, folder: Path, *, dtype: str | None = None) -> None:
         """The policy as an ordinary Hugging Face folder, in the dtype that it is trained in unless told otherwise."""
-        ranks.tell("gather")
+        ranks.tell(self.name, "gather")
         save_model(self.module, folder, source=self.origin.path, dtype=dtype or self.dtype)
         write_settings(folder, self.origin.settings)
 
     def save_state(self, path: Path) -> None:
         """What `load_state` goes on from, with any number of ranks."""
-        ranks.tell("save_state", path)
+        ranks.tell(self.name, "save_state", path)
         state = {
             "weights": {name: master.detach() for name, master in self.masters.by_name.items()},
             "optimizers": [o.state_dict() for o in self.optimizers],
@@ -177,7 +158,7 @@ class Learner:
             torch.save(state, path)
 
     def load_state(self, path: Path) -> None:
-        ranks.tell("load_state", path)
+        ranks.tell(self.name, "load_state", path)
         where = self.device if ranks.world() == 1 else "cpu"  # whole tensors, of which a rank keeps its part
         state: dict[str, Any] = torch.load(path, map_location=where, weights_only=True)
         learnt = self.masters.by_name
@@ -196,23 +177,6 @@ class Learner:
             optimizer.load_state_dict(saved)
         self.policy = state["policy"]
 
-    def _batches(self, rows: Sequence[Row], image: ImageOf | None = None) -> Iterator[tuple[Batch, bool]]:
-        """This rank's micro-batches, and whether they count (`ranks.passes`)."""
-        image = image or self.prompter.image
-        for groups, counts in ranks.passes(rows, self.settings.micro_tokens):
-            images = [image(group[0].prompt) for group in groups]
-            pixel_values, grid = self.prompter.pixels(images)
-            pixels = (torch.from_numpy(pixel_values), torch.from_numpy(grid).long())
-            positions = lambda row, grid: self.positions(row.prompt.expanded_ids, tuple(grid.tolist()))  # noqa: E731
-            yield collate(groups, pixels, positions).to(self.device), counts
-
-    def _positions(self, prompt_ids: tuple[int, ...], grid: tuple[int, ...]) -> Tensor:
-        """M-RoPE positions (3, prompt length); most prompts of a run are alike."""
-        return family.prompt_positions(base(self.module), prompt_ids, grid)
-
-    def _adapters_off(self) -> Any:
-        return self.module.disable_adapter()  # type: ignore[operator]
-
     def _set_rate(self) -> float:
         factor = rate_factor(self.policy, self.steps, self.settings)
         for optimizer in self.optimizers:
@@ -221,13 +185,23 @@ class Learner:
         return self.settings.lr * factor
 
 
+def update_together(moves: Sequence[tuple[Learner, Sequence[Row], Loss]]) -> list[dict[str, float]]:
+    """One optimiser step of each learner, or of none: all gradients are checked before any of the learners moves."""
+    started = time.perf_counter()
+    metrics = []
+    for i, (learner, rows, loss) in enumerate(moves):
+        try:
+            metrics.append(learner.prepare(rows, loss))
+        except FloatingPointError:
+            for prepared, _, _ in moves[:i]:
+                prepared.drop()
+            raise
+    for learner, _, _ in moves:
+        learner.apply()
+    return [figures | {"update_s": time.perf_counter() - started} for figures in metrics]
+
+
 def _add(sums: dict[str, float], parts: Mapping[str, float]) -> None:
     """Sums grow by the parts; where the name ends in `_max` the larger one stays."""
     for name, part in parts.items():
         sums[name] = max(sums[name], part) if name.endswith("_max") else sums[name] + part
-
-
-def _sharded(model: Any, policy: config.Policy) -> PolicyNetwork:
-    network = PolicyNetwork(model, autocast=policy.autocast)
-    ranks.shard(network, family.blocks(base(model)))
-    return network

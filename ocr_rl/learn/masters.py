@@ -16,8 +16,11 @@ from torch import Tensor, nn
 class Masters:
     """What the optimisers of a module move, by the names of its learnt weights."""
 
-    def __init__(self, module: nn.Module) -> None:
+    def __init__(self, module: nn.Module, head: nn.Module | None = None) -> None:
+        """`head`: a part that is learnt beside the module; its names begin with "head."."""
         weights = {name: p for name, p in module.named_parameters() if p.requires_grad}
+        if head is not None:
+            weights |= {f"head.{name}": p for name, p in head.named_parameters()}
         self.by_name: Mapping[str, Tensor] = {name: _master(weight) for name, weight in weights.items()}
         pairs = [(weight, self.by_name[name]) for name, weight in weights.items()]
         self._copies = [(weight, master) for weight, master in pairs if master is not weight]

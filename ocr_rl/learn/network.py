@@ -9,6 +9,7 @@ import copy
 import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext
+from enum import Flag, auto
 from pathlib import Path
 from typing import Any
 
@@ -23,42 +24,88 @@ from ocr_rl.learn.ranks import whole
 from ocr_rl.learn.rows import Batch
 from ocr_rl.models import qwen2_5_vl as family
 from ocr_rl.models.load import DTYPES
-from ocr_rl.objectives.losses import Read
+from ocr_rl.objectives.losses import Read, Scalars
 
 _PROCESSOR_FILES = ("*token*.json", "*processor*.json", "chat_template*", "merges.txt", "vocab.json", "*.model")
+
+
+class Reads(Flag):
+    """What a pass is to read off the hidden states."""
+
+    WORDS = auto()  # log-probabilities and entropies, by the language model's own head
+    SCALARS = auto()  # values and scores, by a head of one number
+
+
+class ScalarHead(nn.Module):
+    """One number off a hidden state, in float32 whatever the model computes in; 0 everywhere at first.
+
+    It is no part of the model: engines are not sent it, and the model's folder does not have it.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.linear = nn.Linear(width, 1, dtype=torch.float32)
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+
+    def forward(self, hidden_ND: Tensor) -> Tensor:
+        with torch.autocast(hidden_ND.device.type, enabled=False):
+            return self.linear(hidden_ND.float())[:, 0]
 
 
 class PolicyNetwork(nn.Module):
     """A model, and what is read off its hidden states for the completion tokens of a batch."""
 
-    def __init__(self, model: nn.Module, *, autocast: bool) -> None:
-        """`model`: a transformers model or its peft wrapper; `autocast`: compute in bfloat16 over float32 weights."""
+    def __init__(
+        self, model: nn.Module, *, autocast: bool, head: ScalarHead | None = None, stop_gradient: bool = False
+    ) -> None:
+        """`model`: a transformers model or its peft wrapper; `autocast`: compute in bfloat16 over float32 weights.
+
+        `stop_gradient`: what is learnt from the head's numbers does not move the model.
+        """
         super().__init__()
         self.model = model
         self.autocast = autocast
+        self.head = head
+        self.stop_gradient = stop_gradient
 
-    def forward(self, batch: Batch) -> Read:
-        first = batch.rows[0]
-        assert all((r.temperature, r.banned_ids) == (first.temperature, first.banned_ids) for r in batch.rows)
-        model = base(self.model)
+    def forward(self, batch: Batch, reads: Reads = Reads.WORDS) -> Read | Scalars:
+        """A Read where words are asked for (with the scalars, where both are), else Scalars."""
         device = batch.input_ids_1X.device.type
         with torch.autocast(device, torch.bfloat16) if self.autocast else nullcontext():
-            hidden_1XD = family.hidden_states(
-                model,
+            hidden_XD = family.hidden_states(
+                base(self.model),
                 batch.input_ids_1X,
                 batch.position_ids_31X,
                 batch.packing,
                 batch.pixel_values,
                 batch.image_grid_thw,
-            )
-            logprob_N, entropy_N = token_logprobs(
-                hidden_1XD[0].index_select(0, batch.source_N),
-                model.lm_head.weight,
-                batch.target_N,
-                temperature=first.temperature,
-                banned_ids=first.banned_ids,
-            )
+            )[0]
+            scalars = self._scalars(hidden_XD, batch) if Reads.SCALARS in reads else None
+            if Reads.WORDS in reads:
+                return self._words(hidden_XD, batch)._replace(scalars=scalars)
+        assert scalars is not None
+        return scalars
+
+    def _words(self, hidden_XD: Tensor, batch: Batch) -> Read:
+        first = batch.rows[0]
+        assert all((r.temperature, r.banned_ids) == (first.temperature, first.banned_ids) for r in batch.rows)
+        logprob_N, entropy_N = token_logprobs(
+            hidden_XD.index_select(0, batch.source_N),
+            base(self.model).lm_head.weight,
+            batch.target_N,
+            temperature=first.temperature,
+            banned_ids=first.banned_ids,
+        )
         return Read(logprob_N=logprob_N, entropy_N=entropy_N)
+
+    def _scalars(self, hidden_XD: Tensor, batch: Batch) -> Scalars:
+        assert self.head is not None
+        hidden_XD = hidden_XD.detach() if self.stop_gradient else hidden_XD
+        return Scalars(
+            value_N=self.head(hidden_XD.index_select(0, batch.source_N)),
+            score_B=self.head(hidden_XD.index_select(0, batch.last_B)),
+        )
 
 
 def read_packed(model: PreTrainedModel) -> None:

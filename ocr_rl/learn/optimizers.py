@@ -27,7 +27,7 @@ def rate_factor(step: int, steps: int, optim: config.Optim) -> float:
 
 def muon_matrices(named: Sequence[tuple[str, Tensor]]) -> list[Tensor]:
     """The weights that Muon is for: matrices inside the layers."""
-    return [p for name, p in named if p.ndim == 2 and "embed" not in name and "lm_head" not in name]
+    return [p for name, p in named if p.ndim == 2 and "embed" not in name and "head" not in name]
 
 
 def open_optimizers(learnt: Mapping[str, Tensor], optim: config.Optim) -> list[torch.optim.Optimizer]:

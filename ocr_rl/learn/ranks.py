@@ -53,22 +53,29 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
-def tell(name: str, *args: Any, **options: Any) -> None:
-    """On the first rank: have the others call that method of their learner. Arguments must be picklable."""
+def tell(learner: str, method: str, *args: Any, **options: Any) -> None:
+    """On the first rank: have the others call that method of their learner of that name; arguments can be pickled.
+
+    The learner "" is what opens the others.
+    """
     if world() > 1 and rank() == 0:
-        _send((name, args, options))
+        _send((learner, method, args, options))
 
 
 def follow(open_learner: Callable[..., Any]) -> None:
-    """On the others: make the calls that the first rank tells, until it ends. The first one is `open_learner`'s own."""
-    learner = None
+    """On the others: make the calls that the first rank tells, until it ends.
+
+    `open_learner` takes what a learner "" is told, and returns one; several may be opened, each known by its name.
+    """
+    learners: dict[str, Any] = {}
     while (call := _send(None)) is not None:
-        name, args, options = call
-        if learner is None:
+        name, method, args, options = call
+        if not name:
             learner = open_learner(*args, **options)
+            learners[learner.name] = learner
             continue
         with suppress(FloatingPointError):  # raised on the first rank too, which decides what becomes of the run
-            getattr(learner, name)(*args, **options)
+            getattr(learners[name], method)(*args, **options)
 
 
 def _send(message: Any) -> Any:
@@ -117,6 +124,8 @@ def deal(rows: Sequence[Row], ranks: int) -> list[list[Row]]:
 
 def shard(network: nn.Module, blocks: Sequence[nn.Module]) -> None:
     """Cut a network's weights up over the ranks (FSDP2), block by block; gradients are summed, in float32.
+
+    A part of a dtype of its own, as a head in float32 beside bfloat16, must be a block: FSDP2 mixes none.
 
     Weights that are learnt start as the first rank's: adapters begin with random numbers.
     """

@@ -28,12 +28,15 @@ class Batch:
     source_N: Tensor  # which of the X positions predicts token n
     target_N: Tensor
     row_N: Tensor  # index of token n's row in `rows`
+    last_B: Tensor  # which of the X positions is the row's last token
     rows: tuple[Row, ...]
     weight_N: Tensor
     advantage_N: Tensor
     sampler_N: Tensor | None
     old_N: Tensor | None
     ref_N: Tensor | None
+    value_N: Tensor | None = None
+    return_N: Tensor | None = None
 
     def to(self, device: torch.device) -> Batch:
         tensors = {name: x for name in self.__slots__ if isinstance(x := getattr(self, name), Tensor)}
@@ -49,7 +52,7 @@ def collate(groups: Sequence[Sequence[Row]], pixels: tuple[Tensor, Tensor], posi
     pixel_values, grid_P3 = pixels
     ids: list[int] = []
     positions_3: list[Tensor] = []
-    source, target, row_index = [], [], []
+    source, target, row_index, last = [], [], [], []
     rows: list[Row] = []
     for p, group in enumerate(groups):
         prompt = group[0].prompt.expanded_ids
@@ -64,6 +67,7 @@ def collate(groups: Sequence[Sequence[Row]], pixels: tuple[Tensor, Tensor], posi
             target += row.completion_ids
             row_index += [len(rows)] * n
             ids += row.completion_ids
+            last.append(len(ids) - 1)
             positions_3.append((start + torch.arange(n)).expand(3, -1))
             rows.append(row)
     return Batch(
@@ -75,12 +79,15 @@ def collate(groups: Sequence[Sequence[Row]], pixels: tuple[Tensor, Tensor], posi
         source_N=torch.tensor(source),
         target_N=torch.tensor(target),
         row_N=torch.tensor(row_index),
+        last_B=torch.tensor(last),
         rows=tuple(rows),
         weight_N=_spread(rows, [row.weight for row in rows]),
-        advantage_N=_spread(rows, [row.advantage for row in rows]),
+        advantage_N=_advantages(rows),
         sampler_N=_joined([row.sampler_logprobs for row in rows]),
         old_N=_joined([row.old_logprobs for row in rows]),
         ref_N=_joined([row.ref_logprobs for row in rows]),
+        value_N=_joined([row.values for row in rows]),
+        return_N=_joined([row.returns for row in rows]),
     )
 
 
@@ -119,6 +126,14 @@ def _cut(group: list[Row], budget: int) -> list[list[Row]]:
 def _spread(rows: Sequence[Row], values: Sequence[float]) -> Tensor:
     counts = torch.tensor([len(row.completion_ids) for row in rows])
     return torch.tensor(values, dtype=torch.float32).repeat_interleave(counts)
+
+
+def _advantages(rows: Sequence[Row]) -> Tensor:
+    pieces = [
+        row.advantage if isinstance(row.advantage, tuple) else (row.advantage,) * len(row.completion_ids)
+        for row in rows
+    ]
+    return torch.tensor([value for piece in pieces for value in piece], dtype=torch.float32)
 
 
 def _joined(pieces: Sequence[tuple[float, ...] | None]) -> Tensor | None:

@@ -13,7 +13,8 @@ from ocr_rl.rollout.flow import ComparedGroup, Row
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Step:
     rows: Sequence[Row]
-    loss: Loss
+    loss: Loss | None  # None: the policy stands still while its critic warms up
+    critic_loss: Loss | None = None  # of a critic with weights of its own, on the same rows
     metrics: Mapping[str, float] = field(default_factory=dict)
     groups: Sequence[ComparedGroup] = ()
     # JSON: the algorithm goes on from here. None in the middle of a rollout: the loop saves after a later step.

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,15 +24,25 @@ if TYPE_CHECKING:
 Sums = dict[str, float]
 
 
+class Scalars(NamedTuple):
+    """What a head reads off the same hidden states: one number before each token, one at each row's last token."""
+
+    value_N: Tensor  # in the state that token n is chosen in: the page and the tokens before it
+    score_B: Tensor  # of the whole completion, at its own end (EOS, or where a sample was cut off)
+
+
 class Read(NamedTuple):
     """What one pass through the model reads off its hidden states, for the N completion tokens of a batch."""
 
     logprob_N: Tensor  # of the target under what was really sampled from; nats, float32
     entropy_N: Tensor  # of that distribution; nats, float32, without gradient
+    scalars: Scalars | None = None  # where a critic's head sits on the policy's own trunk
 
 
 class Loss(Protocol):
-    def __call__(self, read: Read, batch: Batch) -> tuple[Tensor, Sums]: ...
+    """`read` is a Read, or the Scalars of a network that is read by its head alone."""
+
+    def __call__(self, read: Any, batch: Batch) -> tuple[Tensor, Sums]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,17 +189,13 @@ class PreferenceLoss:
 
         assert batch.ref_N is not None
         logprob_N, row_N, B = read.logprob_N, batch.row_N, len(batch.rows)
-        sign_B = logprob_N.new_tensor([row.advantage for row in batch.rows])
-        weight_B = logprob_N.new_tensor([row.weight for row in batch.rows])
+        sign_B, weight_B, pair_B, pairs = pairs_of_rows(batch, logprob_N)
         count_B = count_tokens(row_N, B)
         logp_B, ref_B = (sum_rows(value_N, row_N, B) for value_N in (logprob_N, batch.ref_N))
         ratio_B = (logp_B - ref_B) / count_B if self.length_normalised else logp_B - ref_B
-        ids = sorted({row.group_id for row in batch.rows})
-        pair_B = row_N.new_tensor([ids.index(row.group_id) for row in batch.rows])
-        assert 2 * len(ids) == B, "the two rows of a pair belong into one micro-batch"
         chosen_B = sign_B > 0
-        margin_P = sum_rows(sign_B * ratio_B, pair_B, len(ids))
-        weight_P = sum_rows(weight_B * chosen_B, pair_B, len(ids))
+        margin_P = sum_rows(sign_B * ratio_B, pair_B, pairs)
+        weight_P = sum_rows(weight_B * chosen_B, pair_B, pairs)
         right_P, wrong_P = logsigmoid(self.beta * margin_P), logsigmoid(-self.beta * margin_P)
         preference_P = -((1 - self.label_smoothing) * right_P + self.label_smoothing * wrong_P) * weight_P
         anchor = -(logp_B / count_B * weight_B)[chosen_B].sum()
@@ -203,6 +209,16 @@ class PreferenceLoss:
             "chosen_moved_mean": float(((logp_B - ref_B) * weight_B)[chosen_B].sum()),
             "rejected_moved_mean": float(((logp_B - ref_B) * weight_B)[~chosen_B].sum()),
         }
+
+
+def pairs_of_rows(batch: Batch, like: Tensor) -> tuple[Tensor, Tensor, Tensor, int]:
+    """Of rows that are pairs: (+1 chosen, -1 rejected), their weights, which pair each belongs to, how many pairs."""
+    ids = sorted({row.group_id for row in batch.rows})
+    assert 2 * len(ids) == len(batch.rows), "the two rows of a pair belong into one micro-batch"
+    sign_B = like.new_tensor([row.advantage for row in batch.rows])
+    weight_B = like.new_tensor([row.weight for row in batch.rows])
+    pair_B = batch.row_N.new_tensor([ids.index(row.group_id) for row in batch.rows])
+    return sign_B, weight_B, pair_B, len(ids)
 
 
 def sum_rows(value_N: Tensor, row_N: Tensor, B: int) -> Tensor:

@@ -80,9 +80,12 @@ class Row:
     completion_ids: tuple[int, ...]
     group_id: int  # rows of one group share their page's prompt and image
     weight: float
-    advantage: float = 0.0
+    advantage: float | tuple[float, ...] = 0.0  # of the completion, or of each of its tokens
     temperature: float = 1.0
     banned_ids: tuple[int, ...] = ()
     sampler_logprobs: tuple[float, ...] | None = None
     old_logprobs: tuple[float, ...] | None = None  # of the learner, before the rollout's first of several updates
     ref_logprobs: tuple[float, ...] | None = None  # of the frozen reference policy
+    values: tuple[float, ...] | None = None  # of the critic, before the rollout's first update
+    returns: tuple[float, ...] | None = None  # what the critic should have said
+    margin: float = 0.0  # of a pair's chosen row: by how much more than the rejected one it should score

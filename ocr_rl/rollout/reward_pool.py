@@ -9,12 +9,12 @@ from __future__ import annotations
 import json
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any, get_args
 
-from ocr_rl.config import Gate, RewardChoice
+from ocr_rl.config import LEARNED, Gate, RewardChoice
 from ocr_rl.contract import Finish, Page, Reward, Score, Transcript, UserError
 from ocr_rl.pages.workers import Pool, Refusal, guarded
 from ocr_rl.plugins import REWARDS, is_built_in, load_reward
@@ -28,18 +28,28 @@ Answer = tuple[Score, ...] | RewardFault  # of one reward: a score per transcrip
 Choice = RewardChoice | Gate
 
 
-def weighted(choices: Sequence[Choice], *, timeout_s: float = 60.0) -> list[WeightedReward]:
+def weighted(
+    choices: Sequence[Choice], *, timeout_s: float = 60.0, learned: Mapping[str, Reward] | None = None
+) -> list[WeightedReward]:
     """A recipe's rewards and gates, loaded; what is run is user code. UserError where one cannot be made.
 
     Those that do not ship are made in a worker first, so that one that hangs or ends its process is a sentence too.
+    `learned`: reward models that are open, by name.
     """
-    foreign = [(choice.name, json.dumps(choice.options)) for choice in choices if not is_built_in(REWARDS, choice.name)]
+    learned = learned or {}
+    if closed := [c.name for c in choices if c.name.startswith(LEARNED) and c.name not in learned]:
+        raise UserError(f"Reward {closed[0]} is a learned one, which only a training run asks: leave it out here.")
+    foreign = [
+        (choice.name, json.dumps(choice.options))
+        for choice in choices
+        if choice.name not in learned and not is_built_in(REWARDS, choice.name)
+    ]
     for (name, _), refused in guarded(_refused, foreign, workers=1, timeout_s=timeout_s):
         if isinstance(refused, Refusal):
             raise UserError(f"Reward {name} cannot be made: {refused}; mend it, or take it out of the recipe.")
         if refused:
             raise UserError(refused)
-    return [_weighted(choice, load_reward(choice.name, choice.options)) for choice in choices]
+    return [_weighted(c, learned.get(c.name) or load_reward(c.name, c.options)) for c in choices]
 
 
 def _weighted(choice: Choice, reward: Reward) -> WeightedReward:
@@ -85,6 +95,7 @@ def _loaded(name: str, options: str) -> Reward:
 class RewardPool:
     """`workers` processes that ask a mix of rewards, each at most `timeout_s` for one group; `close` ends them.
 
+    A reward of the mix that is `learned` is asked here instead: its weights are in this process, on its device.
     faults: a folder for `<n>.jsonl`, one line as in a run's groups: the page, its transcripts, reward and reason.
     """
 
@@ -93,6 +104,7 @@ class RewardPool:
     workers: int
     timeout_s: float
     faults: Path | None = None
+    learned: Mapping[str, Reward] = field(default_factory=dict)
     _pool: Pool = field(init=False)
 
     def __post_init__(self) -> None:
@@ -114,10 +126,20 @@ class RewardPool:
             _Job(choice.name, json.dumps(choice.options), page, group)
             for page, group in pages
             for choice in self.choices
+            if choice.name not in self.learned
         )
         with closing(self._pool.run(jobs)) as results:  # given up half-way, its jobs are ended
-            for page, _ in pages:
-                yield {choice.name: _answer(choice.name, page, next(results)[1]) for choice in self.choices}
+            for page, group in pages:
+                yield {choice.name: self._answer(choice.name, page, group, results) for choice in self.choices}
+
+    def _answer(self, name: str, page: Page, group: Sequence[Transcript], results: Iterator[Any]) -> Answer:
+        if name not in self.learned:
+            result = next(results)[1]
+            return RewardFault(name, page.id, str(result)) if isinstance(result, Refusal) else result
+        try:
+            return ask(name, self.learned[name], page, group)
+        except RewardFault as fault:
+            return fault
 
     def close(self) -> None:
         self._pool.close()
@@ -137,8 +159,14 @@ class RewardPool:
         (self.faults / f"{number:06d}.jsonl").write_text(text, encoding="utf-8")
 
 
-def _answer(name: str, page: Page, result: Any) -> Answer:
-    return RewardFault(name, page.id, str(result)) if isinstance(result, Refusal) else result
+def without_learned(pool: RewardPool) -> RewardPool:
+    """The rewards that are programs, in workers of their own."""
+    return replace(
+        pool,
+        choices=[choice for choice in pool.choices if choice.name not in pool.learned],
+        rewards=[reward for reward in pool.rewards if reward.name not in pool.learned],
+        learned={},
+    )
 
 
 def as_json(transcript: Transcript) -> dict[str, Any]:

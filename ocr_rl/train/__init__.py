@@ -32,7 +32,7 @@ def train(
         session.sources.keep()
         run.start(resolved, resume=go_on)  # once everything has been opened
         session.evaluate_start()
-        trained = fit(session.steps, session.setting.learner, run, session.plan, session.state)
+        trained = fit(session.steps, session.setting.learner, run, session.plan, session.state, critic=session.critic)
     if lent is None and until is None and recipe.algorithm.samples:
         learner = session.setting.learner
         for name, pages in session.held_out.items():

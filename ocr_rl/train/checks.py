@@ -19,7 +19,7 @@ from ocr_rl.pages.raster import PageError
 from ocr_rl.rollout.asking import small_step
 from ocr_rl.rollout.coverage import require_rewards
 from ocr_rl.rollout.prompt import Prompter, PromptTooLong
-from ocr_rl.rollout.reward_pool import RewardPool
+from ocr_rl.rollout.reward_pool import RewardPool, without_learned
 
 
 def require_ranks(recipe: config.Recipe) -> None:
@@ -91,13 +91,20 @@ def checked_pages(recipe: config.Recipe, open_pages: OpenPages, prompter: Prompt
     if algorithm.training_pages is None:
         return []
     pages = open_pages(algorithm.training_pages)
-    if isinstance(algorithm, config.Dpo) and algorithm.preferences is not None:  # somebody has judged already
+    if (
+        isinstance(algorithm, config.Dpo | config.RewardModel) and algorithm.preferences is not None
+    ):  # somebody has judged already
         for preference in read_preferences(algorithm.preferences, pages):
             encoded(preference, prompter)
         return pages
-    if isinstance(algorithm, config.Grpo) and len(pages) < algorithm.pages_per_step:
-        print(small_step("grpo", len(pages), algorithm.pages_per_step))
+    if isinstance(algorithm, config.OnPolicy) and len(pages) < algorithm.pages_per_step:
+        print(small_step(algorithm.name, len(pages), algorithm.pages_per_step))
     require_short(pages, prompter)
+    if recipe.learned:
+        print("A learned reward is not audited: its held-out accuracy says what it knows, nothing what a policy finds.")
+        pool = without_learned(pool)
+        if not any(reward.weight for reward in pool.rewards):
+            return pages
     for line in require_rewards(pages, pool.score_all).lines(pool.rewards):
         print(line)
     if recipe.scoring.audit:

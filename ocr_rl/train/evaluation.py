@@ -2,20 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from functools import partial
+from pathlib import Path
+from statistics import fmean
 
 from ocr_rl import config
 from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.evaluate import floors
+from ocr_rl.evaluate.calibration import Calibration, calibration, reliability_plot
 from ocr_rl.evaluate.figures import summary
 from ocr_rl.evaluate.report import write_report
 from ocr_rl.evaluate.results import PageResult, judge_page, read_rows, write_rows
 from ocr_rl.evaluate.transcribe import transcribe
+from ocr_rl.learn.algos.pairs import pair_rows, with_prompts
+from ocr_rl.learn.algos.reward_model import held_out_pairs
 from ocr_rl.learn.algos.setting import OpenPages
 from ocr_rl.learn.algos.sft import reference_rows
 from ocr_rl.learn.fit import Evaluate
+from ocr_rl.learn.learned_reward import RewardLearner
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.probe import looks
 from ocr_rl.pages.images import image_of
@@ -23,7 +31,7 @@ from ocr_rl.pages.raster import PageError
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampler
 from ocr_rl.rollout.watch import falls
-from ocr_rl.run import Run, environment
+from ocr_rl.run import Run, environment, write_atomically
 
 HeldOut = Mapping[str, Sequence[Page]]  # pages by the name of their set; the first set is the one that curves show
 
@@ -89,6 +97,32 @@ def by_likelihood(algorithm: config.Algorithm, held_out: HeldOut, learner: Learn
         raise UserError(f"{error}; take the page out of the evaluation pages.") from None
     rows = reference_rows(prompted, learner.prompter, front_matter=algorithm.stages[-1].front_matter)
     return lambda step: looks(learner, rows)
+
+
+def by_pairs(learner: RewardLearner, pages: Sequence[Page], run: Run) -> Evaluate:
+    """How right a reward model is on the run's held-out pairs; `report/reward_model` has the last answer.
+
+    Their mean score becomes its `centre`: the pairs are the start's own transcripts (or somebody's of its pages).
+    """
+
+    def evaluate(step: int) -> dict[str, float]:
+        started = time.perf_counter()
+        prompted = with_prompts(held_out_pairs(run.folder), pages, learner.prompter, {})
+        scores = learner.scores(pair_rows(prompted))
+        learner.centre = fmean(scores)
+        gaps = [high - low for high, low in zip(scores[::2], scores[1::2], strict=True)]
+        result = calibration([(pair.page_id, gap) for (pair, _), gap in zip(prompted, gaps, strict=True)])
+        write_calibration(run.folder / "report" / "reward_model", result, step)
+        figures = {"eval_accuracy": result.accuracy.mean, "eval_nll": result.nll, "eval_ece": result.ece}
+        return {**figures, "eval_s": time.perf_counter() - started}
+
+    return evaluate
+
+
+def write_calibration(folder: Path, result: Calibration, step: int) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "reliability.png").write_bytes(reliability_plot(result))
+    write_atomically(folder / "report.json", json.dumps({"step": step, **asdict(result)}, indent=1))
 
 
 def evaluate_policy(

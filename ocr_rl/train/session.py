@@ -6,7 +6,7 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,16 +15,18 @@ from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.learn import ranks
 from ocr_rl.learn.algos import STEPS
-from ocr_rl.learn.algos.setting import SamplingSetting, Setting
+from ocr_rl.learn.algos.setting import PpoSetting, SamplingSetting, Setting
 from ocr_rl.learn.checkpoints import resume
 from ocr_rl.learn.fit import Plan
+from ocr_rl.learn.learned_reward import LearnedReward, RewardLearner, is_reward_model, load_head, require_reward_model
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.memory import memory_plan, require_memory
+from ocr_rl.learn.network import Reads
 from ocr_rl.learn.probe import page_gain, require_eyes
 from ocr_rl.learn.step import Step
 from ocr_rl.models.load import model_folder
 from ocr_rl.pages.bound import BoundSources
-from ocr_rl.policy import open_learning_origin, open_sampler
+from ocr_rl.policy import open_learning_origin, open_origin, open_sampler
 from ocr_rl.rollout.collect import Score
 from ocr_rl.rollout.prompt import Origin
 from ocr_rl.rollout.reward_pool import RewardPool, weighted
@@ -33,7 +35,7 @@ from ocr_rl.rollout.scoring import FaultBudget, score_groups
 from ocr_rl.run import Run
 from ocr_rl.track import open_trackers
 from ocr_rl.train.checks import checked_pages, require_lengths
-from ocr_rl.train.evaluation import HeldOut, by_likelihood, by_transcripts, held_out_pages
+from ocr_rl.train.evaluation import HeldOut, by_likelihood, by_pairs, by_transcripts, held_out_pages
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +52,7 @@ class Session:
 
     algorithm: config.Algorithm
     setting: Setting
+    critic: Learner | None  # with weights of its own
     held_out: HeldOut
     plan: Plan
     sources: BoundSources
@@ -81,37 +84,41 @@ def open_session(
         require_memory(plan)
         pages = checked_pages(recipe, sources, origin.prompter, pool)
         held_out = held_out_pages(recipe, sources)
-        ranks.tell("open_learner", origin.path)
-        learner = _learner(recipe, origin)
-        done, state = resume(learner, run) if go_on else (0, {})
+        ranks.tell("", "open", "policy", origin.path)
+        learner = _policy(recipe, origin)
+        critic = _critic(recipe, origin)
+        done, state = resume(learner, run, critic) if go_on else (0, {})
         if until is not None and done >= until:
             checkpoints = run.folder / "ckpt"
             raise UserError(f"--until: {run.folder} is at step {done} already; its checkpoints are {checkpoints}.")
         run.trackers = open_trackers(recipe.track, run.folder, recipe.model_dump(mode="json"), done)
-        setting = Setting(seed=recipe.seed, learner=learner, open_pages=sources, folder=run.folder)
+        shared: dict[str, Any] = {
+            "seed": recipe.seed,
+            "learner": learner,
+            "open_pages": sources,
+            "folder": run.folder,
+            "pages": pages,
+        }
+        setting = Setting(**shared)
         sampler = lent.sampler if lent else None
         if recipe.algorithm.samples:
             sampler = sampler or stack.enter_context(closing(open_sampler(recipe.sampling, origin, recipe.policy)))
-            setting = SamplingSetting(
-                seed=recipe.seed,
-                learner=learner,
-                open_pages=sources,
-                folder=run.folder,
-                pages=pages,
-                sampler=sampler,
-                score=scorer(pool),
-                sampling=recipe.sampling,
-            )
+            shared |= {"sampler": sampler, "score": scorer(pool), "sampling": recipe.sampling}
+            if isinstance(recipe.algorithm, config.Ppo):
+                setting = PpoSetting(**shared, critic=critic or learner)
+            else:
+                setting = SamplingSetting(**shared)
             if recipe.algorithm.on_policy:
                 require_eyes(learner, sampler, pages)
         yield Session(
             algorithm=recipe.algorithm,
             setting=setting,
+            critic=critic,
             held_out=held_out,
             plan=_plan(recipe, run, setting, held_out, sampler, until=until),
             sources=sources,
             state=state,
-            evaluates_start=sampler is not None,
+            evaluates_start=sampler is not None and not isinstance(learner, RewardLearner),
         )
 
 
@@ -126,7 +133,9 @@ def _plan(
 ) -> Plan:
     """When this run saves and evaluates; with a sampler it is evaluated by transcripts, and at its end in any case."""
     total, every = recipe.algorithm.total_steps, recipe.evaluation.every if recipe.evaluation else 0
-    if sampler is None:
+    if isinstance(setting.learner, RewardLearner):
+        evaluate, every = by_pairs(setting.learner, setting.pages, run), recipe.save_every
+    elif sampler is None:
         evaluate = by_likelihood(recipe.algorithm, held_out, setting.learner)
     else:
         max_tokens = recipe.evaluation.max_tokens if recipe.evaluation else 1
@@ -150,7 +159,7 @@ def bound_sources(recipe: config.Recipe, run: Run, lent: Lent | None, *, go_on: 
     sources = BoundSources(run.folder, lent.pages if lent else run.folder / "pages", begun=begun)
     if sources.late:
         print(f"{run.folder}: began before its pages were written down; it is bound to those that are there now.")
-    if isinstance(recipe.algorithm, config.Dpo) and recipe.algorithm.preferences is not None:
+    if isinstance(recipe.algorithm, config.Dpo | config.RewardModel) and recipe.algorithm.preferences is not None:
         sources.hold(recipe.algorithm.preferences)
     for choice in recipe.mix:
         if (place := choice.name.rpartition(":")[0]).endswith(".py"):
@@ -160,19 +169,51 @@ def bound_sources(recipe: config.Recipe, run: Run, lent: Lent | None, *, go_on: 
 
 def follow(recipe: config.Recipe) -> None:
     """What the other processes of `torchrun` do: their share of each update of the first one, until that one ends."""
-    ranks.follow(lambda path: _learner(recipe, open_learning_origin(recipe, path)))
+    ranks.follow(lambda which, path: _OPEN[which](recipe, open_learning_origin(recipe, path)))
 
 
-def _learner(recipe: config.Recipe, origin: Origin) -> Learner:
+def _policy(recipe: config.Recipe, origin: Origin) -> Learner:
     algorithm = recipe.algorithm
+    shared: dict[str, Any] = {"steps": algorithm.total_steps, "seed": recipe.seed}
+    if isinstance(algorithm, config.RewardModel):
+        return RewardLearner(origin, recipe.policy, recipe.optim, **shared, reference=False, reads=Reads.SCALARS)
+    head = isinstance(algorithm, config.Ppo) and algorithm.critic.kind == "head"
     return Learner(
         origin,
         recipe.policy,
         recipe.optim,
-        steps=algorithm.total_steps,
+        **shared,
         reference=algorithm.needs_reference,
-        seed=recipe.seed,
+        reads=Reads.WORDS | Reads.SCALARS if head else Reads.WORDS,
+        stop_gradient=isinstance(algorithm, config.Ppo) and algorithm.critic.stop_gradient,
     )
+
+
+def _critic(recipe: config.Recipe, origin: Origin) -> Learner | None:
+    """A critic with weights of its own, where the recipe asks for one; it reads the policy's prompts."""
+    algorithm = recipe.algorithm
+    if not isinstance(algorithm, config.Ppo) or algorithm.critic.kind != "model":
+        return None
+    cfg = algorithm.critic
+    ranks.tell("", "open", "critic", origin.path)
+    start = origin if cfg.path is None else replace(origin, path=model_folder(cfg.path))
+    optim = recipe.optim if cfg.lr is None else recipe.optim.model_copy(update={"lr": cfg.lr})
+    critic = Learner(
+        start,
+        recipe.policy,
+        optim,
+        steps=algorithm.total_steps,
+        reference=False,
+        seed=recipe.seed,
+        name="critic",
+        reads=Reads.SCALARS,
+    )
+    if is_reward_model(start.path) and critic.head is not None:
+        load_head(Path(start.path), critic.head)
+    return critic
+
+
+_OPEN = {"policy": _policy, "critic": _critic}
 
 
 def _start_model(recipe: config.Recipe, run: Run) -> str:
@@ -190,14 +231,21 @@ def _start_model(recipe: config.Recipe, run: Run) -> str:
 
 
 def open_pool(recipe: config.Recipe, run: Run) -> RewardPool:
-    """The recipe's rewards in worker processes (which start when something is to be scored)."""
+    """The recipe's rewards in worker processes (which start when something is to be scored), learned ones here."""
+    learned = {config.LEARNED + folder: _learned(folder, recipe.optim.micro_tokens) for folder in recipe.learned}
     return RewardPool(
         choices=recipe.mix,
-        rewards=weighted(recipe.mix, timeout_s=recipe.scoring.timeout_s),
+        rewards=weighted(recipe.mix, timeout_s=recipe.scoring.timeout_s, learned=learned),
+        learned=learned,
         workers=recipe.scoring.workers,
         timeout_s=recipe.scoring.timeout_s,
         faults=run.folder / "faults",
     )
+
+
+def _learned(folder: str, micro_tokens: int) -> LearnedReward:
+    require_reward_model(folder)
+    return LearnedReward(open_origin(config.Policy(path=folder), folder), micro_tokens=micro_tokens)
 
 
 def scorer(pool: RewardPool) -> Score:

@@ -120,6 +120,7 @@ def batch_of(
         source_N=nothing,
         target_N=nothing,
         row_N=torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)),
+        last_B=torch.empty(0),
         rows=tuple(Row(prompt=PROMPT, completion_ids=(1,) * n, group_id=0, weight=0.0) for n in lengths),
         weight_N=torch.tensor(weight, dtype=torch.float64),
         advantage_N=torch.tensor(advantage or [0.0] * sum(lengths), dtype=torch.float64),

@@ -39,24 +39,31 @@ def pair_of(row: Mapping[str, Any]) -> Pair:
 
 
 def best_and_worst(compared: ComparedGroup, margin: float) -> Pair | None:
-    """The first best sample that ended by itself and the first worst of all; None for a tie.
+    """The first best sample that ended by itself and the first worst of all; None for a tie."""
+    return next(iter(ranked_pairs(compared, margin, 1)), None)
 
-    Learning a sample that was cut off would teach not to end. A tie: rewards that differ by no more than `margin`.
+
+def ranked_pairs(compared: ComparedGroup, margin: float, n: int) -> list[Pair]:
+    """Up to `n` pairs: the best sample that ended by itself with the worst of all, the second best with the second ...
+
+    Learning a sample that was cut off would teach not to end. A tie is left out: rewards that differ by no more than
+    `margin`. Of equals the first one counts first.
     """
     rewards, samples = compared.rewards, compared.group.samples
     ended = [k for k, sample in enumerate(samples) if sample.finish == "stop"]
-    if not ended:
-        return None
-    best, worst = max(ended, key=lambda k: rewards[k]), rewards.index(min(rewards))
-    if rewards[best] - rewards[worst] <= max(margin, 1e-9):
-        return None
-    return Pair(
-        page_id=compared.group.page.id,
-        chosen_ids=samples[best].token_ids,
-        rejected_ids=samples[worst].token_ids,
-        chosen_reward=rewards[best],
-        rejected_reward=rewards[worst],
-    )
+    best = sorted(ended, key=lambda k: -rewards[k])
+    worst = sorted(range(len(samples)), key=lambda k: rewards[k])
+    return [
+        Pair(
+            page_id=compared.group.page.id,
+            chosen_ids=samples[high].token_ids,
+            rejected_ids=samples[low].token_ids,
+            chosen_reward=rewards[high],
+            rejected_reward=rewards[low],
+        )
+        for high, low in list(zip(best, worst, strict=False))[:n]
+        if rewards[high] - rewards[low] > max(margin, 1e-9)
+    ]
 
 
 def flipped(pairs: Sequence[Pair], share: float, seed: int) -> list[Pair]:

@@ -15,8 +15,8 @@ from tqdm import tqdm
 
 from ocr_rl import config
 from ocr_rl.contract import UserError
-from ocr_rl.learn.algos.pairs import Pair, Prompted, best_and_worst, pair_of, with_prompts
-from ocr_rl.learn.algos.setting import SamplingSetting
+from ocr_rl.learn.algos.pairs import Pair, Prompted, pair_of, ranked_pairs, with_prompts
+from ocr_rl.learn.algos.setting import SamplingSetting, Setting
 from ocr_rl.learn.step import Step
 from ocr_rl.objectives.losses import Loss
 from ocr_rl.pages.epochs import draw
@@ -33,8 +33,8 @@ DrawPairs = Callable[[int, Refused], Drawn]  # (number of the round, pages witho
 
 
 def rounds(
-    cfg: config.Rounds,
-    setting: SamplingSetting,
+    cfg: config.Rounds | config.RewardModel,
+    setting: Setting,
     draw_pairs: DrawPairs,
     rows_of: Callable[[Prompted], list[Row]],
     loss: Loss,
@@ -73,9 +73,15 @@ def _as_json(drawn: Drawn, number: int) -> str:
 
 
 def sample_pairs(
-    cfg: config.Rounds, setting: SamplingSetting, number: int, refused: Refused, *, margin: float = 0.0
+    cfg: config.FromSamples,
+    setting: SamplingSetting,
+    number: int,
+    refused: Refused,
+    *,
+    margin: float = 0.0,
+    pairs_per_page: int = 1,
 ) -> Drawn:
-    """The best and the worst sample of each page of a round, drawn from the policy as it is now."""
+    """The best and the worst samples of each page of a round, drawn from the policy as it is now."""
     learner, n = setting.learner, min(cfg.pages_per_round, len(setting.pages))
     turns = Turns(pages=setting.pages, seed=setting.seed, drawn=number * cfg.pages_per_round, refused=refused)
     asking = setting.asking(cfg, lambda drawn: seed_for(setting.seed, number))
@@ -85,12 +91,13 @@ def sample_pairs(
     got = collect(asking, turns, n)
     if number == 0 and got.scored:
         tqdm.write(describe_shares(got.scored, cfg.comparison, "what tells samples apart"))
-    pairs = [pair for group in got.groups if (pair := best_and_worst(group, margin)) is not None]
+    by_page = [ranked_pairs(group, margin, pairs_per_page) for group in got.groups]
+    pairs = [pair for pairs in by_page for pair in pairs]
     if not pairs and (reason := why_stuck(got.scored, setting.score)):
         raise UserError(f"Round {number}: no page gave a pair; {reason}")
     figures = {
         **got.figures,
-        "ties": len(got.groups) - len(pairs),
+        "ties": sum(not pairs for pairs in by_page),
         "pairs": len(pairs),
         **({"faults": got.lost} if got.lost else {}),
         "generated": got.generated,

@@ -23,13 +23,13 @@ class Setting:
     learner: Learner
     open_pages: OpenPages  # a recipe's source -> its pages
     folder: Path  # of the run
+    pages: Sequence[Page] = ()  # to learn from, where the algorithm does not open them itself
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SamplingSetting(Setting):
     """Of an algorithm that learns from the policy's own samples."""
 
-    pages: Sequence[Page]  # to learn from
     sampler: Sampler
     score: Score
     sampling: config.Sampling
@@ -51,3 +51,10 @@ class SamplingSetting(Setting):
             refills=refills,
             ahead=ahead,
         )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PpoSetting(SamplingSetting):
+    """Of PPO."""
+
+    critic: Learner  # with weights of its own, or the policy's learner where the critic is a head on its trunk

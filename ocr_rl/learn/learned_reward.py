@@ -1,0 +1,123 @@
+"""A reward model as a folder, and as a reward: `rewards = [{ name = "reward_model:FOLDER" }]`.
+
+The folder is an ordinary one of the policy's shape, with two files more: the head that reads the score, and what it is
+measured from. A Bradley-Terry score has no zero and no bounds; a reward here lies in [0, 1], so that it can stand beside
+accuracy rewards: it is the chance to be preferred to the mean of the start's own transcripts.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ocr_rl import config
+from ocr_rl.contract import Page, Score, Transcript, UserError
+from ocr_rl.files import Unreadable, read_text
+from ocr_rl.learn import ranks
+from ocr_rl.learn.learner import Learner
+from ocr_rl.learn.network import ScalarHead
+from ocr_rl.learn.reader import Reader
+from ocr_rl.rollout.flow import Row
+from ocr_rl.rollout.prompt import Origin, Prompter
+
+HEAD, FACTS = "reward_head.safetensors", "reward_model.json"
+
+
+def is_reward_model(path: str) -> bool:
+    return (Path(path) / FACTS).is_file()
+
+
+def require_reward_model(path: str) -> None:
+    """UserError where the path is no reward model's folder."""
+    if not is_reward_model(path):
+        raise UserError(
+            f"reward_model:{path}: there is no {FACTS}; give the `model` folder of a [reward_model] run's checkpoint."
+        )
+
+
+class RewardLearner(Learner):
+    """A learner whose losses look at scores; its folder has the head and `centre`, the mean score of the start."""
+
+    centre: float | None = None
+
+    def save(self, folder: Path, *, dtype: str | None = None) -> None:
+        super().save(folder, dtype=dtype)
+        save_head(self.gather_head(), folder)
+        facts = {"centre": self.centre, "updates": self.policy}
+        (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
+
+    def gather_head(self) -> dict[str, Tensor]:
+        """The head's weights, whole, under their own names; every rank must ask."""
+        ranks.tell(self.name, "gather_head")
+        assert self.head is not None
+        return {name: ranks.whole(p).detach().cpu().contiguous() for name, p in self.head.named_parameters()}
+
+
+def save_head(weights: Mapping[str, Tensor], folder: Path) -> None:
+    save_file(dict(weights), folder / HEAD)
+
+
+def load_head(folder: Path, head: ScalarHead) -> None:
+    """Fill a head from a reward model's folder. UserError where it has none, or one of another width."""
+    try:
+        weights = load_file(folder / HEAD)
+        head.load_state_dict(weights)
+    except (OSError, SafetensorError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0]
+        raise UserError(
+            f"{folder}: {HEAD} cannot be read ({reason}); give the `model` folder of a [reward_model] run's checkpoint."
+        ) from None
+
+
+class LearnedReward:
+    """A reward model that scores transcripts in this process. It sees the page, as the policy does."""
+
+    def __init__(self, origin: Origin, *, micro_tokens: int) -> None:
+        """UserError where the origin's folder is no reward model."""
+        folder = Path(origin.path)
+        self.centre = _centre(folder)
+        policy = config.Policy(path=origin.path)
+        self.reader = Reader(origin, policy, micro_tokens=micro_tokens, name=origin.path, head=True)
+        assert self.reader.head is not None
+        load_head(folder, self.reader.head)
+        self.reader.module.requires_grad_(False)
+
+    def __call__(self, page: Page, group: Sequence[Transcript]) -> list[Score]:
+        prompter = self.reader.prompter
+        prompt = prompter.prompt(page)
+        rows = [
+            Row(prompt=prompt, completion_ids=tokens_of(transcript, prompter), group_id=0, weight=0.0)
+            for transcript in group
+        ]
+        return [as_score(score - self.centre) for score in self.reader.scores(rows)]
+
+
+def tokens_of(transcript: Transcript, prompter: Prompter) -> tuple[int, ...]:
+    """What the transcript is read as: its text, and the end where the policy wrote one (or nothing else)."""
+    ids = prompter.encode(transcript.raw)
+    return ids if ids and transcript.finish != "stop" else (*ids, prompter.eos_id)
+
+
+def as_score(score: float) -> Score:
+    """A centred score as a chance, sigmoid(score) (as the reference rewards of Fu et al. 2025, arXiv 2502.18770)."""
+    value = 0.5 * (1 + math.tanh(score / 2))  # no overflow, however sure the model is
+    return Score(value=value, parts={"score": score}, why=f"score {score:+.2f} against the start's mean")
+
+
+def _centre(folder: Path) -> float:
+    path = folder / FACTS
+    try:
+        centre = json.loads(read_text(path))["centre"]
+    except (Unreadable, ValueError, KeyError, TypeError):
+        raise UserError(
+            f"{path}: is no reward model's; give the `model` folder of a [reward_model] run's checkpoint."
+        ) from None
+    if type(centre) not in (int, float) or not math.isfinite(centre):
+        raise UserError(f"{path}: centre is {centre!r}, not a number; its run has not been evaluated yet: let it end.")
+    return float(centre)

@@ -1,0 +1,148 @@
+"""A reader: a network, and what it says of rows. Log-probabilities, values, scores; it learns nothing.
+
+With several ranks each has a reader with a part of the weights, and a method that needs them all tells the others.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from ocr_rl import config
+from ocr_rl.learn import ranks
+from ocr_rl.learn.network import PolicyNetwork, Reads, ScalarHead, base, read_packed, trainable
+from ocr_rl.learn.rows import Batch, collate
+from ocr_rl.models import qwen2_5_vl as family
+from ocr_rl.models.load import load_model
+from ocr_rl.rollout.flow import Prompt, Row
+from ocr_rl.rollout.prompt import Origin
+
+ImageOf = Callable[[Prompt], Image.Image]
+Answer = TypeVar("Answer")
+
+
+class Reader:
+    """One network. `policy` is the version of its weights, which a learner counts."""
+
+    def __init__(
+        self,
+        origin: Origin,
+        policy: config.Policy,
+        *,
+        micro_tokens: int,
+        reference: bool = False,
+        seed: int = 0,
+        name: str = "policy",
+        head: bool = False,
+        stop_gradient: bool = False,
+    ) -> None:
+        """`reference`: keep the start, frozen. `seed` is for the random numbers that LoRA's adapters begin with.
+
+        `head`: one number is read off each hidden state too; `stop_gradient`: learning it does not move the model.
+        `name` is how the other ranks know it.
+        """
+        self.name = name
+        self.origin = origin
+        self.prompter = origin.prompter
+        self.micro_tokens = micro_tokens
+        self.policy = 0
+        self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.dtype = policy.dtype
+        model = load_model(origin.path, dtype=policy.dtype, trust_remote_code=policy.trust_remote_code)
+        read_packed(model)
+        if ranks.world() == 1:  # otherwise each rank takes its part only
+            model.to(self.device)  # type: ignore[arg-type]
+        # With LoRA the reference is the same model with its adapters switched off; otherwise a frozen copy.
+        frozen = copy.deepcopy(model).requires_grad_(False).eval() if reference and policy.lora_rank == 0 else None
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            self.module = trainable(model, policy)
+        self.head = ScalarHead(base(self.module).config.text_config.hidden_size) if head else None
+        if self.head is not None and ranks.world() == 1:
+            self.head.to(self.device)
+        self.network = _sharded(self.module, policy, self.head, stop_gradient)
+        self.reference = None if frozen is None else _sharded(frozen, policy)
+        self.module.train()
+        self.positions = lru_cache(maxsize=256)(self._positions)
+
+    @torch.no_grad()
+    def logprobs(
+        self, rows: Sequence[Row], *, reference: bool = False, image: ImageOf | None = None
+    ) -> list[tuple[float, ...]]:
+        """Log-probabilities of each row's completion under the current (or the reference) weights, in row order.
+
+        `image` shows another image than the prompt's own (of the same size): does the policy look at all?
+        """
+        if image is not None and ranks.world() > 1:
+            image = {row.prompt: image(row.prompt) for row in rows}.__getitem__  # pixels can be sent, functions cannot
+        ranks.tell(self.name, "logprobs", rows, reference=reference, image=image)
+        network = self.reference if reference and self.reference is not None else self.network
+        with self._adapters_off() if reference and self.reference is None else nullcontext():
+            return self._each(rows, lambda batch: _by_row(network(batch).logprob_N, batch), image)
+
+    @torch.no_grad()
+    def values(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
+        """What the head reads before each token of each row's completion, in row order."""
+        ranks.tell(self.name, "values", rows)
+        return self._each(rows, lambda batch: _by_row(self.network(batch, Reads.SCALARS).value_N, batch))
+
+    @torch.no_grad()
+    def scores(self, rows: Sequence[Row]) -> list[float]:
+        """What the head reads at the last token of each row's completion, in row order."""
+        ranks.tell(self.name, "scores", rows)
+        return self._each(rows, lambda batch: self.network(batch, Reads.SCALARS).score_B.tolist())
+
+    def _each(
+        self, rows: Sequence[Row], ask: Callable[[Batch], Sequence[Answer]], image: ImageOf | None = None
+    ) -> list[Answer]:
+        """What `ask` answers for the rows of each micro-batch, in the order of `rows`."""
+        place = {id(row): i for i, row in enumerate(rows)}
+        own: dict[int, Answer] = {}
+        self.module.eval()
+        try:
+            for batch, counts in self._batches(rows, image):
+                answers = ask(batch)
+                if counts:
+                    own |= {place[id(row)]: answer for row, answer in zip(batch.rows, answers, strict=True)}
+        finally:
+            self.module.train()
+        everywhere = {i: answer for share in ranks.gathered(own) for i, answer in share.items()}
+        return [everywhere[place[id(row)]] for row in rows]
+
+    def _batches(self, rows: Sequence[Row], image: ImageOf | None = None) -> Iterator[tuple[Batch, bool]]:
+        """This rank's micro-batches, and whether they count (`ranks.passes`)."""
+        image = image or self.prompter.image
+        for groups, counts in ranks.passes(rows, self.micro_tokens):
+            images = [image(group[0].prompt) for group in groups]
+            pixel_values, grid = self.prompter.pixels(images)
+            pixels = (torch.from_numpy(pixel_values), torch.from_numpy(grid).long())
+            positions = lambda row, grid: self.positions(row.prompt.expanded_ids, tuple(grid.tolist()))  # noqa: E731
+            yield collate(groups, pixels, positions).to(self.device), counts
+
+    def _positions(self, prompt_ids: tuple[int, ...], grid: tuple[int, ...]) -> Tensor:
+        """M-RoPE positions (3, prompt length); most prompts of a run are alike."""
+        return family.prompt_positions(base(self.module), prompt_ids, grid)
+
+    def _adapters_off(self) -> Any:
+        return self.module.disable_adapter()  # type: ignore[operator]
+
+
+def _by_row(value_N: Tensor, batch: Batch) -> list[tuple[float, ...]]:
+    lengths = [len(row.completion_ids) for row in batch.rows]
+    return [tuple(piece.tolist()) for piece in value_N.cpu().split(lengths)]
+
+
+def _sharded(
+    model: Any, policy: config.Policy, head: ScalarHead | None = None, stop_gradient: bool = False
+) -> PolicyNetwork:
+    network = PolicyNetwork(model, autocast=policy.autocast, head=head, stop_gradient=stop_gradient)
+    blocks: list[nn.Module] = family.blocks(base(model))
+    ranks.shard(network, blocks if head is None else [*blocks, head])
+    return network
