@@ -128,9 +128,7 @@ class Recipe(Section):
         if self.algorithm.learns_from_rewards and not self.rewards:
             raise ValueError(f"[{name}] learns from rewards: name one as [[rewards]]; gates alone teach nothing")
         if isinstance(self.algorithm, RewardModel) and self.evaluation is not None:
-            raise ValueError(
-                "[reward_model] writes nothing; it is measured on its held-out pairs: leave out [evaluation]"
-            )
+            raise ValueError("[reward_model] writes nothing and is measured on held-out pairs: leave out [evaluation]")
         require_distinct(self.rewards, self.gates)
         if isinstance(self.algorithm, OnPolicy) and self.algorithm.mask_unfinished:
             require_no_eos(self.rewards, self.gates)

@@ -1,8 +1,8 @@
 """A reward model as a folder, and as a reward: `rewards = [{ name = "reward_model:FOLDER" }]`.
 
 The folder is an ordinary one of the policy's shape, with two files more: the head that reads the score, and what it is
-measured from. A Bradley-Terry score has no zero and no bounds; a reward here lies in [0, 1], so that it can stand beside
-accuracy rewards: it is the chance to be preferred to the mean of the start's own transcripts.
+measured from. A Bradley-Terry score has no zero and no bounds. A reward lies in [0, 1] and may stand beside accuracy
+rewards: here it is the chance to be preferred to the mean of the start's own transcripts.
 """
 
 from __future__ import annotations

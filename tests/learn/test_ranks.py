@@ -158,7 +158,7 @@ def process(rank: int, port: int, folder: Path, policy: Path, all_steps: dict[st
     with ranks.group() as first:
         for name, opened, (policy_cfg, optim, work) in jobs:
             if first:
-                ranks.tell("open", policy, policy_cfg, optim)
+                ranks.tell("", "open", policy, policy_cfg, optim)
                 results[name] = work(opened(policy, policy_cfg, optim))
                 ranks._send(None)
             else:

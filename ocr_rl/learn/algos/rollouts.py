@@ -45,8 +45,8 @@ class Tally:
             raise UserError(f"{self.algorithm}: {self.rollouts} rollouts in a row gave nothing to learn from; {reason}")
         if self.rollouts == _EMPTY_ROLLOUTS:
             raise UserError(
-                f"{self.algorithm}: {self.rollouts} rollouts in a row gave no group whose samples differ in reward; use easier "
-                "pages, a higher temperature or more samples per page."
+                f"{self.algorithm}: {self.rollouts} rollouts in a row gave no group whose samples differ in reward; "
+                "use easier pages, a higher temperature or more samples per page."
                 + (f" {self.lost} groups could not be scored: see the run's faults/." if self.lost else "")
             )
 
