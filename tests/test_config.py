@@ -207,7 +207,7 @@ def test_a_missing_field_is_named_without_the_whole_recipe_as_its_value(tmp_path
 def test_neither_algorithm_is_an_error(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_text('[policy]\npath = "m"\n', encoding="utf-8")
-    assert "exactly one of the sections [sft], [grpo], [dpo] and [best_of_n]" in complaint(path)
+    assert "exactly one of the sections [sft], [grpo], [ppo], [dpo], [best_of_n] and [reward_model]" in complaint(path)
 
 
 def test_what_is_no_recipe_is_named(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ NEEDS_TORCH = {"torch", "transformers", "peft", "safetensors", "tokenizers", "to
 # What names the tools without importing a policy: the prompt reads the processor, `doctor` tries the tools out.
 MAY_NAME = {"ocr_rl/rollout/prompt.py": {"transformers"}, "ocr_rl/doctor.py": {"torch", "transformers"}}
 # Losses use torch when they are called, not when a recipe reads their names.
-MAY_NAME["ocr_rl/objectives/losses.py"] = {"torch"}
+MAY_NAME |= {f"ocr_rl/objectives/{name}.py": {"torch"} for name in ("losses", "scalar_losses")}
 # The folder rewards is imported as ocr_rl.rewards, which is a link to it.
 FILES = sorted(
     path

@@ -52,12 +52,12 @@ class Session:
 
     algorithm: config.Algorithm
     setting: Setting
-    critic: Learner | None  # with weights of its own
     held_out: HeldOut
     plan: Plan
     sources: BoundSources
     state: Mapping[str, Any]  # where the algorithm goes on
     evaluates_start: bool
+    critic: Learner | None = None  # with weights of its own
 
     def steps(self, state: Mapping[str, Any]) -> Iterator[Step]:
         """The algorithm's steps from a state on."""
