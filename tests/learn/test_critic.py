@@ -36,7 +36,7 @@ SHARED = WithCritic(policy=PolicyGradient(), critic=ValueLoss(), weight=0.5)
 
 @pytest.fixture
 def make_critic(policy_dir: Path, prompter: Prompter) -> MakeCritic:
-    """`make_critic(reads=..., stop_gradient=True, micro_tokens=64, policy={...})`: its head begins with loud numbers."""
+    """`make_critic(reads=..., stop_gradient=True, micro_tokens=64, policy={...})`: its head is loud."""
 
     def make(
         *, reads: Reads = Reads.SCALARS, stop_gradient: bool = False, policy: dict | None = None, **optim

@@ -1,4 +1,4 @@
-"""PPO as a generator of steps: what a token is worth, which losses, when to stop and go on; and GRPO as a limit of it."""
+"""PPO as a generator of steps: what a token is worth, which losses, when to stop and go on; GRPO as its limit."""
 
 from __future__ import annotations
 
@@ -179,7 +179,7 @@ def test_settings_that_say_nothing_are_refused(critic: dict, wrong: str) -> None
         settings(critic=critic)
 
 
-# --- GRPO = PPO - critic + group normalisation --------------------------------------------------------------------------
+# --- GRPO = PPO - critic + group normalisation ------------------------------------------------------------------------
 
 
 @pytest.fixture

@@ -24,10 +24,12 @@ from torch.multiprocessing.spawn import spawn
 from ocr_rl import config
 from ocr_rl.contract import Page
 from ocr_rl.learn import ranks
-from ocr_rl.learn.learner import Learner
+from ocr_rl.learn.learner import Learner, update_together
+from ocr_rl.learn.network import Reads
 from ocr_rl.learn.probe import looks
 from ocr_rl.models.settings import PromptSettings
 from ocr_rl.objectives.losses import Loss, PolicyGradient, PreferenceLoss
+from ocr_rl.objectives.scalar_losses import ValueLoss
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Origin, Prompter, load_prompter
 from tests.conftest import LONGEST_PX
@@ -60,7 +62,7 @@ def steps_of(pages: Sequence[Page], prompter: Prompter, sizes: Sequence[int], n:
     return steps
 
 
-def open_learner(folder: Path, policy: dict[str, Any], optim: dict[str, Any]) -> Learner:
+def open_learner(folder: Path, policy: dict[str, Any], optim: dict[str, Any], name: str = "policy") -> Learner:
     torch.manual_seed(ranks.rank())  # adapters begin with random numbers; the other ranks' own must not count
     prompter = load_prompter(folder, LONGEST_PX, instruction="")
     return Learner(
@@ -68,7 +70,9 @@ def open_learner(folder: Path, policy: dict[str, Any], optim: dict[str, Any]) ->
         config.Policy.model_validate({"path": str(folder), **policy}),
         config.Optim.model_validate({"lr": 1e-3, "max_grad_norm": 1.0, "micro_tokens": 128, **optim}),
         steps=100,
-        reference=True,
+        reference=name == "policy",
+        name=name,
+        reads=Reads.WORDS if name == "policy" else Reads.SCALARS,
     )
 
 
@@ -80,6 +84,23 @@ def trained(learner: Learner, steps: Steps, loss: Loss) -> dict[str, Any]:
     start = whole_weights(learner)
     metrics = [learner.update(learner.annotate(rows, old=True, reference=True), loss) for rows in steps]
     return {"start": start, "end": whole_weights(learner), "metrics": metrics}
+
+
+def with_critic(learner: Learner, steps: Steps, policy: Path) -> dict[str, Any]:
+    """Two learners of one step; one in the middle is refused by the critic, and moves neither of them."""
+    ranks.tell("", "open", policy, {}, {}, "critic")
+    critic = open_learner(policy, {}, {}, "critic")
+    start = whole_weights(learner) | {f"critic.{name}": weight for name, weight in whole_weights(critic).items()}
+    metrics = []
+    for i, rows in enumerate(steps):
+        judged = [replace(row, returns=(0.5,) * len(row.completion_ids)) for row in rows]
+        if i == 1:
+            broken = [replace(row, returns=(float("inf"),) * len(row.completion_ids)) for row in rows]
+            with pytest.raises(FloatingPointError):
+                update_together([(learner, judged, NLL), (critic, broken, ValueLoss())])
+        metrics += update_together([(learner, judged, NLL), (critic, judged, ValueLoss())])
+    end = whole_weights(learner) | {f"critic.{name}": weight for name, weight in whole_weights(critic).items()}
+    return {"start": start, "end": end, "metrics": metrics, "values": critic.values(steps[0])}
 
 
 def kept(learner: Learner, steps: Steps, folder: Path) -> dict[str, Any]:
@@ -102,7 +123,7 @@ def resumed(learner: Learner, steps: Steps, folder: Path) -> dict[str, Any]:
 Case = tuple[dict[str, Any], dict[str, Any], Callable[[Learner], dict[str, Any]]]  # policy, optim, what to do
 
 
-def cases(all_steps: dict[str, Steps], folder: Path) -> dict[str, Case]:
+def cases(all_steps: dict[str, Steps], folder: Path, policy_dir: Path) -> dict[str, Case]:
     uneven, single = (all_steps[name] for name in ("uneven", "single"))
     loss = PolicyGradient(beta=0.1, ratio="geometric")
     short = uneven[:2]
@@ -116,6 +137,7 @@ def cases(all_steps: dict[str, Steps], folder: Path) -> dict[str, Case]:
             partial(trained, steps=short, loss=loss),
         ),
         "muon": ({}, {"name": "muon", "lr": 1e-2, "adam_lr": 1e-3}, partial(trained, steps=short, loss=NLL)),
+        "critic": ({}, {}, partial(with_critic, steps=uneven, policy=policy_dir)),
         "sft, short": ({}, {}, partial(trained, steps=short, loss=NLL)),
         "kept": ({}, {}, partial(kept, steps=uneven, folder=folder)),
         "resumed": ({}, {}, partial(resumed, steps=uneven, folder=folder)),
@@ -151,7 +173,7 @@ def open_averaging(*settings: Any) -> Learner:
 def process(rank: int, port: int, folder: Path, policy: Path, all_steps: dict[str, Steps]) -> None:
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
-    all_cases = cases(all_steps, folder)
+    all_cases = cases(all_steps, folder, policy)
     jobs = [(name, open_learner, case) for name, case in all_cases.items() if name != "sft, short"]
     jobs += [("no sum", open_broken, all_cases["sft, short"]), ("mean", open_averaging, all_cases["sft, short"])]
     results = {}
@@ -194,7 +216,7 @@ def two(all_steps: dict[str, Steps], policy_dir: Path, folder: Path) -> dict[str
 
 def alone(name: str, all_steps: dict[str, Steps], policy_dir: Path, folder: Path) -> dict[str, Any]:
     """What this one process finds."""
-    policy, optim, work = cases(all_steps, folder)[name]
+    policy, optim, work = cases(all_steps, folder, policy_dir)[name]
     return work(open_learner(policy_dir, policy, optim))
 
 
@@ -209,7 +231,7 @@ def gap_of_change(result: dict[str, Any], expected: dict[str, Any]) -> float:
 
 # Muon orthogonalises in bfloat16, which turns the last bit of a gradient into a few percent of an update: one process
 # with other micro-batches is as far from itself. Shards orthogonalised each by itself would be further than 0.4.
-LIMITS = {"sft": 1e-3, "grpo": 1e-3, "one rank has none": 1e-3, "adapters": 1e-3, "muon": 0.2}
+LIMITS = {"sft": 1e-3, "grpo": 1e-3, "critic": 1e-3, "one rank has none": 1e-3, "adapters": 1e-3, "muon": 0.2}
 
 
 @pytest.mark.slow  # two processes start, each with torch
@@ -220,6 +242,8 @@ def test_two_ranks_are_one(
     expected = alone(name, all_steps, policy_dir, tmp_path)
     assert gap_of_change(two[name], expected) <= limit
     same_metrics(two[name]["metrics"], expected["metrics"], rel=limit)
+    for values, other in zip(two[name].get("values", ()), expected.get("values", ()), strict=True):
+        assert values == pytest.approx(other, abs=1e-4)
 
 
 @pytest.mark.slow

@@ -24,8 +24,8 @@ from ocr_rl.objectives.scalar_losses import BradleyTerry
 from ocr_rl.rollout.flow import ComparedGroup, Group, Row, Sample
 from ocr_rl.rollout.prompt import Origin, Prompter
 from ocr_rl.rollout.reward_pool import RewardPool, weighted, without_learned
-from ocr_rl.train.evaluation import by_pairs
 from ocr_rl.run import Run
+from ocr_rl.train.evaluation import by_pairs
 from tests.learn.conftest import Asked, Referee, sampling_setting
 
 MakeReward = Callable[[], RewardLearner]
