@@ -232,7 +232,10 @@ def _start_model(recipe: config.Recipe, run: Run) -> str:
 
 def open_pool(recipe: config.Recipe, run: Run) -> RewardPool:
     """The recipe's rewards in worker processes (which start when something is to be scored), learned ones here."""
-    learned = {config.LEARNED + folder: _learned(folder, recipe.optim.micro_tokens) for folder in recipe.learned}
+    learned = {
+        config.LEARNED + folder: open_learned_reward(folder, micro_tokens=recipe.optim.micro_tokens)
+        for folder in recipe.learned
+    }
     return RewardPool(
         choices=recipe.mix,
         rewards=weighted(recipe.mix, timeout_s=recipe.scoring.timeout_s, learned=learned),
@@ -243,7 +246,8 @@ def open_pool(recipe: config.Recipe, run: Run) -> RewardPool:
     )
 
 
-def _learned(folder: str, micro_tokens: int) -> LearnedReward:
+def open_learned_reward(folder: str, *, micro_tokens: int) -> LearnedReward:
+    """The reward model of a folder. UserError where it is none."""
     require_reward_model(folder)
     return LearnedReward(open_origin(config.Policy(path=folder), folder), micro_tokens=micro_tokens)
 
