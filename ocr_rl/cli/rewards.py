@@ -75,6 +75,8 @@ def new(
     out: Annotated[Path, Option(help="folder to write the package in (default: here)", show_default=False)] = Path(),
 ) -> None:
     """Write a small package with a reward and a test that passes."""
+    require_place(out)
+
     from ocr_rl.evaluate.reward_template import new_reward
 
     print(new_reward(name, out))

@@ -134,9 +134,10 @@ def new_reward(name: str, folder: Path) -> str:
         "README.md": _README,
     }
     aside = outputs.aside_of(root)
-    for path, text in files.items():
-        target = aside / path
-        target.parent.mkdir(parents=True, exist_ok=True)
-        target.write_text(text.format(**words), encoding="utf-8")
-    os.rename(aside, root)
+    with outputs.writing(root):
+        for path, text in files.items():
+            target = aside / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text.format(**words), encoding="utf-8")
+        os.rename(aside, root)
     return f"{root} holds a reward and its tests: cd {root}, pip install -e ., python -m pytest"

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ocr_rl import outputs
 from ocr_rl.contract import UserError
+from ocr_rl.file_kinds import DOCUMENTS
 from ocr_rl.pages import pictures
 from ocr_rl.pages.tree import tree
 
@@ -34,9 +35,7 @@ def documents(places: Sequence[Path], out: Path | None = None) -> tuple[list[Pat
         left_out += [f"{path}: {reason}" for path, reason in (*tree_below.left_out, *tree_below.not_followed)]
         below = [path for path in tree_below.once(*SUFFIXES).values() if not _is_output(path, out)]
         if not below:
-            raise UserError(
-                f"{place}: there is no PDF, PNG, JPEG, WebP or TIFF in this folder; name one that holds some."
-            )
+            raise UserError(f"{place}: there is no {DOCUMENTS} in this folder; name one that holds some.")
         files += below
     return files, left_out
 

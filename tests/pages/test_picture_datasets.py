@@ -12,7 +12,8 @@ from ocr_rl.contract import UserError
 from ocr_rl.evaluate.bench import bench
 from ocr_rl.pages.dataset import check_dataset, load_dataset
 from ocr_rl.pages.images import image_of
-from ocr_rl.pages.mined import import_folder, mine_folder
+from ocr_rl.pages.imported import import_folder
+from ocr_rl.pages.mined import mine_folder
 from ocr_rl.pages.split import write_split
 from ocr_rl.pages.synth.make import make_document
 from tests.pages.pictures import encoded, page, tiff

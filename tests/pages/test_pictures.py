@@ -162,8 +162,11 @@ def test_content_counts_and_not_the_name(tmp_path: Path) -> None:
     for name in ("picture.pdf", "picture", "picture.TXT", "picture.jpg"):
         (tmp_path / name).write_bytes(encoded(page(), "PNG"))
         assert render(ImageRef(pdf=tmp_path / name, number=1, longest_px=100)).size == (100, 50)
-    for kind in ("GIF", "BMP", "PPM", "ICO", "JPEG2000"):
-        assert reason(encoded(page(size=(64, 64)), kind)) == "the file is not a PDF"
+    kinds = {"GIF": "a GIF picture", "BMP": "a BMP picture", "PPM": "a PPM picture", "ICO": "an icon (ICO)"}
+    for kind, shown in {**kinds, "JPEG2000": "a JPEG 2000 picture"}.items():
+        assert reason(encoded(page(size=(64, 64)), kind)) == (
+            f"the file is not a PDF, PNG, JPEG, WebP or TIFF but {shown}; save it as one of these"
+        )
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
