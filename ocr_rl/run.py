@@ -217,11 +217,14 @@ def environment() -> dict[str, Any]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Written aside and renamed, so that a half-write cannot look whole."""
+    """Written aside and renamed, so that a half-write cannot look whole. Raises OSError with the path itself."""
     path.parent.mkdir(parents=True, exist_ok=True)
     aside = path.with_name(path.name + ".part")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
+    try:
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, path)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from None
 
 
 def read_json(path: Path, holds: Sequence[str] = ()) -> dict[str, Any]:

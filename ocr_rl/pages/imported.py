@@ -54,8 +54,12 @@ def _keep_pairs(folder: Path, out: Path, crop: Crop, seed: int) -> None:
     documents = {name: documents[name] for name in names}
     num_pages = counted(documents, crop.left_out)
     beside = {file.document for file in references(below, documents)}
+    lone = [name for name in num_pages if name not in beside]
+    refused = undrawable(documents, ((name, 1) for name in lone), crop.left_out)
     crop.left_out += [
-        f"{documents[name]}: there is no {documents[name].stem}.md beside it" for name in num_pages if name not in beside
+        f"{documents[name]}: there is no {documents[name].stem}.md beside it"
+        for name in lone
+        if (name, 1) not in refused
     ]
     files = transcripts(below, documents, num_pages, crop.left_out)
     mine_pairs(files, documents, num_pages, names, "imported", crop, seed)

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from ocr_rl.cli import main
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate.bench import bench
 from ocr_rl.pages.dataset import check_dataset, load_dataset
@@ -158,3 +162,30 @@ def test_import_takes_pictures(data: Path, tmp_path: Path) -> None:
     assert harvest.tests == 2
     shutil.rmtree(tmp_path / "bench")
     assert import_folder(data / "pdfs", tmp_path / "pairs", 0).pages == 2
+
+
+def test_pictures_cut_short_are_refused_everywhere_in_the_same_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (120, 240, 3), np.uint8))
+    whole = {f"{kind}.{kind}".lower(): encoded(noise, kind) for kind in ("PNG", "JPEG", "WEBP", "TIFF")}
+    data = put(tmp_path, {f"pdfs/{name}": content[: int(0.9 * len(content))] for name, content in whole.items()})
+    files = {str(data / "pdfs" / name) for name in whole}
+    assert main(["pages", "render", *files, "--out", str(tmp_path / "drawn"), "--workers", "1"]) != 0
+    whys = said(capsys.readouterr().err.splitlines())
+    assert set(whys) == files and {why.split(":")[0] for why in whys.values()} <= {
+        "the file is truncated",
+        "the picture is damaged",
+    }
+    assert said(check_dataset(data)) == whys
+    assert said(mine_folder(data / "pdfs", tmp_path / "out", 0).left_out) == whys
+    assert said(import_folder(data / "pdfs", tmp_path / "out", 0).left_out) == whys
+    put(data, {f"pdfs/{name.partition('.')[0]}.md": TEXT for name in whole})
+    assert said(mine_folder(data / "pdfs", tmp_path / "out", 0).left_out) == whys
+    assert said(import_folder(data / "pdfs", tmp_path / "out", 0).left_out) == whys
+
+
+def said(lines: Iterable[object]) -> dict[str, str]:
+    """What is wrong with page 1 of each file, or with the file."""
+    parts = (str(line).removeprefix("refused: ").partition(": ") for line in lines)
+    return {file.removesuffix(", page 1"): why.removeprefix("page 1: ") for file, _, why in parts}

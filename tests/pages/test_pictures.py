@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Sequence
@@ -22,6 +23,8 @@ from ocr_rl.pages.raster import (
     render_bytes,
     size_faults,
 )
+from ocr_rl.pages.typefaces import surveyed
+from ocr_rl.pages.workers import Refusal
 from tests.pages.pictures import SIZE, encoded, page, tiff, turned
 
 WHITE = (255, 255, 255)
@@ -213,19 +216,40 @@ def test_the_limits_are_those_of_pages() -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
-def test_a_file_cut_short_is_refused(kind: str, share: float) -> None:
+def test_a_file_cut_short_is_refused_before_it_is_drawn_and_in_the_same_words(kind: str, share: float) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (120, 240, 3), np.uint8))
-    data = encoded(noise, kind)
-    assert reason(data[: int(share * len(data))]) in (
-        "the file is truncated: its end is missing",
-        "the picture is damaged",
-    )
+    data = encoded(noise, kind)[: int(share * len(encoded(noise, kind)))]
+    why = reason(data)
+    assert why in ("the file is truncated: its end is missing", "the picture is damaged")
+    try:
+        assert pictures.refused(data, [1]) == [(1, why)]
+    except Refusal as refusal:  # the file cannot even be opened
+        assert str(refusal) == why
 
 
 @pytest.mark.parametrize("mode", ["F", "I", "LAB"])
-def test_colours_of_no_page_are_refused(mode: str) -> None:
+def test_colours_of_no_page_are_refused(mode: str, tmp_path: Path) -> None:
     image = Image.new("LAB", SIZE) if mode == "LAB" else page(mode)
-    assert reason(encoded(image, "TIFF")).startswith("its colours are not those of a page")
+    data = encoded(image, "TIFF")
+    assert reason(data).startswith("its colours are not those of a page")
+    assert pictures.refused(data, [1]) == [(1, reason(data))]
+
+
+def test_of_a_tiff_each_frame_is_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (120, 240, 3), np.uint8))
+    data = bytearray(tiff([noise, noise, page(size=(8, 8)), noise], compression="tiff_lzw"))
+    at = Image.open(io.BytesIO(data)).tag_v2[273][0]  # type: ignore[attr-defined]
+    data[at + 300 : at + 600] = bytes(300)
+    for number, why in ((1, "the picture is damaged"), (3, "the picture is too small to be a page (8 x 8 px)")):
+        assert reason(bytes(data), number) == why
+    (tmp_path / "scan.tif").write_bytes(data)
+    monkeypatch.setattr(raster, "FRAMES", 3)
+    for judged in (size_faults, surveyed):
+        errors = list(judged([(tmp_path / "scan.tif", [1, 2, 3, 4])]))
+        assert [(error.number, str(error).split(": ")[1][:14]) for error in errors] == [
+            (1, "the picture is"),
+            (3, "the picture is"),
+        ]
 
 
 def test_exif_data_that_cannot_be_read_turn_nothing() -> None:
