@@ -54,6 +54,12 @@ def twins(paths: Iterable[Path]) -> dict[Path, Path]:
     return twins
 
 
+def other_names(root: Path) -> dict[str, Path]:
+    """The documents below a dataset's pdfs/ that have further names there: each link with the file that counts."""
+    below = tree(root, SUFFIXES, inside=root.parent)
+    return {name: below.files[first] for name, first in below.same.items()}
+
+
 def _is_output(path: Path, out: Path | None) -> bool:
     return (
         out is not None and Path(os.path.realpath(path)).is_relative_to(os.path.realpath(out)) and outputs.is_ours(path)
