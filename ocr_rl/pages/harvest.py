@@ -180,7 +180,7 @@ def shown(path: Path) -> str:
 
 def require_empty(out: Path) -> None:
     if os.path.lexists(out) and not out.is_dir():
-        raise UserError(f"{out}: cannot be a folder, {out} is a file; give another --out.")
+        raise UserError(f"{out}: is a file, and a folder would be written there; give another --out.")
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: this folder is not empty; give an empty or a new one with --out.")
 

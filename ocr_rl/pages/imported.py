@@ -1,6 +1,6 @@
 """The layouts that olmOCR's public data come in become a dataset.
 
-    import_folder(folder, out, seed)   `ocr-rl pages import FOLDER --out DIR`
+import_folder(folder, out, seed)   `ocr-rl pages import FOLDER --out DIR`
 """
 
 from __future__ import annotations

@@ -55,9 +55,7 @@ def references(below: Tree, documents: Collection[str]) -> list[Reference]:
     return beside
 
 
-def placed(
-    beside: Iterable[Reference], num_pages: Mapping[str, int]
-) -> Iterator[tuple[Reference, int | Unreadable]]:
+def placed(beside: Iterable[Reference], num_pages: Mapping[str, int]) -> Iterator[tuple[Reference, int | Unreadable]]:
     """Each file of a document in `num_pages` with its page, or with what keeps it from being that page's reference."""
     taken: dict[tuple[str, int], str] = {}
     for file in beside:

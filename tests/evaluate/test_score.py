@@ -216,7 +216,7 @@ def test_a_page_is_known_by_every_name_of_its_document_and_by_its_id(data: Path)
     (data / "pdfs" / "a" / "twin.pdf").symlink_to("../b/x.pdf")
     (data / "pdfs" / "photo.png").write_bytes(encoded(page(), "PNG"))
     pages = load_dataset(data)
-    first, second, photo, repeat = pages
+    first, second, repeat, photo = pages
     for wanted in ("alias.pdf:2", "./alias.pdf:2", "pdfs/my_repeat.pdf:2", repeat.id):
         assert score._page(pages, wanted, data, any_ending=False) is repeat
     for wanted in ("a/twin.pdf:1", "twin.pdf:1", "b/x.pdf:1"):

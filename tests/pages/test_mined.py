@@ -29,7 +29,9 @@ def test_what_may_be_a_running_header_is_not_tested(tmp_path: Path) -> None:
         (tmp_path / "own" / f"{name}.pdf").write_bytes(pdf(page, page))
     mine_folder(tmp_path / "own", tmp_path / "out", 0)
     tests = (tmp_path / "out" / "mined.jsonl").read_text(encoding="utf-8")
-    assert '"present"' in tests and "harbour committee" not in tests and "members" not in tests and "absent" not in tests
+    assert (
+        '"present"' in tests and "harbour committee" not in tests and "members" not in tests and "absent" not in tests
+    )
     first, *rest = layers(tmp_path / "own" / "gap.pdf")[0].lines
     assert first.margin and rest[-1].margin and not any(line.margin for line in rest[:-1])
 

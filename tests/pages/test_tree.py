@@ -79,7 +79,9 @@ def test_a_folder_of_links_alone_is_a_folder_of_pdfs(tmp_path: Path) -> None:
 def test_a_folder_whose_only_pdf_cannot_be_taken_says_why(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.pdf").symlink_to("a.pdf")
-    with pytest.raises(UserError, match=r"there is no PDF, PNG, JPEG, WebP or TIFF in this folder \(.*a.pdf: this is not a file\)"):
+    with pytest.raises(
+        UserError, match=r"there is no PDF, PNG, JPEG, WebP or TIFF in this folder \(.*a.pdf: this is not a file\)"
+    ):
         mine_folder(tmp_path / "in", tmp_path / "out", 0)
 
 
