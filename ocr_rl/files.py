@@ -148,7 +148,7 @@ def is_utf8(text: str) -> bool:
 
 
 def _encoding(data: bytes) -> str:
-    """The codec of a text that begins so. Raises Unreadable for what is no text, and for encodings that are not read."""
+    """The codec of a text that begins so. Raises Unreadable for what is no text or of an encoding that is not read."""
     if kind := binary_kind(data[:1024]):
         raise Unreadable(f"the file is {kind}, and a text file is wanted")
     if data.startswith(_UTF32):

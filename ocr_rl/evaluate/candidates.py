@@ -99,8 +99,9 @@ def folder_answers(
 ) -> list[Answer]:
     """All repeats in a folder of the public layout, `<pdf below root, without .pdf>_pg<N>_repeat<M>.md`.
 
-    Any of a PDF's names counts, also that of a link. A page without a file is a UserError. With `missing` "fail" it is an answer that gives this as the reason. A file is
-    judged as it is, like in the public benchmark; with `front_matter` "strip" without its front matter.
+    Any of a PDF's names counts, also that of a link. A page without a file is a UserError. With `missing` "fail" it is
+    an answer that gives this as the reason. A file is judged as it is, like in the public benchmark; with
+    `front_matter` "strip" without its front matter.
     """
     read = _whole if front_matter == "keep" else _plain
     if not folder.is_dir():
