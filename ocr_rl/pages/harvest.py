@@ -22,7 +22,7 @@ from ocr_rl.pages.dataset import write_tests
 from ocr_rl.pages.documents import SUFFIXES, twins
 from ocr_rl.pages.manifest import write_manifest
 from ocr_rl.pages.raster import PageError, count_pages, distinct_stems, long_name, size_faults
-from ocr_rl.pages.references import NUMBERED, placed, references
+from ocr_rl.pages.references import NUMBERED, Reference, placed
 from ocr_rl.pages.snippets import Test
 from ocr_rl.pages.tree import NOT_UTF8, Tree, tree
 from ocr_rl.text.front_matter import split_front_matter
@@ -140,12 +140,10 @@ def undrawable(documents: Mapping[str, Path], places: Iterable[Place], left_out:
     return refused
 
 
-def transcripts(
-    below: Tree, documents: Mapping[str, Path], num_pages: Mapping[str, int], left_out: list[str]
-) -> dict[Place, Path]:
+def transcripts(beside: Iterable[Reference], num_pages: Mapping[str, int], left_out: list[str]) -> dict[Place, Path]:
     """The Markdown file of each page that has one; a line for each that belongs to no page is appended."""
     files: dict[Place, Path] = {}
-    for file, number in placed(references(below, documents), num_pages):
+    for file, number in placed(beside, num_pages):
         if isinstance(number, Unreadable):
             left_out.append(f"{file.path}: {number}")
         else:

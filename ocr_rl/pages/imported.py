@@ -53,15 +53,15 @@ def _keep_pairs(folder: Path, out: Path, crop: Crop, seed: int) -> None:
     names = flat_names(documents, out, crop.left_out)
     documents = {name: documents[name] for name in names}
     num_pages = counted(documents, crop.left_out)
-    beside = {file.document for file in references(below, documents)}
-    lone = [name for name in num_pages if name not in beside]
-    refused = undrawable(documents, ((name, 1) for name in lone), crop.left_out)
+    beside = references(below, documents)
+    lone = num_pages.keys() - {file.document for file in beside}
+    refused = undrawable(documents, ((name, 1) for name in num_pages if name in lone), crop.left_out)
     crop.left_out += [
         f"{documents[name]}: there is no {documents[name].stem}.md beside it"
-        for name in lone
-        if (name, 1) not in refused
+        for name in num_pages
+        if name in lone and (name, 1) not in refused
     ]
-    files = transcripts(below, documents, num_pages, crop.left_out)
+    files = transcripts(beside, num_pages, crop.left_out)
     mine_pairs(files, documents, num_pages, names, "imported", crop, seed)
 
 
@@ -71,7 +71,7 @@ def _keep_bench(folder: Path, crop: Crop) -> None:
     num_pages = counted(pdfs, crop.left_out)
     places = ((name, number) for name, pages in num_pages.items() for number in range(1, pages + 1))
     refused = undrawable(pdfs, places, crop.left_out)
-    read = texts(transcripts(below, pdfs, num_pages, crop.left_out), refused, crop.left_out)
+    read = texts(transcripts(references(below, pdfs), num_pages, crop.left_out), refused, crop.left_out)
     for (name, number), (path, _) in read.items():
         try:
             crop.copies[reference_name(name, number, num_pages[name], pdfs)] = path

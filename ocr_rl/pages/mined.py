@@ -44,11 +44,11 @@ def mine_folder(folder: Path, out: Path, seed: int) -> Harvest:
     below, documents = sources(folder, crop.left_out)
     names = flat_names(documents, out, crop.left_out)
     documents = {name: documents[name] for name in names}
-    beside = {file.document for file in references(below, documents)}
-    _mine_layers({name: path for name, path in documents.items() if name not in beside}, names, crop, seed)
-    documents = {name: path for name, path in documents.items() if name in beside}
-    num_pages = counted(documents, crop.left_out)
-    files = transcripts(below, documents, num_pages, crop.left_out)
+    beside = references(below, documents)
+    paired = {file.document for file in beside}
+    _mine_layers({name: path for name, path in documents.items() if name not in paired}, names, crop, seed)
+    num_pages = counted({name: path for name, path in documents.items() if name in paired}, crop.left_out)
+    files = transcripts(beside, num_pages, crop.left_out)
     crop.left_out += [
         f"{documents[name]}, page {number}: has no transcript"
         for name in dict.fromkeys(name for name, _ in files)

@@ -153,6 +153,15 @@ def test_mine_takes_pictures_with_transcripts_and_names_the_others(pdf: bytes, t
     assert all(page.reference and page.checks for page in pages)
 
 
+def test_a_transcript_that_could_be_of_two_is_nobodys(tmp_path: Path) -> None:
+    files = {"fax.tif": tiff([page("1"), page("1")]), "fax_pg2.png": encoded(page(), "PNG"), "fax_pg2.md": TEXT}
+    for verb in (mine_folder, import_folder):
+        left_out = verb(put(tmp_path / "in", {**files}), tmp_path / "out", 0).left_out
+        assert f"{tmp_path / 'in' / 'fax_pg2.md'}: this could be of fax_pg2.png and of fax.tif, rename one of them" in (
+            left_out
+        )
+
+
 def test_import_takes_pictures(data: Path, tmp_path: Path) -> None:
     harvest = import_folder(data, tmp_path / "bench", 0)
     assert [(page.pdf.name, page.number) for page in load_dataset(tmp_path / "bench")] == [

@@ -23,6 +23,7 @@ from ocr_rl.pages.raster import (
     render_bytes,
     size_faults,
 )
+from ocr_rl.pages.text_layer import layers
 from ocr_rl.pages.typefaces import surveyed
 from ocr_rl.pages.workers import Refusal
 from tests.pages.pictures import SIZE, encoded, page, tiff, turned
@@ -273,3 +274,16 @@ def test_nothing_is_written_to_stderr_about_a_damaged_tiff(capfd: pytest.Capture
     with pytest.raises(PageError):
         render_bytes(bytes(data), 1, 100)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_picture_has_no_text_layer_and_one_that_cannot_be_drawn_says_why(tmp_path: Path) -> None:
+    cut = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (120, 240, 3), np.uint8)), "PNG")[:-3000]
+    for content, why in (
+        (bomb(60_000, 60_000), "the picture is absurdly large (60000 x 60000 px)"),
+        (cut, reason(cut)),
+        (tiff([page(size=(8, 8)), page()]), "is a picture and has no text layer"),  # a page of it can be drawn
+    ):
+        (tmp_path / "x.png").write_bytes(content)
+        with pytest.raises(Refusal) as refusal:
+            layers(tmp_path / "x.png")
+        assert str(refusal.value).startswith(why)
