@@ -23,7 +23,7 @@ from ocr_rl.text.checks import load_check
 from ocr_rl.text.front_matter import split_front_matter
 
 if TYPE_CHECKING:
-    from ocr_rl.pages.mined import Harvest
+    from ocr_rl.pages.harvest import Harvest
 
 Text = str | Transcript
 

@@ -5,7 +5,8 @@
     for number, row in require_objects(path):         # the same where one bad line refuses the file: UserError
 
 A byte order mark is taken off and says what is UTF-16; line ends of Windows and of old Macs become "\\n". Anything that
-is neither UTF-8 nor UTF-16 with its mark is refused by name, and nothing is guessed. It does not know what texts mean.
+is neither UTF-8 nor UTF-16 with its mark is refused by name, and nothing is guessed: neither is a file of another kind,
+as a PDF. It does not know what texts mean.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from ocr_rl.contract import UserError
+from ocr_rl.file_kinds import binary_kind, is_binary
 
 MAX_TEXT_BYTES = 2**22
 MAX_LINE = 2**20  # characters of a line of JSON
@@ -146,7 +148,9 @@ def is_utf8(text: str) -> bool:
 
 
 def _encoding(data: bytes) -> str:
-    """The codec of a text that begins so. Raises Unreadable for encodings that are not read."""
+    """The codec of a text that begins so. Raises Unreadable for what is no text or of an encoding that is not read."""
+    if kind := binary_kind(data[:1024]):
+        raise Unreadable(f"the file is {kind}, and a text file is wanted")
     if data.startswith(_UTF32):
         raise Unreadable("the text is UTF-32, save it as UTF-8")
     if data.startswith(_UTF16):
@@ -165,6 +169,8 @@ def _undecoded(data: bytes, at: int, encoding: str) -> Unreadable:
         return Unreadable(_HALF)
     if encoding == "utf-16":
         return Unreadable("the text is not whole UTF-16 (truncated data), save it as UTF-8")
+    if is_binary(data[:1024]):
+        return Unreadable("the file is no text, and a text file is wanted")
     return Unreadable(f"the text is not UTF-8 (byte {at + 1}, perhaps it is Latin-1), save it as UTF-8")
 
 

@@ -10,13 +10,15 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from secrets import token_hex
 
 from ocr_rl.contract import UserError
 
 LIST = ".ocr-rl.sha256"
+ASIDE = ".ocr-rl-"  # how names begin of what is not whole yet
 
 
 def refuse_taken(targets: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
@@ -43,24 +45,47 @@ def refuse_others(folder: Path, mark: str, names: Iterable[str]) -> None:
 def write(target: Path, content: bytes | str) -> None:
     """Write a file (text as UTF-8), aside and renamed, and enter it in its folder's list; folders above it are made.
 
-    Raises UserError where a file stands that ocr-rl did not write or that was changed since; OSError as files do.
+    Raises UserError where a file stands that ocr-rl did not write or that was changed since, and where none can be
+    written.
     """
     data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
-    _require_ours(target)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    aside = aside_of(target)
+    with writing(target):
+        _require_ours(target)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        aside = aside_of(target)
+        try:
+            with aside.open("xb") as file:
+                file.write(data)
+            _enter(target, hashlib.sha256(data).hexdigest())
+            os.replace(aside, target)
+        finally:
+            aside.unlink(missing_ok=True)
+
+
+@contextmanager
+def writing(target: Path) -> Iterator[None]:
+    """What the system says against writing a file or folder within becomes a UserError that names the target alone.
+
+    The user knows that path. Names that are put aside, and those within a folder, are no business of theirs. An input
+    that cannot be read keeps its own name.
+    """
     try:
-        with aside.open("xb") as file:
-            file.write(data)
-        _enter(target, hashlib.sha256(data).hexdigest())
-        os.replace(aside, target)
-    finally:
-        aside.unlink(missing_ok=True)
+        yield
+    except OSError as error:
+        if error.filename is not None and not _is_of(os.path.abspath(error.filename), os.path.abspath(target)):
+            raise
+        raise UserError(f"{target}: cannot be written ({error.strerror or error}); give another --out.") from None
+
+
+def _is_of(name: str, target: str) -> bool:
+    """Whether a path is the target, stands below or above it, or was put aside."""
+    within, around = (os.path.join(path, "") for path in (name, target))
+    return within.startswith(around) or around.startswith(within) or f"{os.sep}{ASIDE}" in name
 
 
 def aside_of(target: Path) -> Path:
     """A name beside the target that nobody has: what is written there is renamed to the target when it is whole."""
-    return target.with_name(f".ocr-rl-{token_hex(8)}.part")
+    return target.with_name(f"{ASIDE}{token_hex(8)}.part")
 
 
 def _require_ours(target: Path) -> None:

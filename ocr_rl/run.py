@@ -41,10 +41,8 @@ class Run:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.trackers: Sequence[Track] = ()
-        try:
+        with outputs.writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{folder}: no run can be kept there ({error.strerror}); give another --out.") from None
 
     def claim(self, config: dict[str, Any], *, resume: bool) -> None:
         """Refuse to write over another run; with `resume`, refuse a recipe that differs from the run's own."""
@@ -217,11 +215,14 @@ def environment() -> dict[str, Any]:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    """Written aside and renamed, so that a half-write cannot look whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Written aside and renamed, so that a half-write cannot look whole. Raises OSError with the path itself."""
     aside = path.with_name(path.name + ".part")
-    aside.write_text(text, encoding="utf-8")
-    os.replace(aside, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside.write_text(text, encoding="utf-8")
+        os.replace(aside, path)
+    except OSError as error:
+        raise type(error)(error.errno, error.strerror, str(path)) from None
 
 
 def read_json(path: Path, holds: Sequence[str] = ()) -> dict[str, Any]:

@@ -142,3 +142,13 @@ def test_an_unknown_preset_is_named_before_any_model_is_loaded(
     assert main([*verb, *wrong]) == 2
     said = capsys.readouterr().err
     assert "--preset" in said and f"did you mean '{OLMOCR}'" in said.replace('"', "'")
+
+
+def test_a_folders_settings_are_a_text_like_any_other(tmp_path: Path) -> None:
+    text = json.dumps({"longest_px": 896, "instruction": "Lies das."})
+    for data in (b"\xef\xbb\xbf" + text.encode(), text.encode("utf-16"), text.encode()):
+        (tmp_path / "ocr_rl.json").write_bytes(data)
+        assert read_settings(str(tmp_path)).longest_px == 896
+    (tmp_path / "ocr_rl.json").write_bytes('{"instruction": "Prüfe"}'.encode("latin-1"))
+    with pytest.raises(UserError, match=r"ocr_rl.json: the text is not UTF-8 \(byte 20, perhaps it is Latin-1\)"):
+        read_settings(str(tmp_path))

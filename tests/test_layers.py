@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 WINGS = (
     "contract",
     "outputs",
+    "file_kinds",
     "extras",
     "files",
     "text",

@@ -252,7 +252,7 @@ def test_groups_of_a_step_are_readable_lines(run: Run) -> None:
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("mine")
     for folder in (tmp_path / "file", tmp_path / "file" / "run"):
-        with pytest.raises(UserError, match="no run can be kept there .*; give another --out"):
+        with pytest.raises(UserError, match="cannot be written .*; give another --out"):
             Run(folder)
 
 

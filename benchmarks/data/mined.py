@@ -51,7 +51,8 @@ def by_pdftotext(folder: Path, seed: int, show: int) -> bool:
     with tempfile.TemporaryDirectory() as name:
         out = Path(name) / "mined"
         harvest = mine_folder(folder, out, seed)
-        tests = [json.loads(line) for line in (out / "mined.jsonl").read_text(encoding="utf-8").splitlines()]
+        lines = (out / "mined.jsonl").read_text(encoding="utf-8").splitlines() if harvest.tests else []
+        tests = [json.loads(line) for line in lines]
         pages: dict[tuple[str, int], Prepared] = {}
         right, total, shown, kept_apart = Counter[str](), Counter[str](), 0, 0
         for test in tests:
@@ -94,11 +95,11 @@ def by_the_truth(kind: str, pages: int, seed: int, beside: bool, show: int) -> t
             truths[document.name] = document.references[0]
             if beside:
                 (own / document.name).with_suffix(".md").write_text(document.references[0], encoding="utf-8")
-        mine_folder(own, Path(name) / "out", seed)
+        harvest = mine_folder(own, Path(name) / "out", seed)
         tests = failed = limits = 0
         least, worst = 1.0, ""
         bare: list[float] = []
-        mined = load_dataset(Path(name) / "out") if any((Path(name) / "out" / "pdfs").iterdir()) else []
+        mined = load_dataset(Path(name) / "out") if harvest.pages else []
         for page in mined:
             page = replace(page, reference=None)
             limits += any(getattr(check, "max_length", None) is not None for check in page.checks)

@@ -24,7 +24,7 @@ from ocr_rl.cli.refusals import (
 from ocr_rl.contract import UserError
 
 if TYPE_CHECKING:
-    from ocr_rl.pages.mined import Harvest
+    from ocr_rl.pages.harvest import Harvest
 
 app = Typer(help="Make, check and draw pages.")
 MAX_NOTES = 20  # of a dataset that are printed
@@ -114,9 +114,11 @@ def mine(
     seed: Seed = 0,
 ) -> None:
     """Your PDFs as pages with tests. From text layers and transcripts."""
+    require_place(out)
+
     from ocr_rl.pages.mined import mine_folder
 
-    _tell_harvest(mine_folder(folder, out, seed), out)
+    _tell_harvest(mine_folder(folder, out, seed), folder, out)
 
 
 @app.command("import", epilog=NEW_FOLDER)
@@ -126,13 +128,17 @@ def import_(
     seed: Seed = 0,
 ) -> None:
     """Your PDFs as pages with tests. From olmOCR's public layouts."""
-    from ocr_rl.pages.mined import import_folder
+    require_place(out)
 
-    _tell_harvest(import_folder(folder, out, seed), out)
+    from ocr_rl.pages.imported import import_folder
+
+    _tell_harvest(import_folder(folder, out, seed), folder, out)
 
 
-def _tell_harvest(harvest: Harvest, out: Path) -> None:
+def _tell_harvest(harvest: Harvest, folder: Path, out: Path) -> None:
     tell_left_out(harvest.left_out)
+    if not harvest.pages:
+        raise UserError(f"{folder}: no page of it can be used, so nothing was written; see above why.")
     print(f"{harvest.pages} pages, {harvest.tests} tests in {out}; left out {len(harvest.left_out)} (left_out.txt)")
 
 
@@ -147,13 +153,15 @@ def split(
     seed: Seed = 0,
 ) -> None:
     """A dataset for each part, dealt out by document."""
-    shares = dict(map(_share, part))
+    parts = list(map(_share, part))
     require_dataset(data)
-    for name in shares:
+    for name, _ in parts:
         require_new(out / name)
 
-    from ocr_rl.pages.split import write_split
+    from ocr_rl.pages.split import require_part_names, write_split
 
+    require_part_names([name for name, _ in parts])
+    shares = dict(parts)
     for name, pages in write_split(data, shares, seed, out).items():
         print(f"{pages} pages in {out / name}")
 

@@ -13,6 +13,7 @@ from ocr_rl.cli.recipe_copy import with_pages
 from ocr_rl.cli.refusals import leaves, require_dataset, require_new
 from ocr_rl.contract import UserError
 from ocr_rl.files import require_text
+from ocr_rl.outputs import writing
 
 TRAINING = "train"  # the part of a split that is trained on
 
@@ -72,9 +73,10 @@ def new(
     require_new(target)
     recipe = f"# {Path(source).stem}, on the pages of {training}.\n{with_pages(text, training, sets)}"
     _require_copy(recipe, source, training, sets)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with target.open("x", encoding="utf-8") as file:
-        file.write(recipe)
+    with writing(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with target.open("x", encoding="utf-8") as file:
+            file.write(recipe)
     evaluated = ", ".join(map(str, sets.values())) or "nothing: give --held-out DIR (`ocr-rl pages split` makes one)"
     print(f"{target}: trains on {training}, evaluates on {evaluated}. Next: ocr-rl train {target}")
 

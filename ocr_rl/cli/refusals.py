@@ -35,11 +35,18 @@ def require_file(path: Path, of: str = "") -> None:
 
 def require_place(out: Path) -> None:
     """UserError where no folder `out` can be made, or written into."""
-    above = next(path for path in (out, *out.absolute().parents) if path.exists())
+    if out.exists() and not out.is_dir():
+        raise UserError(f"{out}: is a file, and a folder would be written there; give another --out.")
+    _require_room(out, out)
+
+
+def _require_room(out: Path, folder: Path) -> None:
+    """UserError, which names `out`, where nothing can be written into the folder."""
+    above = next(path for path in (folder, *folder.parents) if path.exists())
     if not above.is_dir():
-        raise UserError(f"{out}: cannot be a folder, {above} is a file; give another --out.")
+        raise UserError(f"{out}: cannot be written ({above} is a file); give another --out.")
     if not os.access(above, os.W_OK | os.X_OK):
-        raise UserError(f"{out}: nothing can be written there (Permission denied); give another --out.")
+        raise UserError(f"{out}: cannot be written (Permission denied); give another --out.")
 
 
 def require_new(out: Path) -> None:
@@ -53,7 +60,7 @@ def require_file_place(out: Path) -> None:
     if out.is_dir():
         raise UserError(f"{out}: is a folder; name a file with --out.")
     refuse_taken([out])
-    require_place(out.parent)
+    _require_room(out, out.parent)
 
 
 def require_model(model: str, of: str = "") -> None:

@@ -18,7 +18,9 @@ app = Typer(help="Write a reward, try to cheat rewards.")
 def score(
     file: Annotated[Path, Argument(metavar="FILE", help="name_pg2.md, or a run's groups/*.jsonl or faults/*.jsonl")],
     data: Annotated[Path, Option(help="dataset folder that the page is in")],
-    page: Annotated[str | None, Option(help="PDF and page, as in invoice.pdf:2 (default: by the file's name)")] = None,
+    page: Annotated[
+        str | None, Option(help="PDF and page, as in invoice.pdf:2, or a page's id (default: by the file's name)")
+    ] = None,
     reward: Annotated[
         list[str] | None, Option(help="a plug-in or my_file.py:MyReward; repeat it for more (default: all that apply)")
     ] = None,
@@ -75,6 +77,8 @@ def new(
     out: Annotated[Path, Option(help="folder to write the package in (default: here)", show_default=False)] = Path(),
 ) -> None:
     """Write a small package with a reward and a test that passes."""
+    require_place(out)
+
     from ocr_rl.evaluate.reward_template import new_reward
 
     print(new_reward(name, out))

@@ -36,10 +36,8 @@ def audit_recipe(
         raise UserError("rewards audit: the recipe has no rewards; give one with [grpo], [dpo] or [best_of_n].")
     if out is not None:  # before the work: a folder that cannot be made would waste it
         outputs.refuse_taken((out / "audit.md", out / "audit.json"))
-        try:
+        with outputs.writing(out):
             out.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"--out {out}: cannot be a folder ({error.strerror}); name another.") from None
     groups: dict[str, Sequence[Transcript]] = {}
     for group in read_groups(samples) if samples is not None else ():
         groups[group.page_id] = group.samples  # a page's latest group alone, so that siblings are of one policy

@@ -101,7 +101,8 @@ def bench(
     pages, file_of = load_with_files(data)
     pages = with_baseline(pages, data / "pdfs")
     common = {"ocr-rl": environment()["packages"].get("ocr-rl"), "reading": reading, "tests": _digest(pages)}
-    journal.settle(out / "settings.json", common)
+    with outputs.writing(out):
+        journal.settle(out / "settings.json", common)
     settings = {reader.name: reader.settings() for reader in readers}  # all of them before the first begins
     transcripts = {
         name: folder_answers(folder, pages, data / "pdfs", missing, front_matter) for name, folder in folders.items()

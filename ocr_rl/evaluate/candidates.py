@@ -23,6 +23,7 @@ from ocr_rl.evaluate import journal
 from ocr_rl.evaluate.engines import open_engine, read_pages
 from ocr_rl.evaluate.transcribe import RETRY_TEMPERATURES, Attempt, attempts
 from ocr_rl.files import require_text
+from ocr_rl.pages.documents import other_names
 from ocr_rl.pages.raster import PageError
 from ocr_rl.pages.workers import Refusal
 from ocr_rl.text.front_matter import split_front_matter
@@ -98,18 +99,23 @@ def folder_answers(
 ) -> list[Answer]:
     """All repeats in a folder of the public layout, `<pdf below root, without .pdf>_pg<N>_repeat<M>.md`.
 
-    A page without a file is a UserError. With `missing` "fail" it is an answer that gives this as the reason. A file is
-    judged as it is, like in the public benchmark; with `front_matter` "strip" without its front matter.
+    Any of a PDF's names counts, also that of a link. A page without a file is a UserError. With `missing` "fail" it is
+    an answer that gives this as the reason. A file is judged as it is, like in the public benchmark; with
+    `front_matter` "strip" without its front matter.
     """
     read = _whole if front_matter == "keep" else _plain
     if not folder.is_dir():
         raise UserError(f"--candidate {folder}: there is no such folder.")
     files = _files(folder)
+    links: dict[Path, list[str]] = {}
+    for name, pdf in other_names(root).items():
+        links.setdefault(pdf, []).append(name)
     answers: list[Answer] = []
     lost: list[str] = []
     for page in pages:
-        stem = page.pdf.relative_to(root).with_suffix("").as_posix()
-        repeats = sorted(files.get((normalize("NFC", stem), page.number), ()))
+        stem, *stems = (_stem(name) for name in (page.pdf.relative_to(root).as_posix(), *links.get(page.pdf, ())))
+        places = ((normalize("NFC", own), page.number) for own in (stem, *stems))
+        repeats = sorted(next((files[place] for place in places if place in files), ()))
         answers += [
             Answer(page=page.id, repeat=repeat, attempts=(read(require_text(path)),)) for repeat, path in repeats
         ]
@@ -122,6 +128,10 @@ def folder_answers(
             "such pages fail their tests with --missing fail."
         )
     return answers
+
+
+def _stem(name: str) -> str:
+    return Path(name).with_suffix("").as_posix()
 
 
 def _files(folder: Path) -> dict[tuple[str, int], list[tuple[int, Path]]]:

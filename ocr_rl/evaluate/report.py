@@ -111,7 +111,8 @@ def write_report(
         comparisons = {name: floors.grounded(comparisons[name], *both) for name, both in sides.items()}
         above = {name: above_line(*both, comparisons[name], floors.metric) for name, both in sides.items()}
 
-    out.mkdir(parents=True, exist_ok=True)
+    with outputs.writing(out):
+        out.mkdir(parents=True, exist_ok=True)
     data = {
         "title": title,
         "notes": dict(notes),

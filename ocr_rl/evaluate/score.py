@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 from unicodedata import normalize
 
@@ -16,6 +16,7 @@ from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.evaluate.groups import read_groups
 from ocr_rl.files import require_text
 from ocr_rl.pages.dataset import load_dataset
+from ocr_rl.pages.documents import other_names
 from ocr_rl.pages.tree import name_among
 from ocr_rl.plugins import REWARDS, names
 from ocr_rl.rollout.reward_pool import Answer, RewardPool
@@ -26,7 +27,7 @@ HOW = Scoring()  # workers and their time, as in a recipe that says nothing
 
 
 def score_file(file: Path, data: Path, rewards: Sequence[str] | None, *, page: str | None) -> Iterator[str]:
-    """One line a reward. `page` is "name.pdf:2"; by default the file's name says it (`name_pg2.md`).
+    """One line a reward. `page` is "name.pdf:2" or a page's id; by default the file's name says it (`name_pg2.md`).
 
     A JSONL file (a run's groups/*.jsonl or faults/*.jsonl) gives one line a page, sample and reward. Rewards are made
     and run in workers, as in training. One that fails is a UserError where `rewards` names it, else a line.
@@ -35,7 +36,7 @@ def score_file(file: Path, data: Path, rewards: Sequence[str] | None, *, page: s
         yield from _score_groups(file, data, rewards)
         return
     raw = require_text(file)
-    chosen = _page(load_dataset(data), page or _named(file), data)
+    chosen = _page(load_dataset(data), page or _named(file), data, any_ending=page is None)
     transcript = Transcript(raw=raw, body=split_front_matter(raw)[1], finish="stop", num_tokens=0)
     with closing(_pool(_choices(rewards))) as pool:
         for name, answer in _answers(pool, chosen, [transcript], strict=rewards is not None).items():
@@ -102,14 +103,21 @@ def _named(file: Path) -> str:
     return f"{stem}.pdf:{number}" if stem and number.isdigit() else f"{file.stem}.pdf:1"
 
 
-def _page(pages: Sequence[Page], wanted: str, data: Path) -> Page:
+def _page(pages: Sequence[Page], wanted: str, data: Path, *, any_ending: bool) -> Page:
+    """The page of that id, or of "name.pdf:2", where any of a document's names counts, also that of a link.
+
+    A path below pdfs/ names the document. A bare name does so where only one document has it; with `any_ending` it
+    counts without its ending, since a transcript's own name does not say whether the page is of a PDF or a picture.
+    """
     name, _, number = wanted.rpartition(":")
-    numbered = [page for page in pages if str(page.number) == number]
-    # A path below pdfs/ names the file. A bare name does so where only one file has it.
-    own_names = [normalize("NFC", page.pdf.relative_to(data / "pdfs").as_posix()) for page in numbered]
-    meant = name_among(name, own_names)
-    exact = [page for page, own in zip(numbered, own_names, strict=True) if own == meant]
-    matches = exact or [page for page in numbered if normalize("NFC", page.pdf.name) == normalize("NFC", name)]
+    root = data / "pdfs"
+    names = {normalize("NFC", page.pdf.relative_to(root).as_posix()): page.pdf for page in pages} | other_names(root)
+    meant = name_among(name, names)
+    last = normalize("NFC", PurePosixPath(name).stem if any_ending else name)
+    alike = (PurePosixPath(other) for other in names)
+    bare = [path.as_posix() for path in alike if last == (path.stem if any_ending else path.name)]
+    pdfs = {names[other] for other in ([meant] if meant else bare)}
+    matches = [page for page in pages if page.id == wanted or (page.pdf in pdfs and str(page.number) == number)]
     if not matches:
         raise UserError(f"{data}: has no page {wanted!r}; name one with --page, as in --page {pages[0].pdf.name}:1.")
     if len(matches) > 1:

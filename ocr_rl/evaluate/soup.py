@@ -36,7 +36,8 @@ def soup(
         raise UserError(f"{data}: no page has a test to choose by; give validation pages with tests.")
     aside = outputs.aside_of(out)
     try:
-        average(folders, aside)
+        with outputs.writing(out):
+            average(folders, aside)
         parts = {folder: pass_rate(folder, pages, engine) for folder in folders}
         whole = pass_rate(str(aside), pages, engine)
         if whole > max(parts.values()):

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Literal
 
 from ocr_rl import outputs
-from ocr_rl.contract import Page, Transcript, UserError
+from ocr_rl.contract import Page, Transcript
 from ocr_rl.evaluate.transcribe import RETRY_TEMPERATURES, transcribe
 from ocr_rl.pages.raster import PageError, count_pages, distinct_stems, document_sha, long_name
 from ocr_rl.policy import open_policy
@@ -39,7 +38,7 @@ def transcribe_files(
     if not pages:
         return refused
     if out is not None:
-        with _writing_into(out):  # before the policy is loaded
+        with outputs.writing(out):  # before the policy is loaded
             out.mkdir(parents=True, exist_ok=True)
     with open_policy(model, engine=engine, longest_px=longest_px, preset=preset, instruction=instruction) as policy:
         limit = policy.settings.max_tokens
@@ -73,13 +72,4 @@ def _hand_over(stem: str, text: str, out: Path | None) -> None:
     if out is None:
         print(text)
         return
-    with _writing_into(out):
-        outputs.write(out / f"{stem}.md", text)
-
-
-@contextmanager
-def _writing_into(out: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{out}: transcripts cannot be written there ({error.strerror}); give another --out.") from None
+    outputs.write(out / f"{stem}.md", text)

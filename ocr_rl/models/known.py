@@ -12,6 +12,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 from ocr_rl.contract import UserError
+from ocr_rl.files import require_text
 from ocr_rl.models.settings import FILE, INSTRUCTION, PromptSettings, require_sound
 from ocr_rl.text.suggest import did_you_mean
 
@@ -133,14 +134,15 @@ def read_settings(model: str, preset: str | None = None) -> PromptSettings:
     if not path.is_file():
         row = known(model)
         return row.settings if row else PromptSettings()
+    text = require_text(path)
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        data = json.loads(text)
         own = data.pop("preset", None)
         if unknown := set(data) - {field.name for field in fields(PromptSettings)}:
             raise ValueError(f"unknown key {sorted(unknown)[0]}")
         settings = replace(require_preset(own, f"{path}: preset ").settings if own else PromptSettings(), **data)
         require_sound(settings)
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, TypeError, AttributeError, RecursionError) as error:
         raise UserError(f"{path}: is not a settings file of a policy ({error}); mend or delete it.") from None
     return settings
 

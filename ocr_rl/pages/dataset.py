@@ -30,17 +30,17 @@ def load_dataset(folder: Path) -> list[Page]:
 
 def load_with_files(folder: Path) -> tuple[list[Page], dict[str, str]]:
     """The pages of `load_dataset`, and the name of the JSONL file that holds a test, by the test's id."""
-    pages, tests = load_with_tests(folder)
-    return pages, {test.check.id: test.file.name for test in tests}
+    pages, contents = load_with_contents(folder)
+    return pages, {test.check.id: test.file.name for tests in contents.tests.values() for test in tests}
 
 
-def load_with_tests(folder: Path) -> tuple[list[Page], list[PlacedCheck]]:
-    """The pages of `load_dataset`, and all their tests with the lines that they stand in."""
+def load_with_contents(folder: Path) -> tuple[list[Page], Contents]:
+    """The pages of `load_dataset`, and where their tests and references stand."""
     contents = read_folder(folder)
     if contents.faults:
         more = f" (and {len(contents.faults) - 1} more)" if len(contents.faults) > 1 else ""
         raise UserError(f"{contents.faults[0]}{more}; `ocr-rl pages check` lists every fault of a dataset")
-    return _pages(contents), [test for tests in contents.tests.values() for test in tests]
+    return _pages(contents), contents
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ocr_rl import outputs
 from ocr_rl.contract import UserError
+from ocr_rl.file_kinds import DOCUMENTS
 from ocr_rl.pages import pictures
 from ocr_rl.pages.tree import tree
 
@@ -34,9 +35,7 @@ def documents(places: Sequence[Path], out: Path | None = None) -> tuple[list[Pat
         left_out += [f"{path}: {reason}" for path, reason in (*tree_below.left_out, *tree_below.not_followed)]
         below = [path for path in tree_below.once(*SUFFIXES).values() if not _is_output(path, out)]
         if not below:
-            raise UserError(
-                f"{place}: there is no PDF, PNG, JPEG, WebP or TIFF in this folder; name one that holds some."
-            )
+            raise UserError(f"{place}: there is no {DOCUMENTS} in this folder; name one that holds some.")
         files += below
     return files, left_out
 
@@ -53,6 +52,12 @@ def twins(paths: Iterable[Path]) -> dict[Path, Path]:
         if first.setdefault(name, path) != path:
             twins[path] = first[name]
     return twins
+
+
+def other_names(root: Path) -> dict[str, Path]:
+    """The documents below a dataset's pdfs/ that have further names there: each link with the file that counts."""
+    below = tree(root, SUFFIXES, inside=root.parent)
+    return {name: below.files[first] for name, first in below.same.items()}
 
 
 def _is_output(path: Path, out: Path | None) -> bool:

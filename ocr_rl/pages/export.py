@@ -5,9 +5,8 @@ Knows nothing about what the pages say.
 
 from __future__ import annotations
 
-import contextlib
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from PIL import Image
@@ -43,14 +42,13 @@ def render_folder(
             refs = (ImageRef(pdf=pdf, number=number, longest_px=longest_px) for number in range(1, pages + 1))
             targets |= {ref: out / f"{stems[pdf]}_pg{ref.number}.png" for ref in refs}
     outputs.refuse_taken(targets.values(), pdfs)
-    with _writing_into(out):
+    with outputs.writing(out):
         out.mkdir(parents=True, exist_ok=True)
     for ref, result in render_all(targets, workers=workers, timeout_s=timeout_s):
         if isinstance(result, PageError):
             refused.append(result)
             continue
-        with _writing_into(out):
-            outputs.write(targets[ref], _encoded(result, "PNG", compress_level=1))
+        outputs.write(targets[ref], _encoded(result, "PNG", compress_level=1))
         written.append(targets[ref])
     place = {pdf: k for k, pdf in enumerate(stems)}
     return written, sorted(refused, key=lambda error: (place.get(error.pdf or Path(), 0), error.number or 0))
@@ -77,10 +75,7 @@ def contact_sheet(pages: Sequence[Page], out: Path, cell_px: int = 420, workers:
             continue
         x, y = (GAP_PX + step * (k % COLUMNS), GAP_PX + step * (k // COLUMNS))
         sheet.paste(image, (x + (cell_px - image.width) // 2, y + (cell_px - image.height) // 2))
-    try:
-        outputs.write(out, _encoded(sheet, kind, quality=80))
-    except OSError as error:
-        raise UserError(f"{out}: the contact sheet cannot be written ({error}); give another --out.") from None
+    outputs.write(out, _encoded(sheet, kind, quality=80))
     return refused
 
 
@@ -88,11 +83,3 @@ def _encoded(image: Image.Image, kind: str, **options: int) -> bytes:
     buffer = io.BytesIO()
     image.save(buffer, kind, **options)
     return buffer.getvalue()
-
-
-@contextlib.contextmanager
-def _writing_into(folder: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise UserError(f"{folder}: images cannot be written there ({error.strerror or error})") from None

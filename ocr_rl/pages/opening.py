@@ -18,6 +18,7 @@ from typing import Any
 import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 
+from ocr_rl.file_kinds import DOCUMENTS, kind_of
 from ocr_rl.pages.workers import Refusal
 
 MAX_FILE_BYTES = 2**31
@@ -41,8 +42,8 @@ def opened(source: Path | bytes) -> Iterator[pdfium.PdfDocument]:
     What follows the end of a PDF is no part of it. PDFium rebuilds a lost cross-reference table, so a file cut short
     may open with blank or half pages: such a file is refused. Raises Refusal.
     """
-    if b"%PDF-" not in _head(source):
-        raise Refusal("the file is not a PDF")
+    if b"%PDF-" not in (head := _head(source)):
+        raise Refusal(_no_document(head))
     raw, _kept = _loaded(source)  # PDFium reads the bytes as long as the document is open
     document = pdfium.PdfDocument(raw)
     try:
@@ -55,6 +56,12 @@ def opened(source: Path | bytes) -> Iterator[pdfium.PdfDocument]:
         yield document
     finally:
         document.close()
+
+
+def _no_document(head: bytes) -> str:
+    """What is wrong with a file of another kind; pictures that are pages were sorted out before."""
+    kind = kind_of(head)
+    return f"the file is not a {DOCUMENTS}" + (f" but {kind}; save it as one of these" if kind else "")
 
 
 def _loaded(source: Path | bytes) -> tuple[Any, Path | bytes]:

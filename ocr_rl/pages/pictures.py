@@ -59,16 +59,20 @@ def count(source: Path | bytes) -> int:
 
 
 def refused(source: Path | bytes, numbers: Sequence[int]) -> list[tuple[int, str]]:
-    """Those of the frames, counted from 1, that `draw` would refuse for their size, with the reason. Raises Refusal."""
-    found: list[tuple[int, str]] = []
+    """Those of the frames, counted from 1, that `draw` would refuse, with the reason. Raises Refusal for the file.
+
+    Only what is decoded to its end is known to be whole, so each frame is.
+    """
+    flaws: list[tuple[int, str]] = []
     with _opened(source) as picture:
         for number in numbers:
             try:
-                _turn_to(picture, number)
-                _size_px(picture.size, 1)
+                with _as_refusals():
+                    _decode(picture, number, 1)
+                    _require_colours(picture)
             except Refusal as refusal:
-                found.append((number, str(refusal)))
-    return found
+                flaws.append((number, str(refusal)))
+    return flaws
 
 
 def draw(source: Path | bytes, number: int, longest_px: int, rotation: int = 0) -> Image.Image:
@@ -77,16 +81,22 @@ def draw(source: Path | bytes, number: int, longest_px: int, rotation: int = 0) 
     Raises Refusal.
     """
     with _opened(source) as picture:
-        _turn_to(picture, number)
-        size_px = _size_px(picture.size, longest_px)
-        picture.draft(None, (2 * longest_px, 2 * longest_px))  # a large JPEG is not decoded whole
-        picture.load()
+        size_px = _decode(picture, number, longest_px)
         if (picture.width >= picture.height) != (size_px[0] >= size_px[1]):
             size_px = size_px[1], size_px[0]  # Pillow turns a TIFF itself as it loads it
         page = _on_paper(_resizable(picture).resize(size_px, Image.Resampling.LANCZOS, reducing_gap=3.0))
         for turn in (_UPRIGHT.get(_orientation(picture)), _CLOCKWISE.get(rotation)):
             page = page if turn is None else page.transpose(turn)
         return page
+
+
+def _decode(picture: ImageFile, number: int, longest_px: int) -> tuple[int, int]:
+    """Read the pixels of a frame; width and height of its page image. Raises Refusal, and what Pillow raises."""
+    _turn_to(picture, number)
+    size_px = _size_px(picture.size, longest_px)
+    picture.draft(None, (2 * longest_px, 2 * longest_px))  # a large JPEG is not decoded whole
+    picture.load()
+    return size_px
 
 
 # --- files ------------------------------------------------------------------------------------------------------------
@@ -125,17 +135,24 @@ def _opened(source: Path | bytes) -> Iterator[ImageFile]:
     reader = _reader(_head(source))
     if reader is None:
         raise Refusal("the file is not a PNG, JPEG, WebP or TIFF picture")
+    quiet = _quiet() if reader.format == "TIFF" else nullcontext()
+    with _as_refusals(), _lock, warnings.catch_warnings(), quiet:
+        warnings.simplefilter("ignore")  # Pillow's advice is for programmers
+        with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
+            if (num_bytes := file.seek(0, 2)) > MAX_BYTES:
+                raise Refusal(f"the file is absurdly large ({num_bytes / 2**30:.1f} GiB)")
+            file.seek(0)
+            with reader(file) as picture:
+                if reader.format != "TIFF" and getattr(picture, "n_frames", 1) > 1:
+                    raise Refusal("the file is an animation; save the picture that is meant as one of its own")
+                yield picture
+
+
+@contextmanager
+def _as_refusals() -> Iterator[None]:
+    """What goes wrong with a picture within becomes a Refusal."""
     try:
-        with _lock, warnings.catch_warnings(), _quiet() if reader.format == "TIFF" else nullcontext():
-            warnings.simplefilter("ignore")  # Pillow's advice is for programmers
-            with io.BytesIO(source) if isinstance(source, bytes) else source.open("rb") as file:
-                if (num_bytes := file.seek(0, 2)) > MAX_BYTES:
-                    raise Refusal(f"the file is absurdly large ({num_bytes / 2**30:.1f} GiB)")
-                file.seek(0)
-                with reader(file) as picture:
-                    if reader.format != "TIFF" and getattr(picture, "n_frames", 1) > 1:
-                        raise Refusal("the file is an animation; save the picture that is meant as one of its own")
-                    yield picture
+        yield
     except (Refusal, MemoryError):
         raise
     except Image.DecompressionBombError:
@@ -206,11 +223,15 @@ def _resizable(picture: ImageFile) -> Image.Image:
     mode = picture.mode
     if mode.startswith("I;16"):
         return _eight_bits(picture)
-    if mode in ("I", "F", "LAB"):
-        raise Refusal("its colours are not those of a page (32 bits a pixel, or LAB); save it with 8 bits a colour")
+    _require_colours(picture)
     if mode not in ("LA", "RGBA") and picture.has_transparency_data:
         return picture.convert("RGBA")
     return picture.convert({"1": "L", "P": "RGB"}[mode]) if mode in ("1", "P") else picture
+
+
+def _require_colours(picture: ImageFile) -> None:
+    if picture.mode in ("I", "F", "LAB"):
+        raise Refusal("its colours are not those of a page (32 bits a pixel, or LAB); save it with 8 bits a colour")
 
 
 def _eight_bits(picture: ImageFile) -> Image.Image:

@@ -15,6 +15,7 @@ from unicodedata import normalize
 
 from ocr_rl.contract import Page, UserError
 from ocr_rl.files import MAX_GROUP, require_objects
+from ocr_rl.pages.documents import other_names
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -30,8 +31,11 @@ def read_preferences(path: Path, pages: Sequence[Page]) -> list[Preference]:
     """The pairs of a file, whose pages must be among `pages`. UserError with the line and the field."""
     ids = {(page.pdf, page.number): page.id for page in pages}
     by_ending: dict[tuple[str, ...], list[Path]] = {}  # PDFs by each way to end their path
-    for pdf in dict.fromkeys(page.pdf for page in pages):
-        parts = tuple(normalize("NFC", part) for part in pdf.parts)
+    pdfs = dict.fromkeys(page.pdf for page in pages)
+    roots = dict.fromkeys(folder for pdf in pdfs for folder in pdf.parents if folder.name == "pdfs")
+    links = {root / name: pdf for root in roots for name, pdf in other_names(root).items() if pdf in pdfs}
+    for named, pdf in {**{pdf: pdf for pdf in pdfs}, **links}.items():
+        parts = tuple(normalize("NFC", part) for part in named.parts)
         for start in range(len(parts)):
             by_ending.setdefault(parts[start:], []).append(pdf)
     preferences = []
@@ -57,7 +61,7 @@ def _preference(
     if not all(isinstance(text, str) for text in texts) or texts[0] == texts[1]:
         raise ValueError("chosen and rejected must be two different texts")
     parts = PurePosixPath(normalize("NFC", name)).parts
-    pdfs = by_ending.get(("pdfs", *parts)) or by_ending.get(parts) or ()
+    pdfs = tuple(dict.fromkeys(by_ending.get(("pdfs", *parts)) or by_ending.get(parts) or ()))
     if len(pdfs) > 1:
         raise ValueError(f"{len(pdfs)} PDFs are called {name!r}; give the path below pdfs/")
     page_id = ids.get((pdfs[0], number)) if pdfs else None

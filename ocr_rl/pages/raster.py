@@ -32,6 +32,7 @@ LONGEST_PX = 1288  # what olmOCR's models were trained on
 MAX_PX = 8192
 MAX_SIDE_PT = 14_400.0  # 200 inches: the largest page that PDF readers promise to show (ISO 32000-1, annex C)
 MAX_ASPECT = pictures.MAX_ASPECT
+FRAMES = 16  # of a TIFF that are decoded in the time of one file, to see whether they are whole
 
 _T = TypeVar("_T")
 
@@ -94,13 +95,23 @@ def count_pages(pdfs: Iterable[Path], *, timeout_s: float = 30.0) -> Iterator[tu
 def size_faults(pages: Iterable[tuple[Path, Sequence[int]]], *, timeout_s: float = 30.0) -> Iterator[PageError]:
     """Those of the pages (file, 1-based numbers) that `render` would refuse before drawing, above all for their size.
 
-    Pages are loaded in a worker process, which may hang or crash. `timeout_s` is the time of one file.
+    Pages are loaded in a worker process, which may hang or crash. `timeout_s` is the time of one file, or of
+    FRAMES frames of a TIFF: pictures are decoded, since nothing else tells whether they are whole.
     """
-    for (pdf, _), refusals in guarded(_refused, pages, workers=1, timeout_s=timeout_s):
+    for (pdf, _), refusals in guarded(_refused, in_parts(pages), workers=1, timeout_s=timeout_s):
         if isinstance(refusals, Refusal):
             yield PageError(pdf, None, str(refusals))
         else:
             yield from (PageError(pdf, number, reason) for number, reason in refusals)
+
+
+def in_parts(pages: Iterable[tuple[Path, Sequence[int]]]) -> Iterator[tuple[Path, Sequence[int]]]:
+    """The pages with each file's together, but at most FRAMES of a picture."""
+    for pdf, numbers in pages:
+        if len(numbers) <= FRAMES or not pictures.is_picture(pdf):
+            yield pdf, numbers
+        else:
+            yield from ((pdf, numbers[start : start + FRAMES]) for start in range(0, len(numbers), FRAMES))
 
 
 def file_sha(path: Path) -> str:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import shutil
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
+from unicodedata import normalize
 
+from ocr_rl import outputs
 from ocr_rl.contract import Page, UserError
+from ocr_rl.files import Unreadable
 from ocr_rl.pages.check_lines import PlacedCheck
-from ocr_rl.pages.dataset import load_with_tests, write_tests
-from ocr_rl.pages.folder import references_of
+from ocr_rl.pages.dataset import load_with_contents, write_tests
+from ocr_rl.pages.folder import Contents
 from ocr_rl.pages.manifest import write_manifest
+from ocr_rl.pages.references import reference_name
 
 
 def split(pages: Sequence[Page], fractions: Mapping[str, float], seed: int) -> dict[str, list[Page]]:
@@ -40,10 +43,12 @@ def split(pages: Sequence[Page], fractions: Mapping[str, float], seed: int) -> d
 def write_split(folder: Path, fractions: Mapping[str, float], seed: int, out: Path) -> dict[str, int]:
     """Write a dataset folder for each part below `out`, with copies of its PDFs, references and tests; all or none.
 
-    Returns the number of pages by part. Raises UserError for a faulty dataset, for fractions that do not sum to 1, and
-    if a part's folder exists already.
+    Returns the number of pages by part. Raises UserError for a faulty dataset, for fractions that do not sum to 1, for
+    names of parts that are one on some systems, and if a part's folder exists already.
     """
-    pages, tests = load_with_tests(folder)
+    require_part_names(list(fractions))
+    pages, contents = load_with_contents(folder)
+    names = {path: name for name, path in contents.pdfs.items()}
     try:
         parts = split(pages, fractions, seed)
     except ValueError as error:
@@ -53,21 +58,31 @@ def write_split(folder: Path, fractions: Mapping[str, float], seed: int, out: Pa
     for name in parts:
         if (out / name).exists():
             raise UserError(f"{out / name}: is there already; give a new folder with --out.")
-    with _whole(out, list(parts)) as aside:
+    with outputs.writing(out), _whole(out, list(parts)) as aside:
         for name, pages in parts.items():
-            pdfs = {page.pdf for page in pages}
-            ids = {check.id for page in pages for check in page.checks}
-            of_part = [test for test in tests if test.check.id in ids]
-            _copy(folder, pdfs, of_part, aside / name)
+            _copy(contents, dict.fromkeys(names[page.pdf] for page in pages), aside / name)
             made_by = {"split": folder.name, "part": name, "fractions": dict(fractions), "seed": seed}
             write_manifest(aside / name, made_by)
     return {name: len(pages) for name, pages in parts.items()}
 
 
+def require_part_names(names: Sequence[str]) -> None:
+    """UserError for names of parts that are one folder on some file systems, or that Windows keeps for devices."""
+    first: dict[str, str] = {}
+    for name in names:
+        if re.fullmatch(r"con|prn|aux|nul|com\d|lpt\d", name, re.IGNORECASE):
+            raise UserError(f"split: no folder can be called {name!r} on Windows; give the part another name.")
+        folded = normalize("NFC", name).casefold()
+        if folded in first:
+            how = "is named twice" if first[folded] == name else f"and {first[folded]!r} are one folder on some systems"
+            raise UserError(f"split: the part {name!r} {how}; give each part a name of its own.")
+        first[folded] = name
+
+
 @contextmanager
 def _whole(out: Path, names: Sequence[str]) -> Iterator[Path]:
     """A folder beside, whose folders get their place in `out` together when the block ends well, or go."""
-    aside = out / f".split.{os.getpid()}.part"
+    aside = outputs.aside_of(out / "parts")
     first = next(path for path in (out, *out.parents) if path.exists())  # what stands above is not ours to take away
     aside.mkdir(parents=True)
     placed: list[Path] = []
@@ -88,13 +103,28 @@ def _whole(out: Path, names: Sequence[str]) -> Iterator[Path]:
             path.rmdir()
 
 
-def _copy(folder: Path, pdfs: Collection[Path], tests: Sequence[PlacedCheck], out: Path) -> None:
-    """Write the dataset that holds only these PDFs, with the references of each and these tests."""
-    (out / "pdfs").mkdir(parents=True)
-    for pdf, references in references_of(pdfs).items():
-        for path in (pdf, *references.values()):
-            target = out / path.relative_to(folder)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
+def _copy(contents: Contents, pdfs: Collection[str], out: Path) -> None:
+    """Write the dataset that holds only these PDFs, with the references and tests of each."""
+    tests: list[PlacedCheck] = []
+    for name in pdfs:
+        _place(contents.pdfs[name], out / "pdfs" / name)
+    for (name, number), path in contents.reference_files.items():
+        if name in pdfs:
+            _place(path, out / "pdfs" / _reference_name(contents, name, number))
+    for (name, _), of_page in contents.tests.items():
+        tests += of_page if name in pdfs else ()
     for file in dict.fromkeys(sorted(test.file for test in tests)):
-        write_tests(out / file.name, [test.fields for test in tests if test.file == file])
+        of_file = sorted((test for test in tests if test.file == file), key=lambda test: test.line)
+        write_tests(out / file.name, [test.fields for test in of_file])
+
+
+def _reference_name(contents: Contents, name: str, number: int) -> str:
+    try:
+        return reference_name(name, number, contents.num_pages[name], contents.pdfs)
+    except Unreadable as flaw:
+        raise UserError(f"{contents.reference_files[name, number]}: {flaw}.") from None
+
+
+def _place(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, target)

@@ -18,12 +18,12 @@ import pypdfium2 as pdfium
 import pypdfium2.raw as pdfium_c
 from PIL.Image import Image
 
+from ocr_rl.pages import pictures
 from ocr_rl.pages.encodings import encoding_fault, is_no_language
 from ocr_rl.pages.glyphs import glyphs
 from ocr_rl.pages.ink import drawn, has_other_ink, is_seen
 from ocr_rl.pages.layer_lines import lines
 from ocr_rl.pages.opening import opened
-from ocr_rl.pages.pictures import is_picture
 from ocr_rl.pages.raster import image_of
 from ocr_rl.pages.reading_order import Line, in_reading_order
 from ocr_rl.pages.workers import Refusal, guarded
@@ -68,7 +68,9 @@ def layers(pdf: Path) -> list[Layer]:
 
     Raises Refusal for a file that cannot be opened, and for a picture.
     """
-    if is_picture(pdf):
+    if pictures.is_picture(pdf):
+        if all(pictures.refused(pdf, [number]) for number in range(1, pictures.count(pdf) + 1)):
+            raise Refusal(pictures.refused(pdf, [1])[0][1])
         raise Refusal("is a picture and has no text layer; put its transcript beside it, as Markdown")
     with opened(pdf) as document:
         count = len(document)

@@ -116,6 +116,14 @@ def files_in(folder: Path, suffix: str) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.suffix.lower() == suffix and not is_litter(path.name))
 
 
+def own_files(folder: Path, suffix: str) -> tuple[list[Path], list[tuple[Path, str]]]:
+    """Of what stands in a folder itself, the files that lie in it once links are followed; the others with why not."""
+    root = os.path.realpath(folder)
+    faults = {path: file_fault(path.name, os.path.realpath(path), root) for path in files_in(folder, suffix)}
+    own = [path for path, reason in faults.items() if not reason]
+    return own, [(path, reason) for path, reason in faults.items() if reason]
+
+
 def is_litter(name: str) -> bool:
     """Whether a file or folder is one that macOS or Windows puts beside those of its user (`._x.pdf` is no PDF)."""
     return name.startswith("._") or name in _LITTER

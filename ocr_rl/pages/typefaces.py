@@ -21,7 +21,7 @@ import pypdfium2.raw as pdfium_c
 
 from ocr_rl.pages import pictures
 from ocr_rl.pages.opening import opened
-from ocr_rl.pages.raster import PageError, drawable, size_faults
+from ocr_rl.pages.raster import PageError, drawable, in_parts, size_faults
 from ocr_rl.pages.workers import Refusal, guarded
 
 MAX_OBJECTS = 200_000  # of one page that are looked at
@@ -64,7 +64,7 @@ def surveyed(pages: Iterable[tuple[Path, Sequence[int]]], *, timeout_s: float = 
 
     Each file is opened once, in a worker process. One that hangs or crashes there is looked at for its faults alone.
     """
-    for (pdf, numbers), result in guarded(_of_file, pages, workers=1, timeout_s=timeout_s):
+    for (pdf, numbers), result in guarded(_of_file, in_parts(pages), workers=1, timeout_s=timeout_s):
         yield from size_faults([(pdf, numbers)]) if isinstance(result, Refusal) else result
 
 

@@ -122,7 +122,8 @@ def _claim(study: Study, folder: Folder) -> None:
     path, start = folder.root / "study.json", _fingerprint(study)
     outputs.refuse_others(folder.root, path.name, ("pages", "runs", "pairs", "test", "failed", "report"))
     if not path.exists():
-        write_atomically(path, json.dumps({"study": plan, "start": start, "env": environment()}, indent=1))
+        with outputs.writing(folder.root):
+            write_atomically(path, json.dumps({"study": plan, "start": start, "env": environment()}, indent=1))
     begun = read_json(path)
     if begun.get("study") != plan:
         raise UserError(f"{path}: this folder holds another study; go on with that one, or give another --out.")

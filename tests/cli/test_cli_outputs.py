@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from ocr_rl import outputs
 from ocr_rl.cli import main
+from ocr_rl.contract import UserError
 from ocr_rl.evaluate import transcribe_files
 
 Refused = Callable[..., str]
@@ -130,6 +132,61 @@ def test_what_stands_there_stays(
     before = files(tmp_path)
     refused(*argv.split())
     assert files(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "argv",
+    [
+        "sample data --out {}",
+        "pages show data --out {}.png",
+        "report run --out {}",
+        "bench data --candidate empty --missing fail --out {}",
+        "rewards audit nano_grpo --data data --out {}",
+        "rewards new my_word --out {}",
+        "recipes new --from nano_grpo --pages data --out {}",
+        "pages synth --kind nano --n 1 --out {}",
+        "pages mine data --out {}",
+        "pages import data --out {}",
+        "pages split data --part a=0.5 --part b=0.5 --out {}",
+        "pages render data --out {}",
+        "transcribe data --backend transformers --out {}",
+        "train nano_grpo --out {}",
+        "study small --out {}",
+    ],
+)
+def test_a_place_where_nothing_can_be_written_is_named_as_its_user_named_it(
+    argv: str, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for folder in ("empty", "run"):
+        Path(folder).mkdir()
+    Path("run/config.json").write_text("{}")
+    for name in ("file", "file.png"):
+        Path(name).write_text("a person's")
+    for place in ("file", "file/below"):
+        sentence = refused(*argv.format(place).split())
+        assert sentence.startswith(f"ocr-rl: {place}") and "give another --out." in sentence
+        assert ".part" not in sentence and str(tmp_path) not in sentence
+
+
+def test_what_the_system_says_against_an_output_names_the_users_path_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refused: Refused
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def full(path: str, *_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device", str(path))
+
+    monkeypatch.setattr(outputs.os, "replace", full)
+    monkeypatch.setattr(outputs.os, "rename", full)
+    assert refused("rewards", "new", "my_word", "--out", "new") == (
+        "ocr-rl: new/my-word: cannot be written (No space left on device); give another --out."
+    )
+    assert not list(Path("new").iterdir())
+    with pytest.raises(UserError, match="^a.md: cannot be written \\(No space left on device\\); give another --out"):
+        outputs.write(Path("a.md"), "text")
+    with pytest.raises(OSError, match="gone.pdf"), outputs.writing(tmp_path / "out"):
+        Path("gone.pdf").read_bytes()  # an input keeps its own name
 
 
 def test_what_stands_there_as_a_link_stays(

@@ -119,7 +119,7 @@ def test_an_import_that_is_our_own_fault_is_not_hidden(monkeypatch: pytest.Monke
         (["bench", "x", "--candidate", "x"], "ocr_rl.evaluate.bench.bench", "the same command goes on"),
         (["pages", "synth", "--out", "x"], "ocr_rl.pages.synth.make.write_dataset", "give a new folder with --out"),
         (["pages", "mine", "x", "--out", "y"], "ocr_rl.pages.mined.mine_folder", "give a new folder with --out"),
-        (["pages", "import", "x", "--out", "y"], "ocr_rl.pages.mined.import_folder", "give a new folder with --out"),
+        (["pages", "import", "x", "--out", "y"], "ocr_rl.pages.imported.import_folder", "give a new folder with --out"),
         (
             ["pages", "split", "x", "--part", "a=0.5", "--out", "y"],
             "ocr_rl.pages.split.write_split",

@@ -118,7 +118,7 @@ def test_a_place_for_the_report_is_looked_at_first(
     (tmp_path / "taken").write_text("")
     argv = ["rewards", "audit", "nano_grpo", "--data", str(notices), "--out", str(tmp_path / "taken")]
     assert main(argv) == 2
-    assert "taken: cannot be a folder" in capsys.readouterr().err
+    assert "taken: is a file, and a folder would be written there" in capsys.readouterr().err
 
 
 def test_samples_of_another_dataset_are_refused(

@@ -17,6 +17,8 @@ from ocr_rl.evaluate.candidates import folder_answers
 from ocr_rl.evaluate.score import score_file
 from ocr_rl.pages.dataset import load_dataset
 from tests.packages import install
+from tests.pages.pdfs import SEEN, block, pdf
+from tests.pages.pictures import encoded, page
 
 
 @pytest.fixture
@@ -207,3 +209,40 @@ def test_a_file_without_a_group_is_named(data: Path, tmp_path: Path) -> None:
     (tmp_path / "deep.jsonl").write_text("[" * 200_000)
     with pytest.raises(UserError, match="deep.jsonl:1: this is not JSON that anybody would write"):
         list(score_file(tmp_path / "deep.jsonl", data, None, page=None))
+
+
+def test_a_page_is_known_by_every_name_of_its_document_and_by_its_id(data: Path) -> None:
+    (data / "pdfs" / "alias.pdf").symlink_to("my_repeat.pdf")
+    (data / "pdfs" / "a" / "twin.pdf").symlink_to("../b/x.pdf")
+    (data / "pdfs" / "photo.png").write_bytes(encoded(page(), "PNG"))
+    pages = load_dataset(data)
+    first, second, repeat, photo = pages
+    for wanted in ("alias.pdf:2", "./alias.pdf:2", "pdfs/my_repeat.pdf:2", repeat.id):
+        assert score._page(pages, wanted, data, any_ending=False) is repeat
+    for wanted in ("a/twin.pdf:1", "twin.pdf:1", "b/x.pdf:1"):
+        assert score._page(pages, wanted, data, any_ending=False) is second
+    for file, meant in (("alias_pg2_repeat1.md", repeat), ("twin.md", second), ("photo.md", photo)):
+        assert score._page(pages, score._named(Path(file)), data, any_ending=True) is meant
+    for wanted in ("photo.pdf:1", "nowhere/alias.pdf:2", "alias.pdf:1"):
+        with pytest.raises(UserError, match=f"has no page '{wanted}'"):
+            score._page(pages, wanted, data, any_ending=False)
+    assert first.pdf.parent.name == "a"
+
+
+@pytest.mark.parametrize(
+    ("content", "kind"),
+    [
+        (pdf(block(*SEEN)), "a PDF"),
+        (encoded(page(), "PNG"), "a PNG picture"),
+        (encoded(page(), "JPEG"), "a JPEG picture"),
+        (b"PK\x03\x04\x14\0\0\0\x08\0" + bytes(18) + b"[Content_Types].xml" + bytes(300) + b"word/", "a Word document"),
+    ],
+)
+@pytest.mark.parametrize("ending", [".md", ".jsonl"])
+def test_what_is_no_text_is_refused_by_its_kind(
+    content: bytes, kind: str, ending: str, data: Path, tmp_path: Path
+) -> None:
+    file = tmp_path / f"my_repeat_pg2{ending}"
+    file.write_bytes(content)
+    with pytest.raises(UserError, match=f"the file is {kind}.*, and a text file is wanted"):
+        list(score_file(file, data, None, page=None))

@@ -72,7 +72,7 @@ def test_what_is_done_is_written_before_the_next_document_ends(
 
 
 def test_a_folder_that_cannot_be_written_is_named_before_the_policy_is_loaded(folders: list[Path]) -> None:
-    with pytest.raises(UserError, match=r"x\.pdf: transcripts cannot be written there"):
+    with pytest.raises(UserError, match=r"x\.pdf: cannot be written"):
         transcribe_files(folders[:1], model="no such model", engine="vllm", out=folders[1], longest_px=None)
 
 

@@ -12,7 +12,7 @@ import pytest
 from ocr_rl.contract import UserError
 from ocr_rl.pages import split as split_module
 from ocr_rl.pages.dataset import check_dataset, load_dataset
-from ocr_rl.pages.mined import import_folder
+from ocr_rl.pages.imported import import_folder
 from ocr_rl.pages.split import write_split
 from ocr_rl.text.text_checks import Present
 from tests.pages.pdfs import block, pdf

@@ -163,7 +163,7 @@ def test_every_fault_is_listed_in_order(folder: Path) -> None:
     (folder / "pdfs" / "text.pdf").write_text("no PDF", encoding="utf-8")
     add(folder, "{", json.dumps(a_test("t", "text.pdf", 7)), "}", name="aaa.jsonl")
     assert [fault.split(": ")[0] for fault in faults(folder)] == ["pdfs/text.pdf", "aaa.jsonl:1", "aaa.jsonl:3"]
-    assert faults(folder)[0] == "pdfs/text.pdf: the file is not a PDF"
+    assert faults(folder)[0] == "pdfs/text.pdf: the file is not a PDF, PNG, JPEG, WebP or TIFF"
 
 
 def test_folders_that_are_no_dataset(tmp_path: Path) -> None:
@@ -171,7 +171,7 @@ def test_folders_that_are_no_dataset(tmp_path: Path) -> None:
     assert faults(none) == [f"{none}: there is no such folder"]
     assert faults(tmp_path) == ["pdfs: there is no such folder, a dataset keeps its PDFs there"]
     (tmp_path / "pdfs").mkdir()
-    assert faults(tmp_path) == ["pdfs: there is no PDF in this folder"]
+    assert faults(tmp_path) == ["pdfs: there is no PDF, PNG, JPEG, WebP or TIFF in this folder"]
 
 
 @pytest.mark.parametrize(

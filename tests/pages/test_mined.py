@@ -13,7 +13,8 @@ import pytest
 from ocr_rl.cli import main
 from ocr_rl.contract import UserError
 from ocr_rl.pages.dataset import check_dataset, load_dataset
-from ocr_rl.pages.mined import import_folder, mine_folder
+from ocr_rl.pages.imported import import_folder
+from ocr_rl.pages.mined import mine_folder
 from ocr_rl.pages.split import write_split
 from ocr_rl.pages.synth.make import Looks, make_document, write_dataset
 from ocr_rl.pages.text_layer import layers
@@ -21,14 +22,16 @@ from tests.pages.pdfs import FOOTER, HEADER, HIDDEN, SEEN, block, pdf
 
 
 def test_what_may_be_a_running_header_is_not_tested(tmp_path: Path) -> None:
-    body = block(*(f"{sentence} number {k}" for k, sentence in enumerate(SEEN * 3)), y=650)
+    body = block(*SEEN, y=650)
     (tmp_path / "own").mkdir()
     for name, y, foot in (("outer", 750, 40), ("gap", 705, 85)):  # 5 % and 11 % from the edges
         page = f"{block(HEADER, y=y)} {body} {block(FOOTER, y=foot)}"
         (tmp_path / "own" / f"{name}.pdf").write_bytes(pdf(page, page))
     mine_folder(tmp_path / "own", tmp_path / "out", 0)
     tests = (tmp_path / "out" / "mined.jsonl").read_text(encoding="utf-8")
-    assert "harbour committee" not in tests and "members" not in tests and "absent" not in tests
+    assert (
+        '"present"' in tests and "harbour committee" not in tests and "members" not in tests and "absent" not in tests
+    )
     first, *rest = layers(tmp_path / "own" / "gap.pdf")[0].lines
     assert first.margin and rest[-1].margin and not any(line.margin for line in rest[:-1])
 
@@ -57,8 +60,9 @@ def test_a_scan_is_left_out_with_the_reason(tmp_path: Path) -> None:
     document = make_document("letter", 1, 0, 1, Looks(scan=1.0))
     (own / "scan.pdf").write_bytes(document.pdf)
     (own / "torn.pdf").write_bytes(document.pdf[:300])
+    (own / "good.pdf").write_bytes(pdf(block(*SEEN)))
     harvest = mine_folder(own, tmp_path / "out", 0)
-    assert harvest.tests == 0
+    assert harvest.pages == 1
     reasons = {reason.split(": ")[0].rsplit("/", 1)[-1]: reason for reason in harvest.left_out}
     assert "most of the page is a picture" in reasons["scan.pdf, page 1"]
     assert "the file is truncated: its end is missing" in reasons["torn.pdf"]  # as every verb says
@@ -105,7 +109,7 @@ def test_a_folder_without_pdfs_is_one_sentence(tmp_path: Path, verb: str) -> Non
         text=True,
     )
     assert done.returncode == 2
-    assert done.stderr.count("\n") == 1 and "there is no PDF in this folder" in done.stderr
+    assert done.stderr.count("\n") == 1 and "there is no PDF, PNG, JPEG, WebP or TIFF in this folder" in done.stderr
 
 
 def test_a_folder_that_holds_something_is_not_written_into(tmp_path: Path) -> None:
@@ -125,15 +129,31 @@ def test_a_contact_sheet_shows_the_pages(tmp_path: Path) -> None:
         assert image.size == (6 * 110 + 10, 2 * 110 + 10)  # seven pages: six in the first row, one in the second
 
 
-def test_two_pdfs_that_want_one_name_for_their_transcript(tmp_path: Path) -> None:
+@pytest.mark.parametrize("verb", [mine_folder, import_folder])
+def test_no_pdf_has_the_name_of_anothers_page(verb, tmp_path: Path) -> None:
     for folder, name, pages in (("a", "x_pg1", 1), ("b", "x", 2)):
         (tmp_path / "own" / folder).mkdir(parents=True)
         document = make_document("book", 3, 0, pages, Looks())
         (tmp_path / "own" / folder / f"{name}.pdf").write_bytes(document.pdf)
         (tmp_path / "own" / folder / "x_pg1.md").write_text(document.references[0], encoding="utf-8")
-    harvest = mine_folder(tmp_path / "own", tmp_path / "out", 0)
-    assert [why for why in harvest.left_out if "is taken by another PDF" in why]
-    assert [why for why in harvest.left_out if "page 2: has no transcript" in why]
+    harvest = verb(tmp_path / "own", tmp_path / "out", 0)
+    assert not [why for why in harvest.left_out if "page 2: has no transcript" not in why]
+    pages_by_name = {page.pdf.name: page for page in load_dataset(tmp_path / "out")}
+    for name, pages in (("x.pdf", 2), ("x_pg1-2.pdf", 1)):
+        assert pages_by_name[name].reference == make_document("book", 3, 0, pages, Looks()).references[0]
+
+
+def test_a_pdf_without_a_transcript_is_not_given_anothers(tmp_path: Path) -> None:
+    for folder, name, pages in (("a", "x", [block(*SEEN)] * 2), ("b", "x_pg1", [block(*SEEN, "Something else")])):
+        (tmp_path / "own" / folder).mkdir(parents=True)
+        (tmp_path / "own" / folder / f"{name}.pdf").write_bytes(pdf(*pages))
+    (tmp_path / "own" / "a" / "x_pg1.md").write_text("\n\n".join(SEEN), encoding="utf-8")
+    mine_folder(tmp_path / "own", tmp_path / "out", 0)
+    assert check_dataset(tmp_path / "out") == []
+    assert {page.pdf.name: bool(page.reference) for page in load_dataset(tmp_path / "out")} == {
+        "x.pdf": True,
+        "x_pg1-2.pdf": False,
+    }
 
 
 def test_a_bench_folder_keeps_its_files(tmp_path: Path) -> None:
@@ -169,8 +189,21 @@ def test_a_bench_folder_keeps_its_transcripts_and_counts_what_it_leaves_out(tmp_
     harvest = import_folder(bench, tmp_path / "out", 0)
     (page,) = load_dataset(tmp_path / "out")
     assert page.reference == SEEN[0] and [check.id for check in page.checks] == ["good"]
-    whys = ("own transcript fails it", "pipe.jsonl: it is not a file", "bare.pdf: no test and no transcript")
+    whys = ("own transcript fails it", "pipe.jsonl: this is not a file", "bare.pdf: no test and no transcript")
     assert len(harvest.left_out) == len(whys) and all(any(why in line for line in harvest.left_out) for why in whys)
+
+
+@pytest.mark.parametrize("verb", ["mine", "import"])
+def test_where_no_page_is_kept_nothing_is_written(
+    verb: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own" / "scan.pdf").write_bytes(pdf(block("Page 1")))
+    assert main(["pages", verb, str(tmp_path / "own"), "--out", str(tmp_path / "new" / "out")]) == 2
+    reason, sentence = capsys.readouterr().err.splitlines()
+    assert reason.startswith("left out: ") and "scan.pdf" in reason
+    assert sentence == f"ocr-rl: {tmp_path / 'own'}: no page of it can be used, so nothing was written; see above why."
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("transcript", [True, False])

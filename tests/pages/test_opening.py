@@ -131,7 +131,10 @@ def test_an_xfa_form_with_a_page_of_its_own_is_drawn_without_advice(capfd: pytes
         (xfa_form(WAIT, dynamic=True), XFA),
         (pdf_bytes()[:-60], TRUNCATED),
         (b"%PDF-1.7\n%%EOF\n", "the file is damaged"),
-        (b"<html>404 not found</html>", "the file is not a PDF"),
+        (
+            b"<html>404 not found</html>",
+            "the file is not a PDF, PNG, JPEG, WebP or TIFF but an HTML page; save it as one of these",
+        ),
     ],
 )
 def test_the_sentence_is_the_same_in_every_verb_and_names_the_file(
@@ -144,7 +147,7 @@ def test_the_sentence_is_the_same_in_every_verb_and_names_the_file(
         (["pages", "render", str(bad), "--out", str(tmp_path / "o")], 2),
         (["transcribe", str(bad), "--backend", "transformers"], 2),
         (["pages", "check", str(tmp_path / "set")], 2),
-        (["pages", "mine", str(bad.parent), "--out", str(tmp_path / "mined")], 0),
+        (["pages", "mine", str(bad.parent), "--out", str(tmp_path / "mined")], 2),
         (
             [
                 "pages",
@@ -165,5 +168,5 @@ def test_the_sentence_is_the_same_in_every_verb_and_names_the_file(
         assert f"{bad}: {sentence}" in out + err
         assert not re.search("pdfium", out + err, re.IGNORECASE) and len((out + err).splitlines()) <= 3
     bad.with_suffix(".md").write_text("a transcript", encoding="utf-8")
-    assert main(["pages", "import", str(bad.parent), "--out", str(tmp_path / "imported")]) == 0
+    assert main(["pages", "import", str(bad.parent), "--out", str(tmp_path / "imported")]) == 2
     assert f"{bad}: {sentence}" in capfd.readouterr().err

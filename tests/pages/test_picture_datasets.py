@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
+from ocr_rl.cli import main
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate.bench import bench
 from ocr_rl.pages.dataset import check_dataset, load_dataset
 from ocr_rl.pages.images import image_of
-from ocr_rl.pages.mined import import_folder, mine_folder
+from ocr_rl.pages.imported import import_folder
+from ocr_rl.pages.mined import mine_folder
 from ocr_rl.pages.split import write_split
 from ocr_rl.pages.synth.make import make_document
 from tests.pages.pictures import encoded, page, tiff
@@ -148,6 +153,15 @@ def test_mine_takes_pictures_with_transcripts_and_names_the_others(pdf: bytes, t
     assert all(page.reference and page.checks for page in pages)
 
 
+def test_a_transcript_that_could_be_of_two_is_nobodys(tmp_path: Path) -> None:
+    files = {"fax.tif": tiff([page("1"), page("1")]), "fax_pg2.png": encoded(page(), "PNG"), "fax_pg2.md": TEXT}
+    for verb in (mine_folder, import_folder):
+        left_out = verb(put(tmp_path / "in", {**files}), tmp_path / "out", 0).left_out
+        assert f"{tmp_path / 'in' / 'fax_pg2.md'}: this could be of fax_pg2.png and of fax.tif, rename one of them" in (
+            left_out
+        )
+
+
 def test_import_takes_pictures(data: Path, tmp_path: Path) -> None:
     harvest = import_folder(data, tmp_path / "bench", 0)
     assert [(page.pdf.name, page.number) for page in load_dataset(tmp_path / "bench")] == [
@@ -157,3 +171,30 @@ def test_import_takes_pictures(data: Path, tmp_path: Path) -> None:
     assert harvest.tests == 2
     shutil.rmtree(tmp_path / "bench")
     assert import_folder(data / "pdfs", tmp_path / "pairs", 0).pages == 2
+
+
+def test_pictures_cut_short_are_refused_everywhere_in_the_same_words(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (120, 240, 3), np.uint8))
+    whole = {f"{kind}.{kind}".lower(): encoded(noise, kind) for kind in ("PNG", "JPEG", "WEBP", "TIFF")}
+    data = put(tmp_path, {f"pdfs/{name}": content[: int(0.9 * len(content))] for name, content in whole.items()})
+    files = {str(data / "pdfs" / name) for name in whole}
+    assert main(["pages", "render", *files, "--out", str(tmp_path / "drawn"), "--workers", "1"]) != 0
+    whys = said(capsys.readouterr().err.splitlines())
+    assert set(whys) == files and {why.split(":")[0] for why in whys.values()} <= {
+        "the file is truncated",
+        "the picture is damaged",
+    }
+    assert said(check_dataset(data)) == whys
+    assert said(mine_folder(data / "pdfs", tmp_path / "out", 0).left_out) == whys
+    assert said(import_folder(data / "pdfs", tmp_path / "out", 0).left_out) == whys
+    put(data, {f"pdfs/{name.partition('.')[0]}.md": TEXT for name in whole})
+    assert said(mine_folder(data / "pdfs", tmp_path / "out", 0).left_out) == whys
+    assert said(import_folder(data / "pdfs", tmp_path / "out", 0).left_out) == whys
+
+
+def said(lines: Iterable[object]) -> dict[str, str]:
+    """What is wrong with page 1 of each file, or with the file."""
+    parts = (str(line).removeprefix("refused: ").partition(": ") for line in lines)
+    return {file.removesuffix(", page 1"): why.removeprefix("page 1: ") for file, _, why in parts}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import struct
 import zlib
 from collections.abc import Sequence
@@ -22,6 +23,9 @@ from ocr_rl.pages.raster import (
     render_bytes,
     size_faults,
 )
+from ocr_rl.pages.text_layer import layers
+from ocr_rl.pages.typefaces import surveyed
+from ocr_rl.pages.workers import Refusal
 from tests.pages.pictures import SIZE, encoded, page, tiff, turned
 
 WHITE = (255, 255, 255)
@@ -162,8 +166,11 @@ def test_content_counts_and_not_the_name(tmp_path: Path) -> None:
     for name in ("picture.pdf", "picture", "picture.TXT", "picture.jpg"):
         (tmp_path / name).write_bytes(encoded(page(), "PNG"))
         assert render(ImageRef(pdf=tmp_path / name, number=1, longest_px=100)).size == (100, 50)
-    for kind in ("GIF", "BMP", "PPM", "ICO", "JPEG2000"):
-        assert reason(encoded(page(size=(64, 64)), kind)) == "the file is not a PDF"
+    kinds = {"GIF": "a GIF picture", "BMP": "a BMP picture", "PPM": "a PPM picture", "ICO": "an icon (ICO)"}
+    for kind, shown in {**kinds, "JPEG2000": "a JPEG 2000 picture"}.items():
+        assert reason(encoded(page(size=(64, 64)), kind)) == (
+            f"the file is not a PDF, PNG, JPEG, WebP or TIFF but {shown}; save it as one of these"
+        )
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
@@ -210,19 +217,40 @@ def test_the_limits_are_those_of_pages() -> None:
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
 @pytest.mark.parametrize("share", [0.02, 0.3, 0.9])
-def test_a_file_cut_short_is_refused(kind: str, share: float) -> None:
+def test_a_file_cut_short_is_refused_before_it_is_drawn_and_in_the_same_words(kind: str, share: float) -> None:
     noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (120, 240, 3), np.uint8))
-    data = encoded(noise, kind)
-    assert reason(data[: int(share * len(data))]) in (
-        "the file is truncated: its end is missing",
-        "the picture is damaged",
-    )
+    data = encoded(noise, kind)[: int(share * len(encoded(noise, kind)))]
+    why = reason(data)
+    assert why in ("the file is truncated: its end is missing", "the picture is damaged")
+    try:
+        assert pictures.refused(data, [1]) == [(1, why)]
+    except Refusal as refusal:  # the file cannot even be opened
+        assert str(refusal) == why
 
 
 @pytest.mark.parametrize("mode", ["F", "I", "LAB"])
-def test_colours_of_no_page_are_refused(mode: str) -> None:
+def test_colours_of_no_page_are_refused(mode: str, tmp_path: Path) -> None:
     image = Image.new("LAB", SIZE) if mode == "LAB" else page(mode)
-    assert reason(encoded(image, "TIFF")).startswith("its colours are not those of a page")
+    data = encoded(image, "TIFF")
+    assert reason(data).startswith("its colours are not those of a page")
+    assert pictures.refused(data, [1]) == [(1, reason(data))]
+
+
+def test_of_a_tiff_each_frame_is_looked_at(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 255, (120, 240, 3), np.uint8))
+    data = bytearray(tiff([noise, noise, page(size=(8, 8)), noise], compression="tiff_lzw"))
+    at = Image.open(io.BytesIO(data)).tag_v2[273][0]  # type: ignore[attr-defined]
+    data[at + 300 : at + 600] = bytes(300)
+    for number, why in ((1, "the picture is damaged"), (3, "the picture is too small to be a page (8 x 8 px)")):
+        assert reason(bytes(data), number) == why
+    (tmp_path / "scan.tif").write_bytes(data)
+    monkeypatch.setattr(raster, "FRAMES", 3)
+    for judged in (size_faults, surveyed):
+        errors = list(judged([(tmp_path / "scan.tif", [1, 2, 3, 4])]))
+        assert [(error.number, str(error).split(": ")[1][:14]) for error in errors] == [
+            (1, "the picture is"),
+            (3, "the picture is"),
+        ]
 
 
 def test_exif_data_that_cannot_be_read_turn_nothing() -> None:
@@ -246,3 +274,16 @@ def test_nothing_is_written_to_stderr_about_a_damaged_tiff(capfd: pytest.Capture
     with pytest.raises(PageError):
         render_bytes(bytes(data), 1, 100)
     assert capfd.readouterr() == ("", "")
+
+
+def test_a_picture_has_no_text_layer_and_one_that_cannot_be_drawn_says_why(tmp_path: Path) -> None:
+    cut = encoded(Image.fromarray(np.random.default_rng(0).integers(0, 255, (120, 240, 3), np.uint8)), "PNG")[:-3000]
+    for content, why in (
+        (bomb(60_000, 60_000), "the picture is absurdly large (60000 x 60000 px)"),
+        (cut, reason(cut)),
+        (tiff([page(size=(8, 8)), page()]), "is a picture and has no text layer"),  # a page of it can be drawn
+    ):
+        (tmp_path / "x.png").write_bytes(content)
+        with pytest.raises(Refusal) as refusal:
+            layers(tmp_path / "x.png")
+        assert str(refusal.value).startswith(why)

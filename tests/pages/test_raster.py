@@ -126,8 +126,8 @@ def test_a_ref_that_makes_no_sense_is_refused(field: str, value: int) -> None:
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"hello", "the file is not a PDF"),
-        (b"", "the file is not a PDF"),
+        (b"hello", "the file is not a PDF, PNG, JPEG, WebP or TIFF"),
+        (b"", "the file is not a PDF, PNG, JPEG, WebP or TIFF"),
         (b"%PDF-1.7\n%%EOF\n", "the file is damaged"),
         (pdf_bytes()[:-60], "the file is truncated: its end is missing"),
         (pdf_bytes()[:250], "the file is truncated: its end is missing"),
@@ -207,7 +207,12 @@ def test_render_all_goes_on_after_a_refused_page(pdfs: dict[str, Path]) -> None:
 def test_counting_pages(pdfs: dict[str, Path]) -> None:
     counts = [str(count) for _, count in count_pages(pdfs.values())]
     locked, text = (f"{pdfs[name]}: the file is" for name in ("locked", "text"))
-    assert counts == ["3", f"{locked} encrypted and asks for a password", f"{text} not a PDF", "1"]
+    assert counts == [
+        "3",
+        f"{locked} encrypted and asks for a password",
+        f"{text} not a PDF, PNG, JPEG, WebP or TIFF",
+        "1",
+    ]
     assert num_pages(pdfs["good"]) == 3
 
 
@@ -228,7 +233,7 @@ def test_render_folder_writes_pages_and_names_the_refused(pdfs: dict[str, Path],
 
 
 def test_render_folder_says_where_it_cannot_write(pdfs: dict[str, Path]) -> None:
-    with pytest.raises(UserError, match="text.pdf: images cannot be written there"):
+    with pytest.raises(UserError, match="text.pdf: cannot be written"):
         render_folder([pdfs["last"]], pdfs["text"])
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
-from ocr_rl.contract import Page
-from ocr_rl.pages.split import split
+from ocr_rl.cli import main
+from ocr_rl.contract import Page, UserError
+from ocr_rl.pages.split import split, write_split
 
 
 def _pages(num_documents: int, num_pages: int = 2) -> list[Page]:
@@ -45,3 +47,28 @@ def test_a_copy_goes_where_its_original_goes() -> None:
 def test_fractions_must_sum_to_one(fractions: Mapping[str, float]) -> None:
     with pytest.raises(ValueError, match="sum to 1"):
         split([], fractions, seed=0)
+
+
+@pytest.mark.parametrize(
+    ("names", "why"),
+    [
+        (("a", "A"), "'A' and 'a' are one folder on some systems"),
+        (("stra\u00dfe", "STRASSE"), "are one folder on some systems"),
+        (("\u00e9", "e\u0301"), "are one folder on some systems"),
+        (("a", "a"), "'a' is named twice"),
+        (("a", "Con"), "no folder can be called 'Con' on Windows"),
+        (("com1", "b"), "no folder can be called 'com1' on Windows"),
+    ],
+)
+def test_parts_that_are_no_two_folders_everywhere_are_refused(
+    names: tuple[str, str], why: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "data" / "pdfs").mkdir(parents=True)
+    parts = [word for name in names for word in ("--part", f"{name}=0.5")]
+    if all(name.isascii() for name in names):
+        assert main(["pages", "split", str(tmp_path / "data"), *parts, "--out", str(tmp_path / "out")]) == 2
+        assert why in capsys.readouterr().err
+    if len(set(names)) == 2:
+        with pytest.raises(UserError, match=re.escape(why)):
+            write_split(tmp_path / "data", dict.fromkeys(names, 0.5), 0, tmp_path / "out")
+    assert not (tmp_path / "out").exists()

@@ -16,29 +16,15 @@ from ocr_rl.files import MAX_LINE
 from ocr_rl.pages.dataset import check_dataset, load_dataset, write_tests
 from ocr_rl.pages.export import render_folder
 from ocr_rl.pages.folder import read_folder
-from ocr_rl.pages.mined import import_folder, mine_folder
+from ocr_rl.pages.imported import import_folder
+from ocr_rl.pages.mined import mine_folder
 from ocr_rl.pages.preferences import read_preferences
 from ocr_rl.pages.split import write_split
 from ocr_rl.pages.tree import LEADS_OUT, name_among, tree
+from tests.pages.folders import dataset, present, put
 from tests.pages.pdfs import SEEN, block, pdf
 
 NFC, NFD = (normalize(form, "café_été") for form in ("NFC", "NFD"))
-
-
-def put(path: Path, *more: str) -> Path:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(pdf(block(*SEEN, *more)))
-    return path
-
-
-def dataset(folder: Path, *names: str) -> Path:
-    for k, name in enumerate(names):
-        put(folder / "pdfs" / name, f"Document number {k} of the collection")
-    return folder
-
-
-def present(pdf: str, id: str = "x") -> dict[str, object]:
-    return {"pdf": pdf, "page": 1, "id": id, "type": "present", "text": "harbour on Tuesday"}
 
 
 def left_out(lines: tuple[str, ...], folder: Path) -> list[str]:
@@ -78,7 +64,9 @@ def test_a_folder_of_links_alone_is_a_folder_of_pdfs(tmp_path: Path) -> None:
 def test_a_folder_whose_only_pdf_cannot_be_taken_says_why(tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "a.pdf").symlink_to("a.pdf")
-    with pytest.raises(UserError, match=r"there is no PDF in this folder \(.*a.pdf: this is not a file\)"):
+    with pytest.raises(
+        UserError, match=r"there is no PDF, PNG, JPEG, WebP or TIFF in this folder \(.*a.pdf: this is not a file\)"
+    ):
         mine_folder(tmp_path / "in", tmp_path / "out", 0)
 
 
@@ -118,7 +106,7 @@ def test_import_reads_nothing_outside_a_dataset_and_names_it(tmp_path: Path) -> 
     (folder / "pdfs" / "a.md").symlink_to(tmp_path / "secret.md")
     write_tests(folder / "t.jsonl", [present("a.pdf")])
     harvest = import_folder(folder, tmp_path / "out", 0)
-    assert left_out(harvest.left_out, folder) == [f"pdfs/b.pdf: {LEADS_OUT}", f"pdfs/a.md: {LEADS_OUT}"]
+    assert left_out(harvest.left_out, folder) == [f"pdfs/a.md: {LEADS_OUT}", f"pdfs/b.pdf: {LEADS_OUT}"]
     assert [path.name for path in (tmp_path / "out" / "pdfs").iterdir()] == ["a.pdf"]
 
 
@@ -278,7 +266,7 @@ def test_a_whole_documents_transcript_is_no_pages_however_accents_are_encoded(ve
     (two.parent / f"{NFD}.md").write_text("\n\n".join(SEEN), encoding="utf-8")
     harvest = verb(two.parent, tmp_path / "out", 0)
     assert not list((tmp_path / "out").rglob("*.md"))
-    assert any("does not fit a PDF of 2 pages" in line for line in harvest.left_out)
+    assert any("the PDF has 2 pages, name this file " in line for line in harvest.left_out)
 
 
 def test_a_folders_name_that_is_no_utf8_is_named_and_refused(tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from ocr_rl import outputs
 from ocr_rl.contract import UserError
 from ocr_rl.pages.manifest import may_write_manifest, write_manifest
 from ocr_rl.pages.raster import render_bytes
@@ -165,10 +166,8 @@ def write_dataset(
     strange = any(path.name.removesuffix(".part") not in own for path in (out / "pdfs").glob("*"))
     if strange or any(out.glob("*.jsonl")) or not may_write_manifest(out):
         raise UserError(f"{out}: already holds a dataset; give an empty or a new folder with --out.")
-    try:
+    with outputs.writing(out):
         (out / "pdfs").mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{out}: pages cannot be written there ({error.strerror}); give another --out.") from None
     progress = make_dataset(
         kind,
         n=n,
@@ -179,7 +178,7 @@ def write_dataset(
         front_matter=front_matter,
         workers=workers,
     )
-    with tqdm(total=n, desc=f"typesetting {kind} pages", unit="page") as bar:
+    with outputs.writing(out), tqdm(total=n, desc=f"typesetting {kind} pages", unit="page") as bar:
         for done in progress:
             bar.update(done - bar.n)
         made_by = {"kind": kind, "n": n, "seed": seed, "pages_per_document": pages_per_document, "look": asdict(look)}
