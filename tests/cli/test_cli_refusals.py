@@ -32,17 +32,17 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
         ("train nano_grpo --until 100", "--until must be a step before the last one (1 to 99), got 100"),
         ("train nano_grpo --out run", "already holds a run"),
         ("train nano_grpo --out run --resume", "the run began with another recipe"),
-        ("train nano_grpo --out file", "file is a file"),
+        ("train nano_grpo --out file", "file: is a file"),
     ],
     "demo": [
         ("demo --set grpo.step=3", "unknown key grpo.step"),
         ("demo --out run", "already holds a run"),
-        ("demo --out file/below", "file is a file"),
+        ("demo --out file/below", "file: is a file"),
     ],
     "study": [
         ("study smal", "shipped are full, small"),
         ("study nothere.toml", "there is no such file"),
-        ("study small --out file", "file is a file"),
+        ("study small --out file", "file: is a file"),
     ],
     "report": [("report run nothere --out r", "nothere: holds no config.json of a run")],
     "soup": [
@@ -56,7 +56,7 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
         ("transcribe file", "file"),
         ("transcribe nothere.pdf --model ./nothere", "./nothere: there is no such folder"),
         ("transcribe nothere.pdf --model empty", "empty: is no model's folder"),
-        ("transcribe nothere.pdf --out file", "file is a file"),
+        ("transcribe nothere.pdf --out file", "file: is a file"),
         ("transcribe nothere.pdf --engine transformers", "--engine is now --backend"),
         ("transcribe nothere.pdf --backend vlm", "'vlm' is not one of 'vllm', 'transformers'"),
     ],
@@ -74,7 +74,7 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
         ("bench data --engine tesseract text_laye", "did you mean 'text_layer'"),
         ("bench data --engine nothere.py:Mine", "nothere.py: there is no such file"),
         ("bench data --model mine=./nothere", "--model ./nothere: there is no such folder"),
-        ("bench data --candidate empty --out file", "file is a file"),
+        ("bench data --candidate empty --out file", "file: is a file"),
         ("bench data --engine", "'--engine' requires an argument"),
         ("bench data --sampler vllm", "--sampler is now --backend"),
     ],
@@ -90,7 +90,7 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
     "pages synth": [
         ("pages synth --kind reprot --out new", "There is no kind 'reprot'"),
         ("pages synth --kind nano --out data", "already holds a dataset"),
-        ("pages synth --out file", "file is a file"),
+        ("pages synth --out file", "file: is a file"),
     ],
     "pages check": [("pages check nothere", "nothere: there is no such folder")],
     "pages mine": [
@@ -111,7 +111,7 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
     ],
     "pages render": [
         ("pages render nothere.pdf --out empty", "nothere.pdf: there is no such file"),
-        ("pages render nothere.pdf --out file", "file is a file"),
+        ("pages render nothere.pdf --out file", "file: is a file"),
     ],
     "score": [
         ("score nothere.md --data data", "nothere.md: there is no such file"),
@@ -122,7 +122,7 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
         ("rewards audit nano_grop --data data", "did you mean nano_grpo"),
         ("rewards audit nano_grpo --data nothere", "nothere: there is no such folder"),
         ("rewards audit nano_grpo --data data --samples nothere", "nothere: there is no such file"),
-        ("rewards audit nano_grpo --data data --out file", "file is a file"),
+        ("rewards audit nano_grpo --data data --out file", "file: is a file"),
     ],
     "rewards new": [("rewards new 1x", "is no module name"), ("rewards new json", "has another meaning already")],
     "doctor": [("doctor --parity ./nothere", "--parity ./nothere: there is no such folder")],
