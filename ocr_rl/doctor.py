@@ -156,7 +156,7 @@ class Parity:
         """How large the gap may be, in nats."""
         if self.dtype == "float32":
             return TF32_LIMIT if self.tf32 else GAP_LIMIT
-        return ROUNDINGS * self.rounding
+        return max(GAP_LIMIT, ROUNDINGS * self.rounding)
 
     @property
     def holds(self) -> bool:

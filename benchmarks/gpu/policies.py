@@ -84,7 +84,7 @@ def random_rows(learner: Learner, load: Load, folder: Path) -> list[Row]:
     rng, prompter = Random(0), learner.prompter
     words = prompter.encode("the quick brown fox 0123456789")
     rows = []
-    for group, page in enumerate(_pages(folder, load.groups)):
+    for group, page in enumerate(drawn_pages(folder, load.groups)):
         prompt = prompter.prompt(page)
         rows += [
             Row(
@@ -116,7 +116,7 @@ def freed():
             torch.cuda.empty_cache()
 
 
-def _pages(folder: Path, n: int) -> list[Page]:
+def drawn_pages(folder: Path, n: int) -> list[Page]:
     """Pages of letter size in one PDF, drawn without typesetting."""
     pdf = folder / "pages.pdf"
     folder.mkdir(parents=True, exist_ok=True)
