@@ -66,7 +66,7 @@ def _loads(shape: str, load: Load, work: Path) -> dict[str, Any]:
         sampler = VllmSampler(path, origin.prompter, settings)
     found: dict[str, Any] = {"shape": shape, "start_s": time.perf_counter() - started}
     try:
-        found["load_s"] = [timed(lambda: sampler.load(named_weights(model), policy)) for policy in (1, 2)]
+        found["load_s"] = [timed(lambda: sampler.load(named_weights(model), 1)) for _ in range(2)]
         asked = _asked(origin, work)
         before = _said(sampler, asked)
         if torch.cuda.is_available():  # vLLM's CPU build ignores sleep
@@ -85,7 +85,7 @@ def _sleep(sampler: Any, model: Any) -> dict[str, Any]:
     asleep_s = timed(lambda: sampler._llm.sleep(level=2))
     asleep = free()
     wake_s = timed(sampler._llm.wake_up)
-    load_s = timed(lambda: sampler.load(named_weights(model), 3))
+    load_s = timed(lambda: sampler.load(named_weights(model), 2))
     return {"sleep_s": asleep_s, "freed_gib": asleep - awake, "wake_s": wake_s, "load_after_wake_s": load_s}
 
 

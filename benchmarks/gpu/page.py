@@ -78,16 +78,10 @@ def _update(result: Result) -> str:
 
 
 def _shared(result: Result) -> str:
-    rows = [
-        [
-            f"{case['page']}",
-            f"{case['completion']}",
-            f"{case['shared']:.3f}",
-            f"{case['apart']:.3f}",
-            f"{case['ratio']:.2f}",
-        ]
-        for case in result["cases"]
-    ]
+    rows = []
+    for case in result["cases"]:
+        tokens = [f"{case['page']}", f"{case['completion']}"]
+        rows.append([*tokens, f"{case['shared']:.3f}", f"{case['apart']:.3f}", f"{case['ratio']:.2f}"])
     table = _table(["page's tokens", "tokens a sample", "shared, s", "apart, s", "ratio"], rows)
     return f"{table}\n\nShape {result['shape']}, {result['load']['samples']} samples of one page, forward and backward."
 
@@ -104,13 +98,12 @@ def _attention(result: Result) -> str:
 
 def _grpo(result: Result) -> str:
     steps = result["steps"]
-    mean = lambda name, some: sum(step[name] for step in some) / len(some)
     third = max(1, len(steps) // 3)
-    rise = f"reward {mean('reward', steps[:third]):.3f} in the first third, {mean('reward', steps[-third:]):.3f} in the last"
-    gap = f"largest gap {max(step['gap_max'] for step in steps):.1e} nats"
+    first, last = (sum(step["reward"] for step in some) / third for some in (steps[:third], steps[-third:]))
     return (
-        f"{len(steps)} steps in {result['dtype']} with {result['engine']}, {result['seconds']:.0f} s in all: {rise}, {gap}. "
-        f"{_held_out(result['held_out'])}"
+        f"{len(steps)} steps in {result['dtype']} with {result['engine']}, {result['seconds']:.0f} s in all: reward "
+        f"{first:.3f} in the first third, {last:.3f} in the last, largest gap "
+        f"{max(step['gap_max'] for step in steps):.1e} nats. {_held_out(result['held_out'])}"
     )
 
 
@@ -122,10 +115,8 @@ def _sft(result: Result) -> str:
 
 
 def _held_out(held_out: Mapping[str, Mapping[str, float]]) -> str:
-    shown = [
-        f"{at}: " + ", ".join(f"{name} {value:.3f}" for name, value in row.items()) for at, row in held_out.items()
-    ]
-    return f"Held out, {'; '.join(shown)}."
+    figures = lambda row: ", ".join(f"{name} {value:.3f}" for name, value in row.items())
+    return f"Held out, {'; '.join(f'{at}: {figures(row)}' for at, row in held_out.items())}."
 
 
 def _vllm(result: Result) -> str:
@@ -134,8 +125,8 @@ def _vllm(result: Result) -> str:
     if "freed_gib" in result:
         same = "the same" if result["same_after_sleep"] else "**not the same**"
         lines.append(
-            f"- sleep {result['sleep_s']:.2f} s gives {result['freed_gib']:.1f} GiB back, waking {result['wake_s']:.2f} s, "
-            f"the load after it {result['load_after_wake_s']:.2f} s; then it says {same}"
+            f"- sleep {result['sleep_s']:.2f} s gives {result['freed_gib']:.1f} GiB back, waking {result['wake_s']:.2f} "
+            f"s, the load after it {result['load_after_wake_s']:.2f} s; then it says {same}"
         )
     return "\n".join(lines)
 

@@ -20,7 +20,7 @@ from ocr_rl.train import evaluate_policy, train
 
 
 def grpo(sections: Mapping[str, Any], out: Path) -> dict[str, Any]:
-    """`nano_grpo` with these sections over its own: rewards, gaps and seconds by step, held-out figures at both ends."""
+    """`nano_grpo` with these sections over its own: figures by step, and how it reads held-out pages at both ends."""
     recipe = _over(load_recipe("nano_grpo").model_dump(mode="json", exclude_none=True), sections)
     recipe["sampling"] |= {"engine": sections.get("sampling", {}).get("engine", engine())}
     rows, seconds = _run(recipe, out)

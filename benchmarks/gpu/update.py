@@ -1,7 +1,7 @@
 """What an update costs in the published shapes, and what computing a page once for its samples saves.
 
-`update`: seconds, tokens a second, share of the device's bf16 peak, and peak memory beside the plan's. `shared_page`: the
-same rows, a group's page computed once, or once for each of its samples.
+`update`: seconds, tokens a second, share of the device's bf16 peak, and peak memory beside the plan's. `shared_page`:
+the same rows, a group's page computed once, or once for each of its samples.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -30,10 +30,15 @@ def muon_matrices(named: Sequence[tuple[str, Tensor]]) -> list[Tensor]:
     return [p for name, p in named if p.ndim == 2 and "embed" not in name and "lm_head" not in name]
 
 
+def _one_kernel(tensors: Iterable[Tensor]) -> dict[str, bool]:
+    """On a GPU AdamW works in one kernel, without temporaries as large as the weights; elsewhere as torch chooses."""
+    return {"fused": True} if all(tensor.is_cuda for tensor in tensors) else {}
+
+
 def open_optimizers(learnt: Mapping[str, Tensor], optim: config.Optim) -> list[torch.optim.Optimizer]:
     """The recipe's optimisers over the learnt weights (`masters.Masters`), by name."""
     named = [*learnt.items()]
-    adam = {"betas": optim.betas, "weight_decay": optim.weight_decay}
+    adam = {"betas": optim.betas, "weight_decay": optim.weight_decay, **_one_kernel(learnt.values())}
     if optim.name == "adamw":
         groups = [{"params": [p for _, p in named], "peak": optim.lr}]
         return [torch.optim.AdamW(groups, lr=optim.lr, **adam)]
