@@ -125,8 +125,8 @@ def _vllm(result: Result) -> str:
     if "freed_gib" in result:
         same = "the same" if result["same_after_sleep"] else "**not the same**"
         lines.append(
-            f"- sleep {result['sleep_s']:.2f} s gives {result['freed_gib']:.1f} GiB back, waking {result['wake_s']:.2f} "
-            f"s, the load after it {result['load_after_wake_s']:.2f} s; then it says {same}"
+            f"- sleep {result['sleep_s']:.2f} s gives {result['freed_gib']:.1f} GiB back, waking takes "
+            f"{result['wake_s']:.2f} s, the load after it {result['load_after_wake_s']:.2f} s; then it says {same}"
         )
     return "\n".join(lines)
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ocr_rl import config
+from ocr_rl.learn.ranks import cut_like
 
 
 def rate_factor(step: int, steps: int, optim: config.Optim) -> float:
@@ -56,3 +58,14 @@ def open_optimizers(learnt: Mapping[str, Tensor], optim: config.Optim) -> list[t
         ),
         torch.optim.AdamW([{"params": others, "peak": rate}], lr=rate, **adam),
     ]
+
+
+def load_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Take over a state of whole tensors, leaf by leaf: those of before go first, and nothing of `saved` is kept."""
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    optimizer.state.clear()
+    for i, values in saved["state"].items():
+        for name, value in values.items():
+            device = held[i].device if value.ndim else value.device  # where a count of steps lies is the optimiser's
+            values[name] = cut_like(value, held[i]).to(device, copy=True)
+    optimizer.load_state_dict(saved)
