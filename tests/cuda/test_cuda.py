@@ -108,7 +108,7 @@ def test_nothing_mixes_devices(make_learner: MakeLearner, rows: list[Row], polic
 def test_a_run_goes_on_from_what_was_saved(
     make_learner: MakeLearner, rows: list[Row], tmp_path: Path, policy: dict
 ) -> None:
-    """What is loaded is what was saved, to the bit. The next update may sum in another order: kernels that add atomically."""
+    """What is loaded is what was saved, to the bit. The next update may sum in another order: some kernels do."""
     learner, later = (make_learner(policy=policy, lr=1e-4) for _ in range(2))
     learner.update(rows, NLL)
     learner.save_state(tmp_path / "optim.pt")
