@@ -21,7 +21,7 @@ LIMITS = {torch.float32: 1e-5, torch.bfloat16: 2e-2}
 
 def distance(ours: Tensor, theirs: Tensor) -> float:
     """Length of the difference over the length of the other."""
-    return float((ours.double() - theirs.double()).norm() / theirs.double().norm())
+    return float((ours.double() - theirs.double()).detach().norm() / theirs.detach().double().norm())
 
 
 def masters_move_as_float32_does(device: torch.device) -> None:
