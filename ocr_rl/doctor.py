@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Literal
 
 from ocr_rl.contract import UserError
 
-GAP_LIMIT = 1e-4  # nats, float32: largest difference between sampler and learner on one sampled token
+if TYPE_CHECKING:
+    from ocr_rl.learn.learner import Learner
+    from ocr_rl.rollout.flow import Row
+    from ocr_rl.rollout.prompt import Origin
+    from ocr_rl.rollout.sampler.base import Sampler, Sampling
+
+Dtype = Literal["float32", "bfloat16"]
+Engine = Literal["vllm", "transformers"]
+
+# Bounds on the gap between sampler and learner on one sampled token, in nats.
+GAP_LIMIT = 1e-4  # float32, the largest: 5e-7 was measured on CPUs for the embedded policy, deeper models sum more
+TF32_LIMIT = 2e-2  # float32 with attention in TF32, the largest: products keep 10 bits. An estimate, not yet measured
+ROUNDINGS = 2.0  # bfloat16, the mean: two independent roundings are 1.4 times one; the rest is for few tokens
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -118,65 +132,143 @@ def _version(name: str) -> str | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parity:
-    """Sampler against learner on the same sampled tokens, after new weights were loaded."""
+    """Sampler against learner on the same sampled tokens, after new weights were loaded.
 
+    In float32 both compute the same numbers but for the order of sums: the largest gap is judged. In bfloat16 each
+    rounds by itself, more in deeper and wider models, so no constant fits: the mean gap is judged by how far rounding
+    alone puts the learner from itself, computed in float32 with the very same weights.
+    """
+
+    dtype: str
     tokens: int
     largest: float  # nats
     mean: float
+    rounding: float = 0.0  # nats, mean: between the learner and itself in float32; 0 in float32
+    tf32: bool = False  # the engine's attention multiplies in TF32, as vLLM's does for float32 on a GPU
+
+    @property
+    def gap(self) -> float:
+        """What is judged: the largest in float32, the mean otherwise."""
+        return self.largest if self.dtype == "float32" else self.mean
+
+    @property
+    def limit(self) -> float:
+        """How large the gap may be, in nats."""
+        if self.dtype == "float32":
+            return TF32_LIMIT if self.tf32 else GAP_LIMIT
+        return max(GAP_LIMIT, ROUNDINGS * self.rounding)
+
+    @property
+    def holds(self) -> bool:
+        return self.gap <= self.limit
+
+    def to_text(self) -> str:
+        kind, why = "largest", "the order of sums"
+        if self.dtype != "float32":
+            kind, why = "mean", f"{ROUNDINGS:g} times what rounding does to the learner alone, {self.rounding:.1e}"
+        elif self.tf32:
+            why = "attention in TF32"
+        return (
+            f"parity in {self.dtype}: {kind} gap between sampler and learner {self.gap:.1e} nats over {self.tokens} "
+            f"tokens (mean {self.mean:.1e}, largest {self.largest:.1e}), limit {self.limit:.1e}: {why}"
+        )
 
 
 def parity(
-    model: str, *, temperature: float = 0.7, max_tokens: int = 128, pages: int = 4, changed: bool = True
+    model: str,
+    *,
+    dtype: Dtype | None = None,
+    engine: Engine = "vllm",
+    temperature: float = 0.7,
+    max_tokens: int = 128,
+    pages: int = 4,
+    changed: bool = True,
 ) -> Parity:
-    """Sample with vLLM, then compare its log-probabilities with the learner's for the same tokens. float32.
+    """Sample with the engine, then compare its log-probabilities with the learner's for the same tokens.
 
-    Pages are made on the spot. Prompt ids are asserted equal by the sampler itself. `changed`: first load weights with
-    another vision tower into both, as after an update; otherwise each reads the model's folder for itself.
+    `dtype` is that of both; None: the one in which the model is used (`models.load.use_dtype`). Pages are made on the
+    spot. Prompt ids are asserted equal by the sampler itself. `changed`: first load weights with another vision tower
+    into both, as after an update; otherwise each reads the model's folder for itself. UserError where nothing is
+    sampled.
     """
     import torch
 
     from ocr_rl import config
-    from ocr_rl.learn.algos.grpo import to_rows
     from ocr_rl.learn.learner import Learner
-    from ocr_rl.models import qwen2_5_vl as family
-    from ocr_rl.models.load import model_folder
-    from ocr_rl.pages.source import open_pages
+    from ocr_rl.learn.masters import Masters
+    from ocr_rl.models.load import model_folder, use_dtype
     from ocr_rl.policy import open_origin, open_sampler
-    from ocr_rl.rollout.collect import sample_pages
-    from ocr_rl.rollout.flow import ComparedGroup
     from ocr_rl.rollout.sampler.base import Sampling
 
     path = model_folder(model)
-    policy = config.Policy(path=path)
+    policy = config.Policy(path=path, dtype=dtype or use_dtype(path))
     origin = open_origin(policy, path)
-    settings = origin.settings
-    sampler = open_sampler(config.Sampling(max_model_len=settings.max_prompt_tokens + max_tokens), origin, policy)
     learner = Learner(origin, policy, config.Optim(), steps=1, reference=False)
-    try:
-        if changed:
-            with torch.no_grad():
-                for name, weight in learner.module.named_parameters():
-                    if family.of_vision(name):
-                        weight.mul_(1 + 0.05 * torch.randn(weight.shape, generator=torch.Generator().manual_seed(0)))
-            sampler.load(learner.weights(), 1)
-        with TemporaryDirectory() as folder:
-            kind = "report" if settings.longest_px > 500 else "nano"
-            source = config.Typeset(synth=kind, n=pages, pages_per_document=1)
-            prompts = [(page, origin.prompter.prompt(page)) for page in open_pages(source, Path(folder))]
-            how = Sampling(n=4, temperature=temperature, max_tokens=max_tokens, seed=1)
-            groups = sample_pages(sampler, prompts, how)
-            flat = [
-                ComparedGroup(group=group, scores={}, rewards=(0.0,) * 4, advantages=(0.0,) * 4) for group in groups
-            ]
-            rows = to_rows(flat, config.Grpo(pages=source, steps=1), max_tokens)
-            ours = learner.logprobs(rows)
-    finally:
-        sampler.close()
-    gaps = [
-        abs(a - b)
-        for row, mine in zip(rows, ours, strict=True)
-        for a, b in zip(row.sampler_logprobs or (), mine, strict=True)
+    learner.masters, learner.optimizers = Masters(torch.nn.Module()), []  # nothing learns here: their memory is free
+    max_model_len = origin.settings.max_prompt_tokens + max_tokens
+    sampler = open_sampler(config.Sampling(engine=engine, max_model_len=max_model_len), origin, policy)
+    how = Sampling(n=4, temperature=temperature, max_tokens=max_tokens, seed=1)
+    with TemporaryDirectory() as folder:  # of the pages, whose images the learner asks for too
+        try:
+            if changed:
+                _change_tower(learner)
+                sampler.load(learner.weights(), 1)
+            rows = _sampled(sampler, origin, pages, how, Path(folder))
+        finally:
+            sampler.close()
+        ours, rounding = learner.logprobs(rows), 0.0
+        gaps = _gaps([row.sampler_logprobs or () for row in rows], ours)
+        if not gaps:
+            raise UserError(f"{model}: it sampled nothing, so there is nothing to compare.")
+        if policy.dtype != "float32":
+            learner.module.float()
+            rounding = _mean(_gaps(ours, learner.logprobs(rows)))
+    return Parity(
+        dtype=policy.dtype,
+        tokens=len(gaps),
+        largest=max(gaps),
+        mean=_mean(gaps),
+        rounding=rounding,
+        tf32=engine == "vllm" and torch.cuda.is_available(),
+    )
+
+
+def _change_tower(learner: Learner) -> None:
+    """Noise on the vision tower's weights, wherever they lie and whatever their dtype."""
+    import torch
+
+    from ocr_rl.models import qwen2_5_vl as family
+
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for name, weight in learner.module.named_parameters():
+            if family.of_vision(name):
+                weight.mul_(1 + 0.05 * torch.randn(weight.shape, generator=generator).to(weight))
+
+
+def _sampled(sampler: Sampler, origin: Origin, pages: int, how: Sampling, folder: Path) -> list[Row]:
+    """Samples of pages that are typeset for it, as rows with the engine's log-probabilities."""
+    from ocr_rl import config
+    from ocr_rl.learn.algos.grpo import to_rows
+    from ocr_rl.pages.source import open_pages
+    from ocr_rl.rollout.collect import sample_pages
+    from ocr_rl.rollout.flow import ComparedGroup
+
+    kind = "report" if origin.settings.longest_px > 500 else "nano"
+    source = config.Typeset(synth=kind, n=pages, pages_per_document=1)
+    nothing = (0.0,) * how.n
+    prompts = [(page, origin.prompter.prompt(page)) for page in open_pages(source, folder)]
+    groups = [
+        ComparedGroup(group=group, scores={}, rewards=nothing, advantages=nothing)
+        for group in sample_pages(sampler, prompts, how)
     ]
-    if not gaps:
-        raise UserError(f"{model}: it sampled nothing, so there is nothing to compare.")
-    return Parity(tokens=len(gaps), largest=max(gaps), mean=sum(gaps) / len(gaps))
+    return to_rows(groups, config.Grpo(pages=source, steps=1), how.max_tokens)
+
+
+def _gaps(values: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> list[float]:
+    """Distances token by token, in nats."""
+    return [abs(a - b) for row, other in zip(values, others, strict=True) for a, b in zip(row, other, strict=True)]
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)

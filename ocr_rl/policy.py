@@ -12,7 +12,7 @@ from ocr_rl.models.known import instruction_to_learn, read_settings
 from ocr_rl.models.load import model_folder, sampling_dtype, use_dtype
 from ocr_rl.models.settings import PromptSettings
 from ocr_rl.rollout.prompt import Origin, Prompter, load_prompter
-from ocr_rl.rollout.sampler.base import GPU_SHARE, GPU_SHARE_ALONE, Sampler
+from ocr_rl.rollout.sampler.base import GPU_SHARE_ALONE, Sampler
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,9 +42,13 @@ def open_policy(
     origin = open_origin(policy, folder)
     settings = origin.settings
     sampling = config.Sampling.model_validate(
-        {"engine": engine, "max_model_len": settings.max_prompt_tokens + settings.max_tokens}
+        {
+            "engine": engine,
+            "max_model_len": settings.max_prompt_tokens + settings.max_tokens,
+            "gpu_share": GPU_SHARE_ALONE,
+        }
     )
-    sampler = open_sampler(sampling, origin, policy, gpu_share=GPU_SHARE_ALONE)
+    sampler = open_sampler(sampling, origin, policy)
     try:
         yield OpenPolicy(sampler=sampler, prompter=origin.prompter, settings=settings)
     finally:
@@ -76,10 +80,8 @@ def open_learning_origin(recipe: config.Recipe, path: str) -> Origin:
     return open_origin(policy, path)
 
 
-def open_sampler(
-    sampling: config.Sampling, origin: Origin, policy: config.Policy, *, gpu_share: float = GPU_SHARE
-) -> Sampler:
-    """The engine that the recipe names, with the origin's weights; `gpu_share` is what vLLM takes of a GPU."""
+def open_sampler(sampling: config.Sampling, origin: Origin, policy: config.Policy) -> Sampler:
+    """The engine that the recipe names, with the origin's weights."""
     if sampling.engine == "transformers":
         from ocr_rl.rollout.sampler.hf import HfSampler
 
@@ -112,7 +114,7 @@ def open_sampler(
         dtype=sampling_dtype(sampling, policy),
         max_model_len=sampling.max_model_len,
         max_num_seqs=sampling.max_num_seqs,
-        gpu_share=gpu_share,
+        gpu_share=sampling.gpu_share,
         trust_remote_code=policy.trust_remote_code,
     )
     return VllmSampler(origin.path, origin.prompter, engine)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from typer import Option, Typer
 
@@ -38,12 +38,19 @@ def doctor(
     parity: Annotated[
         str | None, Option(metavar="MODEL", help="measure the sampler/learner gap of a model too (folder or hub name)")
     ] = None,
+    dtype: Annotated[
+        Literal["float32", "bfloat16"] | None,
+        Option(help="of the parity: the policy.dtype to train with; by default the one in which the model is used"),
+    ] = None,
+    engine: Annotated[
+        Literal["vllm", "transformers"], Option(help="the sampler of the parity; vLLM runs in this process")
+    ] = "vllm",
 ) -> int:
     """What is installed, what will be used, what is wrong."""
     if parity is not None:
         require_model(parity, "--parity ")
 
-    from ocr_rl.doctor import GAP_LIMIT, examine
+    from ocr_rl.doctor import examine
     from ocr_rl.doctor import parity as measured_gap
 
     findings = examine()
@@ -53,10 +60,6 @@ def doctor(
             print(f"      -> {finding.remedy}")
     if parity is None:
         return 1 if any(finding.remedy for finding in findings) else 0
-    gap = measured_gap(parity)
-    good = gap.largest <= GAP_LIMIT
-    print(
-        f"{'ok' if good else '!!'}  parity: largest gap between sampler and learner {gap.largest:.1e} nats "
-        f"(mean {gap.mean:.1e}) over {gap.tokens} tokens, limit {GAP_LIMIT:.0e}"
-    )
-    return 0 if good else 1
+    gap = measured_gap(parity, dtype=dtype, engine=engine)
+    print(f"{'ok' if gap.holds else '!!'}  {gap.to_text()}")
+    return 0 if gap.holds else 1

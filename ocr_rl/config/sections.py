@@ -160,6 +160,8 @@ class Sampling(Section):
     """Longest prompt and sample together that the engine makes room for, in tokens."""
     max_num_seqs: Positive = 256
     """Samples written side by side (of a server: its own --max-num-seqs)."""
+    gpu_share: float = Field(default=0.4, gt=0, lt=1, exclude=True)
+    """Of a GPU's memory, what vLLM in this process takes, keys and values included; the learner needs the rest."""
     # Where the server is changes no result: left out of a run's config.json, so a run resumes with another one.
     url: str | None = Field(default=None, exclude=True)
     """Of the server, as in "http://127.0.0.1:8000"; this run must have it to itself."""

@@ -22,7 +22,7 @@ from ocr_rl.contract import UserError
 from ocr_rl.learn import ranks
 from ocr_rl.learn.masters import Masters
 from ocr_rl.learn.network import Reads, named_weights, save_model
-from ocr_rl.learn.optimizers import open_optimizers, rate_factor
+from ocr_rl.learn.optimizers import load_moments, open_optimizers, rate_factor
 from ocr_rl.learn.reader import ImageOf, Reader
 from ocr_rl.models.settings import write_settings
 from ocr_rl.objectives.losses import Loss, Read
@@ -159,8 +159,8 @@ class Learner(Reader):
 
     def load_state(self, path: Path) -> None:
         ranks.tell(self.name, "load_state", path)
-        where = self.device if ranks.world() == 1 else "cpu"  # whole tensors, of which a rank keeps its part
-        state: dict[str, Any] = torch.load(path, map_location=where, weights_only=True)
+        # Mapped, not read: each rank takes its part of one tensor at a time, and no second copy of the state exists.
+        state: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
         learnt = self.masters.by_name
         if lost := sorted(set(learnt) - set(state["weights"])):
             raise UserError(
@@ -171,10 +171,7 @@ class Learner(Reader):
                 weight.copy_(ranks.cut_like(state["weights"][name], weight))
         self.masters.hand_back()
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            held = [p for group in optimizer.param_groups for p in group["params"]]
-            for i, values in saved["state"].items():
-                saved["state"][i] = {name: ranks.cut_like(value, held[i]) for name, value in values.items()}
-            optimizer.load_state_dict(saved)
+            load_moments(optimizer, saved)
         self.policy = state["policy"]
 
     def _set_rate(self) -> float:

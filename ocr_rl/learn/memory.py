@@ -22,7 +22,7 @@ from ocr_rl.learn.network import trainable
 from ocr_rl.learn.optimizers import muon_matrices
 from ocr_rl.models import qwen2_5_vl as family
 from ocr_rl.models.load import DTYPES, load_config, sampling_dtype
-from ocr_rl.rollout.sampler.base import CPU_CACHE_GIB, GPU_SHARE
+from ocr_rl.rollout.sampler.base import CPU_CACHE_GIB
 
 GIB = 2**30
 
@@ -108,7 +108,7 @@ def _sampler(recipe: config.Recipe, numbers: int, on_gpu: bool) -> int:
     if recipe.sampling.engine == "vllm_server":
         return 0  # the server's memory is its own
     if on_gpu:
-        return int(GPU_SHARE * torch.cuda.mem_get_info()[1])
+        return int(recipe.sampling.gpu_share * torch.cuda.mem_get_info()[1])
     return weights + int(CPU_CACHE_GIB * GIB)
 
 

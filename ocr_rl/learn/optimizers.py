@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from ocr_rl import config
+from ocr_rl.learn.ranks import cut_like
 
 
 def rate_factor(step: int, steps: int, optim: config.Optim) -> float:
@@ -30,10 +32,15 @@ def muon_matrices(named: Sequence[tuple[str, Tensor]]) -> list[Tensor]:
     return [p for name, p in named if p.ndim == 2 and "embed" not in name and "head" not in name]
 
 
+def _one_kernel(tensors: Iterable[Tensor]) -> dict[str, bool]:
+    """On a GPU AdamW works in one kernel, without temporaries as large as the weights; elsewhere as torch chooses."""
+    return {"fused": True} if all(tensor.is_cuda for tensor in tensors) else {}
+
+
 def open_optimizers(learnt: Mapping[str, Tensor], optim: config.Optim) -> list[torch.optim.Optimizer]:
     """The recipe's optimisers over the learnt weights (`masters.Masters`), by name."""
     named = [*learnt.items()]
-    adam = {"betas": optim.betas, "weight_decay": optim.weight_decay}
+    adam = {"betas": optim.betas, "weight_decay": optim.weight_decay, **_one_kernel(learnt.values())}
     if optim.name == "adamw":
         groups = [{"params": [p for _, p in named], "peak": optim.lr}]
         return [torch.optim.AdamW(groups, lr=optim.lr, **adam)]
@@ -51,3 +58,14 @@ def open_optimizers(learnt: Mapping[str, Tensor], optim: config.Optim) -> list[t
         ),
         torch.optim.AdamW([{"params": others, "peak": rate}], lr=rate, **adam),
     ]
+
+
+def load_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
+    """Take over a state of whole tensors, leaf by leaf: those of before go first, and nothing of `saved` is kept."""
+    held = [p for group in optimizer.param_groups for p in group["params"]]
+    optimizer.state.clear()
+    for i, values in saved["state"].items():
+        for name, value in values.items():
+            device = held[i].device if value.ndim else value.device  # where a count of steps lies is the optimiser's
+            values[name] = cut_like(value, held[i]).to(device, copy=True)
+    optimizer.load_state_dict(saved)

@@ -24,8 +24,11 @@ from torch.utils._pytree import tree_map
 from ocr_rl.learn.rows import micro_batches, packed_length
 from ocr_rl.rollout.flow import Row
 
-# The others wait while the first rank samples and evaluates. Who dies ends the run at once: torchrun sees to that.
+# The others wait for the next call while the first rank samples and evaluates. Who dies ends the run at once: torchrun
+# sees to that. Inside a call all ranks work, so one that others wait for this long hangs, and they say so and end.
 _PATIENCE = timedelta(days=7)
+_LONGEST_SUM = timedelta(minutes=30)
+_calls: dist.ProcessGroup | None = None  # the group that calls are sent in
 
 
 @contextmanager
@@ -37,7 +40,9 @@ def group() -> Iterator[bool]:
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     # Weights and gradients travel by NCCL where they lie on GPUs; calls and rows always by gloo.
-    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_PATIENCE)
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=_LONGEST_SUM)
+    global _calls
+    _calls = dist.new_group(backend="gloo", timeout=_PATIENCE)  # type: ignore[assignment]
     yield rank() == 0
     # Not after an error: the others may be waiting in the middle of a sum, and torchrun ends them.
     if rank() == 0:
@@ -81,7 +86,7 @@ def follow(open_learner: Callable[..., Any]) -> None:
 def _send(message: Any) -> Any:
     """The first rank's message, on every rank."""
     box = [message]
-    dist.broadcast_object_list(box, src=0, device=torch.device("cpu"))
+    dist.broadcast_object_list(box, src=0, group=_calls, device=torch.device("cpu"))
     return box[0]
 
 

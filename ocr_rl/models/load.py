@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from huggingface_hub import snapshot_download
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedModel
 
@@ -15,13 +16,17 @@ from ocr_rl.contract import UserError
 from ocr_rl.models import qwen2_5_vl
 
 Dtype = Literal["float32", "bfloat16"]
+_OTHER_FORMATS = ["*.bin", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.gguf", "*.onnx", "original/*"]  # never read here
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
 def model_folder(name: str) -> str:
-    """The folder or hub name as it is; "nano" is the embedded policy (in the wheel, or in a checkout's data/)."""
+    """The folder that everybody reads: a hub name's is its snapshot, which is downloaded unless it is there.
+
+    "nano" is the embedded policy (in the wheel, or in a checkout's data/). UserError for a name that nobody has.
+    """
     if name != "nano":
-        return name
+        return name if Path(name).is_dir() else _snapshot(name)
     package = Path(str(files("ocr_rl")))
     for folder in (package / "nano", package.parent / "data" / "nano"):
         if (folder / "config.json").exists():
@@ -29,6 +34,13 @@ def model_folder(name: str) -> str:
     raise UserError(
         "The embedded policy's weights are not there: train it with `make nano` and name its folder instead."
     )
+
+
+def _snapshot(name: str) -> str:
+    try:
+        return snapshot_download(name, ignore_patterns=_OTHER_FORMATS)
+    except (OSError, ValueError) as error:  # no such name, no network, or nothing in the cache without one
+        raise UserError(f"Model {name}: cannot be loaded: {str(error).strip().splitlines()[0]}") from None
 
 
 def load_config(path: str, *, trust_remote_code: bool = False) -> Any:

@@ -111,28 +111,37 @@ def write_random(
 ) -> None:
     """A Qwen2.5-VL of any sizes (the keys of transformers' configs) with random weights and this file's tokenizer."""
     tokenizer = _tokenizer()
-    ids = {token: tokenizer.get_vocab()[token] for token in SPECIAL}
-    special = {"bos_token_id": None, "eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"]}
     torch.manual_seed(seed)
-    model = Qwen2_5_VLForConditionalGeneration(
-        Qwen2_5_VLConfig(
-            text_config={"vocab_size": -(-len(tokenizer) // 8) * 8, "tie_word_embeddings": tied, **text, **special},
-            vision_config=vision,
-            image_token_id=ids["<|image_pad|>"],
-            video_token_id=ids["<|video_pad|>"],
-            vision_start_token_id=ids["<|vision_start|>"],
-            vision_end_token_id=ids["<|vision_end|>"],
-            tie_word_embeddings=tied,
-        )
-    )
+    model = Qwen2_5_VLForConditionalGeneration(config_of(text, vision, tied=tied))
     config = model.generation_config
     assert config is not None
     config.eos_token_id = tokenizer.convert_tokens_to_ids("<|im_end|>")
     config.pad_token_id = tokenizer.convert_tokens_to_ids("<|endoftext|>")
     model.save_pretrained(folder)
+    write_processor(folder, settings=settings, max_patches=max_patches)
+
+
+def config_of(text: dict[str, Any], vision: dict[str, Any], *, tied: bool) -> Qwen2_5_VLConfig:
+    """The configuration of any sizes, with this file's tokenizer."""
+    tokenizer = _tokenizer()
+    ids = {token: tokenizer.get_vocab()[token] for token in SPECIAL}
+    special = {"bos_token_id": None, "eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"]}
+    return Qwen2_5_VLConfig(
+        text_config={"vocab_size": -(-len(tokenizer) // 8) * 8, "tie_word_embeddings": tied, **text, **special},
+        vision_config=vision,
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+        tie_word_embeddings=tied,
+    )
+
+
+def write_processor(folder: Path, *, settings: PromptSettings, max_patches: int) -> None:
+    """Everything of a policy but its weights and configuration."""
     Qwen2_5_VLProcessor(
         image_processor=Qwen2VLImageProcessor(min_pixels=28 * 28, max_pixels=14 * 14 * max_patches),
-        tokenizer=tokenizer,
+        tokenizer=_tokenizer(),
         video_processor=Qwen2VLVideoProcessor(),
         chat_template=CHAT_TEMPLATE,
     ).save_pretrained(folder)

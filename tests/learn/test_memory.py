@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ocr_rl import config
 from ocr_rl.contract import UserError
+from ocr_rl.learn import memory
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.memory import GIB, memory_plan, require_memory
 from ocr_rl.rollout.flow import Row
@@ -79,6 +80,15 @@ def test_the_reference_is_a_copy_only_where_no_adapter_can_be_switched_off(polic
     assert memory_plan(recipe(policy_dir), str(policy_dir)).reference == 0
     adapted = recipe(policy_dir, grpo={**GRPO, "beta": 0.1}, policy={"lora_rank": 2})
     assert memory_plan(adapted, str(policy_dir)).reference == 0
+
+
+def test_vllm_on_a_gpu_takes_the_share_that_the_recipe_gives_it(
+    policy_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (900, 1000))
+    given = recipe(policy_dir, sampling={"gpu_share": 0.25})
+    assert memory._sampler(given, 10, on_gpu=True) == 250
+    assert memory._sampler(recipe(policy_dir), 10, on_gpu=True) == 400
 
 
 def test_a_server_has_memory_of_its_own(policy_dir: Path) -> None:

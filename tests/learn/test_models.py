@@ -17,6 +17,7 @@ from torch import Tensor
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionPatchEmbed
 
 from ocr_rl.contract import UserError
+from ocr_rl.models import load
 from ocr_rl.models.load import load_model
 from tests.learn.conftest import apart
 
@@ -88,3 +89,18 @@ def test_a_copy_of_the_patch_embedding_has_weights_of_its_own(policy_dir: Path) 
     assert torch.allclose(other(seen), 2 * before)
     other(seen).sum().backward()
     assert other.proj.weight.grad is not None and embed.proj.weight.grad is None
+
+
+def test_a_hub_name_is_its_snapshots_folder(policy_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+    monkeypatch.setattr(load, "snapshot_download", lambda name, **how: asked.append((name, how)) or str(policy_dir))
+    assert load.model_folder("Somebody/Some-Model") == str(policy_dir)
+    assert asked == [("Somebody/Some-Model", {"ignore_patterns": load._OTHER_FORMATS})]
+    assert load.model_folder(str(policy_dir)) == str(policy_dir) and len(asked) == 1  # a folder is asked of nobody
+
+
+@pytest.mark.parametrize("name", ["Somebody/No-Such-Model", "no such name", "a/b/c"])
+def test_a_name_that_nobody_has_is_one_sentence(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(UserError, match=f"Model {name}: cannot be loaded: [^\n]+$"):
+        load.model_folder(name)

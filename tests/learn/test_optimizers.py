@@ -6,6 +6,7 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
+import torch
 from torch import nn
 
 from ocr_rl import config
@@ -36,6 +37,19 @@ def test_frozen_weights_are_in_no_optimiser() -> None:
         optimizers = open_optimizers(Masters(module).by_name, config.Optim.model_validate({"name": name}))
         held = [p for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
         assert {id(p) for p in held} == {id(p) for p in module[0].parameters()}
+
+
+def test_adamw_is_fused_on_a_gpu_alone() -> None:
+    """Weights that only say that they lie on a GPU: what the optimiser is opened with, and no more."""
+
+    class OnGpu(torch.Tensor):
+        is_cuda = True  # type: ignore[assignment]
+
+    on_gpu = lambda: torch.ones(2, 2).as_subclass(OnGpu).requires_grad_()
+    here = lambda: torch.ones(2, 2).requires_grad_()
+    fused = lambda **learnt: open_optimizers(learnt, config.Optim())[0].param_groups[0]["fused"]
+    assert fused(w=on_gpu()) is True
+    assert fused(w=here()) is None and fused(w=on_gpu(), o=here()) is None
 
 
 def test_the_rate_by_hand() -> None:

@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed")
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.multiprocessing.spawn import spawn
@@ -178,6 +179,10 @@ def process(rank: int, port: int, folder: Path, policy: Path, all_steps: dict[st
     jobs += [("no sum", open_broken, all_cases["sft, short"]), ("mean", open_averaging, all_cases["sft, short"])]
     results = {}
     with ranks.group() as first:
+        results["limits"] = [
+            group._get_backend(torch.device("cpu")).options._timeout.total_seconds() / 60  # type: ignore[union-attr]
+            for group in (dist.group.WORLD, ranks._calls)
+        ]
         for name, opened, (policy_cfg, optim, work) in jobs:
             if first:
                 ranks.tell("", "open", policy, policy_cfg, optim)
@@ -292,6 +297,12 @@ def test_two_ranks_see_the_images_that_they_are_shown(
     learner.load_state(folder / "optim.pt")
     assert two["kept"]["looks"] == pytest.approx(looks(learner, all_steps["uneven"][0][3:6]), abs=1e-4)
     assert len({round(value, 3) for value in two["kept"]["looks"].values()}) == 3
+
+
+@pytest.mark.slow
+def test_who_waits_for_a_call_is_patient_and_who_waits_in_one_is_not(two: dict[str, Any]) -> None:
+    """Limits in minutes: of sums and gathers, and of calls."""
+    assert two["limits"] == [30, 7 * 24 * 60]
 
 
 @pytest.mark.parametrize("loss", [NLL, PolicyGradient(beta=0.1), PreferenceLoss(beta=0.5)], ids=["nll", "grpo", "dpo"])

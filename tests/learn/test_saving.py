@@ -13,6 +13,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file
+from torch.utils._pytree import tree_leaves
 
 from ocr_rl.contract import UserError
 from ocr_rl.learn.network import base, named_weights
@@ -141,3 +142,33 @@ def test_adapters_sit_in_the_towers_that_are_not_frozen(
 def test_weights_have_the_names_of_a_checkpoint(make_learner: MakeLearner) -> None:
     learner = make_learner()
     assert [name for name, _ in named_weights(learner.module)] == list(learner.module.state_dict())
+
+
+@pytest.mark.parametrize("optim", [{}, {"name": "muon"}], ids=["adamw", "muon"])
+def test_what_is_loaded_is_copied_out_of_the_file_leaf_by_leaf(
+    make_learner: MakeLearner, rows: list[Row], tmp_path: Path, optim: dict, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The file is mapped, and nothing of it is left in use: it may be deleted or written over."""
+    learner, later = make_learner(**optim), make_learner(**optim)
+    learner.update(rows, NLL)
+    learner.save_state(tmp_path / "optim.pt")
+    later.update(rows[:1], NLL)  # moments that must go
+    mapped: list[torch.Tensor] = []  # kept, so that no other tensor can come to stand there
+    load = torch.load
+
+    def load_mapped(path: Path, *, map_location: str, mmap: bool, weights_only: bool) -> dict:
+        assert mmap and weights_only and map_location == "cpu"
+        state = load(path, map_location=map_location, mmap=mmap, weights_only=weights_only)
+        mapped.extend(leaf for leaf in tree_leaves(state) if isinstance(leaf, torch.Tensor))
+        return state
+
+    monkeypatch.setattr(torch, "load", load_mapped)
+    later.load_state(tmp_path / "optim.pt")
+    places = {tensor.data_ptr() for tensor in mapped}
+    for opt, other in zip(later.optimizers, learner.optimizers, strict=True):
+        for values, expected in zip(opt.state.values(), other.state.values(), strict=True):
+            assert values.keys() == expected.keys()
+            for name, value in values.items():
+                assert value.data_ptr() not in places and torch.equal(value, expected[name]), name
+    assert not places & {weight.data_ptr() for weight in later.masters.by_name.values()}
+    assert same(weights(later), weights(learner))

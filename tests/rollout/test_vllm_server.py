@@ -12,14 +12,18 @@ pytest.importorskip("httpx", reason="httpx is not installed")
 
 import torch
 
+from ocr_rl import config
 from ocr_rl.contract import Page, UserError
+from ocr_rl.models.load import model_folder
+from ocr_rl.models.settings import PromptSettings
+from ocr_rl.policy import open_sampler
 from ocr_rl.rollout.flow import Prompt
-from ocr_rl.rollout.prompt import Prompter
+from ocr_rl.rollout.prompt import Origin, Prompter
 from ocr_rl.rollout.sampler import wire
 from ocr_rl.rollout.sampler.base import Sampling
 from ocr_rl.rollout.sampler.vllm_server import BANNED, ServerSettings, VllmServerSampler
 from ocr_rl.rollout.sampler.wire import REDOS
-from tests.fake_vllm import FakeVllm
+from tests.fake_vllm import FakeVllm, _sum
 
 HOW = Sampling(n=3, temperature=0.7, max_tokens=60, seed=5)
 Open = Callable[..., VllmServerSampler]
@@ -50,6 +54,17 @@ def open_(fake: FakeVllm, nano_dir: Path, prompter: Prompter, tmp_path: Path) ->
 @pytest.fixture(scope="module")
 def asked(tiny_pages: list[Page], prompter: Prompter) -> list[tuple[Page, Prompt]]:
     return [(page, prompter.prompt(page)) for page in tiny_pages]
+
+
+def test_a_hub_name_is_read_by_the_server_from_its_snapshot(
+    fake: FakeVllm, nano_dir: Path, prompter: Prompter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ocr_rl.models.load.snapshot_download", lambda name, **how: str(nano_dir))
+    folder = model_folder("Somebody/Some-Model")
+    origin = Origin(path=folder, settings=PromptSettings(), prompter=prompter)
+    sampling = config.Sampling(engine="vllm_server", url=fake.url, weights_dir=tmp_path, max_model_len=256)
+    open_sampler(sampling, origin, config.Policy(path="Somebody/Some-Model")).close()
+    assert fake.loaded == _sum(str(nano_dir))
 
 
 def weights(value: float) -> Iterator[tuple[str, torch.Tensor]]:

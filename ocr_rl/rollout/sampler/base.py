@@ -18,10 +18,8 @@ from ocr_rl.rollout.flow import Group, Prompt
 if TYPE_CHECKING:
     import torch
 
-# What an engine takes unless told otherwise: of a GPU's memory (the learner needs the rest), and without one.
-GPU_SHARE = 0.4
-GPU_SHARE_ALONE = 0.9  # where there is no learner
-CPU_CACHE_GIB = 1.0
+GPU_SHARE_ALONE = 0.9  # of a GPU's memory, what an engine takes where there is no learner
+CPU_CACHE_GIB = 1.0  # without a GPU
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

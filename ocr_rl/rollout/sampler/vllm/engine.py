@@ -21,7 +21,7 @@ from vllm.v1.worker.gpu_input_batch import InputBatch
 from ocr_rl.contract import Page, UserError
 from ocr_rl.rollout.flow import Group, Prompt, Sample
 from ocr_rl.rollout.prompt import Prompter
-from ocr_rl.rollout.sampler.base import CPU_CACHE_GIB, GPU_SHARE, Sampling, require_room, seed_for
+from ocr_rl.rollout.sampler.base import CPU_CACHE_GIB, Sampling, require_room, seed_for
 
 MAX_BATCHED_TOKENS = 8192  # of prompts and samples in one forward pass; where a prompt may be longer, its length
 
@@ -35,7 +35,7 @@ class EngineSettings:
     max_num_seqs: int = 256  # samples written side by side
     # Memory for keys and values; None: what `gpu_share` leaves on a GPU, CPU_CACHE_GIB where there is none.
     kv_cache_gib: float | None = None
-    gpu_share: float = GPU_SHARE  # of the device's memory; a learner needs the rest
+    gpu_share: float = 0.4  # of the device's memory; a learner needs the rest
     trust_remote_code: bool = False
 
 

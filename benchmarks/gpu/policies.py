@@ -1,0 +1,128 @@
+"""Random policies in the published shapes, made where they are needed: nothing is downloaded, no weights are written.
+
+Each is an ordinary `Learner` on a page and random transcripts: what an update costs does not depend on what is read.
+"""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+from unittest import mock
+
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from transformers import AutoModelForImageTextToText
+
+from benchmarks.policy.shapes import SHAPES
+from ocr_rl import config
+from ocr_rl.contract import Page
+from ocr_rl.learn.learner import Learner
+from ocr_rl.models import nano, qwen2_5_vl
+from ocr_rl.models.load import DTYPES, load_config
+from ocr_rl.models.settings import PromptSettings
+from ocr_rl.policy import open_origin
+from ocr_rl.rollout.flow import Row
+
+_TOWER = {"depth": 32, "fullatt_block_indexes": [7, 15, 23, 31]}
+_LAYERS = {"3B": 36, "7B": 28}
+_SHAPES: dict[str, dict[str, Any]] = {
+    name: {
+        "text": SHAPES[name]["text"] | {"num_hidden_layers": layers},
+        "vision": SHAPES[name]["vision"] | _TOWER,
+        "tied": SHAPES[name]["tied"],
+    }
+    for name, layers in _LAYERS.items()
+} | {"tiny": {"text": nano.TEXT, "vision": nano.VISION, "tied": True}}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What an update is made of."""
+
+    groups: int  # pages
+    samples: int  # of each page
+    completion: int  # tokens of each sample
+    longest_px: int
+    micro_tokens: int
+
+
+def write_policy(shape: str, folder: Path, load: Load) -> str:
+    """The folder of a policy of that shape ("3B", "7B" or "tiny") without weights; returns its path."""
+    folder.mkdir(parents=True, exist_ok=True)
+    settings = PromptSettings(longest_px=load.longest_px, instruction="", max_prompt_tokens=8192, max_tokens=4096)
+    nano.config_of(**_SHAPES[shape]).save_pretrained(folder)
+    nano.write_processor(folder, settings=settings, max_patches=16384)
+    return str(folder)
+
+
+def random_model(path: str, *, dtype: str = "float32", **_: Any) -> Any:
+    """In place of `load_model`: weights are drawn on the device that computes."""
+    torch.manual_seed(0)
+    with torch.device("cuda" if torch.cuda.is_available() else "cpu"):
+        model = AutoModelForImageTextToText.from_config(
+            load_config(path), dtype=DTYPES[dtype], attn_implementation="sdpa"
+        )
+    qwen2_5_vl.speed_up(model)
+    return model
+
+
+def open_random(path: str, policy: dict[str, Any], load: Load) -> Learner:
+    """A learner with random weights."""
+    settings = config.Policy.model_validate({"path": path, **policy})
+    optim = config.Optim(lr=1e-6, micro_tokens=load.micro_tokens)
+    with mock.patch("ocr_rl.learn.learner.load_model", random_model):
+        return Learner(open_origin(settings, path), settings, optim, steps=100, reference=False)
+
+
+def random_rows(learner: Learner, load: Load, folder: Path) -> list[Row]:
+    """Random transcripts of pages that are full of text; weights sum to 1."""
+    rng, prompter = Random(0), learner.prompter
+    words = prompter.encode("the quick brown fox 0123456789")
+    rows = []
+    for group, page in enumerate(drawn_pages(folder, load.groups)):
+        prompt = prompter.prompt(page)
+        rows += [
+            Row(
+                prompt=prompt,
+                completion_ids=(*rng.choices(words, k=load.completion - 1), prompter.eos_id),
+                group_id=group,
+                weight=1 / (load.groups * load.samples * load.completion),
+            )
+            for _ in range(load.samples)
+        ]
+    return rows
+
+
+def grids_of(learner: Learner, rows: Sequence[Row]) -> list[tuple[int, int]]:
+    """(rows, columns) of patches of each group's page."""
+    first = {row.group_id: row for row in reversed(rows)}.values()
+    _, grids = learner.prompter.pixels([learner.prompter.image(row.prompt) for row in first])
+    return [(int(h), int(w)) for _, h, w in grids]
+
+
+@contextmanager
+def freed():
+    """What the block held on the device is free after it, also where it ran out of memory."""
+    try:
+        yield
+    finally:
+        gc.collect()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+
+
+def drawn_pages(folder: Path, n: int) -> list[Page]:
+    """Pages of letter size in one PDF, drawn without typesetting."""
+    pdf = folder / "pages.pdf"
+    folder.mkdir(parents=True, exist_ok=True)
+    images = [Image.new("L", (850, 1100), "white") for _ in range(n)]
+    for number, image in enumerate(images):
+        lines = "\n".join(f"Page {number}, line {k}: " + "the quick brown fox " * 4 for k in range(60))
+        ImageDraw.Draw(image).multiline_text((40, 40), lines, fill="black", font=ImageFont.load_default(size=12))
+    images[0].save(pdf, save_all=True, append_images=images[1:])
+    return [Page(id=f"0a1b2c3d:p{k}", pdf=pdf, number=k, reference=None) for k in range(1, n + 1)]

@@ -1,0 +1,124 @@
+"""What only CUDA can show: its kernels, its dtypes, and that nothing mixes devices. Skipped where there is none."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed")
+
+import torch
+
+from benchmarks.gpu.attention import by_varlen
+from ocr_rl import config
+from ocr_rl.doctor import Dtype, parity
+from ocr_rl.learn.attention import attend, packing
+from ocr_rl.learn.probe import looks
+from ocr_rl.objectives.losses import PolicyGradient
+from ocr_rl.policy import open_sampler
+from ocr_rl.rollout.flow import Row
+from tests.cuda import bodies
+from tests.learn.conftest import NLL, MakeLearner, largest_gap
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device"),
+]
+CUDA = torch.device("cuda")
+DTYPES = pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+
+
+def test_masters_move_as_float32_does() -> None:
+    bodies.masters_move_as_float32_does(CUDA)
+
+
+def test_moments_are_loaded_where_they_belong() -> None:
+    bodies.moments_are_loaded_where_they_belong(CUDA)
+
+
+@DTYPES
+def test_packed_attention_is_plain_attention(dtype: torch.dtype) -> None:
+    bodies.packed_attention_is_plain_attention(CUDA, dtype)
+
+
+@DTYPES
+def test_chunks_of_logits_change_nothing(dtype: torch.dtype) -> None:
+    bodies.chunks_of_logits_change_nothing(CUDA, dtype)
+
+
+@pytest.mark.parametrize("lengths", [[[5, 3, 1, 4]], [[60, 20, 70, 10], [20, 30], [90, 10]]])
+def test_one_varlen_call_would_be_our_attention(lengths: list[list[int]]) -> None:
+    """Its causal mask is aligned to the last key: a completion sees its prompt and its own past, with no mask."""
+    generator = torch.Generator().manual_seed(0)
+    X = sum(map(sum, lengths))
+    numbers = [torch.randn(1, heads, X, 64, generator=generator).to(CUDA, torch.bfloat16) for heads in (4, 2, 2)]
+    ours, _ = attend(torch.nn.Module(), *numbers, packing(lengths).to(CUDA), 64**-0.5)
+    assert bodies.distance(by_varlen(lengths, *numbers), ours) < bodies.LIMITS[torch.bfloat16]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_sampler_and_learner_agree(dtype: Dtype) -> None:
+    measured = parity("nano", dtype=dtype, engine="transformers", max_tokens=128)
+    assert measured.holds, measured.to_text()
+
+
+def test_the_learner_computes_what_it_computes_on_a_cpu(
+    make_learner: MakeLearner, rows: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there = make_learner()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    here = make_learner()
+    assert (there.device.type, here.device.type) == ("cuda", "cpu")
+    assert largest_gap(there.logprobs(rows), here.logprobs(rows)) < 1e-3
+    first, second = (learner.update(rows, NLL) for learner in (there, here))
+    for name in ("loss", "grad_norm", "entropy"):
+        assert first[name] == pytest.approx(second[name], rel=1e-3), name
+
+
+POLICIES = {
+    "float32": {},
+    "autocast": {"autocast": True},
+    "bfloat16 with masters": {"dtype": "bfloat16"},
+    "adapters": {"dtype": "bfloat16", "lora_rank": 4, "freeze_vision": True},
+    "adapters under autocast": {"autocast": True, "lora_rank": 4, "gradient_checkpointing": True},
+}
+
+
+@pytest.mark.parametrize("policy", POLICIES.values(), ids=POLICIES)
+@pytest.mark.parametrize("optim", [{}, {"name": "muon"}], ids=["adamw", "muon"])
+def test_nothing_mixes_devices(make_learner: MakeLearner, rows: list[Row], policy: dict, optim: dict) -> None:
+    """Reference, old log-probabilities, two updates, other images, and the way to a sampler."""
+    learner = make_learner(policy=policy, reference=True, lr=1e-4, micro_tokens=128, **optim)
+    for _ in range(2):
+        annotated = learner.annotate(rows, old=True, reference=True)
+        metrics = learner.update(annotated, PolicyGradient(beta=0.1))
+        assert all(math.isfinite(value) for value in metrics.values())
+    assert all(math.isfinite(value) for value in looks(learner, rows[3:6]).values())
+    path = learner.origin.path
+    sampler = open_sampler(
+        config.Sampling(engine="transformers", dtype="bfloat16"), learner.origin, config.Policy(path=path)
+    )
+    sampler.load(learner.weights(), 1)
+    sampler.close()
+
+
+@pytest.mark.parametrize("policy", [POLICIES["float32"], POLICIES["bfloat16 with masters"]], ids=["float32", "masters"])
+def test_a_run_goes_on_from_what_was_saved(
+    make_learner: MakeLearner, rows: list[Row], tmp_path: Path, policy: dict
+) -> None:
+    """What is loaded is what was saved, to the bit. The next update may sum in another order: some kernels do."""
+    learner, later = (make_learner(policy=policy, lr=1e-4) for _ in range(2))
+    learner.update(rows, NLL)
+    learner.save_state(tmp_path / "optim.pt")
+    later.load_state(tmp_path / "optim.pt")
+    for name, master in learner.masters.by_name.items():
+        assert torch.equal(master, later.masters.by_name[name]), name
+    moments = [
+        [value for values in some.optimizers[0].state.values() for value in values.values()]
+        for some in (learner, later)
+    ]
+    assert all(torch.equal(a, b) and a.device == b.device for a, b in zip(*moments, strict=True))
+    first, second = (some.update(rows, NLL) for some in (learner, later))
+    assert first["grad_norm"] == pytest.approx(second["grad_norm"], rel=1e-3)

@@ -1,0 +1,106 @@
+"""`make gpu`: a dry run of the parts, resuming, and the page that is written from their files."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed")
+
+import torch
+
+from benchmarks.gpu import __main__ as program
+from benchmarks.gpu import attention, engine
+from benchmarks.gpu.page import BEGIN, END, NONE, PAGE, read_results, results_text, write_page
+from ocr_rl.learn.attention import attend, packing
+
+ENVIRONMENT = {"date": "2026-11-29T10:00:00+00:00", "packages": {"torch": "2.13.0"}}
+
+
+@pytest.mark.slow
+def test_a_dry_run_goes_through_all_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """vLLM's part as where it is not installed: its engine has tests of its own, and takes half a minute to start."""
+    monkeypatch.setattr(engine, "find_spec", lambda name: None)
+    assert program.main(["--dry-run", "--out", str(tmp_path)]) == 0
+    results = read_results(tmp_path)
+    assert set(results) == set(program.NAMES)
+    of = {name: answer["result"] for name, answer in results.items()}
+    assert of["tests"]["failed"] == [] and of["tests"]["tests"] == of["tests"]["skipped"] > 0
+    assert of["parity"]["holds"] and [case["dtype"] for case in of["parity"]["cases"]] == ["float32", "bfloat16"]
+    assert [(case["shape"], case["trained"]) for case in of["update"]["cases"]] == [("tiny", "lora"), ("tiny", "all")]
+    assert all(case["tokens_a_second"] > 0 and case["plan_gib"] > 0 for case in of["update"]["cases"])
+    assert all(case["ratio"] > 0 for case in of["shared_page"]["cases"])
+    measured = {case["kernel"]: case.get("distance") for case in of["attention"]["cases"]}
+    assert measured["varlen_attn"] is None and measured["ours, math"] < 0.02
+    assert len(of["grpo"]["steps"]) == 1 and of["grpo"]["dtype"] == "bfloat16"
+    assert set(of["sft"]["held_out"]) == {"before", "after"}
+    assert of["vllm"] == {"not_run": "vLLM is not installed"}
+    text = results_text(results)
+    assert all(f"**{name}** (cpu" in text for name in program.NAMES)
+
+
+def test_without_cuda_it_says_so_and_leaves(capsys: pytest.CaptureFixture[str]) -> None:
+    if torch.cuda.is_available():
+        pytest.skip("there is a CUDA device")
+    for arguments, sentence in ((["parity"], "no CUDA device"), (["parities"], "there is no part 'parities'")):
+        with pytest.raises(SystemExit) as left:
+            program.main(arguments)
+        assert left.value.code == 2 and sentence in capsys.readouterr().err
+
+
+def test_a_part_that_is_there_is_skipped_and_one_that_failed_is_not(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, answer in {"parity": {"result": {}}, "update": {"failed": "ended with 1"}}.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps({"environment": ENVIRONMENT, **answer}))
+    ran: list[str] = []
+
+    def run_apart(name: str, out: Path, work: Path) -> bool:
+        ran.append(name)
+        (out / f"{name}.json").write_text(json.dumps({"environment": ENVIRONMENT, "result": {}}))
+        return False
+
+    monkeypatch.setattr(program, "_run_apart", run_apart)
+    monkeypatch.setattr(program, "write_page", lambda out: None)
+    names = ["parity", "update", "attention"]
+    assert program._run_all(names, tmp_path, tmp_path, again=False, dry_run=False) == 0
+    assert ran == ["update", "attention"]
+    program._run_all(names, tmp_path, tmp_path, again=True, dry_run=False)
+    assert ran[2:] == names
+
+
+def test_the_page_shows_what_is_there_and_says_when_nothing_is(tmp_path: Path) -> None:
+    page = tmp_path / "gpu.md"
+    page.write_text(f"before\n\n{BEGIN}\nold\n{END}\n\nafter\n")
+    write_page(tmp_path / "none", page)
+    assert page.read_text() == f"before\n\n{BEGIN}\n\n{NONE}\n\n{END}\n\nafter\n"
+    cases: list[dict[str, Any]] = [
+        {"page": 100, "completion": 50, "shared": 0.1, "apart": 0.4, "ratio": 4.0},
+    ]
+    good = {"shape": "3B", "load": {"samples": 8}, "cases": cases}
+    known = {"environment": ENVIRONMENT, "device": "NVIDIA H200", "took_s": 61.0}
+    (tmp_path / "shared_page.json").write_text(json.dumps({**known, "result": good}))
+    (tmp_path / "update.json").write_text(json.dumps({"environment": ENVIRONMENT, "failed": "took over 480 seconds"}))
+    write_page(tmp_path, page)
+    text = page.read_text()
+    assert "| 100 | 50 | 0.100 | 0.400 | 4.00 |" in text and "NVIDIA H200, torch 2.13.0, 2026-11-29, 61 s" in text
+    assert "**update** failed on 2026-11-29: `took over 480 seconds`" in text and NONE not in text
+
+
+def test_docs_show_the_results_that_are_kept() -> None:
+    text = PAGE.read_text(encoding="utf-8")
+    shown = text.partition(BEGIN)[2].partition(END)[0].strip()
+    assert shown == results_text(read_results(program.RESULTS)), "write it again: python -m benchmarks.gpu"
+
+
+@pytest.mark.parametrize("lengths", [[[5, 3, 1, 4]], [[6, 2, 7, 1], [2, 3], [9, 1]]])
+def test_one_varlen_call_would_be_our_attention(lengths: list[list[int]]) -> None:
+    """The keys that are picked for it, with its rule computed a segment at a time."""
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(1, heads, sum(map(sum, lengths)), 8).double() for heads in (4, 2, 2))
+    ours, _ = attend(torch.nn.Module(), query, key, value, packing(lengths), 8**-0.5)
+    theirs = attention.by_varlen(lengths, query, key, value, kernel=attention.one_by_one)
+    assert (ours - theirs).abs().max() < 1e-12
