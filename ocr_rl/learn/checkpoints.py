@@ -27,6 +27,8 @@ class RollBack:
 def save(learner: Learner, run: Run, done: int, state: Mapping[str, Any]) -> None:
     with run.checkpoint(done) as folder:
         learner.save(folder / "model")
+        if learner.adapters:
+            learner.save_adapter(folder / "adapter")
         learner.save_state(folder / "optim.pt")
         write_atomically(folder / "state.json", json.dumps({"step": done, "state": dict(state)}))
 

@@ -10,7 +10,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -24,15 +24,17 @@ from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.learn import ranks
 from ocr_rl.learn.masters import Masters
-from ocr_rl.learn.network import PolicyNetwork, base, named_weights, read_packed, save_model, trainable
+from ocr_rl.learn.network import PolicyNetwork, adapter_of, base, named_weights, read_packed, save_model, trainable
 from ocr_rl.learn.optimizers import open_optimizers, rate_factor
 from ocr_rl.learn.rows import Batch, collate
 from ocr_rl.models import qwen2_5_vl as family
 from ocr_rl.models.load import load_model
 from ocr_rl.models.settings import write_settings
+from ocr_rl.models.weights import BASE_DTYPE, Adapter, Weights, marks_of
 from ocr_rl.objectives.losses import Loss
 from ocr_rl.rollout.flow import Prompt, Row
 from ocr_rl.rollout.prompt import Origin
+from ocr_rl.rollout.sampler.base import seed_for
 
 ImageOf = Callable[[Prompt], Image.Image]
 
@@ -63,6 +65,10 @@ class Learner:
         self.dtype = policy.dtype
         model = load_model(origin.path, dtype=policy.dtype, trust_remote_code=policy.trust_remote_code)
         read_packed(model)
+        self.adapters = policy.lora_rank > 0
+        self.dropout = policy.lora_dropout
+        self._seed = seed
+        self._base = marks_of(model.state_dict().items(), BASE_DTYPE) if self.adapters else {}
         if ranks.world() == 1:  # otherwise each rank takes its part only
             model.to(self.device)  # type: ignore[arg-type]
         # With LoRA the reference is the same model with its adapters switched off; otherwise a frozen copy.
@@ -86,16 +92,17 @@ class Learner:
         started = time.perf_counter()
         rate = self._set_rate()
         own: dict[str, float] = defaultdict(float)
-        for batch, counts in self._batches(rows):
-            read = self.network(batch)
-            if not counts:
-                (0 * read.logprob_N.sum()).backward()
+        with self._own_dropout():
+            for batch, counts in self._batches(rows):
+                read = self.network(batch)
+                if not counts:
+                    (0 * read.logprob_N.sum()).backward()
+                    self.masters.take_gradients()
+                    continue
+                value, parts = loss(read, batch)
+                value.backward()
                 self.masters.take_gradients()
-                continue
-            value, parts = loss(read, batch)
-            value.backward()
-            self.masters.take_gradients()
-            _add(own, {"loss": float(value.detach()), "entropy": float(read.entropy_N.sum()), **parts})
+                _add(own, {"loss": float(value.detach()), "entropy": float(read.entropy_N.sum()), **parts})
         sums: dict[str, float] = defaultdict(float)
         for share in ranks.gathered(own):
             _add(sums, share)
@@ -144,19 +151,37 @@ class Learner:
         return [everywhere[place[id(row)]] for row in rows]
 
     def annotate(self, rows: Sequence[Row], *, old: bool, reference: bool) -> list[Row]:
-        """Rows with the log-probabilities that are asked for: new rows, nothing filled in later."""
+        """Rows with the log-probabilities that are asked for: new rows, nothing filled in later.
+
+        With dropout those of samples are asked for in any case: the update's own, which stand for the old policy's
+        otherwise, are not the sampler's to compare with.
+        """
+        old = old or (self.dropout > 0 and any(row.sampler_logprobs is not None for row in rows))
         before = self.logprobs(rows) if old else [None] * len(rows)
         ref = self.logprobs(rows, reference=True) if reference else [None] * len(rows)
         return [replace(row, old_logprobs=o, ref_logprobs=r) for row, o, r in zip(rows, before, ref, strict=True)]
 
-    def weights(self) -> Iterator[tuple[str, Tensor]]:
+    def weights(self) -> Weights:
+        """What a sampler is to load: the adapters where these learn, else all weights, read once and to the end."""
+        return self.adapter() if self.adapters else self._all_weights()
+
+    def _all_weights(self) -> Iterator[tuple[str, Tensor]]:
         ranks.tell("gather")
         yield from ranks.to_the_end(named_weights(self.module))
+
+    def adapter(self) -> Adapter:
+        """The adapters as they are now, in float32, with what they belong on."""
+        ranks.tell("adapter")
+        return adapter_of(self.module, self.origin.path, self._base)
 
     def gather(self) -> None:
         """What the other ranks do while the first one reads `weights`, or saves them."""
         for _ in named_weights(self.module):
             pass
+
+    def save_adapter(self, folder: Path) -> None:
+        """A peft folder: what `PeftModel.from_pretrained` puts over the model that the run started from."""
+        self.adapter().save(folder)
 
     def save(self, folder: Path, *, dtype: str | None = None) -> None:
         """The policy as an ordinary Hugging Face folder, in the dtype that it is trained in unless told otherwise."""
@@ -209,6 +234,16 @@ class Learner:
     def _positions(self, prompt_ids: tuple[int, ...], grid: tuple[int, ...]) -> Tensor:
         """M-RoPE positions (3, prompt length); most prompts of a run are alike."""
         return family.prompt_positions(base(self.module), prompt_ids, grid)
+
+    @contextmanager
+    def _own_dropout(self) -> Iterator[None]:
+        """Dropout of an update draws by the run's seed and the update, so that a run gone on with draws the same."""
+        if not self.dropout:
+            yield
+            return
+        with torch.random.fork_rng():
+            torch.manual_seed(seed_for(self._seed, "dropout", self.policy, ranks.rank()))
+            yield
 
     def _adapters_off(self) -> Any:
         return self.module.disable_adapter()  # type: ignore[operator]
