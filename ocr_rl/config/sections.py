@@ -83,7 +83,7 @@ class Policy(Section):
     """Compute in bfloat16 over float32 weights."""
     lora_rank: int = Field(default=0, ge=0, le=512)
     """0 trains all weights; otherwise adapters of this rank, which the sampler gets as adapters."""
-    lora_alpha: float | None = Field(default=None, gt=0)
+    lora_alpha: Positive | None = None
     """What adapters say counts lora_alpha / lora_rank times; by default twice the rank."""
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
     """Share of an adapter's inputs left out while it learns; never in log-probabilities that are compared."""
@@ -119,15 +119,15 @@ class Policy(Section):
     @model_validator(mode="after")
     def _adapters(self) -> Policy:
         given = {"lora_alpha", "lora_dropout", "lora_targets", "lora_vision"} & self.model_fields_set
-        if changed := sorted(key for key in given if getattr(self, key) != type(self).model_fields[key].default):
-            if self.lora_rank == 0:
-                raise ValueError(f"{changed[0]} is for adapters: set lora_rank too")
+        changed = sorted(key for key in given if getattr(self, key) != type(self).model_fields[key].default)
+        if changed and self.lora_rank == 0:
+            raise ValueError(f"{changed[0]} is for adapters: set lora_rank too")
         if self.lora_vision and self.freeze_vision:
-            raise ValueError("lora_vision gives the vision tower adapters, freeze_vision leaves it as it is: choose one")
+            raise ValueError("lora_vision gives the vision tower adapters, freeze_vision leaves it alone: choose one")
         return self
 
     @property
-    def lora_scale(self) -> float:
+    def lora_scale(self) -> int:
         """lora_alpha, or what it is by default."""
         return self.lora_alpha or 2 * self.lora_rank
 

@@ -163,9 +163,9 @@ class Learner:
 
     def weights(self) -> Weights:
         """What a sampler is to load: the adapters where these learn, else all weights, read once and to the end."""
-        return self.adapter() if self.adapters else self._all_weights()
+        return self.adapter() if self.adapters else self.all_weights()
 
-    def _all_weights(self) -> Iterator[tuple[str, Tensor]]:
+    def all_weights(self) -> Iterator[tuple[str, Tensor]]:
         ranks.tell("gather")
         yield from ranks.to_the_end(named_weights(self.module))
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from peft import LoraConfig
 
 BASE_DTYPE = torch.bfloat16  # of a base's marks: what float32 and bfloat16 copies of the same weights have in common
+LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # for which vLLM has kernels
 _BITS = {2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 Marks = Mapping[str, int]
@@ -46,6 +47,11 @@ class Adapter:
 
 
 Weights = Iterable[tuple[str, Tensor]] | Adapter  # all of them under the names of a checkpoint, or an adapter
+
+
+def lora_room(rank: int) -> int:
+    """What vLLM is to be told as its largest rank."""
+    return min(room for room in LORA_RANKS if room >= rank)
 
 
 def mark(tensor: Tensor, dtype: torch.dtype) -> int:

@@ -80,10 +80,11 @@ def weights_of(model: torch.nn.Module) -> Weights:
 
 
 def changed(model: torch.nn.Module, part: str, by: float) -> Weights:
-    """The model's weights with noise on those whose name contains `part`."""
+    """The model's weights with noise on those whose name contains `part`, but for the embeddings: the head is tied."""
     torch.manual_seed(1)
+    noisy = lambda name: part in name and "embed_tokens" not in name
     return [
-        (name, weight + by * torch.randn_like(weight) if part in name else weight.clone())
+        (name, weight + by * torch.randn_like(weight) if noisy(name) else weight.clone())
         for name, weight in model.state_dict().items()
     ]
 

@@ -31,7 +31,7 @@ from ocr_rl.objectives.losses import Loss, PolicyGradient, PreferenceLoss
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Origin, Prompter, load_prompter
 from tests.conftest import LONGEST_PX
-from tests.learn.conftest import NLL
+from tests.learn.conftest import NLL, apart
 
 Steps = Sequence[Sequence[Row]]
 TEXTS = ("Page 1", "a longer line of text, and more of it", "?", "<td>3</td>", "Page")
@@ -73,20 +73,26 @@ def open_learner(folder: Path, policy: dict[str, Any], optim: dict[str, Any]) ->
 
 
 def whole_weights(learner: Learner) -> dict[str, Tensor]:
-    return {name: weight.detach().clone() for name, weight in learner.weights()}
+    return {name: weight.detach().clone() for name, weight in learner.all_weights()}
+
+
+def whole_adapters(learner: Learner) -> dict[str, Tensor]:
+    sent = learner.weights()
+    return {name: tensor for name, tensor in sent.tensors.items() if "lora_B" in name}  # type: ignore[union-attr]
 
 
 def trained(learner: Learner, steps: Steps, loss: Loss) -> dict[str, Any]:
     start = whole_weights(learner)
     metrics = [learner.update(learner.annotate(rows, old=True, reference=True), loss) for rows in steps]
-    return {"start": start, "end": whole_weights(learner), "metrics": metrics}
+    sent = {"sent": whole_adapters(learner)} if learner.adapters else {}
+    return {"start": start, "end": whole_weights(learner), "metrics": metrics, **sent}
 
 
 def kept(learner: Learner, steps: Steps, folder: Path) -> dict[str, Any]:
     """Two steps, saved; then what the policy says, and three steps more."""
     for rows in steps[:2]:
         learner.update(rows, NLL)
-    next(learner.weights())  # a reader who stops early must not leave the others waiting
+    next(learner.all_weights())  # a reader who stops early must not leave the others waiting
     learner.save_state(folder / "optim.pt")
     learner.save(folder / "model")
     logprobs = learner.logprobs(steps[0])
@@ -220,6 +226,8 @@ def test_two_ranks_are_one(
     expected = alone(name, all_steps, policy_dir, tmp_path)
     assert gap_of_change(two[name], expected) <= limit
     same_metrics(two[name]["metrics"], expected["metrics"], rel=limit)
+    if "sent" in expected:
+        assert apart(two[name]["sent"], expected["sent"]) <= limit
 
 
 @pytest.mark.slow

@@ -23,14 +23,13 @@ from vllm.v1.worker.gpu_input_batch import InputBatch
 
 from ocr_rl.contract import Page, UserError
 from ocr_rl.models.load import DTYPES, load_model
-from ocr_rl.models.weights import BASE_DTYPE, Adapter, Weights, marked, require_held
+from ocr_rl.models.weights import BASE_DTYPE, Adapter, Weights, lora_room, marked, require_held
 from ocr_rl.rollout.flow import Group, Prompt, Sample
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import CPU_CACHE_GIB, GPU_SHARE, Sampling, require_room, seed_for
 from ocr_rl.rollout.sampler.vllm.held import adapter_marks, held_adapter, held_weights, weight_marks
 
 MAX_BATCHED_TOKENS = 8192  # of prompts and samples in one forward pass; where a prompt may be longer, its length
-LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)  # for which vLLM has kernels
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -207,8 +206,7 @@ def _options(model: str | Path, side_px: int, settings: EngineSettings, *, on_gp
         cache_gib = CPU_CACHE_GIB
     adapters: dict[str, Any] = {}
     if settings.lora_rank:
-        rank = min(rank for rank in LORA_RANKS if rank >= settings.lora_rank)
-        adapters = {"enable_lora": True, "max_lora_rank": rank, "max_loras": 1}
+        adapters = {"enable_lora": True, "max_lora_rank": lora_room(settings.lora_rank), "max_loras": 1}
         if settings.lora_in_tower:  # without it vLLM leaves a tower's adapters out and says nothing
             adapters["enable_tower_connector_lora"] = True
     return {
