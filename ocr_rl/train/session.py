@@ -91,7 +91,8 @@ def open_session(
         setting = Setting(seed=recipe.seed, learner=learner, open_pages=sources, folder=run.folder)
         sampler = lent.sampler if lent else None
         if recipe.algorithm.samples:
-            sampler = sampler or stack.enter_context(closing(open_sampler(recipe.sampling, origin, recipe.policy)))
+            if sampler is None and recipe.needs_sampler:
+                sampler = stack.enter_context(closing(open_sampler(recipe.sampling, origin, recipe.policy)))
             setting = SamplingSetting(
                 seed=recipe.seed,
                 learner=learner,
@@ -102,7 +103,7 @@ def open_session(
                 score=scorer(pool),
                 sampling=recipe.sampling,
             )
-            if recipe.algorithm.on_policy:
+            if recipe.algorithm.on_policy and sampler is not None:
                 require_eyes(learner, sampler, pages)
         yield Session(
             algorithm=recipe.algorithm,
@@ -126,7 +127,7 @@ def _plan(
 ) -> Plan:
     """When this run saves and evaluates; with a sampler it is evaluated by transcripts, and at its end in any case."""
     total, every = recipe.algorithm.total_steps, recipe.evaluation.every if recipe.evaluation else 0
-    if sampler is None:
+    if sampler is None:  # SFT, or somebody's preferences without held-out pages
         evaluate = by_likelihood(recipe.algorithm, held_out, setting.learner)
     else:
         max_tokens = recipe.evaluation.max_tokens if recipe.evaluation else 1

@@ -30,7 +30,7 @@ class SamplingSetting(Setting):
     """Of an algorithm that learns from the policy's own samples."""
 
     pages: Sequence[Page]  # to learn from
-    sampler: Sampler
+    sampler: Sampler | None  # none where somebody else's preferences are learnt from
     score: Score
     sampling: config.Sampling
 
@@ -41,6 +41,7 @@ class SamplingSetting(Setting):
         how = Sampling(
             n=algorithm.group_size, temperature=self.sampling.temperature, max_tokens=self.sampling.max_tokens
         )
+        assert self.sampler is not None
         return Asking(
             sampler=self.sampler,
             prompter=self.learner.prompter,
