@@ -63,7 +63,7 @@ def trained(make_learner: MakeLearner, rows: list[Row], *, lr: float = 1e-2, **p
     return learner
 
 
-def test_in_bfloat16_adapters_arrive_and_merged_ones_are_rounded_away(
+def test_trap_23_in_bfloat16_adapters_arrive_and_merged_ones_are_rounded_away(
     make_learner: MakeLearner, rows: list[Row], policy_dir: Path, prompter: Prompter, tiny_pages: list[Page]
 ) -> None:
     """After 1, 10 and 50 small steps the gap is that of the dtype; with merged and rounded weights it is more."""
