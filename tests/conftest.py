@@ -51,7 +51,8 @@ def vllm_sampler(nano_dir: Path, prompter) -> Iterator[object]:
     pytest.importorskip("vllm", reason="vLLM is not installed")
     from ocr_rl.rollout.sampler.vllm.engine import EngineSettings, VllmSampler
 
-    sampler = VllmSampler(nano_dir, prompter, EngineSettings(max_model_len=256, max_num_seqs=64, kv_cache_gib=0.25))
+    settings = EngineSettings(max_model_len=256, max_num_seqs=64, kv_cache_gib=0.25, lora_rank=5, lora_in_tower=True)
+    sampler = VllmSampler(nano_dir, prompter, settings)
     yield sampler
     sampler.close()
 

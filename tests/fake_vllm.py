@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
@@ -31,6 +32,8 @@ class FakeVllm:
         self.raw_logprobs = False
         self.max_model_len = 256
         self.missing: set[str] = set()  # paths that a server started without the right flags lacks
+        self.lora: dict[str, Any] = {"max_lora_rank": 8, "enable_tower_connector_lora": True}
+        self.adapters: dict[str, str] = {}  # sums over the adapters that are loaded, by name
         self._lock = threading.Lock()
         self._port = 0
         self.start()
@@ -47,7 +50,7 @@ class FakeVllm:
     def stop(self) -> None:
         self._http.shutdown()
         self._http.server_close()
-        self.version, self.loaded = "default", "start"
+        self.version, self.loaded, self.adapters = "default", "start", {}
 
     def restart_after(self, seconds: float) -> None:
         self.stop()
@@ -63,9 +66,16 @@ class FakeVllm:
             self.loaded = _sum(body["kwargs"]["weights_path"])
         if path == "/update_weight_version":
             self.version = body["new_version"]
+        if path == "/v1/load_lora_adapter":
+            assert json.loads(Path(body["lora_path"], "adapter_config.json").read_text())["r"] <= 8
+            self.adapters[body["lora_name"]] = _sum(body["lora_path"], "adapter_model")
+        if path == "/v1/unload_lora_adapter":
+            del self.adapters[body["lora_name"]]
+        names = ["base", *self.adapters]
         return {
+            "/server_info": {"vllm_config": {"lora_config": self.lora}},
             "/weight_info": {"weight_version": self.version},
-            "/v1/models": {"data": [{"max_model_len": self.max_model_len}]},
+            "/v1/models": {"data": [{"id": name, "max_model_len": self.max_model_len} for name in names]},
             "/reset_prefix_cache": {"success": True},
         }.get(path, {})
 
@@ -76,9 +86,10 @@ class FakeVllm:
             return {"choices": [self.choice(0, how["allowed_token_ids"], logprob)]}
         png = base64.b64decode(body["content_parts"][0]["url"].removeprefix("data:image/png;base64,"))
         image = Image.open(io.BytesIO(png))
+        loaded = self.loaded + (f" with {self.adapters[body['model']]}" if "model" in body else "")
         choices = []
         for k in range(how["n"]):
-            said = f"{how['seed'] % 1000} {k} {self.loaded} " if how["temperature"] else f"greedy {self.loaded}"
+            said = f"{how['seed'] % 1000} {k} {loaded} " if how["temperature"] else f"greedy {loaded}"
             ids = (*prompter.encode(said), prompter.eos_id)[: how["max_tokens"]]
             choices.append(self.choice(k, list(ids), LOGPROB))
         return {"prompt_token_ids": list(prompter.expand(prompter.num_image_tokens(image))), "choices": choices}
@@ -93,8 +104,8 @@ class FakeVllm:
         }
 
 
-def _sum(path: str) -> str:
-    with safe_open(f"{path}/model.safetensors", "pt") as file:
+def _sum(path: str, name: str = "model") -> str:
+    with safe_open(f"{path}/{name}.safetensors", "pt") as file:
         return f"{sum(float(file.get_tensor(name).double().sum()) for name in file.keys()):.3f}"  # noqa: SIM118
 
 
@@ -124,6 +135,11 @@ def _handler(fake: FakeVllm) -> type[BaseHTTPRequestHandler]:
             body = json.loads(raw) if raw else {}
             if path in fake.missing:
                 return self.say(404, b"{}")
+            if path.endswith("_lora_adapter"):
+                fake.answer(path, body)
+                return self.say(200, b"Success: a sentence, no JSON")
+            if body.get("model", "base") not in ("base", *fake.adapters):
+                return self.say(404, b"The model `x` does not exist.")
             if path != "/inference/v1/generate":
                 return self.say(200, json.dumps(fake.answer(path, body)).encode())
             fault = fake.fault() if "content_parts" in body else ""

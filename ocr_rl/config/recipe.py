@@ -145,6 +145,11 @@ class Recipe(Section):
         return (*self.rewards, *self.gates) if self.algorithm.learns_from_rewards else ()
 
     @property
+    def needs_sampler(self) -> bool:
+        """Whether an engine is opened: for samples to learn from, or for transcripts of held-out pages."""
+        return self.algorithm.samples and (self.algorithm.learns_from_rewards or self.evaluation is not None)
+
+    @property
     def wants_front_matter(self) -> bool:
         """Whether olmOCR's front matter is rewarded or taught."""
         taught = isinstance(self.algorithm, Sft) and any(stage.front_matter for stage in self.algorithm.stages)

@@ -81,8 +81,16 @@ class Policy(Section):
     """Of the weights that compute. The optimiser moves float32 masters of what is learnt in bfloat16."""
     autocast: bool = False
     """Compute in bfloat16 over float32 weights."""
-    lora_rank: int = Field(default=0, ge=0)
-    """0 trains all weights; otherwise adapters of this rank (merged on the way to the sampler and when saved)."""
+    lora_rank: int = Field(default=0, ge=0, le=512)
+    """0 trains all weights; otherwise adapters of this rank, which the sampler gets as adapters."""
+    lora_alpha: Positive | None = None
+    """What adapters say counts lora_alpha / lora_rank times; by default twice the rank."""
+    lora_dropout: float = Field(default=0.0, ge=0, lt=1)
+    """Share of an adapter's inputs left out while it learns; never in log-probabilities that are compared."""
+    lora_targets: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = "all-linear"
+    """Layers that get adapters, by the last part of their names, as in ["q_proj", "v_proj"]."""
+    lora_vision: bool | None = None
+    """Whether the vision tower's blocks get adapters too; by default unless freeze_vision."""
     freeze_vision: bool = False
     """Leave the vision tower as it is."""
     gradient_checkpointing: bool = False
@@ -107,6 +115,26 @@ class Policy(Section):
         if (self.path is None) == (self.fresh is None):
             raise ValueError("give exactly one of path (a model) and fresh (a shape with random weights)")
         return self
+
+    @model_validator(mode="after")
+    def _adapters(self) -> Policy:
+        given = {"lora_alpha", "lora_dropout", "lora_targets", "lora_vision"} & self.model_fields_set
+        changed = sorted(key for key in given if getattr(self, key) != type(self).model_fields[key].default)
+        if changed and self.lora_rank == 0:
+            raise ValueError(f"{changed[0]} is for adapters: set lora_rank too")
+        if self.lora_vision and self.freeze_vision:
+            raise ValueError("lora_vision gives the vision tower adapters, freeze_vision leaves it alone: choose one")
+        return self
+
+    @property
+    def lora_scale(self) -> int:
+        """lora_alpha, or what it is by default."""
+        return self.lora_alpha or 2 * self.lora_rank
+
+    @property
+    def lora_in_tower(self) -> bool:
+        """Whether adapters sit in the vision tower too."""
+        return not self.freeze_vision if self.lora_vision is None else self.lora_vision
 
 
 class Optim(Section):

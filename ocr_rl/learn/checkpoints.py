@@ -27,6 +27,8 @@ class RollBack:
 def save(learner: Learner, run: Run, done: int, state: Mapping[str, Any], critic: Learner | None = None) -> None:
     with run.checkpoint(done) as folder:
         learner.save(folder / "model")
+        if learner.adapters:
+            learner.save_adapter(folder / "adapter")
         learner.save_state(folder / "optim.pt")
         if critic is not None:
             critic.save_state(folder / "critic.pt")

@@ -10,6 +10,7 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,15 @@ from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.learn import ranks
 from ocr_rl.learn.masters import Masters
-from ocr_rl.learn.network import Reads, named_weights, save_model
+from ocr_rl.learn.network import Reads, adapter_of, named_weights, save_model
 from ocr_rl.learn.optimizers import load_moments, open_optimizers, rate_factor
 from ocr_rl.learn.reader import ImageOf, Reader
 from ocr_rl.models.settings import write_settings
+from ocr_rl.models.weights import Adapter, Weights
 from ocr_rl.objectives.losses import Loss, Read
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Origin
+from ocr_rl.rollout.sampler.base import seed_for
 
 __all__ = ["ImageOf", "Learner"]
 
@@ -62,6 +65,8 @@ class Learner(Reader):
         self.settings = optim
         self.steps = steps
         self.reads = reads
+        self.dropout = policy.lora_dropout
+        self._seed = seed
         self.masters = Masters(self.module, self.head)
         self.optimizers = open_optimizers(self.masters.by_name, optim)
 
@@ -77,17 +82,18 @@ class Learner(Reader):
         ranks.tell(self.name, "prepare", rows, loss)
         rate = self._set_rate()
         own: dict[str, float] = defaultdict(float)
-        for batch, counts in self._batches(rows):
-            read = self.network(batch, self.reads)
-            if not counts:
-                (0 * (read.logprob_N if isinstance(read, Read) else read.value_N).sum()).backward()
+        with self._own_dropout():
+            for batch, counts in self._batches(rows):
+                read = self.network(batch, self.reads)
+                if not counts:
+                    (0 * (read.logprob_N if isinstance(read, Read) else read.value_N).sum()).backward()
+                    self.masters.take_gradients()
+                    continue
+                value, parts = loss(read, batch)
+                value.backward()
                 self.masters.take_gradients()
-                continue
-            value, parts = loss(read, batch)
-            value.backward()
-            self.masters.take_gradients()
-            entropy = {"entropy": float(read.entropy_N.sum())} if isinstance(read, Read) else {}
-            _add(own, {"loss": float(value.detach()), **entropy, **parts})
+                entropy = {"entropy": float(read.entropy_N.sum())} if isinstance(read, Read) else {}
+                _add(own, {"loss": float(value.detach()), **entropy, **parts})
         sums: dict[str, float] = defaultdict(float)
         for share in ranks.gathered(own):
             _add(sums, share)
@@ -125,19 +131,37 @@ class Learner(Reader):
         self.policy += 1
 
     def annotate(self, rows: Sequence[Row], *, old: bool, reference: bool) -> list[Row]:
-        """Rows with the log-probabilities that are asked for: new rows, nothing filled in later."""
+        """Rows with the log-probabilities that are asked for: new rows, nothing filled in later.
+
+        With dropout those of samples are asked for in any case: the update's own, which stand for the old policy's
+        otherwise, are not the sampler's to compare with.
+        """
+        old = old or (self.dropout > 0 and any(row.sampler_logprobs is not None for row in rows))
         before = self.logprobs(rows) if old else [None] * len(rows)
         ref = self.logprobs(rows, reference=True) if reference else [None] * len(rows)
         return [replace(row, old_logprobs=o, ref_logprobs=r) for row, o, r in zip(rows, before, ref, strict=True)]
 
-    def weights(self) -> Iterator[tuple[str, Tensor]]:
+    def weights(self) -> Weights:
+        """What a sampler is to load: the adapters where these learn, else all weights, read once and to the end."""
+        return self.adapter() if self.adapters else self.all_weights()
+
+    def all_weights(self) -> Iterator[tuple[str, Tensor]]:
         ranks.tell(self.name, "gather")
         yield from ranks.to_the_end(named_weights(self.module))
+
+    def adapter(self) -> Adapter:
+        """The adapters as they are now, in float32, with what they belong on."""
+        ranks.tell(self.name, "adapter")
+        return adapter_of(self.module, self.origin.path, self.base_marks)
 
     def gather(self) -> None:
         """What the other ranks do while the first one reads `weights`, or saves them."""
         for _ in named_weights(self.module):
             pass
+
+    def save_adapter(self, folder: Path) -> None:
+        """A peft folder: what `PeftModel.from_pretrained` puts over the model that the run started from."""
+        self.adapter().save(folder)
 
     def save(self, folder: Path, *, dtype: str | None = None) -> None:
         """The policy as an ordinary Hugging Face folder, in the dtype that it is trained in unless told otherwise."""
@@ -173,6 +197,16 @@ class Learner(Reader):
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             load_moments(optimizer, saved)
         self.policy = state["policy"]
+
+    @contextmanager
+    def _own_dropout(self) -> Iterator[None]:
+        """Dropout of an update draws by the run's seed and the update, so that a run gone on with draws the same."""
+        if not self.dropout:
+            yield
+            return
+        with torch.random.fork_rng():
+            torch.manual_seed(seed_for(self._seed, "dropout", self.policy, ranks.rank()))
+            yield
 
     def _set_rate(self) -> float:
         factor = rate_factor(self.policy, self.steps, self.settings)

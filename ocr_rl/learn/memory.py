@@ -81,7 +81,7 @@ def memory_plan(recipe: config.Recipe, path: str) -> MemoryPlan:
         gradients=gradients // parts,
         optimizer=momenta // parts,
         reference=weights // parts if frozen_copy else 0,
-        sampler=_sampler(recipe, model.num_parameters(), on_gpu) if recipe.algorithm.samples else 0,
+        sampler=_sampler(recipe, model.num_parameters(), on_gpu) if recipe.needs_sampler else 0,
         activations=_activations(recipe, settings, 2 if recipe.policy.autocast else dtype.itemsize),
         available=torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available,
     )

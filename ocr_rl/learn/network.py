@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -18,12 +19,14 @@ from torch import Tensor, nn
 from transformers import AttentionInterface, PreTrainedModel
 
 from ocr_rl import config
+from ocr_rl.contract import UserError
 from ocr_rl.learn.attention import PACKED, attend
 from ocr_rl.learn.logprobs import token_logprobs
 from ocr_rl.learn.ranks import whole
 from ocr_rl.learn.rows import Batch
 from ocr_rl.models import qwen2_5_vl as family
 from ocr_rl.models.load import DTYPES
+from ocr_rl.models.weights import Adapter, Marks
 from ocr_rl.objectives.losses import Read, Scalars
 
 _PROCESSOR_FILES = ("*token*.json", "*processor*.json", "chat_template*", "merges.txt", "vocab.json", "*.model")
@@ -124,10 +127,38 @@ def trainable(model: PreTrainedModel, policy: config.Policy) -> nn.Module:
         return model
     from peft import LoraConfig, get_peft_model
 
-    targets = family.lora_targets(vision=not policy.freeze_vision)
-    return get_peft_model(
-        model, LoraConfig(r=policy.lora_rank, lora_alpha=2 * policy.lora_rank, target_modules=targets)
+    lora = LoraConfig(
+        r=policy.lora_rank,
+        lora_alpha=policy.lora_scale,
+        lora_dropout=policy.lora_dropout,
+        target_modules=lora_layers(model, policy),
     )
+    return get_peft_model(model, lora)
+
+
+def lora_layers(model: nn.Module, policy: config.Policy) -> str:
+    """A regular expression for the layers that get adapters. UserError for names that the towers do not have."""
+    everywhere = re.compile(family.lora_targets(vision=policy.lora_in_tower))
+    there = {name.rpartition(".")[2] for name, _ in model.named_modules() if everywhere.fullmatch(name)}
+    if policy.lora_targets == "all-linear":
+        return everywhere.pattern
+    if lost := sorted(set(policy.lora_targets) - there):
+        raise UserError(
+            f"policy.lora_targets: no linear layer that may have adapters is called {lost[0]!r}; there are "
+            f"{', '.join(sorted(there))}."
+        )
+    return family.lora_targets(vision=policy.lora_in_tower, names=policy.lora_targets)
+
+
+def adapter_of(module: Any, base_path: str, marks: Marks) -> Adapter:
+    """The adapters of a peft model; they come whole from all ranks, every one of which must ask."""
+    from peft import get_peft_model_state_dict
+
+    lora = copy.copy(module.peft_config["default"])
+    lora.base_model_name_or_path, lora.inference_mode = base_path, True
+    own = get_peft_model_state_dict(module, save_embedding_layers=False)
+    tensors = {name: whole(weight.detach()).float().cpu().contiguous().clone() for name, weight in own.items()}
+    return Adapter(base=base_path, marks=marks, config=lora, tensors=tensors)
 
 
 def base(module: nn.Module) -> Any:
@@ -136,8 +167,9 @@ def base(module: nn.Module) -> Any:
 
 
 def named_weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
-    """Weights under the names of an ordinary checkpoint, adapters added on the way out.
+    """Weights under the names of an ordinary checkpoint, adapters added on the way out: these in float32.
 
+    Whoever rounds them afterwards rounds once. To a bfloat16 model a small adapter is lost then (`models.weights`).
     Those that are cut up over the ranks come whole, one at a time; every rank must read all of them, in this order.
 
     The module's own weights are left alone: merging in place and subtracting again would wear them away by rounding,
@@ -151,7 +183,7 @@ def named_weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
         if name.endswith(".base_layer.weight"):
             with torch.no_grad():
                 delta = layers[name.removesuffix(".base_layer.weight")].get_delta_weight("default")  # type: ignore[operator]
-                weight = (weight.float() + delta.float()).to(weight.dtype)
+                weight = weight.float() + delta.float()
         yield name.replace(".base_layer", ""), whole(weight)
 
 

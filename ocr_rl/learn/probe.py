@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Sequence
+from dataclasses import replace
 
+import torch
 from PIL import Image
 
 from ocr_rl.contract import Page, UserError
 from ocr_rl.learn.learner import ImageOf, Learner
 from ocr_rl.models import qwen2_5_vl as family
+from ocr_rl.models.weights import Adapter, Weights
 from ocr_rl.pages.raster import PageError
 from ocr_rl.rollout.flow import Prompt, Row, Sample
 from ocr_rl.rollout.sampler.base import Sampler, Sampling
@@ -45,27 +48,44 @@ def page_gain(learner: Learner, rows: Sequence[Row]) -> dict[str, float]:
 
 
 def require_eyes(learner: Learner, sampler: Sampler, pages: Sequence[Page]) -> None:
-    """UserError where the engine says the same with another vision tower: a stale cache, or no image at all.
+    """UserError where the engine says the same whatever it is given to see with: a stale cache, or no image at all.
 
     The first page that can be drawn is asked for with the policy's weights, with a tower a tenth larger, and with the
-    policy's again: the second answer must differ from the first by more than the third does. The sampler keeps the
-    policy's weights.
+    policy's again: the second answer must differ from the first by more than the third does. Where adapters learn it is
+    they that are changed, the tower's if it has some: so they are switched on. The sampler keeps the policy's weights.
     """
     prompts = [_first_drawn(learner, pages)]
 
-    def answer(scale: float) -> Sample:
-        weights = ((name, w * scale if family.of_vision(name) else w) for name, w in learner.weights())
+    def answer(weights: Weights) -> Sample:
         sampler.load(weights, learner.policy)
         (group,) = sampler.sample(prompts, Sampling(temperature=0.0, max_tokens=_TOKENS))
         return group.samples[0]
 
-    own, other, again = answer(1.0), answer(1.1), answer(1.0)
+    own, other, again = answer(learner.weights()), answer(_changed(learner.weights())), answer(learner.weights())
     if _distance(own, other) <= 10 * _distance(own, again):
+        what = "adapters are" if learner.adapters else "vision tower's weights are"
         raise UserError(
-            f"Page {prompts[0][0].id}: the engine says the same whatever the vision tower's weights are, or not the "
-            "same with the same weights: it does not see the image or keeps what it saw with old weights. Try another "
-            'version of vLLM (`ocr-rl doctor --parity MODEL`), or sampling.engine = "transformers".'
+            f"Page {prompts[0][0].id}: the engine says the same whatever the {what}, or not the "
+            "same with the same weights: it does not see the image, keeps what it saw with old weights, or leaves "
+            "adapters out. Try another version of vLLM (`ocr-rl doctor --parity MODEL`), or sampling.engine = "
+            '"transformers".'
         )
+
+
+def _changed(weights: Weights) -> Weights:
+    """The tower a tenth larger; of adapters, the tower's or else all, other ones that do as much."""
+    if not isinstance(weights, Adapter):
+        return ((name, w * 1.1 if family.of_vision(name) else w) for name, w in weights)
+    in_tower = any(map(family.of_vision, weights.tensors))
+    lora, noise = weights.config, torch.Generator().manual_seed(0)
+    size = 0.1 * lora.r**0.5 / lora.lora_alpha  # A times an input is about 1 a rank: a tenth of a layer's output, or so
+    tensors = {
+        name: tensor + size * torch.randn(tensor.shape, generator=noise)
+        if "lora_B" in name and (family.of_vision(name) or not in_tower)
+        else tensor
+        for name, tensor in weights.tensors.items()
+    }
+    return replace(weights, tensors=tensors)
 
 
 def _first_drawn(learner: Learner, pages: Sequence[Page]) -> tuple[Page, Prompt]:

@@ -21,6 +21,7 @@ from ocr_rl.learn.network import PolicyNetwork, Reads, ScalarHead, base, read_pa
 from ocr_rl.learn.rows import Batch, collate
 from ocr_rl.models import qwen2_5_vl as family
 from ocr_rl.models.load import load_model
+from ocr_rl.models.weights import BASE_DTYPE, marks_of
 from ocr_rl.rollout.flow import Prompt, Row
 from ocr_rl.rollout.prompt import Origin
 
@@ -57,6 +58,8 @@ class Reader:
         self.dtype = policy.dtype
         model = load_model(origin.path, dtype=policy.dtype, trust_remote_code=policy.trust_remote_code)
         read_packed(model)
+        self.adapters = policy.lora_rank > 0
+        self.base_marks = marks_of(model.state_dict().items(), BASE_DTYPE) if self.adapters else {}
         if ranks.world() == 1:  # otherwise each rank takes its part only
             model.to(self.device)  # type: ignore[arg-type]
         # With LoRA the reference is the same model with its adapters switched off; otherwise a frozen copy.

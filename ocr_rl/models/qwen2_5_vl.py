@@ -6,6 +6,8 @@ the width.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -13,13 +15,13 @@ from torch import Tensor, nn
 from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VisionPatchEmbed
 
 MODEL_TYPE = "qwen2_5_vl"
-_LINEAR = r"(q_proj|k_proj|v_proj|o_proj|qkv|proj|gate_proj|up_proj|down_proj)"
+_LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "qkv", "proj", "gate_proj", "up_proj", "down_proj")
 
 
-def lora_targets(*, vision: bool) -> str:
+def lora_targets(*, vision: bool, names: Sequence[str] = _LINEAR) -> str:
     """A regular expression for the layers that get adapters; with `vision` those of the tower's blocks too."""
     towers = r"(language_model|visual\.blocks)" if vision else r"language_model"
-    return rf".*{towers}.*\.{_LINEAR}"
+    return rf".*{towers}.*\.({'|'.join(map(re.escape, names))})"
 
 
 def vision_tower(model: Any) -> nn.Module:

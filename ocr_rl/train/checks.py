@@ -24,7 +24,7 @@ from ocr_rl.rollout.reward_pool import RewardPool, without_learned
 
 def require_ranks(recipe: config.Recipe) -> None:
     """UserError for what only a single process can do."""
-    if ranks.world() > 1 and recipe.algorithm.samples and recipe.sampling.engine == "vllm":
+    if ranks.world() > 1 and recipe.needs_sampler and recipe.sampling.engine == "vllm":
         raise UserError(
             'sampling.engine: "vllm" runs inside the process of the learner, which shares its weights with others '
             'here; set sampling.engine = "transformers", or start without torchrun.'
@@ -40,7 +40,7 @@ def require_until(recipe: config.Recipe, until: int | None) -> None:
 
 def require_lengths(recipe: config.Recipe, prompter: Prompter) -> None:
     """UserError where a page and its transcript may be longer than what the engine is opened for."""
-    if not recipe.algorithm.samples or recipe.sampling.engine == "transformers":
+    if not recipe.needs_sampler or recipe.sampling.engine == "transformers":
         return
     prompt = _longest_prompt(prompter)
     prompt = min(prompt, prompter.max_prompt_tokens or prompt)

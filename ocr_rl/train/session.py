@@ -102,13 +102,15 @@ def open_session(
         setting = Setting(**shared)
         sampler = lent.sampler if lent else None
         if recipe.algorithm.samples:
-            sampler = sampler or stack.enter_context(closing(open_sampler(recipe.sampling, origin, recipe.policy)))
-            shared |= {"sampler": sampler, "score": scorer(pool), "sampling": recipe.sampling}
-            if isinstance(recipe.algorithm, config.Ppo):
-                setting = PpoSetting(**shared, critic=critic or learner)
-            else:
-                setting = SamplingSetting(**shared)
-            if recipe.algorithm.on_policy:
+            if sampler is None and recipe.needs_sampler:
+                sampler = stack.enter_context(closing(open_sampler(recipe.sampling, origin, recipe.policy)))
+            if sampler is not None:
+                shared |= {"sampler": sampler, "score": scorer(pool), "sampling": recipe.sampling}
+                if isinstance(recipe.algorithm, config.Ppo):
+                    setting = PpoSetting(**shared, critic=critic or learner)
+                else:
+                    setting = SamplingSetting(**shared)
+            if recipe.algorithm.on_policy and sampler is not None:
                 require_eyes(learner, sampler, pages)
         yield Session(
             algorithm=recipe.algorithm,
@@ -135,7 +137,7 @@ def _plan(
     total, every = recipe.algorithm.total_steps, recipe.evaluation.every if recipe.evaluation else 0
     if isinstance(setting.learner, RewardLearner):
         evaluate, every = by_pairs(setting.learner, setting.pages, run), recipe.save_every
-    elif sampler is None:
+    elif sampler is None:  # SFT, or somebody's preferences without held-out pages
         evaluate = by_likelihood(recipe.algorithm, held_out, setting.learner)
     else:
         max_tokens = recipe.evaluation.max_tokens if recipe.evaluation else 1

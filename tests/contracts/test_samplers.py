@@ -17,31 +17,17 @@ pytest.importorskip("torch", reason="torch is not installed")
 
 import torch
 
-from ocr_rl.contract import Page, UserError
+from ocr_rl.contract import UserError
 from ocr_rl.models.load import model_folder
-from ocr_rl.rollout.flow import Group, Prompt
 from ocr_rl.rollout.prompt import Prompter, load_prompter
 from ocr_rl.rollout.sampler.base import Sampler, Sampling
 from ocr_rl.rollout.sampler.hf import HfSampler
 from ocr_rl.rollout.sampler.vllm_server import ServerSettings, VllmServerSampler
 from tests.conftest import LONGEST_PX
+from tests.contracts.conftest import HOW, changed, gap, in_order, weights_of, written
+from tests.contracts.test_adapters import adapted, adapter_over
 from tests.fake_vllm import FakeVllm
 from tests.fakes import FakeSampler
-
-Weights = list[tuple[str, torch.Tensor]]
-HOW = Sampling(n=3, temperature=0.7, max_tokens=24, seed=5)
-
-
-@pytest.fixture(scope="module")
-def model(nano_dir: Path) -> torch.nn.Module:
-    from transformers import AutoModelForImageTextToText
-
-    return AutoModelForImageTextToText.from_pretrained(nano_dir).eval()
-
-
-@pytest.fixture(scope="module")
-def hf_sampler(nano_dir: Path, prompter: Prompter) -> HfSampler:
-    return HfSampler(nano_dir, prompter, max_rows=8)
 
 
 @pytest.fixture(scope="module")
@@ -60,65 +46,6 @@ def sampler(request: pytest.FixtureRequest, prompter: Prompter) -> Sampler:
     if request.param == "fake":
         return FakeSampler(prompter, lambda page, k: f"page {page.number} " + "again " * k)
     return request.getfixturevalue(f"{request.param}_sampler")
-
-
-@pytest.fixture(params=["hf", "vllm"])
-def real(request: pytest.FixtureRequest, model: torch.nn.Module) -> Iterator[Sampler]:
-    """A sampler that a test may load weights into."""
-    sampler = request.getfixturevalue(f"{request.param}_sampler")
-    yield sampler
-    sampler.load(weights_of(model), 0)
-
-
-@pytest.fixture(scope="module")
-def asked(tiny_pages: list[Page], prompter: Prompter) -> list[tuple[Page, Prompt]]:
-    return [(page, prompter.prompt(page)) for page in tiny_pages]
-
-
-def weights_of(model: torch.nn.Module) -> Weights:
-    return [(name, weight.clone()) for name, weight in model.state_dict().items()]
-
-
-def changed(model: torch.nn.Module, part: str, by: float) -> Weights:
-    """The model's weights with noise on those whose name contains `part`."""
-    torch.manual_seed(1)
-    return [
-        (name, weight + by * torch.randn_like(weight) if part in name else weight.clone())
-        for name, weight in model.state_dict().items()
-    ]
-
-
-def in_order(sampler: Sampler, asked: list[tuple[Page, Prompt]], how: Sampling) -> list[Group]:
-    return sorted(sampler.sample(asked, how), key=lambda group: group.page.number)
-
-
-def written(groups: list[Group]) -> list[tuple[int, ...]]:
-    return [sample.token_ids for group in groups for sample in group.samples]
-
-
-def gap(groups: list[Group], weights: Weights, model: torch.nn.Module, prompter: Prompter) -> float:
-    """Largest difference to log-probabilities computed plainly: one sequence at a time, no cache, no padding."""
-    kept = weights_of(model)
-    model.load_state_dict(dict(weights))
-    largest = 0.0
-    for group in groups:
-        pixels, grid = map(torch.from_numpy, prompter.pixels([prompter.image(group.prompt)]))
-        for sample in group.samples:
-            ids = torch.tensor([[*group.prompt.expanded_ids, *sample.token_ids]])
-            with torch.no_grad():
-                logits = model(
-                    input_ids=ids,
-                    attention_mask=torch.ones_like(ids),
-                    mm_token_type_ids=(ids == prompter.image_id).int(),
-                    pixel_values=pixels,
-                    image_grid_thw=grid,
-                ).logits[0, len(group.prompt.expanded_ids) - 1 : -1]
-            logits[:, list(group.banned_ids)] = -torch.inf
-            logprobs = (logits / (group.temperature or 1.0)).log_softmax(-1)
-            expected = logprobs.gather(1, torch.tensor(sample.token_ids)[:, None])[:, 0]
-            largest = max(largest, float((expected - torch.tensor(sample.logprobs)).abs().max()))
-    model.load_state_dict(dict(kept))
-    return largest
 
 
 def test_one_group_per_page_and_n_samples_per_group(sampler: Sampler, asked, prompter: Prompter) -> None:
@@ -285,10 +212,15 @@ def served(nano_dir: Path, prompter: Prompter, tmp_path: Path) -> Iterator[Sampl
     flags = (
         f"--model {nano_dir} --host 127.0.0.1 --port {port} --dtype float32 --max-model-len 256 --max-num-seqs 64 "
         "--enable-scale-out --logprobs-mode processed_logprobs --enforce-eager --no-enable-chunked-prefill "
-        "--kv-cache-memory-bytes 268435456"
+        "--kv-cache-memory-bytes 268435456 --enable-lora --max-lora-rank 8 --enable-tower-connector-lora"
     )
     # This process has asked for an engine without processes of its own; a server is nothing else.
-    settings = {"VLLM_SERVER_DEV_MODE": "1", "VLLM_CPU_OMP_THREADS_BIND": "nobind", "VLLM_NO_USAGE_STATS": "1"}
+    settings = {
+        "VLLM_SERVER_DEV_MODE": "1",
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
     env = {**os.environ, **settings, "VLLM_ENABLE_V1_MULTIPROCESSING": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
     with open(tmp_path / "log.txt", "w") as log:
         server = subprocess.Popen(
@@ -312,7 +244,7 @@ def served(nano_dir: Path, prompter: Prompter, tmp_path: Path) -> Iterator[Sampl
 
 @pytest.mark.slow
 def test_vllms_own_server_writes_what_the_engine_in_this_process_writes(
-    served: Sampler, vllm_sampler: Sampler, model: torch.nn.Module, prompter: Prompter, asked
+    served: Sampler, vllm_sampler: Sampler, model: torch.nn.Module, nano_dir: Path, prompter: Prompter, asked
 ) -> None:
     """The embedded policy, then other weights of its vision tower alone: what the old one saw must be forgotten."""
     from transformers import AutoModelForImageTextToText
@@ -333,6 +265,11 @@ def test_vllms_own_server_writes_what_the_engine_in_this_process_writes(
                         assert (a.finish, a.text, a.policy) == (b.finish, b.text, b.policy)
                 assert gap(theirs, weights, embedded, prompter) < 1e-4
                 seen.append(written(theirs))
+        sent = adapter_over(nano_dir, rank=3)
+        for sampler in (served, vllm_sampler):
+            sampler.load(sent, 3)  # over other weights than those that it holds
+        assert gap(in_order(served, asked, HOW), adapted(model, sent), model, prompter) < 1e-4
+        assert written(in_order(served, asked, HOW)) == written(in_order(vllm_sampler, asked, HOW))
     finally:
         vllm_sampler.load(weights_of(model), 0)
     assert seen[0] != seen[2] and seen[1] != seen[3], "the change is too small to prove anything"

@@ -22,6 +22,7 @@ from ocr_rl.learn.fit import Plan, fit
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.probe import looks, page_gain, require_eyes
 from ocr_rl.learn.step import Step
+from ocr_rl.models.weights import Adapter
 from ocr_rl.objectives.losses import PolicyGradient
 from ocr_rl.rollout.collect import sample_pages
 from ocr_rl.rollout.flow import ComparedGroup, Group, Row
@@ -114,8 +115,10 @@ Load = Callable[[HfSampler, Learner], None]
 def scrambled(sampler: HfSampler, learner: Learner) -> None:
     """What an engine has that lost its weights in its sleep and did not notice."""
     noise = torch.Generator().manual_seed(learner.policy)
+    weights = learner.weights()
+    assert not isinstance(weights, Adapter)
     sampler.load(
-        ((name, torch.randn(w.shape, generator=noise) if "norm" not in name else w) for name, w in learner.weights()),
+        ((name, torch.randn(w.shape, generator=noise) if "_proj" in name else w) for name, w in weights),
         learner.policy,
     )
 

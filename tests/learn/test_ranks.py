@@ -34,7 +34,7 @@ from ocr_rl.objectives.scalar_losses import ValueLoss
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Origin, Prompter, load_prompter
 from tests.conftest import LONGEST_PX
-from tests.learn.conftest import NLL
+from tests.learn.conftest import NLL, apart
 
 Steps = Sequence[Sequence[Row]]
 TEXTS = ("Page 1", "a longer line of text, and more of it", "?", "<td>3</td>", "Page")
@@ -78,13 +78,19 @@ def open_learner(folder: Path, policy: dict[str, Any], optim: dict[str, Any], na
 
 
 def whole_weights(learner: Learner) -> dict[str, Tensor]:
-    return {name: weight.detach().clone() for name, weight in learner.weights()}
+    return {name: weight.detach().clone() for name, weight in learner.all_weights()}
+
+
+def whole_adapters(learner: Learner) -> dict[str, Tensor]:
+    sent = learner.weights()
+    return {name: tensor for name, tensor in sent.tensors.items() if "lora_B" in name}  # type: ignore[union-attr]
 
 
 def trained(learner: Learner, steps: Steps, loss: Loss) -> dict[str, Any]:
     start = whole_weights(learner)
     metrics = [learner.update(learner.annotate(rows, old=True, reference=True), loss) for rows in steps]
-    return {"start": start, "end": whole_weights(learner), "metrics": metrics}
+    sent = {"sent": whole_adapters(learner)} if learner.adapters else {}
+    return {"start": start, "end": whole_weights(learner), "metrics": metrics, **sent}
 
 
 def with_critic(learner: Learner, steps: Steps, policy: Path) -> dict[str, Any]:
@@ -108,7 +114,7 @@ def kept(learner: Learner, steps: Steps, folder: Path) -> dict[str, Any]:
     """Two steps, saved; then what the policy says, and three steps more."""
     for rows in steps[:2]:
         learner.update(rows, NLL)
-    next(learner.weights())  # a reader who stops early must not leave the others waiting
+    next(learner.all_weights())  # a reader who stops early must not leave the others waiting
     learner.save_state(folder / "optim.pt")
     learner.save(folder / "model")
     logprobs = learner.logprobs(steps[0])
@@ -249,6 +255,8 @@ def test_two_ranks_are_one(
     same_metrics(two[name]["metrics"], expected["metrics"], rel=limit)
     for values, other in zip(two[name].get("values", ()), expected.get("values", ()), strict=True):
         assert values == pytest.approx(other, abs=1e-4)
+    if "sent" in expected:
+        assert apart(two[name]["sent"], expected["sent"]) <= limit
 
 
 @pytest.mark.slow

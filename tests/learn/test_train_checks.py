@@ -17,7 +17,7 @@ from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.run import Run
 from ocr_rl.train.checks import checked_pages, require_lengths
 from ocr_rl.train.evaluation import held_out_pages
-from ocr_rl.train.session import _start_model, open_pool
+from ocr_rl.train.session import _start_model, open_pool, open_session
 
 SYNTH = {"synth": "nano"}
 
@@ -39,6 +39,31 @@ def test_no_reward_is_asked_where_somebody_has_judged(
     with closing(open_pool(judged, Run(tmp_path))) as pool:
         assert pool.rewards == []
         assert checked_pages(judged, lambda source: tiny_pages, prompter, pool) == tiny_pages
+
+
+def test_preferences_of_ones_own_need_no_engine(
+    tiny_pages: list[Page], nano_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, path = tmp_path / "pages", tmp_path / "pairs.jsonl"
+    (folder / "pdfs").mkdir(parents=True)
+    (folder / "pdfs" / "tiny.pdf").write_bytes(tiny_pages[0].pdf.read_bytes())
+    test = {"pdf": "tiny.pdf", "page": 1, "id": "t", "type": "present", "text": "Page 1", "max_diffs": 0}
+    (folder / "tests.jsonl").write_text(json.dumps(test), encoding="utf-8")
+    path.write_text(json.dumps({"pdf": "tiny.pdf", "page": 1, "chosen": "a", "rejected": "b"}), encoding="utf-8")
+    dpo = {"pages": {"dir": str(folder)}, "steps": 1, "preferences": str(path)}
+    judged = recipe(dpo=dpo, policy={"path": str(nano_dir), "longest_px": 112})
+    assert not judged.needs_sampler
+    held_out = {"sets": {"new": SYNTH}}
+    assert recipe(dpo=dpo, evaluation=held_out).needs_sampler
+    assert recipe(dpo=dpo | {"preferences": None}, rewards=[{"name": "eos"}]).needs_sampler
+
+    def opened(*_: object) -> None:
+        raise AssertionError("an engine was opened")
+
+    monkeypatch.setattr("ocr_rl.train.session.open_sampler", opened)
+    with open_session(judged, Run(tmp_path / "run"), go_on=False, until=None, lent=None) as session:
+        assert session.plan.evaluate is None
+        assert len(next(session.steps({})).rows) == 2
 
 
 def test_training_refuses_a_mix_that_a_cheat_beats_unless_told_otherwise(

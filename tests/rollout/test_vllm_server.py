@@ -11,11 +11,13 @@ pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("httpx", reason="httpx is not installed")
 
 import torch
+from peft import LoraConfig
 
 from ocr_rl import config
 from ocr_rl.contract import Page, UserError
 from ocr_rl.models.load import model_folder
 from ocr_rl.models.settings import PromptSettings
+from ocr_rl.models.weights import Adapter
 from ocr_rl.policy import open_sampler
 from ocr_rl.rollout.flow import Prompt
 from ocr_rl.rollout.prompt import Origin, Prompter
@@ -142,6 +144,55 @@ def test_trap_2_new_weights_are_read_all_caches_emptied_and_the_old_file_goes(
     assert len(list(tmp_path.glob("*/*/model.safetensors"))) == 1
     sampler.close()
     assert not list(tmp_path.iterdir())
+
+
+def adapter(value: float, base: Path, layer: str = "model.language_model.layers.0.self_attn.q_proj") -> Adapter:
+    lora = LoraConfig(r=2, lora_alpha=4, target_modules=["q_proj"])
+    tensors = {f"base_model.model.{layer}.lora_{part}.weight": torch.full((2, 2), value) for part in "AB"}
+    return Adapter(base=str(base), marks={}, config=lora, tensors=tensors)
+
+
+def test_adapters_have_a_name_of_their_own_over_weights_that_are_read_once(open_, fake, asked, nano_dir, tmp_path):
+    sampler = open_()
+    fake.calls.clear()
+    texts = []
+    for policy in (1, 2):
+        sampler.load(adapter(float(policy), nano_dir), policy)
+        assert len(fake.adapters) == 1  # the one before is taken off
+        texts.append(written(sampler, asked))
+    assert texts[0] != texts[1] and "with" in texts[0][0][0]
+    assert "/collective_rpc" not in fake.calls  # the base is there since the start
+    assert fake.calls.count("/v1/load_lora_adapter") == 2 and fake.calls.count("/reset_encoder_cache") == 2
+    assert len(list(tmp_path.glob("*/*/adapter_model.safetensors"))) == 1
+    sampler.load(weights(2.0), 3)
+    assert not fake.adapters and "with" not in written(sampler, asked)[0][0]
+    sampler.load(adapter(1.0, nano_dir), 4)  # over weights that it no longer holds
+    assert fake.calls.count("/collective_rpc") == 2
+    assert written(sampler, asked) == texts[0]
+
+
+def test_trap_8_a_restarted_server_gets_base_and_adapters_again(open_, fake, asked, nano_dir) -> None:
+    sampler = open_()
+    sampler.load(adapter(1.0, nano_dir), 1)
+    ours = written(sampler, asked)
+    fake.faults = ["", "dies"]  # and is back without adapters
+    assert written(sampler, asked) == ours
+    assert fake.calls.index("/collective_rpc") < fake.calls.index("/v1/load_lora_adapter")
+
+
+@pytest.mark.parametrize(
+    ("lora", "says"),
+    [
+        (None, "VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 and --enable-lora --max-lora-rank 8"),
+        ({"max_lora_rank": 1}, "--max-lora-rank 8"),
+        ({"max_lora_rank": 8, "enable_tower_connector_lora": False}, "--enable-tower-connector-lora"),
+    ],
+)
+def test_trap_21_a_server_that_would_leave_adapters_out_is_refused(open_, fake, nano_dir, lora, says: str) -> None:
+    sampler = open_()
+    fake.lora = lora
+    with pytest.raises(UserError, match=says):
+        sampler.load(adapter(1.0, nano_dir, layer="model.visual.blocks.0.attn.qkv"), 1)
 
 
 def test_trap_1_a_prompt_that_the_learner_would_see_differently_is_never_learnt_from(open_, fake, asked) -> None:

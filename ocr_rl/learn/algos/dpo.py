@@ -12,7 +12,7 @@ from typing import Any
 from ocr_rl import config
 from ocr_rl.learn.algos.pairs import Pair, flipped, pair_rows, require_room, with_prompts, with_reference
 from ocr_rl.learn.algos.rounds import Drawn, rounds, sample_pairs
-from ocr_rl.learn.algos.setting import SamplingSetting
+from ocr_rl.learn.algos.setting import SamplingSetting, Setting
 from ocr_rl.learn.step import Step
 from ocr_rl.objectives.losses import PreferenceLoss
 from ocr_rl.pages.preferences import Preference, read_preferences
@@ -21,7 +21,7 @@ from ocr_rl.rollout.collect import Refused, timed
 from ocr_rl.rollout.prompt import Prompter
 
 
-def dpo(cfg: config.Dpo, setting: SamplingSetting, state: Mapping[str, Any]) -> Iterator[Step]:
+def dpo(cfg: config.Dpo, setting: Setting, state: Mapping[str, Any]) -> Iterator[Step]:
     """Steps from `learner.policy` to `cfg.steps`; where to go on is that number alone, so `state` is not read."""
     learner = setting.learner
 
@@ -30,6 +30,7 @@ def dpo(cfg: config.Dpo, setting: SamplingSetting, state: Mapping[str, Any]) -> 
             given = read_preferences(cfg.preferences, setting.pages)
             pairs, figures = [encoded(preference, learner.prompter) for preference in given], {}
         else:
+            assert isinstance(setting, SamplingSetting)
             pairs, figures = sample_pairs(cfg, setting, number, refused, margin=cfg.margin)
         prompted = with_prompts(flipped(pairs, cfg.flip, setting.seed), setting.pages, learner.prompter, refused)
         require_room(prompted, learner.settings.micro_tokens)

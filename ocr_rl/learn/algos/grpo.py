@@ -32,7 +32,7 @@ def grpo(cfg: config.Grpo, setting: SamplingSetting, state: Mapping[str, Any]) -
     tally = Tally("grpo")
     while learner.policy < cfg.steps:
         with timed(tally.clock, "sync_s"):
-            setting.sampler.load(learner.weights(), learner.policy)
+            asking.sampler.load(learner.weights(), learner.policy)
         got = collect(asking, turns, cfg.pages_per_step)
         tally.add(got)
         if learner.policy == 0 and got.groups:

@@ -87,7 +87,7 @@ def sample_pairs(
     asking = setting.asking(cfg, lambda drawn: seed_for(setting.seed, number))
     clock = dict[str, float]()
     with timed(clock, "sync_s"):
-        setting.sampler.load(learner.weights(), learner.policy)
+        asking.sampler.load(learner.weights(), learner.policy)
     got = collect(asking, turns, n)
     if number == 0 and got.scored:
         tqdm.write(describe_shares(got.scored, cfg.comparison, "what tells samples apart"))

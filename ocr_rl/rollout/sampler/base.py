@@ -8,7 +8,7 @@ largest logit and its log-probability that of the masked distribution at tempera
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -16,7 +16,7 @@ from ocr_rl.contract import Page, UserError
 from ocr_rl.rollout.flow import Group, Prompt
 
 if TYPE_CHECKING:
-    import torch
+    from ocr_rl.models.weights import Weights
 
 GPU_SHARE_ALONE = 0.9  # of a GPU's memory, what an engine takes where there is no learner
 CPU_CACHE_GIB = 1.0  # without a GPU
@@ -54,8 +54,11 @@ class Sampler(Protocol):
         """One group of `how.n` samples per page, as they finish: the caller restores the order it needs."""
         ...
 
-    def load(self, weights: Iterable[tuple[str, torch.Tensor]], policy: int) -> None:
-        """Take over new weights (checkpoint names); nothing computed with the old ones is used again."""
+    def load(self, weights: Weights, policy: int) -> None:
+        """Take over all weights (checkpoint names), or adapters over those of the folder that they name.
+
+        Nothing computed with the old ones is used again. UserError where it then holds other numbers than it was given.
+        """
         ...
 
     def close(self) -> None:

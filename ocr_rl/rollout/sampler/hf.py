@@ -8,7 +8,9 @@ Shapes: B rows (pages x samples, page by page), L prompt length (left-padded), T
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
 
 from ocr_rl.contract import Page
 from ocr_rl.models.load import load_model
+from ocr_rl.models.weights import BASE_DTYPE, Adapter, Weights, mark, marked, marks_of, require_held
 from ocr_rl.rollout.flow import Group, Prompt, Sample
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampling, seed_for
@@ -40,8 +43,12 @@ class HfSampler:
         self._prompter = prompter
         self._max_rows = max_rows
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        loaded: Any = load_model(str(model), dtype=dtype, trust_remote_code=trust_remote_code)
+        self._read_base = partial(load_model, dtype=dtype, trust_remote_code=trust_remote_code)
+        loaded: Any = self._read_base(str(model))
         self._model: Any = loaded.to(self._device).eval()
+        self._base: str | None = str(model)  # what lies under adapters; None: weights that came from a learner
+        self._adapted: Any = None  # peft's wrapper, where there are adapters in the model, of this configuration
+        self._config: Any = None
         # A checkpoint's own generation settings (repetition penalty, top_k, ...) would change the distribution.
         self._model.generation_config = GenerationConfig()
 
@@ -50,18 +57,51 @@ class HfSampler:
         for start in range(0, len(prompts), pages_at_once):
             yield from self._sample(prompts[start : start + pages_at_once], how)
 
-    def load(self, weights: Iterable[tuple[str, Tensor]], policy: int) -> None:
+    def load(self, weights: Weights, policy: int) -> None:
+        if isinstance(weights, Adapter):
+            self._take_adapter(weights)
+        else:
+            self._take_all(weights)
+            self._base = None
+        self.policy = policy
+
+    def _take_all(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        self._take_off()
         own = self._model.state_dict()
         left = {weight.data_ptr(): name for name, weight in own.items()}  # by place: tied weights have two names
-        for name, weight in weights:
+        given: dict[str, int] = {}
+        for name, weight in marked(weights, given, self._model.dtype):
             own[name].copy_(weight)  # in place; a name that the model lacks is a KeyError
             left.pop(own[name].data_ptr(), None)
         if left:
             raise RuntimeError(f"{len(left)} weights were not given, {min(left.values())} among them")
-        self.policy = policy
+        require_held(given, marks_of(self._model.state_dict().items(), self._model.dtype), "weights")
+
+    def _take_adapter(self, adapter: Adapter) -> None:
+        """peft's own layers, in float32 over whatever the model is in: nothing is added onto rounded weights."""
+        from peft import get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+
+        if self._base != adapter.base:
+            self._take_all(self._read_base(adapter.base).state_dict().items())
+            self._base = adapter.base
+        if self._adapted is None or self._config != adapter.config:
+            self._take_off()
+            require_held(adapter.marks, marks_of(self._model.state_dict().items(), BASE_DTYPE), "base weights")
+            self._adapted = get_peft_model(self._model, copy.deepcopy(adapter.config)).eval()
+            self._config = adapter.config
+        set_peft_model_state_dict(self._adapted, dict(adapter.tensors))
+        held = get_peft_model_state_dict(self._adapted, save_embedding_layers=False)
+        own = {name: weight.dtype for name, weight in held.items()}
+        given = {name: mark(tensor, own.get(name, tensor.dtype)) for name, tensor in adapter.tensors.items()}
+        require_held(given, {name: mark(weight, own[name]) for name, weight in held.items()}, "adapters")
+
+    def _take_off(self) -> None:
+        if self._adapted is not None:
+            self._adapted.unload()
+            self._adapted = None
 
     def close(self) -> None:
-        self._model = None
+        self._model = self._adapted = None
 
     @torch.no_grad()
     def _sample(self, prompts: Sequence[tuple[Page, Prompt]], how: Sampling) -> list[Group]:

@@ -26,12 +26,15 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ocr_rl.contract import Page, UserError
+from ocr_rl.models import qwen2_5_vl as family
+from ocr_rl.models.weights import Adapter, Weights, lora_room
 from ocr_rl.rollout.flow import Group, Prompt, Sample
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampling, require_room, seed_for
 from ocr_rl.rollout.sampler.wire import ServerDown, Wire
 
 BANNED = -1e30  # added to a logit: JSON has no infinity, and this leaves a probability of exactly 0
+_ADAPTER = "ocr-rl-"  # what the names of our adapters on the server begin with
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +57,10 @@ class VllmServerSampler:
         self.policy = 0
         self._prompter, self._max_model_len = prompter, settings.max_model_len
         self._run, self._loads = uuid.uuid4().hex[:12], 0
-        self._weights = Path(model).absolute()
+        self._weights = Path(model).absolute()  # all of them, or what lies under the adapters
+        self._weights_number = 0  # of the load that brought these
+        self._adapter: Adapter | None = None
+        self._adapter_dir: Path | None = None
         if settings.weights_dir is not None:
             settings.weights_dir.mkdir(parents=True, exist_ok=True)
         self._dir: Path | None = Path(tempfile.mkdtemp(prefix="weights-", dir=settings.weights_dir))
@@ -83,16 +89,26 @@ class VllmServerSampler:
                 failures += 1
                 self._wire.wait(down, failures)
 
-    def load(self, weights: Iterable[tuple[str, Tensor]], policy: int) -> None:
+    def load(self, weights: Weights, policy: int) -> None:
         if self._dir is None:
             raise RuntimeError("the sampler is closed")
-        old = self._weights
+        old = (self._weights, self._adapter_dir)
         self._loads += 1
-        self._weights, self.policy = self._dir / f"{self._loads:06d}", policy
-        _write(weights, self._weights)
+        self.policy = policy
+        folder = self._dir / f"{self._loads:06d}"
+        if isinstance(weights, Adapter):
+            self._adapter, self._adapter_dir = weights, folder
+            weights.save(folder)
+            if self._weights != Path(weights.base).absolute():
+                self._weights, self._weights_number = Path(weights.base).absolute(), self._loads
+        else:
+            self._adapter, self._adapter_dir = None, None
+            self._weights, self._weights_number = folder, self._loads
+            _write(weights, folder)
         self._wire.insist(self._hold_our_weights)
-        if old.parent == self._dir:
-            shutil.rmtree(old, ignore_errors=True)
+        for path in old:
+            if path is not None and path.parent == self._dir and path != self._weights:
+                shutil.rmtree(path, ignore_errors=True)
 
     def close(self) -> None:
         if self._dir is not None:
@@ -103,21 +119,29 @@ class VllmServerSampler:
     @property
     def _version(self) -> str:
         """The name of the weights that the server should hold; no other run and no other load has the same."""
-        return f"{self._run}-{self._loads}"
+        return f"{self._base_version}-{self._loads}"
+
+    @property
+    def _base_version(self) -> str:
+        """What the name begins with where the server holds our weights, if not yet these adapters over them."""
+        return f"{self._run}-{self._weights_number}"
 
     # Weights
 
     def _hold_our_weights(self) -> None:
         """Have the server read our weights unless it holds them, and forget whatever it computed with others."""
-        if self._wire.call("/weight_info", method="GET").get("weight_version") == self._version:
+        version = str(self._wire.call("/weight_info", method="GET").get("weight_version"))
+        if version == self._version:
             return
         # Pausing ends requests that somebody has left behind, as a learner that was killed does.
         self._wire.call("/pause", params={"mode": "abort"})
-        reload = {"method": "reload_weights", "kwargs": {"weights_path": str(self._weights)}}
-        try:
-            self._wire.call("/collective_rpc", reload)
-        except ServerDown as down:
-            raise ServerDown(f"{down} (can it read {self._weights}? sampling.weights_dir says where)") from None
+        if not version.startswith(f"{self._base_version}-"):
+            reload = {"method": "reload_weights", "kwargs": {"weights_path": str(self._weights)}}
+            try:
+                self._wire.call("/collective_rpc", reload)
+            except ServerDown as down:
+                raise ServerDown(f"{down} (can it read {self._weights}? sampling.weights_dir says where)") from None
+        self._hold_our_adapter()
         if self._wire.call("/reset_prefix_cache").get("success") is not True:
             raise ServerDown("could not empty its prefix cache")
         # On both sides, in the server and in its engine: left alone they silently serve what the old vision tower saw.
@@ -126,6 +150,37 @@ class VllmServerSampler:
         self._wire.call("/resume")
         self._check_settings()  # with every load: a server that was started again may have been given others
         self._wire.call("/update_weight_version", {"new_version": self._version})
+
+    def _hold_our_adapter(self) -> None:
+        """The adapter under the name of this load, so that nothing cached for another one is taken for it."""
+        served = [card["id"] for card in self._wire.call("/v1/models", method="GET").get("data") or ()]
+        for name in served:
+            if name.startswith(_ADAPTER) and name != self._model:
+                self._wire.call("/v1/unload_lora_adapter", {"lora_name": name}, sentence=True)
+        if self._adapter is None:
+            return
+        self._require_adapters(self._adapter)
+        if self._model not in served:
+            body = {"lora_name": self._model, "lora_path": str(self._adapter_dir)}
+            self._wire.call("/v1/load_lora_adapter", body, sentence=True)
+
+    def _require_adapters(self, adapter: Adapter) -> None:
+        """UserError where the server was not started for these: it would leave a tower's adapters out in silence."""
+        info = self._wire.call("/server_info", method="GET", params={"config_format": "json"})
+        lora = (info.get("vllm_config") or {}).get("lora_config") or {}
+        in_tower = any(family.of_vision(name) for name in adapter.tensors)
+        tower_left_out = in_tower and not lora.get("enable_tower_connector_lora")
+        if lora.get("max_lora_rank", 0) < adapter.config.r or tower_left_out:
+            flags = f"--enable-lora --max-lora-rank {lora_room(adapter.config.r)}"
+            raise UserError(
+                f"The server {self._wire.url} takes no such adapters: start it with VLLM_ALLOW_RUNTIME_LORA_UPDATING=1 "
+                f"and {flags}{' --enable-tower-connector-lora' if in_tower else ''}."
+            )
+
+    @property
+    def _model(self) -> str | None:
+        """The model to ask for: our adapter, or None for the weights themselves."""
+        return None if self._adapter is None else f"{_ADAPTER}{self._version}"
 
     def _check_settings(self) -> None:
         """UserError where the server's own settings would give other log-probabilities, or cut samples short.
@@ -172,6 +227,7 @@ class VllmServerSampler:
         self._prompter.image(prompt).save(png, "PNG", compress_level=1)
         url = "data:image/png;base64," + base64.b64encode(png.getvalue()).decode("ascii")
         return {
+            **({} if self._model is None else {"model": self._model}),
             "token_ids": list(prompt.token_ids),
             "content_parts": [{"type": "image_url", "url": url}],
             "return_token_ids": True,

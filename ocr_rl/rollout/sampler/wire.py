@@ -97,8 +97,12 @@ class Wire:
         method: str = "POST",
         params: dict[str, str] | None = None,
         deadline_s: float | None = None,
+        sentence: bool = False,
     ) -> dict[str, Any]:
-        """The answer's JSON object, {} for none. Raises ServerDown; UserError for what asking again cannot mend."""
+        """The answer's JSON object, {} for none or where it is a `sentence`.
+
+        Raises ServerDown; UserError for what asking again cannot mend.
+        """
         deadline_s = deadline_s or self._deadline_s
         async with self._slots:
             try:
@@ -111,10 +115,14 @@ class Wire:
         reason = answer.text[:300].replace("\n", " ")
         if answer.status_code >= 500:
             raise ServerDown(f"answered {path} with {answer.status_code}: {reason}")
+        if answer.status_code == 404 and "does not exist" in reason:  # our adapter: it was started again
+            raise ServerDown(f"answered {path} with {answer.status_code}: {reason}")
         if answer.status_code in (403, 404):
             raise UserError(f"The server {self.url} does not offer {path}: {HOW_TO_START}.")
         if answer.status_code >= 400:
             raise UserError(f"The server {self.url} refuses {path} with {answer.status_code}: {reason}")
+        if sentence:
+            return {}
         try:
             return answer.json() if answer.content else {}
         except ValueError:

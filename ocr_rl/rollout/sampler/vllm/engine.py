@@ -6,22 +6,28 @@ something computed with the old ones is emptied. The traps that it closes are na
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
 from torch import Tensor
 from vllm import LLM, ModelRegistry, SamplingParams
+from vllm.lora.request import LoRARequest
 from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from vllm.outputs import RequestOutput
 from vllm.v1.worker.gpu_input_batch import InputBatch
 
 from ocr_rl.contract import Page, UserError
+from ocr_rl.models.load import DTYPES, load_model
+from ocr_rl.models.weights import BASE_DTYPE, Adapter, Weights, lora_room, marked, require_held
 from ocr_rl.rollout.flow import Group, Prompt, Sample
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import CPU_CACHE_GIB, Sampling, require_room, seed_for
+from ocr_rl.rollout.sampler.vllm.held import adapter_marks, held_adapter, held_weights, weight_marks
 
 MAX_BATCHED_TOKENS = 8192  # of prompts and samples in one forward pass; where a prompt may be longer, its length
 
@@ -37,6 +43,8 @@ class EngineSettings:
     kv_cache_gib: float | None = None
     gpu_share: float = 0.4  # of the device's memory; a learner needs the rest
     trust_remote_code: bool = False
+    lora_rank: int = 0  # of adapters that will come; 0: none
+    lora_in_tower: bool = False  # whether the vision tower has some
 
 
 class VllmSampler:
@@ -47,6 +55,11 @@ class VllmSampler:
         self.policy = 0
         self._prompter = prompter
         self._max_model_len = settings.max_model_len
+        self._dtype = DTYPES[settings.dtype]
+        self._read_base = partial(load_model, dtype=settings.dtype, trust_remote_code=settings.trust_remote_code)
+        self._base: str | None = str(model)  # what lies under adapters; None: weights that came from a learner
+        self._lora: LoRARequest | None = None
+        self._folder: TemporaryDirectory[str] | None = None  # of the adapters that are in use
         on_gpu = torch.cuda.is_available()
         # Known by class, vLLM need not start a process that imports everything again just to look at it.
         ModelRegistry.register_model("Qwen2_5_VLForConditionalGeneration", Qwen2_5_VLForConditionalGeneration)
@@ -77,9 +90,13 @@ class VllmSampler:
             if waiting:
                 engine.abort_request(list(waiting))
 
-    def load(self, weights: Iterable[tuple[str, Tensor]], policy: int) -> None:
+    def load(self, weights: Weights, policy: int) -> None:
         engine = self._engine()
-        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": iter(weights)})
+        if isinstance(weights, Adapter):
+            self._take_adapter(weights)
+        else:
+            self._take_all(weights)
+            self._base = self._lora = None
         # Both sides of each cache: with one side left the next request dies ("Encoder cache miss"), with both left it
         # silently reuses what the old vision tower saw.
         if not self._llm.reset_prefix_cache():
@@ -87,6 +104,40 @@ class VllmSampler:
         self._llm.reset_mm_cache()
         engine.reset_encoder_cache()
         self.policy = policy
+
+    def _take_all(self, weights: Iterable[tuple[str, Tensor]]) -> None:
+        given: dict[str, int] = {}
+        named = marked(weights, given, self._dtype)
+        self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": named})
+        self._require_base(given, self._dtype, "weights")
+
+    def _take_adapter(self, adapter: Adapter) -> None:
+        """A LoRA request of its own for each load: what vLLM caches goes by the request's name."""
+        engine = self._engine()
+        if self._base != adapter.base:
+            self._take_all(self._read_base(adapter.base).state_dict().items())
+        if self._base != adapter.base or self._lora is None:
+            self._require_base(adapter.marks, BASE_DTYPE, "base weights")
+        self._base = adapter.base
+        old, folder = self._lora, TemporaryDirectory(prefix="adapter-")
+        adapter.save(Path(folder.name))
+        number = 1 if old is None else old.lora_int_id + 1
+        self._lora = LoRARequest(f"adapter-{number}", number, folder.name)
+        if old is not None:
+            engine.remove_lora(old.lora_int_id)
+        try:
+            engine.add_lora(self._lora)
+        except ValueError as error:
+            raise UserError(f"vLLM refuses the adapters (policy.lora_…): {str(error)[:300]}") from None
+        self._folder = folder  # and the old one goes
+        (held,) = self._llm.collective_rpc(held_adapter, args=(number,))
+        (given,) = self._llm.collective_rpc(adapter_marks, args=(adapter, self._dtype))
+        require_held(given, held, "adapters")
+
+    def _require_base(self, given: Mapping[str, int], dtype: torch.dtype, what: str) -> None:
+        (held,) = self._llm.collective_rpc(held_weights, args=(dtype,))
+        (given,) = self._llm.collective_rpc(weight_marks, args=(given,))
+        require_held({name: value for name, value in given.items() if name in held}, held, what)
 
     def close(self) -> None:
         if self._llm is not None:
@@ -118,7 +169,7 @@ class VllmSampler:
             "multi_modal_data": {"image": self._prompter.image(prompt)},
         }
         # "12-3f9a...": vLLM adds random letters of its own, and leaves them out again in what it hands back.
-        return self._llm.enqueue(request, params, use_tqdm=False)[0].partition("-")[0]
+        return self._llm.enqueue(request, params, lora_request=self._lora, use_tqdm=False)[0].partition("-")[0]
 
     def _group(self, page: Page, prompt: Prompt, output: RequestOutput, how: Sampling) -> Group:
         seen = tuple(output.prompt_token_ids or ())
@@ -153,7 +204,13 @@ def _options(model: str | Path, side_px: int, settings: EngineSettings, *, on_gp
     cache_gib = settings.kv_cache_gib
     if cache_gib is None and not on_gpu:
         cache_gib = CPU_CACHE_GIB
+    adapters: dict[str, Any] = {}
+    if settings.lora_rank:
+        adapters = {"enable_lora": True, "max_lora_rank": lora_room(settings.lora_rank), "max_loras": 1}
+        if settings.lora_in_tower:  # without it vLLM leaves a tower's adapters out and says nothing
+            adapters["enable_tower_connector_lora"] = True
     return {
+        **adapters,
         "model": str(model),
         "dtype": settings.dtype,
         "max_model_len": settings.max_model_len,

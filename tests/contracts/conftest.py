@@ -1,0 +1,93 @@
+"""Two real samplers that a test may load weights into, and plain log-probabilities to hold them against."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed")
+
+import torch
+
+from ocr_rl.contract import Page
+from ocr_rl.rollout.flow import Group, Prompt
+from ocr_rl.rollout.prompt import Prompter
+from ocr_rl.rollout.sampler.base import Sampler, Sampling
+from ocr_rl.rollout.sampler.hf import HfSampler
+
+Weights = list[tuple[str, torch.Tensor]]
+HOW = Sampling(n=3, temperature=0.7, max_tokens=24, seed=5)
+
+
+@pytest.fixture(scope="module")
+def model(nano_dir: Path) -> torch.nn.Module:
+    from transformers import AutoModelForImageTextToText
+
+    return AutoModelForImageTextToText.from_pretrained(nano_dir).eval()
+
+
+@pytest.fixture(scope="module")
+def hf_sampler(nano_dir: Path, prompter: Prompter) -> HfSampler:
+    return HfSampler(nano_dir, prompter, max_rows=8)
+
+
+@pytest.fixture(params=["hf", "vllm"])
+def real(request: pytest.FixtureRequest, model: torch.nn.Module) -> Iterator[Sampler]:
+    """A sampler that a test may load weights into."""
+    sampler = request.getfixturevalue(f"{request.param}_sampler")
+    yield sampler
+    sampler.load(weights_of(model), 0)
+
+
+@pytest.fixture(scope="module")
+def asked(tiny_pages: list[Page], prompter: Prompter) -> list[tuple[Page, Prompt]]:
+    return [(page, prompter.prompt(page)) for page in tiny_pages]
+
+
+def weights_of(model: torch.nn.Module) -> Weights:
+    return [(name, weight.clone()) for name, weight in model.state_dict().items()]
+
+
+def changed(model: torch.nn.Module, part: str, by: float) -> Weights:
+    """The model's weights with noise on those whose name contains `part`, but for the embeddings: the head is tied."""
+    torch.manual_seed(1)
+    noisy = lambda name: part in name and "embed_tokens" not in name
+    return [
+        (name, weight + by * torch.randn_like(weight) if noisy(name) else weight.clone())
+        for name, weight in model.state_dict().items()
+    ]
+
+
+def in_order(sampler: Sampler, asked: list[tuple[Page, Prompt]], how: Sampling) -> list[Group]:
+    return sorted(sampler.sample(asked, how), key=lambda group: group.page.number)
+
+
+def written(groups: list[Group]) -> list[tuple[int, ...]]:
+    return [sample.token_ids for group in groups for sample in group.samples]
+
+
+def gap(groups: list[Group], weights: Weights, model: torch.nn.Module, prompter: Prompter) -> float:
+    """Largest difference to log-probabilities computed plainly: one sequence at a time, no cache, no padding."""
+    kept = weights_of(model)
+    model.load_state_dict(dict(weights))
+    largest = 0.0
+    for group in groups:
+        pixels, grid = map(torch.from_numpy, prompter.pixels([prompter.image(group.prompt)]))
+        for sample in group.samples:
+            ids = torch.tensor([[*group.prompt.expanded_ids, *sample.token_ids]])
+            with torch.no_grad():
+                logits = model(
+                    input_ids=ids,
+                    attention_mask=torch.ones_like(ids),
+                    mm_token_type_ids=(ids == prompter.image_id).int(),
+                    pixel_values=pixels,
+                    image_grid_thw=grid,
+                ).logits[0, len(group.prompt.expanded_ids) - 1 : -1]
+            logits[:, list(group.banned_ids)] = -torch.inf
+            logprobs = (logits / (group.temperature or 1.0)).log_softmax(-1)
+            expected = logprobs.gather(1, torch.tensor(sample.token_ids)[:, None])[:, 0]
+            largest = max(largest, float((expected - torch.tensor(sample.logprobs)).abs().max()))
+    model.load_state_dict(dict(kept))
+    return largest
