@@ -28,7 +28,7 @@ from ocr_rl.learn.network import PolicyNetwork, base, named_weights, read_packed
 from ocr_rl.learn.optimizers import load_moments, open_optimizers, rate_factor
 from ocr_rl.learn.rows import Batch, collate
 from ocr_rl.models import qwen2_5_vl as family
-from ocr_rl.models.load import load_model
+from ocr_rl.models.load import empty_model, load_model
 from ocr_rl.models.settings import write_settings
 from ocr_rl.objectives.losses import Loss
 from ocr_rl.rollout.flow import Prompt, Row
@@ -61,7 +61,8 @@ class Learner:
         self.policy = 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.dtype = policy.dtype
-        model = load_model(origin.path, dtype=policy.dtype, trust_remote_code=policy.trust_remote_code)
+        read = load_model if ranks.rank() == 0 else empty_model  # the others are sent their part (`ranks.shard`)
+        model = read(origin.path, dtype=policy.dtype, trust_remote_code=policy.trust_remote_code)
         read_packed(model)
         if ranks.world() == 1:  # otherwise each rank takes its part only
             model.to(self.device)  # type: ignore[arg-type]
@@ -226,5 +227,5 @@ def _add(sums: dict[str, float], parts: Mapping[str, float]) -> None:
 
 def _sharded(model: Any, policy: config.Policy) -> PolicyNetwork:
     network = PolicyNetwork(model, autocast=policy.autocast)
-    ranks.shard(network, family.blocks(base(model)))
+    ranks.shard(network, family.blocks(base(model)), short=policy.autocast)
     return network
