@@ -7,6 +7,7 @@ about pages.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -129,12 +130,12 @@ def _ways(plan: MemoryPlan, recipe: config.Recipe) -> tuple[str, ...]:
     return tuple(sorted((way for way, size in ways.items() if size), key=lambda way: -ways[way]))
 
 
-def _momenta(optim: config.Optim, learnt: list[tuple[str, Tensor]]) -> int:
+def _momenta(optim: config.Optim, learnt: Sequence[tuple[str, Tensor]]) -> int:
     momenta = 8 * sum(p.numel() for _, p in learnt)
     return momenta - 4 * sum(p.numel() for p in muon_matrices(learnt)) if optim.name == "muon" else momenta
 
 
-def _step(optim: config.Optim, learnt: list[tuple[str, Tensor]], on_gpu: bool) -> int:
+def _step(optim: config.Optim, learnt: Sequence[tuple[str, Tensor]], on_gpu: bool) -> int:
     """AdamW writes two float32 temporaries of a weight at a time, on a GPU none; Muon turns each matrix in bfloat16."""
     matrices = muon_matrices(learnt) if optim.name == "muon" else []
     others = 0 if on_gpu else max((8 * p.numel() for _, p in learnt), default=0)
