@@ -39,7 +39,7 @@ def update_cases(shapes: Sequence[str], load: Load, rounds: int, work: Path) -> 
         for name, policy in POLICIES.items():
             case: dict[str, Any] = {"shape": shape, "trained": name}
             plan = planned(path, policy, load)
-            case |= {"plan": plan.to_text(), "plan_gib": (plan.held + plan.activations) / GIB}
+            case |= {"plan": plan.to_text(), "plan_gib": plan.peak / GIB}
             try:
                 require_memory(plan)
                 with freed():

@@ -12,6 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -67,8 +68,10 @@ def load_head(folder: Path, head: ScalarHead) -> None:
     """Fill a head from a reward model's folder. UserError where it has none, or one of another width."""
     try:
         weights = load_file(folder / HEAD)
-        head.load_state_dict(weights)
-    except (OSError, SafetensorError, RuntimeError) as error:
+        with torch.no_grad():
+            for name, weight in head.named_parameters():
+                weight.copy_(ranks.cut_like(weights[name].reshape(weight.shape), weight))
+    except (OSError, SafetensorError, RuntimeError, KeyError) as error:
         reason = str(error).strip().splitlines()[0]
         raise UserError(
             f"{folder}: {HEAD} cannot be read ({reason}); give the `model` folder of a [reward_model] run's checkpoint."

@@ -1,17 +1,19 @@
 """What a run will need in memory, before its first step: from the model's configuration alone, no weights are read.
 
-Weights, gradients, optimiser state, the reference and the sampler's share are counted; what a micro-batch keeps for the
-backward pass is an estimate of its order of magnitude. Knows nothing about pages.
+Weights, masters, gradients, optimiser state, the reference and the sampler's share are counted. What comes and goes is
+an estimate: what a micro-batch keeps for the backward pass, and what an optimiser step writes beside it. Knows nothing
+about pages.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import psutil
 import torch
-from torch import nn
+from torch import Tensor, nn
 from transformers import AutoModelForImageTextToText
 
 from ocr_rl import config
@@ -29,7 +31,7 @@ GIB = 2**30
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryPlan:
-    """Bytes by purpose; `activations` (one micro-batch) is the only estimate."""
+    """Bytes by purpose, on the device; `activations` (one micro-batch) and what follows it come and go."""
 
     weights: int
     masters: int  # float32 copies of weights that are learnt in bfloat16
@@ -38,18 +40,30 @@ class MemoryPlan:
     reference: int
     sampler: int
     activations: int
+    casts: int  # bfloat16 copies that autocast makes of learnt weights, for as long as a pass lasts
+    gathered: int  # with several ranks: weights that are whole while they are computed with
+    step: int  # what the optimiser writes beside its state; not while activations are there
     available: int
+    host: int = 0  # on the host's side, where the device has memory of its own: a model that is read, or saved
+    host_available: int = 0
+    ways: tuple[str, ...] = ()  # how to need less, the largest first
 
     @property
     def held(self) -> int:
         """Bytes there from the first step to the last."""
         return self.weights + self.masters + self.gradients + self.optimizer + self.reference + self.sampler
 
+    @property
+    def peak(self) -> int:
+        """The most bytes there at a time, as far as can be told."""
+        return self.held + max(self.activations + self.casts + self.gathered, self.step)
+
     def to_text(self) -> str:
-        names = ("weights", "masters", "gradients", "optimizer", "reference", "sampler", "activations")
+        names = ("weights", "masters", "gradients", "optimizer", "reference", "sampler")
+        names += ("activations", "casts", "gathered", "step")
         parts = ", ".join(f"{name} {getattr(self, name) / GIB:.2f}" for name in names if getattr(self, name))
-        total = (self.held + self.activations) / GIB
-        return f"memory: about {total:.1f} GiB of {self.available / GIB:.1f} GiB ({parts})"
+        host = f"; the host {self.host / GIB:.1f} GiB of {self.host_available / GIB:.1f} GiB" if self.host else ""
+        return f"memory: about {self.peak / GIB:.1f} GiB of {self.available / GIB:.1f} GiB ({parts}){host}"
 
 
 def memory_plan(recipe: config.Recipe, path: str) -> MemoryPlan:
@@ -57,43 +71,79 @@ def memory_plan(recipe: config.Recipe, path: str) -> MemoryPlan:
 
     With several ranks: on the first one's GPU, or in the memory that they all share.
     """
-    dtype = DTYPES[recipe.policy.dtype]
-    settings = load_config(path, trust_remote_code=recipe.policy.trust_remote_code)
+    policy, dtype = recipe.policy, DTYPES[recipe.policy.dtype]
+    settings = load_config(path, trust_remote_code=policy.trust_remote_code)
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(
-            settings, dtype=dtype, trust_remote_code=recipe.policy.trust_remote_code
+            settings, dtype=dtype, trust_remote_code=policy.trust_remote_code
         )
-        weights = _size(model)
-        module = trainable(model, recipe.policy)
+        weights, numbers = _size(model), model.num_parameters()
+        blocks = [_numbers(block) for block in family.blocks(model)]
+        module = trainable(model, policy)
     learnt = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     short = [p for _, p in learnt if p.dtype != torch.float32]  # those with a float32 master (`masters.Masters`)
-    masters = sum(4 * p.numel() for p in short)
-    gradients = sum(4 * p.numel() for _, p in learnt) + sum(p.nbytes for p in short)
-    momenta = 8 * sum(p.numel() for _, p in learnt)
-    if recipe.optim.name == "muon":
-        momenta -= 4 * sum(p.numel() for p in muon_matrices(learnt))
-    frozen_copy = recipe.algorithm.needs_reference and recipe.policy.lora_rank == 0
+    frozen_copy = recipe.algorithm.needs_reference and policy.lora_rank == 0
     on_gpu = torch.cuda.is_available()
-    parts = ranks.world() if on_gpu else 1
-    return MemoryPlan(
+    parts, several = ranks.world() if on_gpu else 1, ranks.world() > 1
+    itemsize = 2 if policy.autocast else dtype.itemsize
+    plan = MemoryPlan(
         weights=_size(module) // parts,
-        masters=masters // parts,
-        gradients=gradients // parts,
-        optimizer=momenta // parts,
+        masters=sum(4 * p.numel() for p in short) // parts,
+        gradients=(sum(4 * p.numel() for _, p in learnt) + sum(p.nbytes for p in short)) // parts,
+        optimizer=_momenta(recipe.optim, learnt) // parts,
         reference=weights // parts if frozen_copy else 0,
-        sampler=_sampler(recipe, model.num_parameters(), on_gpu) if recipe.needs_sampler else 0,
-        activations=_activations(recipe, settings, 2 if recipe.policy.autocast else dtype.itemsize),
+        sampler=_sampler(recipe, numbers, on_gpu) if recipe.needs_sampler else 0,
+        activations=_activations(recipe, settings),
+        casts=0 if several or not policy.autocast else sum(2 * p.numel() for _, p in learnt if p.ndim > 1),
+        # Of the root, which is whole for the whole pass, and of the block that is computed and the one after it.
+        gathered=itemsize * (numbers - sum(blocks) + 2 * max(blocks)) if several else 0,
+        step=_step(recipe.optim, learnt, on_gpu) // parts,
         available=torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available,
+        host=(2 if frozen_copy and several else 1) * weights if on_gpu else 0,
+        host_available=psutil.virtual_memory().available if on_gpu else 0,
     )
+    return replace(plan, ways=_ways(plan, recipe))
 
 
 def require_memory(plan: MemoryPlan) -> None:
-    """Refuse a run that cannot hold what it keeps from step to step; the estimate alone refuses nothing."""
-    if plan.held > plan.available:
+    """Refuse a run that cannot hold what it keeps from step to step; estimates alone refuse nothing."""
+    if plan.held > plan.available or plan.host > plan.host_available:
+        ways = ", ".join(plan.ways)
         raise UserError(
-            f"The recipe needs {plan.to_text().removeprefix('memory: ')}: set policy.lora_rank or "
-            "policy.freeze_vision, or take a smaller model."
+            f"The recipe needs {plan.to_text().removeprefix('memory: ')}: {ways + ', ' * bool(ways)}or take a smaller "
+            "model."
         )
+
+
+def _ways(plan: MemoryPlan, recipe: config.Recipe) -> tuple[str, ...]:
+    """What can be set, with the bytes that it is about."""
+    policy = recipe.policy
+    all_weights = policy.lora_rank == 0
+    ways = {
+        "set policy.lora_rank": (plan.masters + plan.gradients + plan.optimizer) if all_weights else 0,
+        "set policy.freeze_vision": 0 if policy.freeze_vision else plan.held // 8,  # a tower is a small part
+        "lower sampling.gpu_share": plan.sampler if recipe.sampling.engine == "vllm" and plan.host else 0,
+        "lower optim.micro_tokens": plan.activations // 2,
+        "set policy.gradient_checkpointing": 0 if policy.gradient_checkpointing else plan.activations,
+        "learn without a reference (beta = 0)": plan.reference if recipe.algorithm.name == "grpo" else 0,
+    }
+    return tuple(sorted((way for way, size in ways.items() if size), key=lambda way: -ways[way]))
+
+
+def _momenta(optim: config.Optim, learnt: Sequence[tuple[str, Tensor]]) -> int:
+    momenta = 8 * sum(p.numel() for _, p in learnt)
+    return momenta - 4 * sum(p.numel() for p in muon_matrices(learnt)) if optim.name == "muon" else momenta
+
+
+def _step(optim: config.Optim, learnt: Sequence[tuple[str, Tensor]], on_gpu: bool) -> int:
+    """AdamW writes two float32 temporaries of a weight at a time, on a GPU none; Muon turns each matrix in bfloat16."""
+    matrices = muon_matrices(learnt) if optim.name == "muon" else []
+    others = 0 if on_gpu else max((8 * p.numel() for _, p in learnt), default=0)
+    return max([others, *(12 * p.numel() for p in matrices)])
+
+
+def _numbers(module: nn.Module) -> int:
+    return sum(p.numel() for p in module.parameters())
 
 
 def _size(module: nn.Module) -> int:
@@ -112,20 +162,40 @@ def _sampler(recipe: config.Recipe, numbers: int, on_gpu: bool) -> int:
     return weights + int(CPU_CACHE_GIB * GIB)
 
 
-def _activations(recipe: config.Recipe, settings: Any, itemsize: int) -> int:
-    """Order of magnitude: per token and layer about 8 hidden and 4 MLP vectors are kept, one with checkpointing.
+def _activations(recipe: config.Recipe, settings: Any) -> int:
+    """What one micro-batch keeps for the backward pass; with checkpointing each layer's input, and one layer's all.
 
     Half of the micro-batch's tokens are taken to be image tokens, four patches each. Attention scores are not kept.
     """
-    text = settings.text_config
-    vision_size, vision_mlp, vision_layers = family.vision_sizes(settings.vision_config)
+    policy, text = recipe.policy, settings.text_config
+    width, mlp, layers = family.vision_sizes(settings.vision_config)
+    heads = text.num_key_value_heads / text.num_attention_heads
     tokens, patches = recipe.optim.micro_tokens, 2 * recipe.optim.micro_tokens
-    whole = tokens * (8 * text.hidden_size + 4 * text.intermediate_size)
-    seen = patches * (8 * vision_size + 4 * vision_mlp)
-    if recipe.policy.gradient_checkpointing:
-        kept = tokens * text.hidden_size * text.num_hidden_layers + whole
-        looked = patches * vision_size * vision_layers + seen
+    bytes_of = (4 if policy.dtype == "float32" else 2, 2 if policy.autocast or policy.dtype == "bfloat16" else 4)
+    adapted = policy.lora_rank > 0 and bytes_of == (2, 2)  # peft's adapters then read float32 copies of all inputs
+    whole = tokens * _layer(text.hidden_size, text.intermediate_size, heads, bytes_of, adapted)
+    seen = patches * _layer(width, mlp, 1.0, bytes_of, adapted)
+    seen = 0.0 if policy.freeze_vision else seen
+    if policy.gradient_checkpointing:
+        inputs = tokens * text.hidden_size * text.num_hidden_layers + (patches * width * layers if seen else 0)
+        kept = bytes_of[0] * inputs + max(whole, seen)
     else:
-        kept, looked = whole * text.num_hidden_layers, seen * vision_layers
+        kept = whole * text.num_hidden_layers + seen * layers
     logits = 3 * 4 * min(tokens * text.vocab_size, CHUNK_LOGITS)
-    return itemsize * (kept + (0 if recipe.policy.freeze_vision else looked)) + logits
+    return int(kept + max(whole, seen)) + logits  # a layer's gradients, while it is gone back through
+
+
+def _layer(width: int, mlp: int, heads: float, bytes_of: tuple[int, int], adapted: bool) -> float:
+    """Bytes that one token keeps in one layer; `heads`: heads of keys over those of queries.
+
+    `bytes_of`: of a number on the residual stream (float32 weights keep it in float32, under autocast too), and of one
+    in a product. Norms keep what they read in float32, and what they give; attention its queries, keys and values
+    before and after they are turned, repeated for every head, a page's once more for each of its samples, and its
+    output; the MLP four wide vectors.
+    """
+    stream, product = bytes_of
+    norms = 2 * (4 + stream) * width
+    casts = (5 if stream != product else 2) * product * width  # what q, k, v, gate and up read
+    attention = product * width * (1 + 2 * heads + 8)
+    inputs = 4 * (6 * width + mlp) if adapted else 0
+    return norms + casts + attention + 4 * product * mlp + inputs

@@ -127,26 +127,32 @@ def deal(rows: Sequence[Row], ranks: int) -> list[list[Row]]:
     return shares
 
 
-def shard(network: nn.Module, blocks: Sequence[nn.Module]) -> None:
+def shard(network: nn.Module, blocks: Sequence[nn.Module], *, short: bool, exact: Sequence[nn.Module] = ()) -> None:
     """Cut a network's weights up over the ranks (FSDP2), block by block; gradients are summed, in float32.
 
-    A part of a dtype of its own, as a head in float32 beside bfloat16, must be a block: FSDP2 mixes none.
-
-    Weights that are learnt start as the first rank's: adapters begin with random numbers.
+    All start as the first rank's, which alone has read them: each rank is sent its part, one weight at a time. `short`:
+    weights travel in bfloat16 and are computed with so, as under autocast; those of `exact` parts (a head) do not.
     """
     if world() == 1:
         return
-    for parameter in network.parameters():
-        if parameter.requires_grad:
-            dist.broadcast(parameter.data, src=0)
+    first = {name: weight.detach() for name, weight in network.named_parameters()} if rank() == 0 else {}
     mesh = init_device_mesh("cuda" if torch.cuda.is_available() else "cpu", (world(),))
-    policy = MixedPrecisionPolicy(reduce_dtype=torch.float32)
+    mixed, plain = (
+        MixedPrecisionPolicy(param_dtype=dtype, reduce_dtype=torch.float32, cast_forward_inputs=False)
+        for dtype in (torch.bfloat16 if short else None, None)
+    )
     # The root is freed after each pass too: a pass without gradients would otherwise leave weights that the next
     # update or checkpoint makes stale.
-    for part in (*blocks, network):
+    for part, policy in (*((part, plain) for part in exact), *((part, mixed) for part in (*blocks, network))):
         sharded: Any = fully_shard(part, mesh=mesh, mp_policy=policy, reshard_after_forward=True)
         sharded.set_gradient_divide_factor(1.0)  # the weights of rows are those of the whole step: sum, no mean
         sharded.set_force_sum_reduction_for_comms(True)  # gloo cannot multiply on the way
+    with torch.no_grad():
+        for name, weight in network.named_parameters():
+            full = first.pop(name) if rank() == 0 else torch.empty(weight.shape, dtype=weight.dtype)
+            weight.copy_(distribute_tensor(full, mesh, weight.placements))  # type: ignore[attr-defined]
+        for buffer in network.buffers():
+            dist.broadcast(buffer, src=0)
 
 
 def whole(tensor: Tensor) -> Tensor:

@@ -13,14 +13,14 @@ from typing import Any, TypeVar
 
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from ocr_rl import config
 from ocr_rl.learn import ranks
 from ocr_rl.learn.network import PolicyNetwork, Reads, ScalarHead, base, read_packed, trainable
 from ocr_rl.learn.rows import Batch, collate
 from ocr_rl.models import qwen2_5_vl as family
-from ocr_rl.models.load import load_model
+from ocr_rl.models.load import empty_model, load_model
 from ocr_rl.models.weights import BASE_DTYPE, marks_of
 from ocr_rl.rollout.flow import Prompt, Row
 from ocr_rl.rollout.prompt import Origin
@@ -56,10 +56,12 @@ class Reader:
         self.policy = 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.dtype = policy.dtype
-        model = load_model(origin.path, dtype=policy.dtype, trust_remote_code=policy.trust_remote_code)
+        read = load_model if ranks.rank() == 0 else empty_model  # the others are sent their part (`ranks.shard`)
+        model = read(origin.path, dtype=policy.dtype, trust_remote_code=policy.trust_remote_code)
         read_packed(model)
         self.adapters = policy.lora_rank > 0
-        self.base_marks = marks_of(model.state_dict().items(), BASE_DTYPE) if self.adapters else {}
+        first = self.adapters and ranks.rank() == 0
+        self.base_marks = marks_of(model.state_dict().items(), BASE_DTYPE) if first else {}
         if ranks.world() == 1:  # otherwise each rank takes its part only
             model.to(self.device)  # type: ignore[arg-type]
         # With LoRA the reference is the same model with its adapters switched off; otherwise a frozen copy.
@@ -146,6 +148,5 @@ def _sharded(
     model: Any, policy: config.Policy, head: ScalarHead | None = None, stop_gradient: bool = False
 ) -> PolicyNetwork:
     network = PolicyNetwork(model, autocast=policy.autocast, head=head, stop_gradient=stop_gradient)
-    blocks: list[nn.Module] = family.blocks(base(model))
-    ranks.shard(network, blocks if head is None else [*blocks, head])
+    ranks.shard(network, family.blocks(base(model)), short=policy.autocast, exact=[] if head is None else [head])
     return network

@@ -66,6 +66,22 @@ def sampling_dtype(sampling: config.Sampling, policy: config.Policy) -> Dtype:
     return "bfloat16" if policy.autocast and torch.cuda.is_available() else policy.dtype
 
 
+def empty_model(path: str, *, dtype: str = "float32", trust_remote_code: bool = False) -> PreTrainedModel:
+    """The model of a folder as `load_model` gives it, but for its numbers, which are whatever memory holds.
+
+    For who is given the numbers by somebody else: no file of weights is read, and no memory touched.
+    """
+    settings = load_config(path, trust_remote_code=trust_remote_code)
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(
+            settings, dtype=DTYPES[dtype], attn_implementation="sdpa", trust_remote_code=trust_remote_code
+        )
+    model.to_empty(device="cpu")
+    model.tie_weights()
+    qwen2_5_vl.speed_up(model)
+    return model
+
+
 def load_model(path: str, *, dtype: str = "float32", trust_remote_code: bool = False) -> PreTrainedModel:
     """A Qwen2.5-VL from a folder or the hub; safetensors only."""
     load_config(path, trust_remote_code=trust_remote_code)
