@@ -27,6 +27,7 @@ from torch import Tensor
 
 from ocr_rl.contract import Page, UserError
 from ocr_rl.models import qwen2_5_vl as family
+from ocr_rl.models.load import load_model
 from ocr_rl.models.weights import Adapter, Weights, lora_room
 from ocr_rl.rollout.flow import Group, Prompt, Sample
 from ocr_rl.rollout.prompt import Prompter
@@ -59,6 +60,7 @@ class VllmServerSampler:
         self._run, self._loads = uuid.uuid4().hex[:12], 0
         self._weights = Path(model).absolute()  # all of them, or what lies under the adapters
         self._weights_number = 0  # of the load that brought these
+        self._base: str | None = str(model)  # what lies under adapters; None: weights that came from a learner
         self._adapter: Adapter | None = None
         self._adapter_dir: Path | None = None
         if settings.weights_dir is not None:
@@ -99,10 +101,14 @@ class VllmServerSampler:
         if isinstance(weights, Adapter):
             self._adapter, self._adapter_dir = weights, folder
             weights.save(folder)
-            if self._weights != Path(weights.base).absolute():
-                self._weights, self._weights_number = Path(weights.base).absolute(), self._loads
+            if self._base != weights.base:
+                # All names, as a learner's weights have them: from a folder without the tied head vLLM's CPU build
+                # keeps the head that it had packed.
+                self._weights, self._weights_number = self._dir / f"{self._loads:06d}-base", self._loads
+                _write(load_model(weights.base).state_dict().items(), self._weights)
+                self._base = weights.base
         else:
-            self._adapter, self._adapter_dir = None, None
+            self._adapter, self._adapter_dir, self._base = None, None, None
             self._weights, self._weights_number = folder, self._loads
             _write(weights, folder)
         self._wire.insist(self._hold_our_weights)
