@@ -25,7 +25,7 @@ from ocr_rl.rollout.sampler.hf import HfSampler
 from ocr_rl.rollout.sampler.vllm_server import ServerSettings, VllmServerSampler
 from tests.conftest import LONGEST_PX
 from tests.contracts.conftest import HOW, changed, gap, in_order, weights_of, written
-from tests.contracts.test_adapters import adapted, adapter_over
+from tests.contracts.test_adapters_arrive import adapted, adapter_over
 from tests.fake_vllm import FakeVllm
 from tests.fakes import FakeSampler
 
