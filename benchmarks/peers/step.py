@@ -169,6 +169,7 @@ def ours(asked: Answer) -> Answer:
     for step in grpo(cfg, setting, {}):
         reset_peak()
         update_from = time.perf_counter()
+        assert step.loss is not None
         learner.update(step.rows, step.loss)
         end, peak = time.perf_counter(), resident_mb("VmHWM")
         done.append(
