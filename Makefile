@@ -34,9 +34,10 @@ bench: $(STAMP)
 gpu:
 	$(if $(PYTHON),$(PYTHON),$(PY)) -m benchmarks.gpu $(PARTS)
 
-# Losses beside TRL's, which needs an environment of its own (docs/measurements.md): make trl PEER=trl-env/bin/python
+# Losses beside TRL's, which needs an environment of its own, and another one for PPO (docs/measurements.md):
+# make trl PEER=trl-env/bin/python PPO_PEER=trl-ppo-env/bin/python
 trl: $(STAMP)
-	$(PY) -m benchmarks.peers.losses --peer-python $(PEER)
+	$(PY) -m benchmarks.peers.losses $(if $(PEER),--peer-python $(PEER)) $(if $(PPO_PEER),--ppo-python $(PPO_PEER))
 
 # Trains the embedded policy again, from nothing (about three and a half hours on two cores).
 nano: $(STAMP)

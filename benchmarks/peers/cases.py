@@ -222,9 +222,9 @@ def numbers(seed: int, case: Case) -> Numbers:
     rows, rewards = range(PAGES * SAMPLES), len(case.reward_weights)
 
     def near(values: Values, spread: float) -> Values:
-        return [[_float32(min(0.0, value + random.gauss(0, spread))) for value in row] for row in values]
+        return [[float32(min(0.0, value + random.gauss(0, spread))) for value in row] for row in values]
 
-    logprobs = [[_float32(-random.expovariate(2.0)) for _ in range(random.randint(1, MAX_TOKENS))] for _ in rows]
+    logprobs = [[float32(-random.expovariate(2.0)) for _ in range(random.randint(1, MAX_TOKENS))] for _ in rows]
     old = near(logprobs, 0.4)
     scores = [[random.random() for _ in range(rewards)] for _ in rows]
     return Numbers(
@@ -237,6 +237,6 @@ def numbers(seed: int, case: Case) -> Numbers:
     )
 
 
-def _float32(value: float) -> float:
+def float32(value: float) -> float:
     """What a batch would hold of it."""
     return float(torch.tensor(value, dtype=torch.float32))

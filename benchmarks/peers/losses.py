@@ -1,14 +1,14 @@
 """Losses, gradients and advantages of this project and of TRL's trainers, on the same numbers.
 
-    python -m benchmarks.peers.losses --peer-python PATH
+    python -m benchmarks.peers.losses --peer-python PATH --ppo-python PATH
 
-The peer is a Python with TRL 1.16 in an environment of its own; --answers keeps what it says, and without a peer reads
-it again. Log-probabilities, rewards and lengths are random, the
-code is each side's own: ours from scored groups over rows, micro-batches and `collate` to the loss; TRL's from rewards
-over its windows and micro-batches to `compute_loss`. One JSON line a case with the largest differences: of the loss and
-of the advantages as they are, of the gradient with respect to the log-probabilities over its largest component. Where
-the two differ on purpose the line names what was made alike first; lines with "equal": false show a difference that no
-setting takes away. Exits 1 when any other line is above 1e-6.
+The peer is a Python with TRL 1.16 in an environment of its own; PPO, which TRL dropped after 1.12, needs one with
+that. --answers keeps what they say, and without a peer reads it again. Log-probabilities, values, rewards and lengths
+are random, the code is each side's own: ours from scored groups over rows, micro-batches and `collate` to the loss;
+TRL's from rewards over its windows and micro-batches to `compute_loss`, or PPO's whole `train`. One JSON line a case
+with the largest differences: of a gradient over its largest component, of all else as it is. Where the two differ on
+purpose the line names what was made alike first; lines with "equal": false show a difference that no setting takes
+away. Exits 1 when any other line is above 1e-6.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ import argparse
 import json
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
@@ -26,22 +26,22 @@ from typing import Any
 import torch
 
 from benchmarks.peers.cases import MAX_TOKENS, PAGES, SAMPLES, Case, Numbers, Values, dpo_cases, grpo_cases, numbers
+from benchmarks.peers.rlhf import asked_pairs, asked_rollout, compare_critic, compare_pairs, compare_policy
+from benchmarks.peers.rlhf_cases import PairCase, RolloutCase, pair_cases, pair_numbers, rollout_cases, rollout_numbers
+from benchmarks.peers.slopes import PROMPT, loss_and_gradient, relative
 from ocr_rl import config
 from ocr_rl.contract import Page, Score, UserError
 from ocr_rl.learn.algos.grpo import reweighted, to_rows
-from ocr_rl.learn.rows import Batch, collate, micro_batches, packed_length
 from ocr_rl.objectives.advantages import EPS
 from ocr_rl.objectives.aggregation import AGGREGATIONS
-from ocr_rl.objectives.losses import Loss, PolicyGradient, PreferenceLoss, Read
-from ocr_rl.pages.raster import ImageRef
+from ocr_rl.objectives.losses import PolicyGradient, PreferenceLoss
 from ocr_rl.rollout.compare import has_signal, with_advantages
-from ocr_rl.rollout.flow import ComparedGroup, Group, Prompt, Row, Sample
+from ocr_rl.rollout.flow import ComparedGroup, Group, Row, Sample
 from ocr_rl.rollout.scoring import GroupScores, ScoredGroup
 from ocr_rl.run import write_atomically
 
 LIMIT = 1e-6
-BUDGET = 3 * MAX_TOKENS  # padded tokens of our micro-batches: a group is cut into several
-PROMPT = Prompt(page_id="p", image=ImageRef(pdf=Path("a.pdf"), number=1), token_ids=(5,), expanded_ids=(5,))
+AnyCase = Case | PairCase | RolloutCase
 
 
 def asked_grpo(case: Case, given: Numbers) -> dict[str, Any]:
@@ -131,7 +131,7 @@ def compare_grpo(case: Case, given: Numbers, answer: Mapping[str, Any], dtype: t
     for window in answer["windows"]:
         chosen = [(k, row) for k, row in zip(index, rows, strict=True) if k in set(window["rows"])]
         part = reweighted([row for _, row in chosen], rows, cfg.aggregation)
-        value, slopes = loss_and_gradient(loss, part, [given.logprobs[k] for k, _ in chosen], dtype)
+        value, slopes, _ = loss_and_gradient(loss, part, [given.logprobs[k] for k, _ in chosen], dtype)
         factor = _factor(case, part, rows, groups)
         gap = max(gap, abs(factor * value - window["loss"]))
         for (k, _), row in zip(chosen, slopes, strict=True):
@@ -139,7 +139,7 @@ def compare_grpo(case: Case, given: Numbers, answer: Mapping[str, Any], dtype: t
     advantages = [advantage for group in groups for advantage in group.advantages]
     return {
         "loss": gap,
-        "gradient": _relative(gradient, answer["gradient"]),
+        "gradient": relative(gradient, answer["gradient"]),
         "advantages": max(abs(a - b) for a, b in zip(advantages, answer["advantages"], strict=True)),
     }
 
@@ -170,100 +170,107 @@ def compare_dpo(case: Case, given: Numbers, answer: Mapping[str, Any], dtype: to
         )
         for k in range(2 * pairs)
     ]
-    value, gradient = loss_and_gradient(PreferenceLoss(beta=0.1, **case.loss), rows, given.logprobs, dtype)
-    return {"loss": abs(value - answer["loss"]), "gradient": _relative(gradient, answer["gradient"])}
+    value, gradient, _ = loss_and_gradient(PreferenceLoss(beta=0.1, **case.loss), rows, given.logprobs, dtype)
+    return {"loss": abs(value - answer["loss"]), "gradient": relative(gradient, answer["gradient"])}
 
 
-def loss_and_gradient(loss: Loss, rows: Sequence[Row], logprobs: Values, dtype: torch.dtype) -> tuple[float, Values]:
-    """Summed over our micro-batches, as the learner does; the gradient by row, then by token."""
-    place = {id(row): k for k, row in enumerate(rows)}
-    gradient: Values = [[] for _ in rows]
-    total = 0.0
-    for groups in micro_batches(rows, max(BUDGET, 2 * max(map(packed_length, ([row] for row in rows))))):
-        pixels = torch.zeros(0), torch.zeros(len(groups), 3)
-        batch = _as(collate(groups, pixels, lambda row, grid: torch.zeros(3, 1, dtype=torch.long)), dtype)
-        values = [logprobs[place[id(row)]] for row in batch.rows]
-        logprob_N = torch.tensor([value for row in values for value in row], dtype=dtype, requires_grad=True)
-        value, _ = loss(Read(logprob_N=logprob_N, entropy_N=torch.zeros_like(logprob_N)), batch)
-        (slope_N,) = torch.autograd.grad(value, logprob_N)
-        total += float(value.detach())
-        for row, piece in zip(batch.rows, slope_N.split([len(row) for row in values]), strict=True):
-            gradient[place[id(row)]] = piece.tolist()
-    return total, gradient
-
-
-def _as(batch: Batch, dtype: torch.dtype) -> Batch:
-    names = ("weight_N", "advantage_N", "sampler_N", "old_N", "ref_N")
-    found = {name: getattr(batch, name) for name in names}
-    return replace(batch, **{name: None if value is None else value.to(dtype) for name, value in found.items()})
-
-
-def _relative(ours: Values, theirs: Values) -> float:
-    pairs = [(a, b) for mine, other in zip(ours, theirs, strict=True) for a, b in zip(mine, other, strict=True)]
-    return max(abs(a - b) for a, b in pairs) / max(abs(b) for _, b in pairs)
-
-
-def ask(python: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """The peer's answers. UserError with its last words if it fails."""
-    script = Path(__file__).with_name("peer_losses.py")
+def ask(python: str, script: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """A peer's answers. UserError with its last words if it fails."""
     try:
-        done = subprocess.run([python, str(script)], input=json.dumps(asked).encode(), capture_output=True)
+        done = subprocess.run(
+            [python, str(Path(__file__).with_name(script))], input=json.dumps(asked).encode(), capture_output=True
+        )
     except OSError as error:
-        raise UserError(f"{python} cannot be started ({error.strerror}); name a Python that has TRL 1.16.") from error
+        raise UserError(
+            f"{python} cannot be started ({error.strerror}); name a Python that has {NEEDS[script]}."
+        ) from error
     if done.returncode:
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        raise UserError(f"{python} {script.name} failed: {said[-1] if said else 'it said nothing'}")
+        words = done.stderr.decode(errors="replace").strip().splitlines()
+        raise UserError(f"{python} {script} failed: {words[-1] if words else 'it said nothing'}")
     return json.loads(done.stdout)
 
 
 def answers(args: argparse.Namespace) -> dict[str, Any]:
-    """From the peer, or from an earlier run's file: seed, dtype, versions, answers by case. UserError without both."""
-    if not args.peer_python:
+    """From the peers, or from an earlier run's file: seed, dtype, versions, answers by case. UserError without both."""
+    pythons = {"peer_losses.py": args.peer_python, "peer_ppo.py": args.ppo_python}
+    if not any(pythons.values()):
         if not (args.answers and args.answers.is_file()):
             raise UserError(
                 "Name a Python that has TRL 1.16 with --peer-python, or a file of its answers with --answers."
             )
         return json.loads(args.answers.read_text(encoding="utf-8"))
-    names = args.case or list(CASES)
+    names = args.case or [name for name, case in CASES.items() if pythons[KINDS[case.kind].script]]
     if unknown := [name for name in names if name not in CASES]:
         raise UserError(f"--case: there is no case {unknown[0]!r}; without --case all are shown.")
-    asked = {name: ASKED[CASES[name].kind](CASES[name], numbers(args.seed, CASES[name])) for name in names}
-    found = ask(args.peer_python, {"dtype": args.dtype, "cases": asked}) | {"seed": args.seed, "dtype": args.dtype}
+    whole: dict[str, Any] = {"versions": {}, "answers": {}, "seed": args.seed, "dtype": args.dtype}
+    for script, python in pythons.items():
+        cases = {name: CASES[name] for name in names if KINDS[CASES[name].kind].script == script}
+        if cases and not python:
+            option = "--ppo-python" if script == "peer_ppo.py" else "--peer-python"
+            raise UserError(f"--case: {next(iter(cases))!r} needs a Python that has {NEEDS[script]}: {option}.")
+        if cases:
+            asked = {name: asking(case, args.seed) for name, case in cases.items()}
+            answer = ask(python, script, {"dtype": args.dtype, "cases": asked})
+            whole["versions"] |= answer["versions"]
+            whole["answers"] |= answer["answers"]
     if args.answers:
-        write_atomically(args.answers, json.dumps(found) + "\n")
-    return found
+        write_atomically(args.answers, json.dumps(whole) + "\n")
+    return whole
+
+
+def asking(case: AnyCase, seed: int) -> dict[str, Any]:
+    kind = KINDS[case.kind]
+    return kind.asked(case, kind.numbers(seed, case))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--peer-python", help="a Python that has TRL 1.16")
-    parser.add_argument("--answers", type=Path, help="a file for the peer's answers")
+    parser.add_argument("--ppo-python", help="a Python that has TRL 1.12, the last version with PPO")
+    parser.add_argument("--answers", type=Path, help="a file for the peers' answers")
     parser.add_argument("--case", nargs="+", help="only these")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--dtype", choices=("float64", "float32"), default="float64", help="of both sides")
     args = parser.parse_args(arguments)
     try:
-        found = answers(args)
+        whole = answers(args)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
     judged = []
-    for name, answer in found["answers"].items():
+    for name, answer in whole["answers"].items():
         case = CASES[name]
-        gaps = COMPARE[case.kind](case, numbers(found["seed"], case), answer, getattr(torch, found["dtype"]))
+        kind = KINDS[case.kind]
+        gaps = kind.compare(case, kind.numbers(whole["seed"], case), answer, getattr(torch, whole["dtype"]))
         largest = max(gaps.values())
         shown = {"case": name} | {gap: float(f"{value:.2g}") for gap, value in gaps.items()}
         print(json.dumps(shown | {"equal": largest <= LIMIT} | ({"alike": case.alike} if case.alike else {})))
         judged += [largest] if case.equal else []
-    rest = {name: value for name, value in found.items() if name != "answers"}
+    rest = {name: value for name, value in whole.items() if name != "answers"}
     largest = max(judged, default=0.0)
     print(json.dumps({"cases": len(judged), "largest": float(f"{largest:.2g}"), "limit": LIMIT, **rest}))
     return int(not largest <= LIMIT)
 
 
-CASES = {case.name: case for case in (*grpo_cases(), *dpo_cases())}
-ASKED = {"grpo": asked_grpo, "dpo": asked_dpo}
-COMPARE = {"grpo": compare_grpo, "dpo": compare_dpo}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Kind:
+    """What a kind of case is given, what its peer is asked, and how our side compares with the answer."""
+
+    numbers: Callable[[int, Any], Any]
+    asked: Callable[[Any, Any], dict[str, Any]]
+    compare: Callable[[Any, Any, Mapping[str, Any], torch.dtype], dict[str, float]]
+    script: str = "peer_losses.py"
+
+
+NEEDS = {"peer_losses.py": "TRL 1.16", "peer_ppo.py": "TRL 1.12, the last version with PPO"}
+KINDS = {
+    "grpo": Kind(numbers=numbers, asked=asked_grpo, compare=compare_grpo),
+    "dpo": Kind(numbers=numbers, asked=asked_dpo, compare=compare_dpo),
+    "reward_model": Kind(numbers=pair_numbers, asked=asked_pairs, compare=compare_pairs),
+    "ppo": Kind(numbers=rollout_numbers, asked=asked_rollout, compare=compare_policy, script="peer_ppo.py"),
+    "critic": Kind(numbers=rollout_numbers, asked=asked_rollout, compare=compare_critic, script="peer_ppo.py"),
+}
+CASES: dict[str, AnyCase] = {case.name: case for case in (*grpo_cases(), *dpo_cases(), *pair_cases(), *rollout_cases())}
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -28,10 +28,23 @@ warnings.simplefilter("ignore")
 runpy.run_path(str(Path(__file__).parents[2] / "ocr_rl" / "torchvision_shim.py"))["declare"]()
 
 import accelerate  # noqa: E402
-from trl import DPOConfig, DPOTrainer, GRPOConfig, GRPOTrainer  # noqa: E402  # pyright: ignore
+from trl import (  # noqa: E402  # pyright: ignore
+    DPOConfig,
+    DPOTrainer,
+    GRPOConfig,
+    GRPOTrainer,
+    RewardConfig,
+    RewardTrainer,
+)
+from trl.trainer.reward_trainer import DataCollatorForPreference  # noqa: E402  # pyright: ignore
 
 Case = dict[str, Any]
 PAD = 0
+
+
+def short(values: torch.Tensor) -> list[float]:
+    """Short enough to be kept."""
+    return [float(f"{value:.9g}") for value in values.tolist()]
 
 
 class Model(torch.nn.Module):
@@ -53,7 +66,7 @@ class Model(torch.nn.Module):
     def gradient(self, values: list[list[float]]) -> list[list[float]]:
         assert self.table.grad is not None
         pieces = self.table.grad[1:].split([len(row) for row in values])
-        return [[float(f"{each:.9g}") for each in piece.tolist()] for piece in pieces]  # short enough to be kept
+        return [short(piece) for piece in pieces]
 
 
 class Grpo(GRPOTrainer):
@@ -201,11 +214,57 @@ def dpo(case: Case, dtype: torch.dtype) -> dict[str, Any]:
     return {"loss": value, "gradient": trainer.model.gradient(case["logprobs"])}
 
 
+class Scorer(torch.nn.Module):
+    """Looks scores up: the first token of a sequence is the number of its score, from 1."""
+
+    def __init__(self, scores: list[float], dtype: torch.dtype) -> None:
+        super().__init__()
+        self.table = torch.nn.Parameter(torch.tensor([0.0, *scores], dtype=dtype))
+
+    def forward(self, input_ids: torch.Tensor, **_: Any) -> SimpleNamespace:
+        return SimpleNamespace(logits=self.table[input_ids[:, :1]])
+
+
+class Reward(RewardTrainer):
+    def __init__(self, case: Case, dtype: torch.dtype) -> None:  # instead of TRL's
+        self.args = RewardConfig(output_dir="unused", use_cpu=True, bf16=False, report_to=[], **case["config"])
+        self.accelerator = accelerate.Accelerator(cpu=True)
+        self._metrics = {"train": defaultdict(list)}
+        self._total_train_tokens, self._tp_size = 0, 1
+        self.model = Scorer(case["scores"], dtype)
+
+
+def reward_model(case: Case, dtype: torch.dtype) -> dict[str, Any]:
+    """Mean over batches of `case["batch"]` pairs; scores are of chosen, rejected, chosen, ...
+
+    `case["turned"]` is the share of the loss that takes each pair, and its margin, the other way round.
+    """
+    trainer, collate = Reward(case, dtype), DataCollatorForPreference(pad_token_id=PAD)
+    pairs, size, value = len(case["scores"]) // 2, case["batch"], 0.0
+    for share, sign in ((1 - case["turned"], 1), (case["turned"], -1)):
+        for start in range(0, pairs if share else 0, size):
+            examples: list[Case] = []
+            for k in range(start, start + size):
+                chosen, rejected = ([2 * k + 1], [2 * k + 2, 1])[::sign]
+                margin = {} if case["margins"] is None else {"margin": sign * case["margins"][k]}
+                examples.append({"chosen_ids": chosen, "rejected_ids": rejected, **margin})
+            loss = trainer.compute_loss(trainer.model, collate(examples)) * share * size / pairs
+            loss.backward()
+            value += loss.item()
+    slopes = trainer.model.table.grad
+    assert slopes is not None
+    right = trainer._metrics["train"]["accuracy"][: pairs // size]  # of the pairs as they are
+    return {"loss": value, "accuracy": sum(right) / len(right), "gradient": short(slopes[1:])}
+
+
+ANSWERS = {"grpo": grpo, "dpo": dpo, "reward_model": reward_model}
+
+
 def main() -> None:
     asked = json.load(sys.stdin)
     dtype = getattr(torch, asked["dtype"])
     with redirect_stdout(sys.stderr):
-        found = {name: {"grpo": grpo, "dpo": dpo}[case["kind"]](case, dtype) for name, case in asked["cases"].items()}
+        found = {name: ANSWERS[case["kind"]](case, dtype) for name, case in asked["cases"].items()}
     versions = {name: version(name) for name in ("trl", "torch")}
     json.dump({"versions": versions, "answers": found}, sys.stdout)
 
