@@ -114,12 +114,12 @@ class Grpo(OnPolicy):
 class Critic(Section):
     """What tells PPO how much reward is still to come, token by token."""
 
-    kind: Literal["model", "head"] = "model"
-    """model: a network of its own, as large as the policy; head: one more layer on the policy's own trunk."""
+    kind: Literal["model", "adapter", "head"] = "model"
+    """A network of its own, as large as the policy; a second adapter on its base; or one more layer on its trunk."""
     path: str | None = None
     """With kind "model": the folder it begins from, a reward model's or any of this shape; by default the policy's."""
     lr: float | None = Field(default=None, gt=0)
-    """With kind "model": its highest learning rate; by default the policy's. Its schedule is the policy's."""
+    """Its own highest learning rate, but for a head; by default the policy's. Its schedule is the policy's."""
     warmup: Natural = 0
     """Steps at the start in which the critic learns alone."""
     clip: float | None = Field(default=None, gt=0)
@@ -131,8 +131,10 @@ class Critic(Section):
 
     @model_validator(mode="after")
     def _of_kind(self) -> Critic:
-        if self.kind == "head" and (self.path is not None or self.lr is not None):
-            raise ValueError('path and lr are for kind = "model": a head has the policy\'s trunk and rate')
+        if self.kind != "model" and self.path is not None:
+            raise ValueError('path is for kind = "model": any other critic has the policy\'s own base')
+        if self.kind == "head" and self.lr is not None:
+            raise ValueError("lr: a head moves by the policy's own rate; set critic.weight")
         if self.kind == "head" and self.warmup and not self.stop_gradient:
             raise ValueError("warmup leaves the policy where it is: set stop_gradient = true, or leave out warmup")
         return self

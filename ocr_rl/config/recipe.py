@@ -11,7 +11,7 @@ from pydantic import Discriminator, Field, JsonValue, Tag, model_serializer, mod
 from ocr_rl.config.algorithm import Algorithm
 from ocr_rl.config.algorithms import ALGORITHMS, RewardModel, Sft
 from ocr_rl.config.base import Positive, Section
-from ocr_rl.config.on_policy import OnPolicy
+from ocr_rl.config.on_policy import OnPolicy, Ppo
 from ocr_rl.config.sections import Evaluation, Optim, Policy, Sampling, Scoring
 from ocr_rl.config.tripwires import Tripwire, Tripwires
 from ocr_rl.track import Tracker
@@ -129,6 +129,10 @@ class Recipe(Section):
             raise ValueError(f"[{name}] learns from rewards: name one as [[rewards]]; gates alone teach nothing")
         if isinstance(self.algorithm, RewardModel) and self.evaluation is not None:
             raise ValueError("[reward_model] writes nothing and is measured on held-out pairs: leave out [evaluation]")
+        if isinstance(self.algorithm, Ppo) and self.algorithm.critic.kind == "adapter" and not self.policy.lora_rank:
+            raise ValueError(
+                'ppo.critic.kind = "adapter" is a second adapter beside the policy\'s: set policy.lora_rank'
+            )
         require_distinct(self.rewards, self.gates)
         if isinstance(self.algorithm, OnPolicy) and self.algorithm.mask_unfinished:
             require_no_eos(self.rewards, self.gates)

@@ -81,11 +81,10 @@ def load_head(folder: Path, head: ScalarHead) -> None:
 class LearnedReward:
     """A reward model that scores transcripts in this process. It sees the page, as the policy does."""
 
-    def __init__(self, origin: Origin, *, micro_tokens: int) -> None:
+    def __init__(self, origin: Origin, policy: config.Policy, *, micro_tokens: int) -> None:
         """UserError where the origin's folder is no reward model."""
         folder = Path(origin.path)
         self.centre = _centre(folder)
-        policy = config.Policy(path=origin.path)
         self.reader = Reader(origin, policy, micro_tokens=micro_tokens, name=origin.path, head=True)
         assert self.reader.head is not None
         load_head(folder, self.reader.head)

@@ -50,6 +50,7 @@ class Learner(Reader):
         name: str = "policy",
         reads: Reads = Reads.WORDS,
         stop_gradient: bool = False,
+        critic_adapter: bool = False,
     ) -> None:
         """`steps`: length of the rate's schedule; `reads`: what its losses look at; the rest as a reader's."""
         super().__init__(
@@ -59,15 +60,16 @@ class Learner(Reader):
             reference=reference,
             seed=seed,
             name=name,
-            head=Reads.SCALARS in reads,
+            head=Reads.SCALARS in reads or critic_adapter,
             stop_gradient=stop_gradient,
+            critic_adapter=critic_adapter,
         )
         self.settings = optim
         self.steps = steps
         self.reads = reads
         self.dropout = policy.lora_dropout
         self._seed = seed
-        self.masters = Masters(self.module, self.head)
+        self.masters = Masters(self.module, self.head if Reads.SCALARS in reads else None)
         self.optimizers = open_optimizers(self.masters.by_name, optim)
 
     def update(self, rows: Sequence[Row], loss: Loss) -> dict[str, float]:

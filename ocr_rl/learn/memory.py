@@ -38,6 +38,8 @@ class MemoryPlan:
     gradients: int
     optimizer: int
     reference: int
+    critic: int  # of PPO: its weights, or its adapter's, with all that learning them takes
+    learned: int  # reward models that score
     sampler: int
     activations: int
     casts: int  # bfloat16 copies that autocast makes of learnt weights, for as long as a pass lasts
@@ -51,7 +53,8 @@ class MemoryPlan:
     @property
     def held(self) -> int:
         """Bytes there from the first step to the last."""
-        return self.weights + self.masters + self.gradients + self.optimizer + self.reference + self.sampler
+        own = self.weights + self.masters + self.gradients + self.optimizer
+        return own + self.reference + self.critic + self.learned + self.sampler
 
     @property
     def peak(self) -> int:
@@ -59,7 +62,7 @@ class MemoryPlan:
         return self.held + max(self.activations + self.casts + self.gathered, self.step)
 
     def to_text(self) -> str:
-        names = ("weights", "masters", "gradients", "optimizer", "reference", "sampler")
+        names = ("weights", "masters", "gradients", "optimizer", "reference", "critic", "learned", "sampler")
         names += ("activations", "casts", "gathered", "step")
         parts = ", ".join(f"{name} {getattr(self, name) / GIB:.2f}" for name in names if getattr(self, name))
         host = f"; the host {self.host / GIB:.1f} GiB of {self.host_available / GIB:.1f} GiB" if self.host else ""
@@ -81,17 +84,18 @@ def memory_plan(recipe: config.Recipe, path: str) -> MemoryPlan:
         blocks = [_numbers(block) for block in family.blocks(model)]
         module = trainable(model, policy)
     learnt = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    short = [p for _, p in learnt if p.dtype != torch.float32]  # those with a float32 master (`masters.Masters`)
     frozen_copy = recipe.algorithm.needs_reference and policy.lora_rank == 0
     on_gpu = torch.cuda.is_available()
     parts, several = ranks.world() if on_gpu else 1, ranks.world() > 1
     itemsize = 2 if policy.autocast else dtype.itemsize
     plan = MemoryPlan(
         weights=_size(module) // parts,
-        masters=sum(4 * p.numel() for p in short) // parts,
-        gradients=(sum(4 * p.numel() for _, p in learnt) + sum(p.nbytes for p in short)) // parts,
+        masters=_masters(learnt) // parts,
+        gradients=_gradients(learnt) // parts,
         optimizer=_momenta(recipe.optim, learnt) // parts,
         reference=weights // parts if frozen_copy else 0,
+        critic=_critic(recipe, module, learnt) // parts,
+        learned=len(recipe.learned) * numbers * (2 if on_gpu else 4),  # as such a folder is opened
         sampler=_sampler(recipe, numbers, on_gpu) if recipe.needs_sampler else 0,
         activations=_activations(recipe, settings),
         casts=0 if several or not policy.autocast else sum(2 * p.numel() for _, p in learnt if p.ndim > 1),
@@ -125,9 +129,29 @@ def _ways(plan: MemoryPlan, recipe: config.Recipe) -> tuple[str, ...]:
         "lower sampling.gpu_share": plan.sampler if recipe.sampling.engine == "vllm" and plan.host else 0,
         "lower optim.micro_tokens": plan.activations // 2,
         "set policy.gradient_checkpointing": 0 if policy.gradient_checkpointing else plan.activations,
-        "learn without a reference (beta = 0)": plan.reference if recipe.algorithm.name == "grpo" else 0,
+        "learn without a reference (beta = 0)": plan.reference if isinstance(recipe.algorithm, config.OnPolicy) else 0,
+        'set ppo.critic.kind = "adapter" (with LoRA) or "head"': plan.critic,
     }
     return tuple(sorted((way for way, size in ways.items() if size), key=lambda way: -ways[way]))
+
+
+def _critic(recipe: config.Recipe, module: nn.Module, learnt: Sequence[tuple[str, Tensor]]) -> int:
+    """The critic's share, by its kind."""
+    algorithm = recipe.algorithm
+    if not isinstance(algorithm, config.Ppo) or algorithm.critic.kind == "head":
+        return 0
+    own = _size(module) if algorithm.critic.kind == "model" else sum(p.nbytes for _, p in learnt)
+    return own + _masters(learnt) + _gradients(learnt) + _momenta(recipe.optim, learnt)
+
+
+def _masters(learnt: Sequence[tuple[str, Tensor]]) -> int:
+    """Of weights that are learnt in bfloat16 (`masters.Masters`)."""
+    return sum(4 * p.numel() for _, p in learnt if p.dtype != torch.float32)
+
+
+def _gradients(learnt: Sequence[tuple[str, Tensor]]) -> int:
+    """In float32, and of bfloat16 weights those of a backward pass too."""
+    return sum(4 * p.numel() for _, p in learnt) + sum(p.nbytes for _, p in learnt if p.dtype != torch.float32)
 
 
 def _momenta(optim: config.Optim, learnt: Sequence[tuple[str, Tensor]]) -> int:

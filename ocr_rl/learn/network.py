@@ -117,8 +117,14 @@ def read_packed(model: PreTrainedModel) -> None:
     model.set_attn_implementation({"text_config": PACKED})
 
 
-def trainable(model: PreTrainedModel, policy: config.Policy) -> nn.Module:
-    """Freeze, wrap and switch as the recipe says; returns the module to train (a peft model with LoRA)."""
+POLICY, CRITIC = "default", "critic"  # peft's names of the adapters
+
+
+def trainable(model: PreTrainedModel, policy: config.Policy, *, critic: bool = False) -> nn.Module:
+    """Freeze, wrap and switch as the recipe says; returns the module to train (a peft model with LoRA).
+
+    `critic`: with a second adapter, which is switched off.
+    """
     if policy.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if policy.freeze_vision:
@@ -133,7 +139,11 @@ def trainable(model: PreTrainedModel, policy: config.Policy) -> nn.Module:
         lora_dropout=policy.lora_dropout,
         target_modules=lora_layers(model, policy),
     )
-    return get_peft_model(model, lora)
+    module = get_peft_model(model, lora)
+    if critic:
+        module.add_adapter(CRITIC, copy.deepcopy(lora))
+        module.set_adapter(POLICY)
+    return module
 
 
 def lora_layers(model: nn.Module, policy: config.Policy) -> str:
@@ -154,7 +164,7 @@ def adapter_of(module: Any, base_path: str, marks: Marks) -> Adapter:
     """The adapters of a peft model; they come whole from all ranks, every one of which must ask."""
     from peft import get_peft_model_state_dict
 
-    lora = copy.copy(module.peft_config["default"])
+    lora = copy.copy(module.peft_config[POLICY])
     lora.base_model_name_or_path, lora.inference_mode = base_path, True
     own = get_peft_model_state_dict(module, save_embedding_layers=False)
     tensors = {name: whole(weight.detach()).float().cpu().contiguous().clone() for name, weight in own.items()}
@@ -182,7 +192,7 @@ def named_weights(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
             continue
         if name.endswith(".base_layer.weight"):
             with torch.no_grad():
-                delta = layers[name.removesuffix(".base_layer.weight")].get_delta_weight("default")  # type: ignore[operator]
+                delta = layers[name.removesuffix(".base_layer.weight")].get_delta_weight(POLICY)  # type: ignore[operator]
                 weight = weight.float() + delta.float()
         yield name.replace(".base_layer", ""), whole(weight)
 

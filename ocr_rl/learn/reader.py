@@ -43,11 +43,12 @@ class Reader:
         name: str = "policy",
         head: bool = False,
         stop_gradient: bool = False,
+        critic_adapter: bool = False,
     ) -> None:
         """`reference`: keep the start, frozen. `seed` is for the random numbers that LoRA's adapters begin with.
 
         `head`: one number is read off each hidden state too; `stop_gradient`: learning it does not move the model.
-        `name` is how the other ranks know it.
+        `critic_adapter`: with a second adapter, for a critic. `name` is how the other ranks know it.
         """
         self.name = name
         self.origin = origin
@@ -68,7 +69,7 @@ class Reader:
         frozen = copy.deepcopy(model).requires_grad_(False).eval() if reference and policy.lora_rank == 0 else None
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.module = trainable(model, policy)
+            self.module = trainable(model, policy, critic=critic_adapter)
         self.head = ScalarHead(base(self.module).config.text_config.hidden_size) if head else None
         if self.head is not None and ranks.world() == 1:
             self.head.to(self.device)

@@ -29,6 +29,16 @@ def require_ranks(recipe: config.Recipe) -> None:
             'sampling.engine: "vllm" runs inside the process of the learner, which shares its weights with others '
             'here; set sampling.engine = "transformers", or start without torchrun.'
         )
+    if ranks.world() > 1 and recipe.learned:
+        raise UserError(
+            f"rewards: {config.LEARNED}{recipe.learned[0]} is asked in one process alone; start without torchrun."
+        )
+    algorithm = recipe.algorithm
+    if ranks.world() > 1 and isinstance(algorithm, config.Ppo) and algorithm.critic.kind == "adapter":
+        raise UserError(
+            'ppo.critic.kind: "adapter" switches between two adapters, which weights that are cut up over processes '
+            'do not allow; set kind = "model" or "head", or start without torchrun.'
+        )
 
 
 def require_until(recipe: config.Recipe, until: int | None) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.learn import ranks
+from ocr_rl.learn.adapter_critic import AdapterCritic
 from ocr_rl.learn.algos import STEPS
 from ocr_rl.learn.algos.setting import PpoSetting, SamplingSetting, Setting
 from ocr_rl.learn.checkpoints import resume
@@ -24,7 +25,7 @@ from ocr_rl.learn.memory import memory_plan, require_memory
 from ocr_rl.learn.network import Reads
 from ocr_rl.learn.probe import page_gain, require_eyes
 from ocr_rl.learn.step import Step
-from ocr_rl.models.load import model_folder
+from ocr_rl.models.load import model_folder, use_dtype
 from ocr_rl.pages.bound import BoundSources
 from ocr_rl.policy import open_learning_origin, open_origin, open_sampler
 from ocr_rl.rollout.collect import Score
@@ -86,7 +87,7 @@ def open_session(
         held_out = held_out_pages(recipe, sources)
         ranks.tell("", "open", "policy", origin.path)
         learner = _policy(recipe, origin)
-        critic = _critic(recipe, origin)
+        critic = _critic(recipe, origin, learner)
         done, state = resume(learner, run, critic) if go_on else (0, {})
         if until is not None and done >= until:
             checkpoints = run.folder / "ckpt"
@@ -188,18 +189,22 @@ def _policy(recipe: config.Recipe, origin: Origin) -> Learner:
         reference=algorithm.needs_reference,
         reads=Reads.WORDS | Reads.SCALARS if head else Reads.WORDS,
         stop_gradient=isinstance(algorithm, config.Ppo) and algorithm.critic.stop_gradient,
+        critic_adapter=isinstance(algorithm, config.Ppo) and algorithm.critic.kind == "adapter",
     )
 
 
-def _critic(recipe: config.Recipe, origin: Origin) -> Learner | None:
+def _critic(recipe: config.Recipe, origin: Origin, policy: Learner | None = None) -> Learner | None:
     """A critic with weights of its own, where the recipe asks for one; it reads the policy's prompts."""
     algorithm = recipe.algorithm
-    if not isinstance(algorithm, config.Ppo) or algorithm.critic.kind != "model":
+    if not isinstance(algorithm, config.Ppo) or algorithm.critic.kind == "head":
         return None
     cfg = algorithm.critic
+    optim = recipe.optim if cfg.lr is None else recipe.optim.model_copy(update={"lr": cfg.lr})
+    if cfg.kind == "adapter":
+        assert policy is not None  # `require_ranks`: there is one process
+        return AdapterCritic(policy, optim)
     ranks.tell("", "open", "critic", origin.path)
     start = origin if cfg.path is None else replace(origin, path=model_folder(cfg.path))
-    optim = recipe.optim if cfg.lr is None else recipe.optim.model_copy(update={"lr": cfg.lr})
     critic = Learner(
         start,
         recipe.policy,
@@ -251,7 +256,8 @@ def open_pool(recipe: config.Recipe, run: Run) -> RewardPool:
 def open_learned_reward(folder: str, *, micro_tokens: int) -> LearnedReward:
     """The reward model of a folder. UserError where it is none."""
     require_reward_model(folder)
-    return LearnedReward(open_origin(config.Policy(path=folder), folder), micro_tokens=micro_tokens)
+    policy = config.Policy(path=folder, dtype=use_dtype(folder))
+    return LearnedReward(open_origin(policy, folder), policy, micro_tokens=micro_tokens)
 
 
 def scorer(pool: RewardPool) -> Score:

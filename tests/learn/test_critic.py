@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ocr_rl import config
 from ocr_rl.contract import UserError
+from ocr_rl.learn.adapter_critic import AdapterCritic
 from ocr_rl.learn.checkpoints import resume
 from ocr_rl.learn.fit import Plan, fit
 from ocr_rl.learn.learner import Learner, update_together
@@ -242,3 +243,70 @@ def test_both_learners_are_logged_saved_and_resumed_to_the_same_bits(
     assert same(weights(again_critic), weights(critic))
     assert again_critic.head is not None and critic.head is not None
     assert torch.equal(again_critic.head.linear.weight, critic.head.linear.weight)
+
+
+# --- a second adapter -------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def pair(policy_dir: Path, prompter: Prompter) -> tuple[Learner, AdapterCritic]:
+    """A policy of adapters and its critic on the same base, with a loud head."""
+    learner = Learner(
+        Origin(path=str(policy_dir), settings=PromptSettings(), prompter=prompter),
+        config.Policy.model_validate({"path": str(policy_dir), "lora_rank": 2}),
+        config.Optim.model_validate({"lr": 1e-2, "max_grad_norm": 1e9}),
+        steps=100,
+        reference=True,
+        critic_adapter=True,
+    )
+    critic = AdapterCritic(learner, config.Optim.model_validate({"lr": 1e-2, "max_grad_norm": 1e9}))
+    assert learner.head is not None
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(7)
+        learner.head.linear.weight.normal_(std=1 / 16)
+    return learner, critic
+
+
+def adapters(learner: Learner, name: str) -> dict[str, Tensor]:
+    return {key: weight for key, weight in weights(learner).items() if f".{name}." in key}
+
+
+def test_a_critics_adapter_and_the_policys_do_not_touch(pair: tuple[Learner, AdapterCritic], judged: list[Row]) -> None:
+    learner, critic = pair
+    said, start = learner.logprobs(judged), critic.values(judged)
+    before = adapters(learner, "default"), adapters(learner, "critic")
+    critic.update(judged, ValueLoss())
+    assert same(adapters(learner, "default"), before[0]) and not same(adapters(learner, "critic"), before[1])
+    assert learner.logprobs(judged) == said and largest_gap(critic.values(judged), start) > 1e-3
+    values, learnt = critic.values(judged), adapters(learner, "critic")
+    learner.update(judged, PolicyGradient())
+    assert same(adapters(learner, "critic"), learnt) and not same(adapters(learner, "default"), before[0])
+    assert critic.values(judged) == values
+    assert learner.logprobs(judged, reference=True) == said  # of the base alone
+
+
+def test_both_adapters_move_in_one_step_as_each_would_alone(
+    pair: tuple[Learner, AdapterCritic], judged: list[Row], make_learner: MakeLearner
+) -> None:
+    learner, critic = pair
+    alone = make_learner(policy={"lora_rank": 2}, lr=1e-2)
+    for _ in range(2):
+        update_together([(learner, judged, PolicyGradient()), (critic, judged, ValueLoss())])
+        alone.update(judged, PolicyGradient())
+    assert same(adapters(learner, "default"), adapters(alone, "default"))
+    assert learner.policy == critic.policy == 2
+
+
+def test_the_engine_gets_the_policys_adapter_alone_and_a_state_has_the_critics(
+    pair: tuple[Learner, AdapterCritic], judged: list[Row], tmp_path: Path
+) -> None:
+    learner, critic = pair
+    critic.update(judged, ValueLoss())
+    assert not any("critic" in name for name in learner.adapter().tensors)
+    assert not any("critic" in name or "lora" in name for name, _ in learner.all_weights())
+    critic.save_state(tmp_path / "critic.pt")
+    expected = critic.values(judged)
+    critic.update(judged, ValueLoss())
+    assert critic.values(judged) != expected
+    critic.load_state(tmp_path / "critic.pt")
+    assert critic.values(judged) == expected and critic.policy == 1

@@ -169,7 +169,7 @@ def test_a_folder_loads_again_as_the_same_reward(taught, tiny_pages, prompter, t
     learner.save(tmp_path / "model")
     load_model(str(tmp_path / "model"))  # an ordinary folder beside
     origin = Origin(path=str(tmp_path / "model"), settings=PromptSettings(), prompter=prompter)
-    reward = LearnedReward(origin, micro_tokens=4096)
+    reward = LearnedReward(origin, config.Policy(path=origin.path), micro_tokens=4096)
     texts = ("a longer line of text", "Page 1")
     group = [Transcript(raw=text, body=text, finish="stop", num_tokens=9) for text in texts]
     answers = reward(tiny_pages[0], group)
@@ -191,14 +191,14 @@ def test_what_is_no_reward_model_is_a_sentence(taught, policy_dir, prompter, tmp
     learner.save(folder)
     origin = Origin(path=str(folder), settings=PromptSettings(), prompter=prompter)
     with pytest.raises(UserError, match="centre is None, not a number"):
-        LearnedReward(origin, micro_tokens=64)
+        LearnedReward(origin, config.Policy(path=origin.path), micro_tokens=64)
     (folder / FACTS).write_text('{"centre": 0.5}')
     (folder / HEAD).write_bytes(b"no tensors")
     with pytest.raises(UserError, match=f"{HEAD} cannot be read"):
-        LearnedReward(origin, micro_tokens=64)
+        LearnedReward(origin, config.Policy(path=origin.path), micro_tokens=64)
     (folder / FACTS).write_text("[]")
     with pytest.raises(UserError, match="is no reward model's"):
-        LearnedReward(origin, micro_tokens=64)
+        LearnedReward(origin, config.Policy(path=origin.path), micro_tokens=64)
 
 
 def test_an_evaluation_centres_the_scores_and_draws_them(taught, tiny_pages, prompter, tmp_path: Path) -> None:
