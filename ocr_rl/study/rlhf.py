@@ -145,7 +145,7 @@ def over_optimisation(results: Results) -> Finding | None:
     changes = {arm: [_late_change(results.evaluations[name]) for name in runs] for arm, runs in arms.items()}
     noise = noise_of(list(changes.values()))
     measured = [Measured(pages=_mean_pages(of_runs), runs=len(of_runs), noise=noise) for of_runs in changes.values()]
-    true = contrast(*((1 / len(arms), one_arm) for one_arm in measured))
+    true = contrast(*((1 / len(arms), of_arm) for of_arm in measured))
     windows = [_windows(results, name) for runs in arms.values() for name in runs]
     middle, end = ([value for window in windows for value in window[k]] for k in (0, 1))
     rise = unpaired(end, middle)

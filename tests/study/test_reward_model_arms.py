@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -17,15 +18,15 @@ from ocr_rl.study.jobs import TUNING_SEED, Job, claim_jobs, main_jobs, reward_mo
 from ocr_rl.study.plan import Study
 from ocr_rl.study.report import write_study
 from ocr_rl.study.results import cost_of, read_results
-from ocr_rl.study.run import Folder, _prepared, _test, _train
+from ocr_rl.study.run import Folder, _prepared, _test, _train, peak_memory
 from tests.fakes import FakeSampler
-from tests.study.made import DRAWN, made_study
+from tests.study.by_hand import DRAWN, study_by_hand
 
 # --- plans ------------------------------------------------------------------------------------------------------------
 
 
 def test_each_seed_has_a_reward_model_and_so_have_trials_and_wrong_labels() -> None:
-    study = made_study(claim_seeds=[1])
+    study = study_by_hand(claim_seeds=[1])
     jobs = {job.name: job for job in reward_model_jobs(study)}
     flips = {f"reward_model_flip{share}-seed1" for share in (10, 20, 30)}
     assert set(jobs) == {f"reward_model-seed{seed}" for seed in (TUNING_SEED, 0, 1, 2)} | flips
@@ -43,18 +44,18 @@ def test_each_seed_has_a_reward_model_and_so_have_trials_and_wrong_labels() -> N
             assert job.recipe.gates == () and [choice.name for choice in job.recipe.rewards] == [LEARNED]
             flip = job.variation.flip if job.variation else 0
             assert jobs[job.scored_by].arm == (f"reward_model_flip{round(100 * flip)}" if flip else "reward_model")
-    assert {job.name for job in reward_model_jobs(made_study(variations=False))} & flips == set()
+    assert {job.name for job in reward_model_jobs(study_by_hand(variations=False))} & flips == set()
 
 
 def test_without_such_an_arm_there_is_no_reward_model_and_no_run_at_other_rates() -> None:
-    study = made_study(arms={arm: {"algorithm": arm} for arm in ("grpo", "dpo")})
+    study = study_by_hand(arms={arm: {"algorithm": arm} for arm in ("grpo", "dpo")})
     assert reward_model_jobs(study) == []
     names = {job.arm for job in claim_jobs(study, {})}
     assert "grpo_flip10" in names and not {"grpo_slow", "rlhf_flip10", "ppo_lambda"} & names
 
 
 def test_another_rate_is_a_share_of_the_chosen_one() -> None:
-    rates = {job.arm: job.recipe.optim.lr for job in claim_jobs(made_study(), {"ppo": 2}) if job.seed == 0}
+    rates = {job.arm: job.recipe.optim.lr for job in claim_jobs(study_by_hand(), {"ppo": 2}) if job.seed == 0}
     assert rates["ppo_slow"] == pytest.approx(1e-4 / 3, rel=1e-5) and rates["ppo_fast"] == pytest.approx(3e-4)
     assert rates["grpo_slow"] == pytest.approx(1e-5) and rates["grpo_fast"] == pytest.approx(9e-5)
     assert rates["ppo_lambda"] == 1e-4
@@ -74,11 +75,11 @@ def test_another_rate_is_a_share_of_the_chosen_one() -> None:
     ],
 )
 def test_arms_that_cannot_be_scored_are_refused(arms: dict, wrong: str) -> None:
-    algorithms = {**made_study().algorithms, "sft": {"steps": 1, "pages_per_step": 1}}
+    algorithms = {**study_by_hand().algorithms, "sft": {"steps": 1, "pages_per_step": 1}}
     if "rlhf" in arms:
         del algorithms["reward_model"]
     with pytest.raises(ValidationError, match=wrong):
-        made_study(arms=arms, algorithms=algorithms)
+        study_by_hand(arms=arms, algorithms=algorithms)
 
 
 # --- a run ------------------------------------------------------------------------------------------------------------
@@ -118,6 +119,14 @@ def tiny_study(policy: Path, pages: Path) -> Study:
     )
 
 
+def test_the_most_memory_of_a_run_is_seen() -> None:
+    with peak_memory() as nothing:
+        pass
+    with peak_memory() as much:
+        ballast = bytearray(b"x") * 2**28
+    assert len(ballast) == 2**28 and much[0] > nothing[0] + 0.2  # GiB
+
+
 def script(page: Page, k: int) -> str:
     """The reference, with the more of its beginning the later the sibling; another text for each page and sibling."""
     return (page.reference or "")[: 6 * (k + 1)] + "x"
@@ -129,12 +138,12 @@ def test_a_reward_model_is_learnt_once_and_scores_alone(
     monkeypatch.setattr("ocr_rl.train.session.require_eyes", lambda *_: None)  # a script sees no page
     write_dataset("nano", n=4, seed=1, out=tmp_path / "data", pages_per_document=1)
     study, folder = tiny_study(nano_dir, tmp_path / "data"), Folder((tmp_path / "out").resolve())
-    sampler = FakeSampler(prompter, script)
+    sampler: Any = FakeSampler(prompter, script)
     (learnt,), (job,) = reward_model_jobs(study), main_jobs(study, {})
     with pytest.raises(UserError, match="the run reward_model-seed0, which this one needs, did not end"):
         _prepared(job, study, folder, sampler, prompter)
-    for one_job in (learnt, job):
-        _train(one_job, study, folder, sampler, prompter)
+    for run in (learnt, job):
+        _train(run, study, folder, sampler, prompter)
     model = folder.model("reward_model-seed0")
     assert json.loads((model / "reward_model.json").read_text())["centre"] is not None
     assert not (folder.run(learnt.name) / "eval").exists()  # it writes no transcript
@@ -142,8 +151,8 @@ def test_a_reward_model_is_learnt_once_and_scores_alone(
     assert (recipe.rewards, recipe.gates) == ((RewardChoice(name=f"{LEARNED}{model}"),), ())
     left = {path.name for path in folder.run(job.name).glob("ckpt/*/*")}
     assert "model" in left and not left & {"optim.pt", "critic.pt"}
-    for each_job in (None, job):
-        _test(each_job, study, folder, sampler, prompter)
+    for run in (None, job):
+        _test(run, study, folder, sampler, prompter)
     check_report(study, folder, learnt, job)
 
 

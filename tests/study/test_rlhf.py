@@ -14,7 +14,7 @@ from ocr_rl.study.findings import Noise, over_runs, spread, spread_contrast
 from ocr_rl.study.plots import claim_plot
 from ocr_rl.study.results import Cost, Results, cost_of, phases_of
 from ocr_rl.study.rlhf import building, climb_verdict, data_bias, over_optimisation, tuning
-from tests.study.made import made_results, made_row, made_study
+from tests.study.by_hand import results_by_hand, row_by_hand, study_by_hand
 
 SEEDS = (0, 1, 2)
 FEW = [f"d{k}:p1" for k in range(9)]
@@ -70,7 +70,7 @@ def built(seconds: float, seeds: tuple[int, ...] = SEEDS) -> Results:
     """A reward model takes so many of 100 seconds, 100 of 400 tokens, and 20 pairs."""
     model = [{"step": 1, "generated": 100, "pairs": 20, "pairs_held_out": 4, "rollout_s": seconds}]
     loop = [{"step": 1, "generated": 300, "rollout_s": 100 - seconds}]
-    return made_results(
+    return results_by_hand(
         {f"rlhf-seed{seed}": flat(0.5) for seed in seeds},
         metrics={f"reward_model-seed{s}": model for s in seeds} | {f"rlhf-seed{s}": loop for s in seeds},
         scorers={f"rlhf-seed{s}": f"reward_model-seed{s}" for s in seeds},
@@ -98,7 +98,7 @@ def test_tuning_is_unstable_where_runs_lie_apart(restless: tuple[str, ...], verd
         return 0.6 + (0.2 if arm in restless else 0.002) * (k - 1)
 
     arms = ("ppo", "rlhf", "grpo", "dpo")
-    results = made_results(
+    results = results_by_hand(
         {f"{arm}-seed{seed}": flat(round(at(arm, seed), 2)) for arm in arms for seed in SEEDS},
         trials={f"{arm}-trial{k}": at(arm, k) for arm in arms for k in range(3)},
     )
@@ -111,7 +111,7 @@ def test_tuning_is_unstable_where_runs_lie_apart(restless: tuple[str, ...], verd
 
 def test_tuning_shows_the_gain_at_each_learning_rate() -> None:
     ends = {"ppo": 0.7, "ppo_slow": 0.55, "ppo_fast": 0.2, "grpo": 0.7}
-    results = made_results({f"{run}-seed{seed}": flat(end) for run, end in ends.items() for seed in SEEDS})
+    results = results_by_hand({f"{run}-seed{seed}": flat(end) for run, end in ends.items() for seed in SEEDS})
     got = tuning(results)
     assert got is not None and set(got.series) == {"ppo"}
     assert list(got.series["ppo"].y) == pytest.approx([5.0, 20.0, -30.0])
@@ -126,7 +126,7 @@ def test_data_bias_is_learnt_where_flipped_pairs_cost_more(rlhf: float, grpo: fl
     # Both gain 0.1 with right labels; with 30 % wrong ones they end at `rlhf` and `grpo`.
     ends = {"rlhf": 0.6, "grpo": 0.6, "rlhf_flip30": rlhf, "grpo_flip30": grpo}
     ends |= {f"{arm}_flip{share}": 0.6 for arm in ("rlhf", "grpo") for share in (10, 20)}
-    got = data_bias(made_results({f"{run}-seed{seed}": flat(end) for run, end in ends.items() for seed in SEEDS}))
+    got = data_bias(results_by_hand({f"{run}-seed{seed}": flat(end) for run, end in ends.items() for seed in SEEDS}))
     assert got is not None and got.verdict == verdict
     assert got.table[-1][:2] == (
         "30 %",
@@ -140,7 +140,7 @@ def climbed(learned: tuple[float, float], true: tuple[float, float]) -> Results:
     rewards = [0.5, 0.5, *(learned[0],) * 2, *(sum(learned) / 2,) * 2, *(learned[1],) * 2]
     rows = [{"step": k, "reward": reward + 0.001 * (k % 2)} for k, reward in enumerate(rewards, 1)]
     evaluations = {step: flat(passed) for step, passed in ((0, 0.5), (4, true[0]), (8, true[1]))}
-    return made_results(
+    return results_by_hand(
         dict.fromkeys(names, flat(true[1])),
         metrics=dict.fromkeys(names, rows),
         evaluations=dict.fromkeys(names, evaluations),
@@ -185,11 +185,11 @@ def test_a_critic_is_worth_more_on_long_pages_or_is_not(on_long: float, verdict:
     references = {page: "word " * (k + 1) for k, page in enumerate(FEW)}
     ppo = {page: on_long if k >= 6 else 0.6 for k, page in enumerate(FEW)}
     ends = {f"{arm}-seed{seed}": end for arm, end in (("ppo", ppo), ("grpo", flat(0.6))) for seed in SEEDS}
-    got = delayed_credit(made_results(ends, references=references))
+    got = delayed_credit(results_by_hand(ends, references=references))
     assert got is not None and got.verdict == verdict
     assert [row[0] for row in got.table] == ["ppo", "grpo"] and "lambda" not in got.seen
     trusting = {f"ppo_lambda-seed{seed}": flat(0.5) for seed in SEEDS}
-    both = delayed_credit(made_results({**ends, **trusting}, references=references))
+    both = delayed_credit(results_by_hand({**ends, **trusting}, references=references))
     assert both is not None and [row[0] for row in both.table] == ["ppo", "grpo", "ppo, lambda 0.95"]
     assert "With lambda 0.95 PPO ends" in both.seen
     assert claim_plot(both)
@@ -215,12 +215,12 @@ def test_words_are_right_where_the_transcript_has_them_in_order() -> None:
 )
 def test_early_errors_are_cured_by_the_one_or_the_other(ppo: str, grpo: str, verdict: str) -> None:
     ends = {
-        f"{arm}-seed{seed}": [made_row(page, 0.5, text) for page in FEW]
+        f"{arm}-seed{seed}": [row_by_hand(page, 0.5, text) for page in FEW]
         for arm, text in (("ppo", ppo), ("grpo", grpo))
         for seed in SEEDS
     }
-    start = [made_row(page, 0.5, "a") for page in FEW]
-    got = early_errors(made_results(ends, start=start, references=dict.fromkeys(FEW, "a b c d")))
+    start = [row_by_hand(page, 0.5, "a") for page in FEW]
+    got = early_errors(results_by_hand(ends, start=start, references=dict.fromkeys(FEW, "a b c d")))
     assert got is not None and got.verdict == verdict
     assert got.table[0] == ("start", "", "", "25.0")  # one word of four before the first that is missing
     assert claim_plot(got)
@@ -233,7 +233,7 @@ def test_a_critic_costs_or_does_not(slower: float, verdict: str) -> None:
 
     names = {arm: [f"{arm}-seed{seed}" for seed in SEEDS] for arm in ("ppo", "grpo")}
     got = compute(
-        made_results(
+        results_by_hand(
             {name: flat(0.5) for runs in names.values() for name in runs},
             metrics=dict.fromkeys(names["ppo"], steps(slower)) | dict.fromkeys(names["grpo"], steps(1.0)),
             peaks=dict.fromkeys(names["ppo"], 3.0) | dict.fromkeys(names["grpo"], 2.0),
@@ -246,6 +246,6 @@ def test_a_critic_costs_or_does_not(slower: float, verdict: str) -> None:
 
 
 def test_claims_whose_runs_are_not_there_are_left_out() -> None:
-    results = made_results({f"sft-seed{seed}": flat(0.5) for seed in SEEDS}, study=made_study())
+    results = results_by_hand({f"sft-seed{seed}": flat(0.5) for seed in SEEDS}, study=study_by_hand())
     for claim in (building, tuning, data_bias, over_optimisation, delayed_credit, early_errors, compute):
         assert claim(results) is None

@@ -17,7 +17,7 @@ DRAWN = {"steps": 8, "pages_per_round": 4, "pages_per_step": 2, "samples_per_pag
 _TESTS = 100
 
 
-def made_study(**changes: Any) -> Study:
+def study_by_hand(**changes: Any) -> Study:
     """Three seeds of GRPO, DPO, PPO, RLHF and GRPO on the learned reward, three trials each."""
     trials = [[], ["optim.lr=1e-5"], ["optim.lr=1e-4"]]
     learned = {"scored_by": "reward_model", "trials": trials}
@@ -40,13 +40,13 @@ def made_study(**changes: Any) -> Study:
     return Study.model_validate({**whole, **changes})
 
 
-def made_row(page: str, passed: float, text: str = "") -> PageResult:
+def row_by_hand(page: str, passed: float, text: str = "") -> PageResult:
     """A transcript that passes this share of a hundred tests."""
     checks = tuple(CheckVerdict(id=str(k), type="present", passed=k < round(_TESTS * passed)) for k in range(_TESTS))
     return PageResult(page=page, checks=checks, finish="stop", num_tokens=1, text=text)
 
 
-def made_results(
+def results_by_hand(
     ends: Mapping[str, Mapping[str, float]] | Mapping[str, Sequence[PageResult]],
     *,
     start: Sequence[PageResult] | None = None,
@@ -55,19 +55,19 @@ def made_results(
 ) -> Results:
     """From what runs ended with: pass rates by page, or whole rows, by run."""
     rows = {
-        name: [made_row(page, passed) for page, passed in end.items()] if isinstance(end, Mapping) else end
+        name: [row_by_hand(page, passed) for page, passed in end.items()] if isinstance(end, Mapping) else end
         for name, end in ends.items()
     }
     pages = {row.page for of_run in rows.values() for row in of_run} | set(references or {})
     whole = {
-        "study": made_study(),
+        "study": study_by_hand(),
         "chosen": {},
         "trials": {},
         "pages": {
             page: Page(id=page, pdf=Path("d.pdf"), number=1, reference=(references or {}).get(page, "a b"))
             for page in sorted(pages)
         },
-        "start": [made_row(page, 0.5) for page in sorted(pages)] if start is None else start,
+        "start": [row_by_hand(page, 0.5) for page in sorted(pages)] if start is None else start,
         "samples": [],
         "rows": rows,
         "metrics": {},
