@@ -136,7 +136,7 @@ def test_a_reward_model_is_learnt_once_and_scores_alone(
     nano_dir: Path, prompter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("ocr_rl.train.session.require_eyes", lambda *_: None)  # a script sees no page
-    write_dataset("nano", n=4, seed=1, out=tmp_path / "data", pages_per_document=1)
+    write_dataset("nano", n=4, seed=1, out=tmp_path / "data", pages_per_document=4)
     study, folder = tiny_study(nano_dir, tmp_path / "data"), Folder((tmp_path / "out").resolve())
     sampler: Any = FakeSampler(prompter, script)
     (learnt,), (job,) = reward_model_jobs(study), main_jobs(study, {})
