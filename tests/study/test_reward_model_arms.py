@@ -132,6 +132,7 @@ def script(page: Page, k: int) -> str:
     return (page.reference or "")[: 6 * (k + 1)] + "x"
 
 
+@pytest.mark.slow
 def test_a_reward_model_is_learnt_once_and_scores_alone(
     nano_dir: Path, prompter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from ocr_rl.study.findings import Noise, over_runs, spread, spread_contrast
 from ocr_rl.study.plots import claim_plot
 from ocr_rl.study.results import Cost, Results, cost_of, phases_of
 from ocr_rl.study.rlhf import building, climb_verdict, data_bias, over_optimisation, tuning
+from ocr_rl.study.weak_spots import long_pages
 from tests.study.by_hand import results_by_hand, row_by_hand, study_by_hand
 
 SEEDS = (0, 1, 2)
@@ -193,6 +194,9 @@ def test_a_critic_is_worth_more_on_long_pages_or_is_not(on_long: float, verdict:
     assert both is not None and [row[0] for row in both.table] == ["ppo", "grpo", "ppo, lambda 0.95"]
     assert "With lambda 0.95 PPO ends" in both.seen
     assert claim_plot(both)
+    alone = long_pages(results_by_hand(ends, references=references))  # GRPO's own, beside it
+    assert alone is not None and "(RLHF 4)" in alone.seen
+    assert [row[1:] for row in alone.table if row[0] == "grpo"] == [("+10.0 [10.0, 10.0]",) * 3]
 
 
 def test_words_are_right_where_the_transcript_has_them_in_order() -> None:
