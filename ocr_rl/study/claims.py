@@ -25,7 +25,7 @@ from ocr_rl.study.findings import (
     turned,
     verdict_of,
 )
-from ocr_rl.study.plan import NOISE
+from ocr_rl.study.jobs import NOISE
 from ocr_rl.study.results import Results, bleu
 
 _FEW_PAIRS = 20  # learnt by heart rather than from
@@ -73,34 +73,41 @@ def _moved(results: Results, arm: str, seeds: Sequence[int], side: str) -> list[
 
 
 def label_noise(results: Results) -> Finding | None:
+    claim = "2. DPO is more sensitive to wrong labels than GRPO is to the same noise on its rewards"
+    return against_noise(results, "dpo", "DPO", key="label_noise", claim=claim)
+
+
+def against_noise(results: Results, arm: str, name: str, *, key: str, claim: str) -> Finding | None:
+    """What wrong labels cost this arm, less what as many cost GRPO."""
     seeds, start = results.study.claim_seeds, results.began()
     runs = {
-        arm: [results.measured(arm if share == 0 else f"{arm}_flip{share}", seeds) for share in (0, *NOISE)]
-        for arm in ("dpo", "grpo")
+        of: [results.measured(of if share == 0 else f"{of}_flip{share}", seeds) for share in (0, *NOISE)]
+        for of in (arm, "grpo")
     }
-    dpo, grpo = (every(runs[arm]) for arm in ("dpo", "grpo"))
-    if dpo is None or grpo is None:
+    own, grpo = (every(runs[of]) for of in (arm, "grpo"))
+    if own is None or grpo is None:
         return None
     gains = {
-        name: [contrast((1, measured), (-1, start)) for measured in arm] for name, arm in (("DPO", dpo), ("GRPO", grpo))
+        label: [contrast((1, measured), (-1, start)) for measured in noisy]
+        for label, noisy in ((name, own), ("GRPO", grpo))
     }
-    effect = contrast((1, grpo[-1]), (-1, grpo[0]), (-1, dpo[-1]), (1, dpo[0]))
+    effect = contrast((1, grpo[-1]), (-1, grpo[0]), (-1, own[-1]), (1, own[0]))
     return Finding(
-        key="label_noise",
-        claim="2. DPO is more sensitive to wrong labels than GRPO is to the same noise on its rewards",
+        key=key,
+        claim=claim,
         verdict=verdict_of(effect),
         seen=(
-            f"With {NOISE[-1]} % of the labels wrong DPO's pass rate changes by {apart(dpo[-1], dpo[0])} points, "
-            f"GRPO's by {apart(grpo[-1], grpo[0])}; DPO loses {points(effect)} more."
+            f"With {NOISE[-1]} % of the labels wrong {name}'s pass rate changes by {apart(own[-1], own[0])} points, "
+            f"GRPO's by {apart(grpo[-1], grpo[0])}; {name} loses {points(effect)} more."
         ),
-        header=("labels wrong", "DPO, gain in points", "GRPO, gain in points"),
+        header=("labels wrong", f"{name}, gain in points", "GRPO, gain in points"),
         table=[
-            (f"{share} %", points(dpo_gain), points(grpo_gain))
-            for share, dpo_gain, grpo_gain in zip((0, *NOISE), gains["DPO"], gains["GRPO"], strict=True)
+            (f"{share} %", points(own_gain), points(grpo_gain))
+            for share, own_gain, grpo_gain in zip((0, *NOISE), gains[name], gains["GRPO"], strict=True)
         ],
         x_label="labels wrong, %",
         y_label="gain over the start, points",
-        series={name: Series.of(intervals, (0, *NOISE)) for name, intervals in gains.items()},
+        series={label: Series.of(intervals, (0, *NOISE)) for label, intervals in gains.items()},
     )
 
 

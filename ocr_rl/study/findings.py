@@ -96,12 +96,17 @@ def per_page(
     return {page: float(np.mean(values)) for page, values in by_page.items()}
 
 
+def spread(groups: Sequence[Sequence[float]]) -> Noise:
+    """Standard deviation about each group's own mean, pooled over groups of two and more."""
+    kept = [values for values in groups if len(values) > 1]
+    freedom = sum(len(values) - 1 for values in kept)
+    squares = sum(float(np.var(values)) * len(values) for values in kept)
+    return Noise(sd=(squares / freedom) ** 0.5, freedom=freedom) if freedom else Noise()
+
+
 def noise_of(arms: Sequence[Sequence[PerPage]]) -> Noise:
     """From each arm's runs: the standard deviation of a run's mean about its arm's, pooled over arms."""
-    means = [[float(np.mean(list(run.values()))) for run in runs] for runs in arms if len(runs) > 1]
-    freedom = sum(len(runs) - 1 for runs in means)
-    squares = sum(float(np.var(runs)) * len(runs) for runs in means)
-    return Noise(sd=(squares / freedom) ** 0.5, freedom=freedom) if freedom else Noise()
+    return spread([[float(np.mean(list(run.values()))) for run in runs] for runs in arms])
 
 
 def contrast(*terms: tuple[float, Measured], draws: int = 4000) -> Interval:
@@ -142,6 +147,26 @@ def unpaired(first: Sequence[float], second: Sequence[float], draws: int = 4000)
     drawn = rng.choice(a, (draws, len(a))).mean(1) - rng.choice(b, (draws, len(b))).mean(1)
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Interval(mean=float(a.mean() - b.mean()), low=float(low), high=float(high), clusters=len(a) + len(b))
+
+
+def over_runs(values: Sequence[float], draws: int = 4000) -> Interval:
+    """Mean of a figure of each run, with a 95 % interval by Student's t; of one run the interval is not known (nan)."""
+    n, mean = len(values), float(np.mean(values))
+    if n < 2:
+        return Interval(mean=mean, low=float("nan"), high=float("nan"), clusters=n)
+    drawn = mean + np.std(values, ddof=1) / n**0.5 * np.random.default_rng(0).standard_t(n - 1, draws)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Interval(mean=mean, low=float(low), high=float(high), clusters=n)
+
+
+def spread_contrast(first: Noise, second: Noise, draws: int = 4000) -> Interval:
+    """A standard deviation less another, with a 95 % interval: figures are taken to be normal, so a variance is its sum
+    of squares over a chi-square draw of as many degrees of freedom. Both must have some."""
+    rng = np.random.default_rng(0)
+    drawn = [noise.sd * (noise.freedom / rng.chisquare(noise.freedom, draws)) ** 0.5 for noise in (first, second)]
+    low, high = np.quantile(drawn[0] - drawn[1], [0.025, 0.975])
+    clusters = first.freedom + second.freedom
+    return Interval(mean=first.sd - second.sd, low=float(low), high=float(high), clusters=clusters)
 
 
 def points(interval: Interval) -> str:

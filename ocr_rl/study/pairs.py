@@ -21,7 +21,7 @@ from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampler, Sampling
 from ocr_rl.rollout.scoring import score_groups
 from ocr_rl.run import Run, write_atomically
-from ocr_rl.study.plan import PairChoice
+from ocr_rl.study.jobs import PairChoice
 from ocr_rl.train.session import open_pool
 
 Pair = Mapping[str, Any]  # as rounds.py writes it

@@ -1,14 +1,13 @@
-"""What a study is: arms that share everything but how they learn, and the runs that follow from them.
+"""What a study is: arms that share everything but how they learn. The runs that follow from them: `jobs`.
 
 One start, one set of pages, the same rewards and the same held-out pages for every arm, written down once; an arm adds
-an algorithm and its settings. A claim's experiment is a variation of an arm. Everything here is pure.
+an algorithm and its settings. Everything here is pure.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -20,13 +19,15 @@ from ocr_rl.config.base import KeyOf
 from ocr_rl.contract import UserError
 
 AlgorithmName = Annotated[str, KeyOf(config.ALGORITHMS)]
-PairChoice = Literal["both_bad", "quartile1", "quartile2", "quartile3", "quartile4", "random_quarter"]
-TUNING_SEED = 1000
+Scorer = Literal["rewards", "reward_model"]
+REWARD_MODEL = "reward_model"  # the algorithm, and what the runs are called that learn by it
 
 
 class Arm(config.Section):
     algorithm: AlgorithmName
     """The section of a recipe that this arm learns by."""
+    scored_by: Scorer = "rewards"
+    """reward_model: by one that was learnt from the start's samples at the same seed, alone, without gates."""
     set: tuple[str, ...] = ()
     """Settings of this arm, as `ocr-rl train --set` takes them."""
     trials: tuple[tuple[str, ...], ...] = ((),)
@@ -51,12 +52,19 @@ class Study(config.Section):
     base: dict[str, Any]
     """A recipe without algorithm, seed and evaluation pages."""
     algorithms: dict[AlgorithmName, dict[str, Any]]
-    """Sections of a recipe without pages; of sft, one stage."""
+    """Sections of a recipe without pages; of sft, one stage. That of reward_model is for the arms scored by one."""
+    reward_model_set: tuple[str, ...] = ()
+    """Settings of the runs that learn a reward model, as `ocr-rl train --set` takes them."""
     arms: dict[str, Arm] = Field(min_length=1)
     variations: bool = True
     """Run the experiments of the claims too."""
     workers: config.Positive = 1
     """Processes side by side, each on its share of the cores."""
+
+    @property
+    def learns_rewards(self) -> bool:
+        """Whether an arm is scored by a reward model."""
+        return any(arm.scored_by == REWARD_MODEL for arm in self.arms.values())
 
     @property
     def temperature(self) -> float:
@@ -76,79 +84,24 @@ class Study(config.Section):
         config.require_distinct(self.rewards, self.gates)
         if lost := [name for name, arm in self.arms.items() if arm.algorithm not in self.algorithms]:
             raise ValueError(f"arms.{lost[0]}: there is no section algorithms.{self.arms[lost[0]].algorithm}")
+        for name, arm in self.arms.items():
+            self._require_scorer(name, arm)
         if len({len(arm.trials) for arm in self.arms.values()}) > 1:
             raise ValueError("arms must have equal numbers of trials, or the comparison is not on equal terms")
         if odd := set(self.claim_seeds) - set(self.seeds):
             raise ValueError(f"claim_seeds holds {min(odd)}, which is none of seeds")
         return self
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Variation:
-    """An arm with something changed, to test a claim."""
-
-    name: str
-    of: str
-    set: tuple[str, ...] = ()
-    pairs: PairChoice | None = None  # learn from these of the arm's own pairs alone
-    late: bool = False  # start from where the SFT arm ended
-    samples: int | None = None  # samples a page, with so many more pages that the tokens stay the same
-    beside: str | None = None  # one more reward, of weight 1
-    alone: str | None = None  # this reward instead of the study's, without gates
-    colder: float | None = None  # sampling temperature, as a share of the study's
-
-    def mixed(self, study: Study) -> Study:
-        """The study with the rewards of this variation."""
-        if self.alone is not None:
-            return study.model_copy(update={"rewards": (config.RewardChoice(name=self.alone),), "gates": ()})
-        if self.beside is not None:
-            return study.model_copy(update={"rewards": (*study.rewards, config.RewardChoice(name=self.beside))})
-        return study
-
-    def settings(self, study: Study) -> tuple[str, ...]:
-        if self.colder is not None:
-            return (*self.set, f"sampling.temperature={self.colder * study.temperature}")
-        if self.samples is None:
-            return self.set
-        section = config.Grpo.model_validate({"pages": study.pages, **study.algorithms["grpo"]})
-        pages = section.pages_per_step * section.samples_per_page // self.samples
-        return (*self.set, f"grpo.samples_per_page={self.samples}", f"grpo.pages_per_step={pages}")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
-    """One training run of the study; its folder is named after it."""
-
-    arm: str
-    seed: int
-    recipe: config.Recipe
-    trial: int | None = None
-    variation: Variation | None = None
-
-    @property
-    def name(self) -> str:
-        return f"{self.arm}-seed{self.seed}" if self.trial is None else f"{self.arm}-trial{self.trial}"
-
-
-NOISE = (10, 20, 30)  # per cent of labels
-FEWER = 4  # samples a page
-VARIATIONS = (
-    Variation(name="dpo_both_bad", of="dpo", pairs="both_bad"),
-    *(Variation(name=f"dpo_flip{share}", of="dpo", set=(f"dpo.flip={share / 100}",)) for share in NOISE),
-    *(Variation(name=f"grpo_flip{share}", of="grpo", set=(f"grpo.flip={share / 100}",)) for share in NOISE),
-    Variation(name="dpo_late", of="dpo", late=True),
-    Variation(name="grpo_late", of="grpo", late=True),
-    Variation(name="dpo_quartile1", of="dpo", pairs="quartile1"),
-    Variation(name="dpo_quartile2", of="dpo", pairs="quartile2"),
-    Variation(name="dpo_quartile3", of="dpo", pairs="quartile3"),
-    Variation(name="dpo_quartile4", of="dpo", pairs="quartile4"),
-    Variation(name="dpo_random_quarter", of="dpo", pairs="random_quarter"),
-    Variation(name="dpo_two_rewards", of="dpo", beside="bleu"),
-    Variation(name="grpo_two_rewards", of="grpo", beside="bleu"),
-    Variation(name="grpo_bleu", of="grpo", alone="bleu"),
-    Variation(name="grpo_cool", of="grpo", colder=0.5),
-    Variation(name="grpo_small_groups", of="grpo", samples=FEWER),
-)
+    def _require_scorer(self, name: str, arm: Arm) -> None:
+        if arm.algorithm == REWARD_MODEL:
+            raise ValueError(f"arms.{name}: a reward model writes nothing; name it by scored_by of an arm that does")
+        if name.startswith(REWARD_MODEL):
+            raise ValueError(f"arms.{name}: the runs that learn a reward model are called so; choose another name")
+        if arm.scored_by == REWARD_MODEL:
+            if not config.ALGORITHMS[arm.algorithm].samples:
+                raise ValueError(f"arms.{name}: {arm.algorithm} learns from references; leave out scored_by")
+            if REWARD_MODEL not in self.algorithms:
+                raise ValueError(f"arms.{name}: is scored by a reward model; write [algorithms.{REWARD_MODEL}]")
 
 
 def load_study(name: str) -> Study:
@@ -167,6 +120,8 @@ def load_study(name: str) -> Study:
     for name, arm in study.arms.items():
         for trial in arm.trials:
             recipe_of(study, name, 0, trial)  # each is a whole recipe, or says what it lacks
+    if study.learns_rewards:
+        reward_model_recipe(study, 0, 0.0)
     return study
 
 
@@ -174,66 +129,46 @@ def _shipped(folder: Path) -> list[str]:
     return sorted(path.stem for path in folder.glob("*.toml"))
 
 
-def tuning_jobs(study: Study) -> list[Job]:
-    """None where there is nothing to choose from."""
-    return [
-        Job(arm=name, seed=TUNING_SEED, trial=k, recipe=recipe_of(study, name, TUNING_SEED, trial))
-        for name, arm in study.arms.items()
-        if len(arm.trials) > 1
-        for k, trial in enumerate(arm.trials)
-    ]
-
-
-def main_jobs(study: Study, chosen: Mapping[str, int]) -> list[Job]:
-    """`chosen`: the trial that was best, by arm."""
-    return [
-        Job(arm=name, seed=seed, recipe=recipe_of(study, name, seed, _chosen(study, name, chosen)))
-        for seed in study.seeds
-        for name in study.arms
-    ]
-
-
-def claim_jobs(study: Study, chosen: Mapping[str, int]) -> list[Job]:
-    """The variations of the arms that there are."""
-    if not study.variations:
-        return []
-    return [
-        Job(
-            arm=variation.name,
-            seed=seed,
-            variation=variation,
-            recipe=recipe_of(
-                variation.mixed(study),
-                variation.of,
-                seed,
-                (*_chosen(study, variation.of, chosen), *variation.settings(study)),
-            ),
-        )
-        for seed in study.claim_seeds
-        for variation in VARIATIONS
-        if variation.of in study.arms and (not variation.late or "sft" in study.arms)
-    ]
-
-
-def _chosen(study: Study, arm: str, chosen: Mapping[str, int]) -> tuple[str, ...]:
-    return study.arms[arm].trials[chosen.get(arm, 0)]
-
-
 def recipe_of(study: Study, name: str, seed: int, more: Sequence[str]) -> config.Recipe:
-    """The arm's whole recipe. Raises UserError where it is none."""
+    """The arm's whole recipe. Raises UserError where it is none.
+
+    An arm scored by a reward model names one that is nowhere yet: which folder it is, is known when its run has ended.
+    """
     arm = study.arms[name]
-    data = copy.deepcopy(study.base)
+    data = _shared(study, seed)
     section = copy.deepcopy(study.algorithms[arm.algorithm])
     pages = study.pages.model_dump(exclude_unset=True)
     if arm.algorithm == "sft":
         data["sft"] = {"stages": [{**section, "pages": pages}]}
     else:
         data[arm.algorithm] = {**section, "pages": pages}
-        data["rewards"] = [choice.model_dump(exclude_unset=True) for choice in study.rewards]
-        data["gates"] = [gate.model_dump(exclude_unset=True) for gate in study.gates]
-    data["seed"] = seed
+        data |= {"rewards": [{"name": config.LEARNED}]} if arm.scored_by == REWARD_MODEL else _mix(study)
     data["evaluation"] = {
         **data.get("evaluation", {}),
         "sets": {"validation": study.validation.model_dump(exclude_unset=True)},
     }
     return config.parse_recipe(data, [*arm.set, *more], f"of the arm {name}")
+
+
+def reward_model_recipe(study: Study, seed: int, flip: float) -> config.Recipe:
+    """Of the run whose model scores samples; it learns from pairs told apart by the study's rewards and gates.
+
+    `flip` is the share of wrong labels. Raises UserError where it is no recipe.
+    """
+    data = _shared(study, seed)
+    data.pop("evaluation", None)  # it writes nothing
+    section = copy.deepcopy(study.algorithms[REWARD_MODEL])
+    data |= {REWARD_MODEL: {**section, "pages": study.pages.model_dump(exclude_unset=True)}, **_mix(study)}
+    more = (f"{REWARD_MODEL}.flip={flip}",) if flip else ()
+    return config.parse_recipe(data, [*study.reward_model_set, *more], "of the reward model")
+
+
+def _shared(study: Study, seed: int) -> dict[str, Any]:
+    return {**copy.deepcopy(study.base), "seed": seed}
+
+
+def _mix(study: Study) -> dict[str, Any]:
+    return {
+        "rewards": [choice.model_dump(exclude_unset=True) for choice in study.rewards],
+        "gates": [gate.model_dump(exclude_unset=True) for gate in study.gates],
+    }

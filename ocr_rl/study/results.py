@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,15 +14,22 @@ from ocr_rl.contract import Page
 from ocr_rl.evaluate.figures import summary
 from ocr_rl.evaluate.results import PageResult, read_rows
 from ocr_rl.pages.source import open_pages
-from ocr_rl.run import read_jsonl
-from ocr_rl.study.findings import Measured, noise_of, per_page
+from ocr_rl.run import read_json, read_jsonl
+from ocr_rl.study.findings import Measured, PerPage, noise_of, per_page
+from ocr_rl.study.jobs import Job, claim_jobs, main_jobs, reward_model_jobs, tuning_jobs
 from ocr_rl.study.pairs import read_pairs
-from ocr_rl.study.plan import Job, Study, claim_jobs, main_jobs, tuning_jobs
+from ocr_rl.study.plan import Study
 from ocr_rl.study.run import Folder, choose
 
-# Seconds of a step's line. Those of a rollout stand beside its tokens; evaluation is nobody's cost.
+# Seconds of a step's line. Those of a rollout stand beside its tokens.
 _EVERY_STEP = ("update_s", "pages_s")
 _ROLLOUT = ("sync_s", "rollout_s", "score_s", "annotate_s")
+PHASES = {
+    "sampling": ("sync_s", "rollout_s"),
+    "scoring": ("score_s",),
+    "annotating": ("annotate_s",),
+    "learning": _EVERY_STEP,
+}
 
 
 Of = Callable[[PageResult], float | None]
@@ -46,6 +53,13 @@ class Point:
     pass_rate: float  # on the validation pages
 
 
+class Cost(NamedTuple):
+    """Of a whole run; evaluation is nobody's cost."""
+
+    tokens: int  # generated
+    seconds: float  # of sampling, scoring and learning
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
     study: Study
@@ -55,11 +69,14 @@ class Results:
     start: Sequence[PageResult]
     samples: Sequence[PageResult]  # of the start, several a page
     rows: Mapping[str, Sequence[PageResult]]  # of the test pages, by run
-    metrics: Mapping[str, Sequence[Mapping[str, Any]]]  # by run
+    metrics: Mapping[str, Sequence[Mapping[str, Any]]]  # by run; of those that learnt a reward model too
     curves: Mapping[str, Sequence[Point]]  # by run
     pairs: Mapping[str, Sequence[Mapping[str, Any]]]  # of DPO's first rounds, by run
     choices: Mapping[str, Mapping[str, Any]]  # what pairs were chosen by, by run
     failed: Mapping[str, str]  # reason, by run
+    scorers: Mapping[str, str]  # the run whose reward model scored its samples, by run
+    evaluations: Mapping[str, Mapping[int, PerPage]]  # validation pass rates by step, of runs that had such a scorer
+    peaks: Mapping[str, float]  # memory, GiB, by run
 
     def runs(self, arm: str, seeds: Sequence[int] | None = None) -> list[Sequence[PageResult]]:
         """Rows of an arm's runs that ended, at these seeds."""
@@ -91,6 +108,7 @@ def read_results(study: Study, out: Path) -> Results:
     jobs = (*main_jobs(study, chosen), *claim_jobs(study, chosen))
     trials = {job.name: curve[-1].pass_rate for job in tuning_jobs(study) if (curve := _curve(job, folder))}
     ended = [job for job in jobs if folder.test(job.name).exists()]
+    learned = [job for job in reward_model_jobs(study) if (folder.run(job.name) / "done.json").exists()]
     return Results(
         study=study,
         chosen=chosen,
@@ -99,7 +117,7 @@ def read_results(study: Study, out: Path) -> Results:
         start=read_rows(folder.test("start")),
         samples=read_rows(folder.test("start-samples")),
         rows={job.name: read_rows(folder.test(job.name)) for job in ended},
-        metrics={job.name: read_jsonl(folder.run(job.name) / "metrics.jsonl") for job in ended},
+        metrics={job.name: _metrics(job.name, folder) for job in (*ended, *learned)},
         curves={job.name: _curve(job, folder) for job in ended},
         pairs={
             job.name: read_pairs(folder.run(job.name))
@@ -111,26 +129,57 @@ def read_results(study: Study, out: Path) -> Results:
             for path in folder.root.glob("pairs/*.why.json")
         },
         failed={path.stem: path.read_text(encoding="utf-8").strip() for path in folder.root.glob("failed/*.txt")},
+        scorers={job.name: job.scored_by for job in ended if job.scored_by},
+        evaluations={job.name: _evaluations(folder.run(job.name)) for job in ended if job.scored_by},
+        peaks={
+            job.name: done["peak_gib"]
+            for job in ended
+            if "peak_gib" in (done := read_json(folder.run(job.name) / "done.json"))
+        },
     )
 
 
+def cost_of(rows: Sequence[Mapping[str, Any]]) -> Cost:
+    """From a run's metrics."""
+    return Cost(tokens=sum(row.get("generated", 0) for row in rows), seconds=sum(map(_seconds, rows)))
+
+
+def phases_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, float]:
+    """Seconds of a whole run by what they were spent on, from its metrics."""
+    return {phase: sum(_seconds(row, names) for row in rows) for phase, names in PHASES.items()}
+
+
+def _metrics(name: str, folder: Folder) -> list[dict[str, Any]]:
+    return read_jsonl(folder.run(name) / "metrics.jsonl")
+
+
+def _evaluations(run: Path) -> dict[int, PerPage]:
+    return {
+        int(path.parent.name): per_page(read_rows(path)) for path in sorted(run.glob("eval/[0-9]*/validation.jsonl"))
+    }
+
+
+def _seconds(row: Mapping[str, Any], names: Sequence[str] = (*_ROLLOUT, *_EVERY_STEP)) -> float:
+    drawn = "generated" in row or "round" in row
+    return sum(row.get(name, 0.0) for name in names if drawn or name in _EVERY_STEP)
+
+
 def _curve(job: Job, folder: Folder) -> list[Point]:
+    """A reward model is charged to each run that it scores, before its first step."""
     run = folder.run(job.name)
     if not (run / "done.json").exists():
         return []
-    points = [
-        Point(
-            step=0, tokens=0, seconds=0.0, pass_rate=_pass_rate(read_rows(run / "eval" / "000000" / "validation.jsonl"))
-        )
-    ]
-    tokens, seconds = 0, 0.0
-    for row in read_jsonl(run / "metrics.jsonl"):
+    began = _pass_rate(read_rows(run / "eval" / "000000" / "validation.jsonl"))
+    points = [Point(step=0, tokens=0, seconds=0.0, pass_rate=began)]
+    tokens, seconds = cost_of(_metrics(job.scored_by, folder)) if job.scored_by else (0, 0.0)
+    if job.scored_by:
+        points.append(Point(step=0, tokens=tokens, seconds=seconds, pass_rate=began))
+    for row in _metrics(job.name, folder):
         tokens += row.get("generated", 0)
-        if "generated" in row or "round" in row:
-            seconds += sum(row.get(name, 0.0) for name in _ROLLOUT)
+        seconds += _seconds(row, _ROLLOUT)
         if "generated" in row and "round" in row:
             points.append(Point(step=row["step"] - 1, tokens=tokens, seconds=seconds, pass_rate=points[-1].pass_rate))
-        seconds += sum(row.get(name, 0.0) for name in _EVERY_STEP)
+        seconds += _seconds(row, _EVERY_STEP)
         if "eval_pass_rate" in row:
             points.append(Point(step=row["step"], tokens=tokens, seconds=seconds, pass_rate=row["eval_pass_rate"]))
     return points

@@ -1,4 +1,4 @@
-"""Run a study: the trials, the arms, the variations, and last the test pages. Goes on where it was cut off.
+"""Run a study: reward models, trials, arms, variations, and last the test pages. Goes on where it was cut off.
 
     OUT/ study.json · pages/ · runs/<arm>-seed<N>/ · pairs/ · test/<run>.jsonl · failed/<run>.txt · worker<k>.log
 
@@ -13,12 +13,13 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Sequence
-from contextlib import closing
+from collections.abc import Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 from tqdm import tqdm
 
 from ocr_rl import config, outputs
@@ -33,8 +34,9 @@ from ocr_rl.policy import open_learning_origin, open_sampler
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampler
 from ocr_rl.run import environment, read_json, read_jsonl, write_atomically
+from ocr_rl.study.jobs import Job, claim_jobs, main_jobs, reward_model_jobs, tuning_jobs
 from ocr_rl.study.pairs import write_pairs
-from ocr_rl.study.plan import Job, Study, claim_jobs, main_jobs, tuning_jobs
+from ocr_rl.study.plan import Study
 from ocr_rl.train import Lent, evaluate_policy, train
 
 _POLL_S = 0.5
@@ -58,7 +60,7 @@ class Folder:
         try:
             return self.root / json.loads((self.run(name) / "done.json").read_text(encoding="utf-8"))["model"]
         except OSError:
-            raise UserError(f"the run {name}, which this one starts from, did not end") from None
+            raise UserError(f"the run {name}, which this one needs, did not end") from None
 
     def test(self, name: str) -> Path:
         return self.root / "test" / f"{name}.jsonl"
@@ -75,6 +77,7 @@ def run_study(study: Study, out: Path) -> dict[str, int]:
     for source in (study.pages, study.validation, study.test):
         sources(source)
     sources.keep()
+    _train_all("reward models", reward_model_jobs(study), study, folder)
     _train_all("trials", tuning_jobs(study), study, folder)
     chosen = choose(study, folder)
     _train_all("arms", main_jobs(study, chosen), study, folder)
@@ -210,16 +213,44 @@ def _share_cores(k: int, workers: int) -> None:
 
 def _train(job: Job, study: Study, folder: Folder, sampler: Sampler, prompter: Prompter) -> None:
     recipe = _prepared(job, study, folder, sampler, prompter)
-    model = train(recipe, folder.run(job.name), go_on=True, lent=Lent(sampler=sampler, pages=folder.pages))
-    model = model.resolve().relative_to(folder.root)
-    write_atomically(folder.run(job.name) / "done.json", json.dumps({"model": str(model)}))
-    for state in folder.run(job.name).glob("ckpt/*/optim.pt"):
+    run = folder.run(job.name)
+    with peak_memory() as peak:
+        model = train(recipe, run, go_on=True, lent=Lent(sampler=sampler, pages=folder.pages))
+    done = {"model": str(model.resolve().relative_to(folder.root)), "peak_gib": peak[0]}
+    write_atomically(run / "done.json", json.dumps(done))
+    for state in (*run.glob("ckpt/*/optim.pt"), *run.glob("ckpt/*/critic.pt")):
         state.unlink()  # nobody trains on from here; the weights stay
 
 
+@contextmanager
+def peak_memory() -> Iterator[list[float]]:
+    """The one element grows to the most memory (resident, GiB) that this process held while the block ran."""
+    process, over, peak = psutil.Process(), threading.Event(), [0.0]
+
+    def look() -> None:
+        peak[0] = max(peak[0], process.memory_info().rss / 2**30)
+
+    def watch() -> None:
+        while not over.wait(_POLL_S):
+            look()
+
+    look()
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield peak
+    finally:
+        over.set()
+        watcher.join()
+        look()
+
+
 def _prepared(job: Job, study: Study, folder: Folder, sampler: Sampler, prompter: Prompter) -> config.Recipe:
-    """The recipe, with the start or the pairs that other runs of the study made."""
+    """The recipe, with the start, the pairs or the reward model that other runs of the study made."""
     recipe, variation = job.recipe, job.variation
+    if job.scored_by is not None:
+        learned = config.RewardChoice(name=f"{config.LEARNED}{folder.model(job.scored_by)}")
+        recipe = recipe.model_copy(update={"rewards": (learned,)})
     if variation is None:
         return recipe
     if variation.late:

@@ -18,10 +18,11 @@ from ocr_rl.study.findings import (
     unpaired,
     verdict_of,
 )
-from ocr_rl.study.plan import FEWER
+from ocr_rl.study.jobs import FEWER
 from ocr_rl.study.results import Results, bleu, pass_rate
 
 _THIRDS = ("hardest", "middle", "easiest")
+THIRDS_BY_LENGTH = ("shortest third", "middle", "longest third")
 
 
 def flat_groups(results: Results) -> Finding | None:
@@ -128,8 +129,7 @@ def long_pages(results: Results) -> Finding | None:
     start = results.began()
     if "grpo" not in arms:
         return None
-    order = sorted(start.pages, key=lambda page: (len(results.pages[page].reference or ""), page))
-    thirds = [set(part.tolist()) for part in np.array_split(np.array(order), 3)]
+    thirds = thirds_by_length(results)
     gain = {page: arms["grpo"].pages[page] - start.pages[page] for page in start.pages if page in arms["grpo"].pages}
     # unpaired: pages of two lengths are different pages
     short, long_ = ([gain[page] for page in third if page in gain] for third in (thirds[0], thirds[2]))
@@ -144,14 +144,21 @@ def long_pages(results: Results) -> Finding | None:
         verdict=verdict_of(effect),
         seen=(
             f"GRPO gains {points(effect)} points more on the shortest third of the pages than on the longest (pages "
-            "redrawn). A stand-in for delayed credit: there is no arm with a value function yet."
+            "redrawn). A stand-in for delayed credit; an arm with a critic beside it is a test of that (RLHF 4)."
         ),
-        header=("arm", "shortest third", "middle", "longest third"),
+        header=("arm", *THIRDS_BY_LENGTH),
         table=[(arm, *map(points, intervals)) for arm, intervals in on.items()],
         y_label="gain over the start, points",
         series={arm: Series.of(intervals) for arm, intervals in on.items()},
-        ticks=("shortest third", "middle", "longest third"),
+        ticks=THIRDS_BY_LENGTH,
     )
+
+
+def thirds_by_length(results: Results) -> list[set[str]]:
+    """The test pages, by the length of their reference: the shortest third, the middle, the longest."""
+    pages = {row.page for row in results.start if row.pass_rate is not None}
+    order = sorted(pages, key=lambda page: (len(results.pages[page].reference or ""), page))
+    return [set(part.tolist()) for part in np.array_split(np.array(order), 3)]
 
 
 WEAK_SPOTS: tuple[Callable[[Results], Finding | None], ...] = (

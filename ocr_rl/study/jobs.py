@@ -1,0 +1,186 @@
+"""The runs that follow from a study: trials, arms, variations that test claims, and reward models that score others.
+
+A claim's experiment is a variation of an arm. Everything here is pure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from ocr_rl import config
+from ocr_rl.study.plan import REWARD_MODEL, Study, recipe_of, reward_model_recipe
+
+PairChoice = Literal["both_bad", "quartile1", "quartile2", "quartile3", "quartile4", "random_quarter"]
+TUNING_SEED = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Variation:
+    """An arm with something changed, to test a claim."""
+
+    name: str
+    of: str
+    set: tuple[str, ...] = ()
+    pairs: PairChoice | None = None  # learn from these of the arm's own pairs alone
+    late: bool = False  # start from where the SFT arm ended
+    samples: int | None = None  # samples a page, with so many more pages that the tokens stay the same
+    beside: str | None = None  # one more reward, of weight 1
+    alone: str | None = None  # this reward instead of the study's, without gates
+    colder: float | None = None  # sampling temperature, as a share of the study's
+    rate: float | None = None  # learning rate, as a share of the arm's
+    flip: float = 0.0  # share of wrong labels in the pairs that the arm's reward model learns from
+    needs: str | None = None  # the arm without which it tells nothing
+
+    def mixed(self, study: Study) -> Study:
+        """The study with the rewards of this variation."""
+        if self.alone is not None:
+            return study.model_copy(update={"rewards": (config.RewardChoice(name=self.alone),), "gates": ()})
+        if self.beside is not None:
+            return study.model_copy(update={"rewards": (*study.rewards, config.RewardChoice(name=self.beside))})
+        return study
+
+    def settings(self, study: Study, lr: float) -> tuple[str, ...]:
+        """`lr` is the arm's learning rate."""
+        if self.colder is not None:
+            return (*self.set, f"sampling.temperature={self.colder * study.temperature}")
+        if self.rate is not None:
+            return (*self.set, f"optim.lr={self.rate * lr:.6g}")
+        if self.samples is None:
+            return self.set
+        section = config.Grpo.model_validate({"pages": study.pages, **study.algorithms["grpo"]})
+        pages = section.pages_per_step * section.samples_per_page // self.samples
+        return (*self.set, f"grpo.samples_per_page={self.samples}", f"grpo.pages_per_step={pages}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """One training run of the study; its folder is named after it."""
+
+    arm: str
+    seed: int
+    recipe: config.Recipe
+    trial: int | None = None
+    variation: Variation | None = None
+    scored_by: str | None = None  # the run whose reward model scores its samples
+
+    @property
+    def name(self) -> str:
+        return f"{self.arm}-seed{self.seed}" if self.trial is None else f"{self.arm}-trial{self.trial}"
+
+
+NOISE = (10, 20, 30)  # per cent of labels
+FEWER = 4  # samples a page
+RATES = (1 / 3, 3)  # of the learning rate
+LAMBDA = 0.95  # of advantages that a critic has a say in; 1 is what really followed
+VARIATIONS = (
+    Variation(name="dpo_both_bad", of="dpo", pairs="both_bad"),
+    *(Variation(name=f"dpo_flip{share}", of="dpo", set=(f"dpo.flip={share / 100}",)) for share in NOISE),
+    *(Variation(name=f"grpo_flip{share}", of="grpo", set=(f"grpo.flip={share / 100}",)) for share in NOISE),
+    Variation(name="dpo_late", of="dpo", late=True, needs="sft"),
+    Variation(name="grpo_late", of="grpo", late=True, needs="sft"),
+    Variation(name="dpo_quartile1", of="dpo", pairs="quartile1"),
+    Variation(name="dpo_quartile2", of="dpo", pairs="quartile2"),
+    Variation(name="dpo_quartile3", of="dpo", pairs="quartile3"),
+    Variation(name="dpo_quartile4", of="dpo", pairs="quartile4"),
+    Variation(name="dpo_random_quarter", of="dpo", pairs="random_quarter"),
+    Variation(name="dpo_two_rewards", of="dpo", beside="bleu"),
+    Variation(name="grpo_two_rewards", of="grpo", beside="bleu"),
+    Variation(name="grpo_bleu", of="grpo", alone="bleu"),
+    Variation(name="grpo_cool", of="grpo", colder=0.5),
+    Variation(name="grpo_small_groups", of="grpo", samples=FEWER),
+    *(Variation(name=f"rlhf_flip{share}", of="rlhf", flip=share / 100) for share in NOISE),
+    Variation(name="ppo_lambda", of="ppo", set=(f"ppo.gae_lambda={LAMBDA}",)),
+    *(
+        Variation(name=f"{of}_{label}", of=of, rate=rate, needs=needs)
+        for of, needs in (("ppo", "grpo"), ("grpo", "ppo"))
+        for label, rate in zip(("slow", "fast"), RATES, strict=True)
+    ),
+)
+
+
+def reward_model_jobs(study: Study) -> list[Job]:
+    """What the runs scored by a reward model wait for: one a seed, and those that learn from wrong labels too."""
+    if not study.learns_rewards:
+        return []
+    tuning = (TUNING_SEED,) if tuning_jobs(study) else ()
+    flips = dict.fromkeys((job.variation.flip, job.seed) for job in claim_jobs(study, {}) if job.variation)
+    wanted = [*((0.0, seed) for seed in (*tuning, *study.seeds)), *((flip, seed) for flip, seed in flips if flip)]
+    return [
+        Job(arm=_reward_model(flip), seed=seed, recipe=reward_model_recipe(study, seed, flip)) for flip, seed in wanted
+    ]
+
+
+def tuning_jobs(study: Study) -> list[Job]:
+    """None where there is nothing to choose from."""
+    return [
+        Job(
+            arm=name,
+            seed=TUNING_SEED,
+            trial=k,
+            recipe=recipe_of(study, name, TUNING_SEED, trial),
+            scored_by=_scorer(study, name, TUNING_SEED),
+        )
+        for name, arm in study.arms.items()
+        if len(arm.trials) > 1
+        for k, trial in enumerate(arm.trials)
+    ]
+
+
+def main_jobs(study: Study, chosen: Mapping[str, int]) -> list[Job]:
+    """`chosen`: the trial that was best, by arm."""
+    return [
+        Job(
+            arm=name,
+            seed=seed,
+            recipe=recipe_of(study, name, seed, _chosen(study, name, chosen)),
+            scored_by=_scorer(study, name, seed),
+        )
+        for seed in study.seeds
+        for name in study.arms
+    ]
+
+
+def claim_jobs(study: Study, chosen: Mapping[str, int]) -> list[Job]:
+    """The variations of the arms that there are."""
+    if not study.variations:
+        return []
+    return [
+        _varied(study, variation, seed, _chosen(study, variation.of, chosen))
+        for seed in study.claim_seeds
+        for variation in VARIATIONS
+        if _applies(variation, study)
+    ]
+
+
+def _applies(variation: Variation, study: Study) -> bool:
+    arm = study.arms.get(variation.of)
+    if arm is None or (variation.flip and arm.scored_by != REWARD_MODEL):
+        return False
+    return variation.needs in (None, *study.arms)
+
+
+def _varied(study: Study, variation: Variation, seed: int, chosen: tuple[str, ...]) -> Job:
+    lr = recipe_of(study, variation.of, seed, chosen).optim.lr
+    settings = (*chosen, *variation.settings(study, lr))
+    return Job(
+        arm=variation.name,
+        seed=seed,
+        variation=variation,
+        recipe=recipe_of(variation.mixed(study), variation.of, seed, settings),
+        scored_by=_scorer(study, variation.of, seed, variation.flip),
+    )
+
+
+def _scorer(study: Study, arm: str, seed: int, flip: float = 0.0) -> str | None:
+    """The run whose reward model scores this arm's samples."""
+    return f"{_reward_model(flip)}-seed{seed}" if study.arms[arm].scored_by == REWARD_MODEL else None
+
+
+def _reward_model(flip: float) -> str:
+    return f"{REWARD_MODEL}_flip{round(100 * flip)}" if flip else REWARD_MODEL
+
+
+def _chosen(study: Study, arm: str, chosen: Mapping[str, int]) -> tuple[str, ...]:
+    return study.arms[arm].trials[chosen.get(arm, 0)]

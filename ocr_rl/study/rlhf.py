@@ -1,0 +1,239 @@
+"""The claims about a learned reward, each a small pure function: results in, a finding out. The critic's: `critic`.
+
+A claim whose runs are not there is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from ocr_rl.evaluate.stats import Interval
+from ocr_rl.study.claims import against_noise
+from ocr_rl.study.findings import (
+    SAME,
+    Finding,
+    Measured,
+    Noise,
+    PerPage,
+    Series,
+    Verdict,
+    contrast,
+    noise_of,
+    over_runs,
+    per_page,
+    points,
+    spread,
+    spread_contrast,
+    turned,
+    unpaired,
+    verdict_of,
+)
+from ocr_rl.study.results import Cost, Results, cost_of
+
+_COSTLY = 0.1  # the share of an arm's seconds from which building its reward model counts as a cost
+_DOUBTED, _STEADY = ("ppo", "rlhf"), ("grpo", "dpo")
+_CLIMBERS = ("rlhf", "grpo_rm")
+
+
+def building(results: Results) -> Finding | None:
+    runs = [name for seed in results.study.seeds if (name := f"rlhf-seed{seed}") in results.rows]
+    built = [results.metrics[results.scorers[name]] for name in runs if results.scorers.get(name) in results.metrics]
+    if not runs or len(built) < len(runs):
+        return None
+    models, loops = list(map(cost_of, built)), [cost_of(results.metrics[name]) for name in runs]
+    tokens = [model.tokens / max(1, model.tokens + loop.tokens) for model, loop in zip(models, loops, strict=True)]
+    seconds = [model.seconds / (model.seconds + loop.seconds) for model, loop in zip(models, loops, strict=True)]
+    shares = over_runs(tokens), over_runs(seconds)
+    pairs, held_out = (np.mean([sum(row.get(name, 0) for row in rows) for rows in built]) for name in _PAIRS)
+
+    def means(of: Callable[[Cost], float]) -> tuple[str, str]:
+        return f"{np.mean(list(map(of, models))):,.0f}", f"{np.mean(list(map(of, loops))):,.0f}"
+
+    return Finding(
+        key="building",
+        claim=f"RLHF 1. Building the reward model costs: more than {_COSTLY:.0%} of the time that RLHF takes in all",
+        verdict=verdict_of(over_runs([share - _COSTLY for share in seconds])),
+        seen=(
+            f"A reward model takes {pairs:.0f} pairs ({held_out:.0f} of them held out), {_percent(shares[0])} of the "
+            f"tokens that RLHF generates and {_percent(shares[1])} of its seconds (over seeds)."
+        ),
+        header=("what", "reward model", "PPO on it", "share of the reward model, %"),
+        table=[
+            ("tokens generated", *means(lambda cost: cost.tokens), _percent(shares[0])),
+            ("seconds", *means(lambda cost: cost.seconds), _percent(shares[1])),
+        ],
+        y_label="share of the reward model, %",
+        series={"RLHF": Series.of(shares)},
+        ticks=("tokens generated", "seconds"),
+    )
+
+
+_PAIRS = ("pairs", "pairs_held_out")
+
+
+def _percent(interval: Interval) -> str:
+    return f"{100 * interval.mean:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+
+
+def tuning(results: Results) -> Finding | None:
+    """Runs at the chosen settings (test pages) and trials (validation pages), each about the mean of their kind."""
+    kinds = {arm: (_ends(results, arm), _trials(results, arm)) for arm in (*_DOUBTED, *_STEADY)}
+    doubted, steady = (spread([values for arm in arms for values in kinds[arm]]) for arms in (_DOUBTED, _STEADY))
+    if not doubted.freedom or not steady.freedom:
+        return None
+    effect = spread_contrast(doubted, steady)
+    shown = {arm: both for arm, both in kinds.items() if any(both)}
+    rates = {arm: gains for arm in shown if (gains := _by_rate(results, arm)) is not None}
+    blank = ("", "", "")
+    return Finding(
+        key="tuning",
+        claim="RLHF 2. PPO is unstable to tune: its runs lie farther apart, by seed and setting, than GRPO's and DPO's",
+        verdict=verdict_of(effect),
+        seen=(
+            f"Runs of PPO and RLHF lie {100 * doubted.sd:.1f} points apart (standard deviation over seeds and over "
+            f"trials, pooled), those of GRPO and DPO {100 * steady.sd:.1f}: {points(effect)} more."
+        ),
+        header=("arm", "over seeds", "over trials", *(f"gain, {label}" for label in _RATES)),
+        table=[
+            (arm, *(_apart(spread([values])) for values in both), *(map(points, rates[arm]) if arm in rates else blank))
+            for arm, both in shown.items()
+        ],
+        y_label="gain over the start, points",
+        series={arm: Series.of(gains) for arm, gains in rates.items()},
+        ticks=_RATES,
+    )
+
+
+_RATES = ("a third of the rate", "the arm's rate", "three times the rate")
+
+
+def _ends(results: Results, arm: str) -> list[float]:
+    return [float(np.mean(list(per_page(rows).values()))) for rows in results.runs(arm)]
+
+
+def _trials(results: Results, arm: str) -> list[float]:
+    count = len(results.study.arms[arm].trials) if arm in results.study.arms else 0
+    return [results.trials[name] for k in range(count) if (name := f"{arm}-trial{k}") in results.trials]
+
+
+def _by_rate(results: Results, arm: str) -> list[Interval] | None:
+    """Gains at a third of the arm's learning rate, at the rate itself, and at three times as much."""
+    runs = [results.measured(name, results.study.claim_seeds) for name in (f"{arm}_slow", arm, f"{arm}_fast")]
+    gains = [contrast((1, measured), (-1, results.began())) for measured in runs if measured is not None]
+    return gains if len(gains) == len(_RATES) else None
+
+
+def _apart(noise: Noise) -> str:
+    return f"{100 * noise.sd:.1f}" if noise.freedom else ""
+
+
+def data_bias(results: Results) -> Finding | None:
+    claim = (
+        "RLHF 3. Data bias is learnt: wrong labels in its reward model's pairs cost RLHF more than the same noise on "
+        "its rewards costs GRPO"
+    )
+    return against_noise(results, "rlhf", "RLHF", key="data_bias", claim=claim)
+
+
+def over_optimisation(results: Results) -> Finding | None:
+    """In the second half of the runs: at first both rise, since the learned reward knows something of the true one."""
+    arms = {arm: runs for arm in _CLIMBERS if (runs := _climbs(results, arm))}
+    if not arms:
+        return None
+    changes = {arm: [_late_change(results.evaluations[name]) for name in runs] for arm, runs in arms.items()}
+    noise = noise_of(list(changes.values()))
+    measured = [Measured(pages=_mean_pages(of_runs), runs=len(of_runs), noise=noise) for of_runs in changes.values()]
+    true = contrast(*((1 / len(arms), of_arm) for of_arm in measured))
+    windows = [_windows(results, name) for runs in arms.values() for name in runs]
+    middle, end = ([value for window in windows for value in window[k]] for k in (0, 1))
+    rise = unpaired(end, middle)
+    paths = {arm: (_learned_path(results, runs), _true_path(results, runs)) for arm, runs in arms.items()}
+    return Finding(
+        key="over_optimisation",
+        claim="RLHF 6. A learned reward can be over-optimised: late in the runs it rises while the pass rate does not",
+        verdict=climb_verdict(rise, true),
+        seen=(
+            f"From the middle of the runs to their end the learned reward rises by {points(rise)} points (steps "
+            f"redrawn), the pass rate on the validation pages by {points(true)}, the mean of {' and '.join(arms)}."
+        ),
+        header=("arm", "learned reward: first, middle, end, %", "pass rate: start, middle, end, %"),
+        table=[(arm, _thrice(learned), _thrice(passed)) for arm, (learned, passed) in paths.items()],
+        x_label="step",
+        y_label="%",
+        series={
+            f"{arm}: {label}": Series(x=list(path), y=[100 * value for value in path.values()])
+            for arm, both in paths.items()
+            for label, path in zip(("learned reward", "pass rate"), both, strict=True)
+        },
+    )
+
+
+def climb_verdict(rise: Interval, true: Interval) -> Verdict:
+    """`rise` of the learned reward, and what the true one did meanwhile; a learned one that stood still tells nothing.
+
+    A true one that moved by less than what is worth speaking of did not rise.
+    """
+    if rise.low <= 0:
+        return "undecided with this budget"
+    return "supported" if true.high < SAME else verdict_of(turned(true))
+
+
+def _climbs(results: Results, arm: str) -> list[str]:
+    """Runs that were evaluated on the way."""
+    names = [f"{arm}-seed{seed}" for seed in results.study.seeds]
+    return [name for name in names if len(results.evaluations.get(name, {})) > 1]
+
+
+def _middle(steps: Sequence[int]) -> int:
+    """The evaluation nearest the middle of the run, before its end."""
+    return min(steps[:-1], key=lambda step: abs(2 * step - steps[-1]))
+
+
+def _late_change(evaluations: Mapping[int, PerPage]) -> PerPage:
+    steps = sorted(evaluations)
+    before, after = evaluations[_middle(steps)], evaluations[steps[-1]]
+    return {page: after[page] - before[page] for page in after}
+
+
+def _mean_pages(runs: Sequence[PerPage]) -> PerPage:
+    return {page: float(np.mean([run[page] for run in runs])) for page in runs[0]}
+
+
+def _windows(results: Results, name: str) -> tuple[list[float], list[float]]:
+    """The learned reward of the steps up to the middle evaluation, and of as many up to the end: a quarter of all.
+
+    It is the run's only one, so it is the reward.
+    """
+    steps = sorted(results.evaluations[name])
+    width = max(1, steps[-1] // 4)
+    ends = max(_middle(steps), width), steps[-1]
+    before, after = ([r["reward"] for r in results.metrics[name] if end - width < r["step"] <= end] for end in ends)
+    return before, after
+
+
+def _learned_path(results: Results, runs: Sequence[str]) -> dict[int, float]:
+    """The mean reward of the steps since the evaluation before, by evaluation; over runs."""
+    steps = sorted(results.evaluations[runs[0]])
+    rows = [row for name in runs for row in results.metrics[name]]
+    return {
+        end: float(np.mean([row["reward"] for row in rows if begin < row["step"] <= end]))
+        for begin, end in zip(steps, steps[1:], strict=False)
+    }
+
+
+def _true_path(results: Results, runs: Sequence[str]) -> dict[int, float]:
+    evaluations = [results.evaluations[name] for name in runs]
+    return {
+        step: float(np.mean([list(of_run[step].values()) for of_run in evaluations])) for step in sorted(evaluations[0])
+    }
+
+
+def _thrice(path: Mapping[int, float]) -> str:
+    steps = sorted(path)
+    wanted = steps[0], _middle(steps) if len(steps) > 1 else steps[0], steps[-1]
+    return ", ".join(f"{100 * path[step]:.1f}" for step in wanted)
+
+
+LEARNED_REWARD: tuple[Callable[[Results], Finding | None], ...] = (building, tuning, data_bias, over_optimisation)
