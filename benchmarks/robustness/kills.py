@@ -2,6 +2,7 @@
 
     python -m benchmarks.robustness.kills --kills 20 --engine transformers
     python -m benchmarks.robustness.kills --kills 3 --engine vllm
+    python -m benchmarks.robustness.kills --kills 5 --algorithm ppo
 
 Each run is killed `--each` times and then gone on with to its end. Its weights must be the same bits, its metrics file
 the same but for wall-clock fields. Prints one JSON line a run, with what differs, and exits 1 where something does.
@@ -27,12 +28,15 @@ from typing import IO, Any
 from benchmarks.robustness.repeat import rows
 
 STEPS = 30
+OF = {  # what a recipe has more: of PPO two epochs of two minibatches, so that most kills fall into a rollout
+    "grpo": ("grpo.samples_per_page=4",),
+    "ppo": ("ppo.samples_per_page=4", "ppo.epochs=2", "ppo.minibatches=2", "ppo.critic.warmup=2"),
+}
 SETTINGS = (
-    f"grpo.steps={STEPS}",
-    "grpo.pages_per_step=2",
-    "grpo.samples_per_page=4",
-    "grpo.pages={synth='notice', n=24, seed=1, pages_per_document=24}",
-    "evaluation.sets={new={synth='notice', n=4, seed=2, pages_per_document=4}}",
+    "{0}.steps=%d" % STEPS,
+    "{0}.pages_per_step=2",
+    "{0}.pages={{synth='notice', n=24, seed=1, pages_per_document=24}}",
+    "evaluation.sets={{new={{synth='notice', n=4, seed=2, pages_per_document=4}}}}",
     "evaluation.every=10",
     "sampling.max_tokens=96",
     "optim.lr=1e-4",
@@ -48,14 +52,17 @@ def main() -> None:
     parser.add_argument("--kills", type=int, default=20)
     parser.add_argument("--each", type=int, default=4, help="kills a run")
     parser.add_argument("--engine", choices=("transformers", "vllm"), default="transformers")
+    parser.add_argument("--algorithm", choices=tuple(OF), default="grpo")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/kills"))
     args = parser.parse_args()
     shutil.rmtree(args.out, ignore_errors=True)
     args.out.mkdir(parents=True)
-    settings = (*SETTINGS, f'sampling.engine="{args.engine}"')
+    own = (setting.format(args.algorithm) for setting in SETTINGS)
+    settings = (*own, *OF[args.algorithm], f'sampling.engine="{args.engine}"')
+    recipe = f"nano_{args.algorithm}"
     started = time.perf_counter()
-    _finish(args.out / "alone", settings)
+    _finish(args.out / "alone", recipe, settings)
     seconds = time.perf_counter() - started
     alone = fingerprint(args.out / "alone")
     rng, kills, equal = Random(args.seed), 0, True
@@ -63,9 +70,9 @@ def main() -> None:
         if kills >= args.kills:
             break
         out = args.out / f"killed{run:02d}"
-        done = killed(out, settings, min(args.each, args.kills - kills), seconds / STEPS, rng)
+        done = killed(out, recipe, settings, min(args.each, args.kills - kills), seconds / STEPS, rng)
         kills += len(done)
-        _finish(out, settings)
+        _finish(out, recipe, settings)
         differs = differences(fingerprint(out), alone)
         equal &= not differs
         print(json.dumps({"engine": args.engine, "killed_after_step": done, "differs": differs}), flush=True)
@@ -75,7 +82,7 @@ def main() -> None:
     sys.exit(not equal)
 
 
-def killed(out: Path, settings: Sequence[str], times: int, step_s: float, rng: Random) -> list[int]:
+def killed(out: Path, recipe: str, settings: Sequence[str], times: int, step_s: float, rng: Random) -> list[int]:
     """Kill a run at `times` random moments of its way, starting it again in between; returns the steps then logged.
 
     A moment is a step drawn from all, and a while after it was logged: every stage of a step has its turn, and so have
@@ -83,7 +90,7 @@ def killed(out: Path, settings: Sequence[str], times: int, step_s: float, rng: R
     """
     steps = []
     for moment in sorted(rng.uniform(0, STEPS) for _ in range(times)):
-        with _log(out) as log, subprocess.Popen(_argv(out, settings), stdout=log, stderr=log) as run:
+        with _log(out) as log, subprocess.Popen(_argv(out, recipe, settings), stdout=log, stderr=log) as run:
             while run.poll() is None and len(rows(out)) < int(moment):
                 time.sleep(0.02)
             try:
@@ -98,9 +105,10 @@ def killed(out: Path, settings: Sequence[str], times: int, step_s: float, rng: R
 
 
 def fingerprint(out: Path) -> tuple[str, list[dict[str, Any]]]:
-    """Of the weights that a run ended with, and its metrics without what a clock says."""
+    """Of the weights that a run ended with, its critic's state too, and its metrics without what a clock says."""
     (last, *_) = sorted((out / "ckpt").glob("[0-9]*"), reverse=True)
-    weights = hashlib.sha256((last / "model" / "model.safetensors").read_bytes()).hexdigest()
+    files = [path for path in (last / "model" / "model.safetensors", last / "critic.pt") if path.exists()]
+    weights = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
     return weights, rows(out)
 
 
@@ -117,9 +125,9 @@ def differences(one: tuple[str, list[dict[str, Any]]], other: tuple[str, list[di
     return weights + lengths + figures
 
 
-def _finish(out: Path, settings: Sequence[str]) -> None:
+def _finish(out: Path, recipe: str, settings: Sequence[str]) -> None:
     with _log(out) as log:
-        code = subprocess.run(_argv(out, settings), stdout=log, stderr=log).returncode
+        code = subprocess.run(_argv(out, recipe, settings), stdout=log, stderr=log).returncode
     if code:
         raise SystemExit(f"{out.name} ended with {code}: see {out}.log")
 
@@ -128,9 +136,9 @@ def _log(out: Path) -> IO[bytes]:
     return out.with_name(out.name + ".log").open("ab")
 
 
-def _argv(out: Path, settings: Sequence[str]) -> list[str]:
+def _argv(out: Path, recipe: str, settings: Sequence[str]) -> list[str]:
     chosen = [part for setting in settings for part in ("--set", setting)]
-    return [sys.executable, "-m", "ocr_rl.cli", "train", "nano_grpo", "--out", str(out), "--resume", *chosen]
+    return [sys.executable, "-m", "ocr_rl.cli", "train", recipe, "--out", str(out), "--resume", *chosen]
 
 
 if __name__ == "__main__":
