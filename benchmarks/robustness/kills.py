@@ -33,7 +33,7 @@ OF = {  # what a recipe has more: of PPO two epochs of two minibatches, so that 
     "ppo": ("ppo.samples_per_page=4", "ppo.epochs=2", "ppo.minibatches=2", "ppo.critic.warmup=2"),
 }
 SETTINGS = (
-    "{0}.steps=%d" % STEPS,
+    f"{{0}}.steps={STEPS}",
     "{0}.pages_per_step=2",
     "{0}.pages={{synth='notice', n=24, seed=1, pages_per_document=24}}",
     "evaluation.sets={{new={{synth='notice', n=4, seed=2, pages_per_document=4}}}}",
