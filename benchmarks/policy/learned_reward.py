@@ -48,6 +48,9 @@ class Point:
     truth: float  # mean element score
 
 
+Table = Sequence[Sequence[float]]  # of every sample, by page
+
+
 def judged(samples: Samples, reward: LearnedReward) -> tuple[list[list[float]], dict[str, list[list[float]]]]:
     """(learned score, truths by name) of every transcript, by page."""
     learned = [[score.parts["score"] for score in reward(page, group)] for page, group in samples]
@@ -58,7 +61,7 @@ def judged(samples: Samples, reward: LearnedReward) -> tuple[list[list[float]], 
     return learned, truths
 
 
-def agreement(learned: Sequence[Sequence[float]], truth: Sequence[Sequence[float]]) -> dict[str, str]:
+def agreement(learned: Table, truth: Table) -> dict[str, str]:
     """Pair accuracy and rank correlations, each with its interval."""
     groups = [Group(rewards=a, measures=b) for a, b in zip(learned, truth, strict=True)]
     groups = [group for group in groups if group.differs]
@@ -95,11 +98,11 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
 
 
-def best_of_n(learned: Sequence[Sequence[float]], truth: Sequence[Sequence[float]], n: int) -> Point:
-    """The expected best of n of a page's N samples, over all ways to draw n of them without replacement."""
+def best_of_n(learned: Table, truth: Table, n: int, *, by: Table) -> Point:
+    """The expected best of n of a page's N samples `by` a score, over all ways to draw n without replacement."""
     of_learned, of_truth = [], []
-    for scores, measures in zip(learned, truth, strict=True):
-        order = sorted(range(len(scores)), key=lambda k: scores[k])
+    for scores, measures, judge in zip(learned, truth, by, strict=True):
+        order = sorted(range(len(scores)), key=lambda k: judge[k])
         weights = [comb(i, n - 1) / comb(len(scores), n) for i in range(len(scores))]
         of_learned.append(sum(w * scores[k] for w, k in zip(weights, order, strict=True)))
         of_truth.append(sum(w * measures[k] for w, k in zip(weights, order, strict=True)))
@@ -185,22 +188,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     learned, truths = judged(samples, reward)
     table = {name: agreement(learned, truth) for name, truth in truths.items()}
     sizes = [n for n in (1, 2, 4, 8, 16, 32, 64) if n <= args.samples]
+    truth = truths["element score"]
     curves: dict[str, Sequence[Point]] = {
-        "best of n": [best_of_n(learned, truths["element score"], n) for n in sizes],
-        "best of n by the truth": [best_of_n(truths["element score"], truths["element score"], n) for n in sizes],
+        "best of n": [best_of_n(learned, truth, n, by=learned) for n in sizes],
+        "best of n by the truth": [best_of_n(learned, truth, n, by=truth) for n in sizes],
     }
-    shown = dict(curves)
-    del shown["best of n by the truth"]  # its scores are no learned ones
     for given in args.runs:
         name, _, folder = given.partition("=")
-        curves[name] = shown[name] = curve_of(Path(folder), config.LEARNED + args.reward_model)
+        curves[name] = curve_of(Path(folder), config.LEARNED + args.reward_model)
     note = f"{len(samples)} pages of the kind notice (seed {args.seed}), {args.samples} samples of {args.model} each."
     text = to_markdown(table, curves, note)
     print(text)
     kept = {"env": environment(), "table": table, "curves": {n: [asdict(p) for p in ps] for n, ps in curves.items()}}
     write_atomically(args.out / "learned.json", json.dumps(kept, indent=1))
     write_atomically(args.out / "learned.md", text + "\n")
-    (args.out / "overoptimisation.png").write_bytes(plot(shown))
+    (args.out / "overoptimisation.png").write_bytes(plot(curves))
     return 0
 
 

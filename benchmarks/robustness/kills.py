@@ -30,7 +30,7 @@ from benchmarks.robustness.repeat import rows
 STEPS = 30
 OF = {  # what a recipe has more: of PPO two epochs of two minibatches, so that most kills fall into a rollout
     "grpo": ("grpo.samples_per_page=4",),
-    "ppo": ("ppo.samples_per_page=4", "ppo.epochs=2", "ppo.minibatches=2", "ppo.critic.warmup=2"),
+    "ppo": ("ppo.samples_per_page=4", "ppo.epochs=2", "ppo.minibatches=2", "ppo.critic.warmup=2", "optim.lr=2e-5"),
 }
 SETTINGS = (
     f"{{0}}.steps={STEPS}",
