@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ocr_rl.config import Folder, Grpo, Recipe, load_recipe, shipped_recipes
+from ocr_rl.config import Folder, Grpo, Ppo, Recipe, load_recipe, shipped_recipes
 from ocr_rl.contract import UserError
 
 GRPO = """
@@ -292,3 +292,47 @@ def test_a_recipe_is_what_its_dump_says(name: str) -> None:
     data = recipe.model_dump(mode="json", exclude_unset=True)
     assert recipe.algorithm.name in data and "algorithm" not in data
     assert Recipe.model_validate(data) == recipe
+
+
+PPO = """
+[policy]
+path = "m"
+{policy}
+[ppo]
+pages = {{ synth = "nano" }}
+steps = 2
+{ppo}
+[[rewards]]
+name = "eos"
+"""
+
+
+@pytest.mark.parametrize(
+    ("policy", "ppo", "wrong"),
+    [
+        ("", 'critic = { kind = "adapter" }', "set policy.lora_rank"),
+        ("lora_rank = 2", 'critic = { kind = "adapter", path = "x" }', 'path is for kind = "model"'),
+        ("", 'critic = { kind = "head", lr = 1e-3 }', "a head moves by the policy's own rate"),
+        ("", "advantage = 1", "advantage"),
+        ("", "gae_lambda = 2.0", "gae_lambda"),
+    ],
+)
+def test_ppo_settings_that_do_not_fit(tmp_path: Path, policy: str, ppo: str, wrong: str) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(PPO.format(policy=policy, ppo=ppo), encoding="utf-8")
+    assert wrong in complaint(path)
+
+
+def test_a_reward_model_is_measured_on_held_out_pairs_alone(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    text = PPO.format(policy="", ppo="").replace("[ppo]", "[reward_model]")
+    path.write_text(text, encoding="utf-8")
+    assert load_recipe(str(path)).algorithm.name == "reward_model"
+    path.write_text(text + '[evaluation]\nsets.new = { synth = "nano" }\n', encoding="utf-8")
+    assert "leave out [evaluation]" in complaint(path)
+
+
+def test_the_shipped_rlhf_recipe_scores_and_begins_with_one_reward_model() -> None:
+    recipe = load_recipe("nano_rlhf")
+    assert isinstance(recipe.algorithm, Ppo)
+    assert recipe.learned == [recipe.algorithm.critic.path] and recipe.algorithm.kl_in == "reward"

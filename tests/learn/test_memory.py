@@ -14,9 +14,14 @@ from torch import Tensor
 from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.learn import memory
+from ocr_rl.learn.adapter_critic import AdapterCritic
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.memory import GIB, memory_plan, require_memory
+from ocr_rl.learn.network import Reads
+from ocr_rl.models.settings import PromptSettings
+from ocr_rl.objectives.scalar_losses import ValueLoss
 from ocr_rl.rollout.flow import Row
+from ocr_rl.rollout.prompt import Origin
 from tests.learn.conftest import NLL, MakeLearner
 
 GRPO = {"pages": {"synth": "nano"}, "steps": 1}
@@ -80,6 +85,43 @@ def test_the_reference_is_a_copy_only_where_no_adapter_can_be_switched_off(polic
     assert memory_plan(recipe(policy_dir), str(policy_dir)).reference == 0
     adapted = recipe(policy_dir, grpo={**GRPO, "beta": 0.1}, policy={"lora_rank": 2})
     assert memory_plan(adapted, str(policy_dir)).reference == 0
+
+
+def with_critic(path: Path, kind: str, **sections: dict) -> config.Recipe:
+    policy = {"path": str(path), **sections.pop("policy", {})}
+    ppo = {**GRPO, "critic": {"kind": kind}}
+    return config.Recipe.model_validate({"policy": policy, "ppo": ppo, "rewards": REWARDS, **sections})
+
+
+def test_a_critic_costs_a_policy_an_adapter_or_next_to_nothing(policy_dir: Path, prompter, rows: list[Row]) -> None:
+    judged = [replace(row, returns=(0.5,) * len(row.completion_ids)) for row in rows]
+    for policy in ({}, {"lora_rank": 2}):
+        shared = (
+            Origin(path=str(policy_dir), settings=PromptSettings(), prompter=prompter),
+            config.Policy.model_validate({"path": str(policy_dir), **policy}),
+            config.Optim(lr=1e-3),
+        )
+        own = Learner(*shared, steps=9, reference=False, reads=Reads.SCALARS)
+        own.update(judged, ValueLoss())
+        head = 3 * sum(p.nbytes for p in own.head.parameters())  # type: ignore[union-attr]
+        learnt = sum(m.nbytes for m in own.masters.by_name.values())
+        plan = memory_plan(with_critic(policy_dir, "model", policy=policy), str(policy_dir))
+        assert plan.critic == pytest.approx(sum(held(own)) + learnt, abs=head)
+        assert plan.held == memory_plan(recipe(policy_dir, policy=policy), str(policy_dir)).held + plan.critic
+        assert memory_plan(with_critic(policy_dir, "head", policy=policy), str(policy_dir)).critic == 0
+    adapted = memory_plan(with_critic(policy_dir, "adapter", policy={"lora_rank": 2}), str(policy_dir))
+    both = Learner(*shared, steps=9, reference=False, critic_adapter=True)
+    second = AdapterCritic(both, config.Optim(lr=1e-3))
+    second.update(judged, ValueLoss())
+    adapters = sum(m.nbytes for m in second.masters.by_name.values())
+    assert adapted.critic == pytest.approx(2 * adapters + held(second)[1], abs=2 * head)
+    assert adapted.critic < plan.critic / 4
+
+
+def test_a_reward_model_that_scores_is_counted(policy_dir: Path) -> None:
+    plain = memory_plan(recipe(policy_dir), str(policy_dir))
+    scored = recipe(policy_dir, rewards=[{"name": "reward_model:somewhere"}])
+    assert memory_plan(scored, str(policy_dir)).learned == plain.weights and plain.learned == 0
 
 
 def test_vllm_on_a_gpu_takes_the_share_that_the_recipe_gives_it(
