@@ -172,3 +172,8 @@ class Ppo(OnPolicy):
     @property
     def beta_of_loss(self) -> float:
         return self.beta if self.kl_in == "loss" else 0.0
+
+    @property
+    def beta_of_reward(self) -> float:
+        """What is taken off each token's reward for a nat of log-ratio to the start."""
+        return self.beta if self.kl_in == "reward" else 0.0

@@ -41,7 +41,7 @@ def ppo(cfg: config.Ppo, setting: PpoSetting, state: Mapping[str, Any]) -> Itera
             tally.require_signal(setting.score)
             continue
         with timed(tally.clock, "annotate_s"):
-            old = cfg.updates > 1 or cfg.kl_in == "reward"
+            old = cfg.updates > 1 or cfg.beta_of_reward > 0
             rows = learner.annotate(rows, old=old, reference=cfg.beta > 0)
             rows, judged = with_critic(rows, critic.values(rows), cfg)
         parts = split_by_group(rows, cfg.minibatches) * cfg.epochs
@@ -82,7 +82,7 @@ def with_critic(
     judged: list[Row] = []
     for row, value in zip(rows, values, strict=True):
         assert isinstance(row.advantage, float)
-        beta = cfg.beta if cfg.kl_in == "reward" else 0.0
+        beta = cfg.beta_of_reward
         rewards = token_rewards(row.advantage, drift_of(row) if beta else (0.0,) * len(value), beta)
         advantages, returns = gae(rewards, value, gamma=cfg.gamma, lam=cfg.gae_lambda)
         judged.append(replace(row, advantage=advantages, values=value, returns=returns))
