@@ -39,7 +39,7 @@ def show(
     name: Annotated[str, Argument(metavar="NAME", help="a shipped recipe, as `ocr-rl recipes` lists them")],
 ) -> None:
     """Print a shipped recipe, to read and to copy."""
-    print(_text_of(name), end="")
+    print(_text_of(name)[0], end="")
 
 
 @app.command()
@@ -62,8 +62,12 @@ def new(
     ] = None,
 ) -> None:
     """Write a copy of a recipe that trains on pages of your own."""
-    text = _text_of(source)
+    text, writes = _text_of(source)
     training, sets = _parts(pages)
+    if not writes:
+        if held_out is not None:
+            raise UserError(f"--held-out: {source} writes nothing and is measured on pairs of its own: leave it out.")
+        sets = {}
     if held_out is not None:
         require_dataset(held_out, "--held-out ")
         if held_out.resolve() == training.resolve():
@@ -77,17 +81,20 @@ def new(
         target.parent.mkdir(parents=True, exist_ok=True)
         with target.open("x", encoding="utf-8") as file:
             file.write(recipe)
-    evaluated = ", ".join(map(str, sets.values())) or "nothing: give --held-out DIR (`ocr-rl pages split` makes one)"
+    no_sets = (
+        "nothing: give --held-out DIR (`ocr-rl pages split` makes one)" if writes else "pairs of some of its pages"
+    )
+    evaluated = ", ".join(map(str, sets.values())) or no_sets
     print(f"{target}: trains on {training}, evaluates on {evaluated}. Next: ocr-rl train {target}")
 
 
-def _text_of(name: str) -> str:
-    """The text of a recipe that loads. Raises UserError as `load_recipe` does."""
+def _text_of(name: str) -> tuple[str, bool]:
+    """The text of a recipe that loads, and whether what it trains writes. Raises UserError as `load_recipe` does."""
     from ocr_rl.config import load_recipe, shipped_recipes
 
-    load_recipe(name)
+    writes = load_recipe(name).algorithm.writes
     path = Path(name)
-    return require_text(path if path.suffix or path.exists() else shipped_recipes()[name])
+    return require_text(path if path.suffix or path.exists() else shipped_recipes()[name]), writes
 
 
 def _parts(pages: Path) -> tuple[Path, dict[str, Path]]:

@@ -14,6 +14,7 @@ class Algorithm(Section):
     name: ClassVar[str]  # of the section
     samples: ClassVar[bool] = True  # whether it needs a sampler while it learns
     on_policy: ClassVar[bool] = False  # whether it samples between its updates, so that it may go on with other pages
+    writes: ClassVar[bool] = True  # whether what learns writes transcripts, to be evaluated by
     lowers_entropy: ClassVar[bool] = False  # whether falling entropy is what it is meant to do
 
     @property

@@ -117,6 +117,7 @@ class RewardModel(FromSamples):
     """A learned reward (Ouyang et al. 2022, arXiv 2203.02155): the policy's own shape scores what it would write."""
 
     name = "reward_model"
+    writes = False
     rounds: ClassVar[int] = 1
 
     pairs_per_page: Positive = 1

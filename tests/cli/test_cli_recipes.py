@@ -13,6 +13,8 @@ from ocr_rl.cli.recipe_copy import with_pages
 from ocr_rl.cli.refusals import leaves
 from ocr_rl.config import load_recipe, shipped_recipes
 
+WRITING = [name for name in shipped_recipes() if load_recipe(name).algorithm.writes]
+
 
 @pytest.fixture
 def here(dataset: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -56,13 +58,20 @@ def test_a_copy_trains_on_the_folder_and_evaluates_on_nothing_typeset(
     assert main(["recipes", "new", "--from", name, "--pages", "my_pages"]) == 0
     copy = f"my_pages_{name}.toml"
     sentence = capsys.readouterr().out
-    assert sentence.startswith(f"{copy}: trains on my_pages, evaluates on nothing: give --held-out DIR")
+    on = "nothing: give --held-out DIR" if name in WRITING else "pairs of some of its pages"
+    assert sentence.startswith(f"{copy}: trains on my_pages, evaluates on {on}")
     assert sources(copy) == ({"my_pages"}, {})
     comments = [line for line in shipped_recipes()[name].read_text(encoding="utf-8").splitlines() if line[:1] == "#"]
     assert [line for line in (here / copy).read_text(encoding="utf-8").splitlines() if line in comments] == comments
 
 
-@pytest.mark.parametrize("name", shipped_recipes())
+def test_what_writes_nothing_has_no_held_out_pages(here: Path, refused: Callable[..., str]) -> None:
+    argv = ["recipes", "new", "--from", "nano_reward_model", "--pages", "my_pages", "--out", "mine.toml"]
+    assert "writes nothing and is measured on pairs of its own" in refused(*argv, "--held-out", "other")
+    assert main(argv) == 0 and load_recipe("mine.toml").evaluation is None
+
+
+@pytest.mark.parametrize("name", WRITING)
 def test_held_out_pages_take_the_place_of_every_set(name: str, here: Path) -> None:
     argv = ["recipes", "new", "--from", name, "--pages", "my_pages", "--held-out", "other", "--out", "new/mine.toml"]
     assert main(argv) == 0

@@ -37,7 +37,7 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
     "demo": [
         ("demo --set grpo.step=3", "unknown key grpo.step"),
         ("demo --out run", "already holds a run"),
-        ("demo --out file/below", "file: is a file"),
+        ("demo --out file/below", "file is a file"),
     ],
     "study": [
         ("study smal", "shipped are full, small"),

@@ -170,7 +170,7 @@ def test_rewards_without_a_difference_stop_the_run(tiny_pages, prompter, counter
 @pytest.mark.parametrize(
     ("critic", "wrong"),
     [
-        ({"kind": "head", "lr": 1e-3}, "path and lr are for"),
+        ({"kind": "head", "lr": 1e-3}, "a head moves by"),
         ({"kind": "head", "warmup": 3, "stop_gradient": False}, "leaves the policy where it is"),
     ],
 )
