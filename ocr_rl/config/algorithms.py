@@ -137,6 +137,9 @@ class RewardModel(FromSamples):
 
     @model_validator(mode="after")
     def _enough(self) -> RewardModel:
+        own = {"graded_margin", "margin", "pairs_per_page", "samples_per_page", "pages_per_round"}
+        if self.preferences is not None and (odd := own & self.model_fields_set):
+            raise ValueError(f"{min(odd)} is for pairs of the policy's own samples: leave it out beside preferences")
         if self.pairs_per_page > self.samples_per_page // 2:
             raise ValueError(
                 f"pairs_per_page ({self.pairs_per_page}) is at most half of samples_per_page ({self.samples_per_page})"

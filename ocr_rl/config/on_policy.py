@@ -135,6 +135,8 @@ class Critic(Section):
             raise ValueError('path is for kind = "model": any other critic has the policy\'s own base')
         if self.kind == "head" and self.lr is not None:
             raise ValueError("lr: a head moves by the policy's own rate; set critic.weight")
+        if self.kind != "head" and (odd := {"weight", "stop_gradient"} & self.model_fields_set):
+            raise ValueError(f'{min(odd)} is for kind = "head": any other critic has a loss and weights of its own')
         if self.kind == "head" and self.warmup and not self.stop_gradient:
             raise ValueError("warmup leaves the policy where it is: set stop_gradient = true, or leave out warmup")
         return self
@@ -159,6 +161,12 @@ class Ppo(OnPolicy):
     """Where beta times the KL to the starting policy goes: off each token's reward (RLHF), or into the loss (GRPO)."""
     critic: Critic = Critic()
     """The critic."""
+
+    @model_validator(mode="after")
+    def _moves(self) -> Ppo:
+        if self.critic.warmup >= self.steps:
+            raise ValueError(f"critic.warmup ({self.critic.warmup}) must be less than steps ({self.steps})")
+        return self
 
     @property
     def group_size(self) -> int:

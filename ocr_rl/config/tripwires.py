@@ -57,9 +57,9 @@ class Tripwires(Section):
     explained_variance: Tripwire = Tripwire(below=-0.5)
     """Of PPO: how much of the returns' variance the critic explains; below 0 it is worse than none."""
     value_loss: Tripwire = Tripwire(above=5.0, of_start=True)
-    """Of PPO: mean squared error of the critic's values."""
+    """Of PPO: the critic's loss, a token; without critic.clip the mean squared error of its values."""
     page_gain: Tripwire = Tripwire(below=0.0, steps=1, then="stop")
-    """Of [grpo]: by how many nats a token a blank page is worse than the page. At 0 the policy does not look."""
+    """Of [grpo] and [ppo]: by how many nats a token a blank page is worse than the page. At 0 it does not look."""
     falling_type: Literal["warn", "stop", "roll_back"] = "warn"
     """A test type gets clearly worse while the reward rises."""
     not_finite: Literal["stop", "roll_back"] = "stop"

@@ -19,7 +19,7 @@ class AdapterCritic(Learner):
 
     def __init__(self, policy: Learner, optim: config.Optim) -> None:
         """`policy` was opened with `critic_adapter`. All but what learns is the policy's own."""
-        assert policy.head is not None
+        assert policy.head is not None and not policy.network.stop_gradient
         self.__dict__.update(policy.__dict__)
         self.name, self.policy, self.settings, self.reads, self.reference = CRITIC, 0, optim, Reads.SCALARS, None
         with self._switched():

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 
 import torch
 from safetensors import SafetensorError
@@ -34,6 +35,11 @@ def is_reward_model(path: str) -> bool:
     return (Path(path) / FACTS).is_file()
 
 
+def files_of(path: str) -> list[Path]:
+    """What a reward model's scores hang on."""
+    return [Path(path) / FACTS, *sorted(Path(path).glob("*.safetensors"))]
+
+
 def require_reward_model(path: str) -> None:
     """UserError where the path is no reward model's folder."""
     if not is_reward_model(path):
@@ -43,14 +49,25 @@ def require_reward_model(path: str) -> None:
 
 
 class RewardLearner(Learner):
-    """A learner whose losses look at scores; its folder has the head and `centre`, the mean score of the start."""
+    """A learner whose losses look at scores; its folder has the head, and the mean score of the start as `centre`."""
 
-    centre: float | None = None
+    anchors: Callable[[], Sequence[Row]] | None = None  # what the centre is the mean score of
+    _centre: tuple[int, float] | None = None  # (version of the weights, mean score)
+
+    def centred_on(self, scores: Sequence[float]) -> None:
+        """Take the scores of the anchors, where somebody has just asked for them."""
+        self._centre = (self.policy, fmean(scores))
+
+    def centre(self) -> float | None:
+        """Of the weights as they are now."""
+        if self.anchors is not None and (self._centre is None or self._centre[0] != self.policy):
+            self.centred_on(self.scores(self.anchors()))
+        return None if self._centre is None else self._centre[1]
 
     def save(self, folder: Path, *, dtype: str | None = None) -> None:
         super().save(folder, dtype=dtype)
         save_head(self.gather_head(), folder)
-        facts = {"centre": self.centre, "updates": self.policy}
+        facts = {"centre": self.centre(), "updates": self.policy}
         (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
     def gather_head(self) -> dict[str, Tensor]:
@@ -121,5 +138,5 @@ def _centre(folder: Path) -> float:
             f"{path}: is no reward model's; give the `model` folder of a [reward_model] run's checkpoint."
         ) from None
     if type(centre) not in (int, float) or not math.isfinite(centre):
-        raise UserError(f"{path}: centre is {centre!r}, not a number; its run has not been evaluated yet: let it end.")
+        raise UserError(f"{path}: centre is {centre!r}, not a number; train it again.")
     return float(centre)

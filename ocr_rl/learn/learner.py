@@ -27,7 +27,7 @@ from ocr_rl.learn.optimizers import load_moments, open_optimizers, rate_factor
 from ocr_rl.learn.reader import ImageOf, Reader
 from ocr_rl.models.settings import write_settings
 from ocr_rl.models.weights import Adapter, Weights
-from ocr_rl.objectives.losses import Loss, Read
+from ocr_rl.objectives.losses import Loss, Read, Scalars
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Origin
 from ocr_rl.rollout.sampler.base import seed_for
@@ -88,11 +88,11 @@ class Learner(Reader):
             for batch, counts in self._batches(rows):
                 read = self.network(batch, self.reads)
                 if not counts:
-                    (0 * (read.logprob_N if isinstance(read, Read) else read.value_N).sum()).backward()
+                    _nothing_of(read).backward()
                     self.masters.take_gradients()
                     continue
                 value, parts = loss(read, batch)
-                value.backward()
+                (value + _nothing_of(read) if ranks.world() > 1 else value).backward()
                 self.masters.take_gradients()
                 entropy = {"entropy": float(read.entropy_N.sum())} if isinstance(read, Read) else {}
                 _add(own, {"loss": float(value.detach()), **entropy, **parts})
@@ -232,6 +232,14 @@ def update_together(moves: Sequence[tuple[Learner, Sequence[Row], Loss]]) -> lis
     for learner, _, _ in moves:
         learner.apply()
     return [figures | {"update_s": time.perf_counter() - started} for figures in metrics]
+
+
+def _nothing_of(read: Read | Scalars) -> Tensor:
+    """0, with a gradient through all that was read: ranks sum the same weights, whatever a loss looks at."""
+    scalars = read.scalars if isinstance(read, Read) else read
+    parts = [read.logprob_N] if isinstance(read, Read) else []
+    parts += [] if scalars is None else [scalars.value_N]
+    return torch.stack([0 * part.sum() for part in parts]).sum()
 
 
 def _add(sums: dict[str, float], parts: Mapping[str, float]) -> None:

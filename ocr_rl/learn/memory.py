@@ -23,7 +23,7 @@ from ocr_rl.learn.logprobs import CHUNK_LOGITS
 from ocr_rl.learn.network import trainable
 from ocr_rl.learn.optimizers import muon_matrices
 from ocr_rl.models import qwen2_5_vl as family
-from ocr_rl.models.load import DTYPES, load_config, sampling_dtype
+from ocr_rl.models.load import DTYPES, load_config, sampling_dtype, use_dtype
 from ocr_rl.rollout.sampler.base import CPU_CACHE_GIB
 
 GIB = 2**30
@@ -95,7 +95,7 @@ def memory_plan(recipe: config.Recipe, path: str) -> MemoryPlan:
         optimizer=_momenta(recipe.optim, learnt) // parts,
         reference=weights // parts if frozen_copy else 0,
         critic=_critic(recipe, module, learnt) // parts,
-        learned=len(recipe.learned) * numbers * (2 if on_gpu else 4),  # as such a folder is opened
+        learned=sum(map(_learned, recipe.learned)),
         sampler=_sampler(recipe, numbers, on_gpu) if recipe.needs_sampler else 0,
         activations=_activations(recipe, settings),
         casts=0 if several or not policy.autocast else sum(2 * p.numel() for _, p in learnt if p.ndim > 1),
@@ -106,6 +106,7 @@ def memory_plan(recipe: config.Recipe, path: str) -> MemoryPlan:
         host=(2 if frozen_copy and several else 1) * weights if on_gpu else 0,
         host_available=psutil.virtual_memory().available if on_gpu else 0,
     )
+    plan = replace(plan, available=plan.available + plan.learned)  # those are open already
     return replace(plan, ways=_ways(plan, recipe))
 
 
@@ -133,6 +134,13 @@ def _ways(plan: MemoryPlan, recipe: config.Recipe) -> tuple[str, ...]:
         'set ppo.critic.kind = "adapter" (with LoRA) or "head"': plan.critic,
     }
     return tuple(sorted((way for way, size in ways.items() if size), key=lambda way: -ways[way]))
+
+
+def _learned(path: str) -> int:
+    """Bytes of a reward model's weights, as such a folder is opened."""
+    with torch.device("meta"):
+        model = AutoModelForImageTextToText.from_config(load_config(path))
+    return _numbers(model) * DTYPES[use_dtype(path)].itemsize
 
 
 def _critic(recipe: config.Recipe, module: nn.Module, learnt: Sequence[tuple[str, Tensor]]) -> int:

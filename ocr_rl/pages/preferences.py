@@ -27,8 +27,11 @@ class Preference:
     rejected: str
 
 
-def read_preferences(path: Path, pages: Sequence[Page]) -> list[Preference]:
-    """The pairs of a file, whose pages must be among `pages`. UserError with the line and the field."""
+def read_preferences(path: Path, pages: Sequence[Page], section: str = "dpo") -> list[Preference]:
+    """The pairs of a file, whose pages must be among `pages`, those of a recipe's section.
+
+    UserError with the line and the field.
+    """
     ids = {(page.pdf, page.number): page.id for page in pages}
     by_ending: dict[tuple[str, ...], list[Path]] = {}  # PDFs by each way to end their path
     pdfs = dict.fromkeys(page.pdf for page in pages)
@@ -41,16 +44,19 @@ def read_preferences(path: Path, pages: Sequence[Page]) -> list[Preference]:
     preferences = []
     for number, row in require_objects(path, MAX_GROUP):
         try:
-            preferences.append(_preference(row, ids, by_ending))
+            preferences.append(_preference(row, ids, by_ending, section))
         except ValueError as fault:
             raise UserError(f"{path}:{number}: {fault}.") from None
     if not preferences:
-        raise UserError(f"dpo.preferences: {path} holds no pair.")
+        raise UserError(f"{section}.preferences: {path} holds no pair.")
     return preferences
 
 
 def _preference(
-    row: Mapping[str, Any], ids: Mapping[tuple[Path, int], str], by_ending: Mapping[tuple[str, ...], Sequence[Path]]
+    row: Mapping[str, Any],
+    ids: Mapping[tuple[Path, int], str],
+    by_ending: Mapping[tuple[str, ...], Sequence[Path]],
+    section: str,
 ) -> Preference:
     """Raises ValueError saying which field is wrong."""
     if missing := [name for name in ("pdf", "page", "chosen", "rejected") if name not in row]:
@@ -66,5 +72,5 @@ def _preference(
         raise ValueError(f"{len(pdfs)} PDFs are called {name!r}; give the path below pdfs/")
     page_id = ids.get((pdfs[0], number)) if pdfs else None
     if page_id is None:
-        raise ValueError(f"{name!r} page {number} is no page of dpo.pages")
+        raise ValueError(f"{name!r} page {number} is no page of {section}.pages")
     return Preference(page_id=page_id, chosen=texts[0], rejected=texts[1])

@@ -7,7 +7,7 @@ a fault happened on is kept for replay. Knows nothing about what a fault means f
 from __future__ import annotations
 
 import json
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Container, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field, replace
 from functools import cache
@@ -39,6 +39,8 @@ def weighted(
     learned = learned or {}
     if closed := [c.name for c in choices if c.name.startswith(LEARNED) and c.name not in learned]:
         raise UserError(f"Reward {closed[0]} is a learned one, which only a training run asks: leave it out here.")
+    if odd := [c.name for c in choices if c.name in learned and c.options]:
+        raise UserError(f"Reward {odd[0]} has no options; leave them out.")
     foreign = [
         (choice.name, json.dumps(choice.options))
         for choice in choices
@@ -164,9 +166,17 @@ def without_learned(pool: RewardPool) -> RewardPool:
     return replace(
         pool,
         choices=[choice for choice in pool.choices if choice.name not in pool.learned],
-        rewards=[reward for reward in pool.rewards if reward.name not in pool.learned],
+        rewards=[plain for reward in pool.rewards if (plain := _without(reward, pool.learned)) is not None],
         learned={},
     )
+
+
+def _without(reward: WeightedReward, names: Container[str]) -> WeightedReward | None:
+    """A reward, or a gate that holds the others alone; None for one of those names, or for a gate of these alone."""
+    holds = tuple(name for name in reward.holds if name not in names)
+    if reward.name in names or (reward.holds and not holds):
+        return None
+    return replace(reward, holds=holds)
 
 
 def as_json(transcript: Transcript) -> dict[str, Any]:

@@ -104,7 +104,7 @@ def checked_pages(recipe: config.Recipe, open_pages: OpenPages, prompter: Prompt
     if (
         isinstance(algorithm, config.Dpo | config.RewardModel) and algorithm.preferences is not None
     ):  # somebody has judged already
-        for preference in read_preferences(algorithm.preferences, pages):
+        for preference in read_preferences(algorithm.preferences, pages, algorithm.name):
             encoded(preference, prompter)
         return pages
     if isinstance(algorithm, config.OnPolicy) and len(pages) < algorithm.pages_per_step:

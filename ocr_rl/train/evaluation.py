@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from statistics import fmean
 
 from ocr_rl import config
 from ocr_rl.contract import Page, Transcript, UserError
@@ -18,7 +17,7 @@ from ocr_rl.evaluate.figures import summary
 from ocr_rl.evaluate.report import write_report
 from ocr_rl.evaluate.results import PageResult, judge_page, read_rows, write_rows
 from ocr_rl.evaluate.transcribe import transcribe
-from ocr_rl.learn.algos.pairs import pair_rows, with_prompts
+from ocr_rl.learn.algos.pairs import Prompted, pair_rows, with_prompts
 from ocr_rl.learn.algos.reward_model import held_out_pairs
 from ocr_rl.learn.algos.setting import OpenPages
 from ocr_rl.learn.algos.sft import reference_rows
@@ -102,14 +101,15 @@ def by_likelihood(algorithm: config.Algorithm, held_out: HeldOut, learner: Learn
 def by_pairs(learner: RewardLearner, pages: Sequence[Page], run: Run) -> Evaluate:
     """How right a reward model is on the run's held-out pairs; `report/reward_model` has the last answer.
 
-    Their mean score becomes its `centre`: the pairs are the start's own transcripts (or somebody's of its pages).
+    Their mean score is its `centre`: the pairs are the start's own transcripts (or somebody's of its pages).
     """
+    learner.anchors = lambda: pair_rows(held_out_prompted(learner, pages, run))
 
     def evaluate(step: int) -> dict[str, float]:
         started = time.perf_counter()
-        prompted = with_prompts(held_out_pairs(run.folder), pages, learner.prompter, {})
+        prompted = held_out_prompted(learner, pages, run)
         scores = learner.scores(pair_rows(prompted))
-        learner.centre = fmean(scores)
+        learner.centred_on(scores)
         gaps = [high - low for high, low in zip(scores[::2], scores[1::2], strict=True)]
         result = calibration([(pair.page_id, gap) for (pair, _), gap in zip(prompted, gaps, strict=True)])
         write_calibration(run.folder / "report" / "reward_model", result, step)
@@ -117,6 +117,10 @@ def by_pairs(learner: RewardLearner, pages: Sequence[Page], run: Run) -> Evaluat
         return {**figures, "eval_s": time.perf_counter() - started}
 
     return evaluate
+
+
+def held_out_prompted(learner: RewardLearner, pages: Sequence[Page], run: Run) -> Prompted:
+    return with_prompts(held_out_pairs(run.folder), pages, learner.prompter, {})
 
 
 def write_calibration(folder: Path, result: Calibration, step: int) -> None:

@@ -19,7 +19,7 @@ from ocr_rl.learn.algos import STEPS
 from ocr_rl.learn.algos.setting import PpoSetting, SamplingSetting, Setting
 from ocr_rl.learn.checkpoints import resume
 from ocr_rl.learn.fit import Plan
-from ocr_rl.learn.learned_reward import LearnedReward, RewardLearner, is_reward_model, load_head, require_reward_model
+from ocr_rl.learn.learned_reward import LearnedReward, RewardLearner, files_of, require_reward_model
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.memory import memory_plan, require_memory
 from ocr_rl.learn.network import Reads
@@ -164,6 +164,10 @@ def bound_sources(recipe: config.Recipe, run: Run, lent: Lent | None, *, go_on: 
         print(f"{run.folder}: began before its pages were written down; it is bound to those that are there now.")
     if isinstance(recipe.algorithm, config.Dpo | config.RewardModel) and recipe.algorithm.preferences is not None:
         sources.hold(recipe.algorithm.preferences)
+    for folder in recipe.learned:
+        require_reward_model(folder)
+        for file in files_of(folder):
+            sources.hold(file)
     for choice in recipe.mix:
         if (place := choice.name.rpartition(":")[0]).endswith(".py"):
             sources.hold(Path(place))
@@ -180,21 +184,24 @@ def _policy(recipe: config.Recipe, origin: Origin) -> Learner:
     shared: dict[str, Any] = {"steps": algorithm.total_steps, "seed": recipe.seed}
     if isinstance(algorithm, config.RewardModel):
         return RewardLearner(origin, recipe.policy, recipe.optim, **shared, reference=False, reads=Reads.SCALARS)
-    head = isinstance(algorithm, config.Ppo) and algorithm.critic.kind == "head"
+    kind = algorithm.critic.kind if isinstance(algorithm, config.Ppo) else None
     return Learner(
         origin,
         recipe.policy,
         recipe.optim,
         **shared,
         reference=algorithm.needs_reference,
-        reads=Reads.WORDS | Reads.SCALARS if head else Reads.WORDS,
-        stop_gradient=isinstance(algorithm, config.Ppo) and algorithm.critic.stop_gradient,
-        critic_adapter=isinstance(algorithm, config.Ppo) and algorithm.critic.kind == "adapter",
+        reads=Reads.WORDS | Reads.SCALARS if kind == "head" else Reads.WORDS,
+        stop_gradient=isinstance(algorithm, config.Ppo) and kind == "head" and algorithm.critic.stop_gradient,
+        critic_adapter=kind == "adapter",
     )
 
 
 def _critic(recipe: config.Recipe, origin: Origin, policy: Learner | None = None) -> Learner | None:
-    """A critic with weights of its own, where the recipe asks for one; it reads the policy's prompts."""
+    """A critic with weights of its own, where the recipe asks for one; it reads the policy's prompts.
+
+    Of a reward model it takes the trunk: a head that says a score in nats would be wrong of a return in [0, 1].
+    """
     algorithm = recipe.algorithm
     if not isinstance(algorithm, config.Ppo) or algorithm.critic.kind == "head":
         return None
@@ -205,7 +212,7 @@ def _critic(recipe: config.Recipe, origin: Origin, policy: Learner | None = None
         return AdapterCritic(policy, optim)
     ranks.tell("", "open", "critic", origin.path)
     start = origin if cfg.path is None else replace(origin, path=model_folder(cfg.path))
-    critic = Learner(
+    return Learner(
         start,
         recipe.policy,
         optim,
@@ -215,9 +222,6 @@ def _critic(recipe: config.Recipe, origin: Origin, policy: Learner | None = None
         name="critic",
         reads=Reads.SCALARS,
     )
-    if is_reward_model(start.path) and critic.head is not None:
-        load_head(Path(start.path), critic.head)
-    return critic
 
 
 _OPEN = {"policy": _policy, "critic": _critic}

@@ -29,6 +29,7 @@ from ocr_rl.objectives.scalar_losses import ValueLoss, WithCritic
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Origin, Prompter
 from ocr_rl.run import Run
+from ocr_rl.train import session
 from tests.learn.conftest import NLL, MakeLearner, largest_gap, same, weights
 
 MakeCritic = Callable[..., Learner]
@@ -310,3 +311,32 @@ def test_the_engine_gets_the_policys_adapter_alone_and_a_state_has_the_critics(
     assert critic.values(judged) != expected
     critic.load_state(tmp_path / "critic.pt")
     assert critic.values(judged) == expected and critic.policy == 1
+
+
+PPO = {"pages": {"synth": "nano"}, "steps": 9}
+
+
+@pytest.mark.parametrize("kind", ["model", "adapter", "head"])
+def test_what_a_recipe_asks_for_is_what_learns(
+    policy_dir: Path, prompter: Prompter, judged: list[Row], kind: str
+) -> None:
+    """Opened as a run opens them: which weights does the critic's loss move?"""
+    recipe = config.Recipe.model_validate(
+        {
+            "policy": {"path": str(policy_dir), "lora_rank": 2},
+            "ppo": {**PPO, "critic": {"kind": kind}},
+            "rewards": [{"name": "eos"}],
+            "optim": {"lr": 1e-2},
+        }
+    )
+    origin = Origin(path=str(policy_dir), settings=PromptSettings(), prompter=prompter)
+    policy = session._policy(recipe, origin)
+    critic = session._critic(recipe, origin, policy)
+    learner, loss = (policy, replace(SHARED, policy=None)) if critic is None else (critic, ValueLoss())
+    before = weights(learner)
+    for _ in range(3):  # the head begins at 0: what lies under it has a gradient from the second update on
+        learner.update(judged, loss)
+    moved = {name for name, weight in weights(learner).items() if not torch.equal(weight, before[name])}
+    assert learner.head is not None and float(learner.head.linear.weight.detach().abs().max()) > 0
+    assert bool(moved) == (kind != "head")
+    assert all(f".{'critic' if kind == 'adapter' else 'default'}." in name for name in moved)

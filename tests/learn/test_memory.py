@@ -120,7 +120,7 @@ def test_a_critic_costs_a_policy_an_adapter_or_next_to_nothing(policy_dir: Path,
 
 def test_a_reward_model_that_scores_is_counted(policy_dir: Path) -> None:
     plain = memory_plan(recipe(policy_dir), str(policy_dir))
-    scored = recipe(policy_dir, rewards=[{"name": "reward_model:somewhere"}])
+    scored = recipe(policy_dir, rewards=[{"name": f"reward_model:{policy_dir}"}])
     assert memory_plan(scored, str(policy_dir)).learned == plain.weights and plain.learned == 0
 
 

@@ -172,6 +172,10 @@ def test_rewards_without_a_difference_stop_the_run(tiny_pages, prompter, counter
     [
         ({"kind": "head", "lr": 1e-3}, "a head moves by"),
         ({"kind": "head", "warmup": 3, "stop_gradient": False}, "leaves the policy where it is"),
+        ({"kind": "adapter", "path": "x"}, "path is for kind"),
+        ({"weight": 2.0}, "weight is for kind"),
+        ({"kind": "adapter", "stop_gradient": False}, "stop_gradient is for kind"),
+        ({"warmup": 4}, "must be less than steps"),
     ],
 )
 def test_settings_that_say_nothing_are_refused(critic: dict, wrong: str) -> None:

@@ -31,7 +31,7 @@ from ocr_rl.learn.network import Reads
 from ocr_rl.learn.probe import looks
 from ocr_rl.models.settings import PromptSettings
 from ocr_rl.objectives.losses import Loss, PolicyGradient, PreferenceLoss
-from ocr_rl.objectives.scalar_losses import ValueLoss
+from ocr_rl.objectives.scalar_losses import ValueLoss, WithCritic
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Origin, Prompter, load_prompter
 from tests.conftest import LONGEST_PX
@@ -74,7 +74,8 @@ def open_learner(folder: Path, policy: dict[str, Any], optim: dict[str, Any], na
         steps=100,
         reference=name == "policy",
         name=name,
-        reads=Reads.WORDS if name == "policy" else Reads.SCALARS,
+        reads={"policy": Reads.WORDS, "critic": Reads.SCALARS}.get(name, Reads.WORDS | Reads.SCALARS),
+        stop_gradient=name == "head",
     )
 
 
@@ -111,6 +112,18 @@ def with_critic(learner: Learner, steps: Steps, policy: Path) -> dict[str, Any]:
     return {"start": start, "end": end, "metrics": metrics, "values": critic.values(steps[0])}
 
 
+def with_head(learner: Learner, steps: Steps, policy: Path) -> dict[str, Any]:
+    """A critic's head on the policy's trunk, alone in the first step."""
+    ranks.tell("", "open", policy, {}, {}, "head")
+    both = open_learner(policy, {}, {}, "head")
+    start, metrics = whole_weights(both), []
+    for i, rows in enumerate(steps):
+        judged = [replace(row, returns=(0.5,) * len(row.completion_ids)) for row in rows]
+        loss = WithCritic(policy=PolicyGradient() if i else None, critic=ValueLoss(), weight=0.5)
+        metrics.append(both.update(judged, loss))
+    return {"start": start, "end": whole_weights(both), "metrics": metrics, "values": both.values(steps[0])}
+
+
 def kept(learner: Learner, steps: Steps, folder: Path) -> dict[str, Any]:
     """Two steps, saved; then what the policy says, and three steps more."""
     for rows in steps[:2]:
@@ -145,6 +158,7 @@ def cases(all_steps: dict[str, Steps], folder: Path, policy_dir: Path) -> dict[s
             partial(trained, steps=short, loss=loss),
         ),
         "muon": ({}, {"name": "muon", "lr": 1e-2, "adam_lr": 1e-3}, partial(trained, steps=short, loss=NLL)),
+        "head": ({}, {}, partial(with_head, steps=single[:3], policy=policy_dir)),
         "critic": ({}, {}, partial(with_critic, steps=uneven, policy=policy_dir)),
         "autocast": ({"autocast": True}, {}, partial(trained, steps=short, loss=NLL)),
         "sft, short": ({}, {}, partial(trained, steps=short, loss=NLL)),
@@ -246,7 +260,15 @@ def gap_of_change(result: dict[str, Any], expected: dict[str, Any]) -> float:
 
 # Muon orthogonalises in bfloat16, which turns the last bit of a gradient into a few percent of an update: one process
 # with other micro-batches is as far from itself. Shards orthogonalised each by itself would be further than 0.4.
-LIMITS = {"sft": 1e-3, "grpo": 1e-3, "critic": 1e-3, "one rank has none": 1e-3, "adapters": 1e-3, "muon": 0.2}
+LIMITS = {
+    "sft": 1e-3,
+    "grpo": 1e-3,
+    "critic": 1e-3,
+    "head": 1e-3,
+    "one rank has none": 1e-3,
+    "adapters": 1e-3,
+    "muon": 0.2,
+}
 
 
 @pytest.mark.slow  # two processes start, each with torch

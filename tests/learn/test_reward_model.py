@@ -6,14 +6,17 @@ import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from statistics import fmean
 
 import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
+import torch
+
 from ocr_rl import config
-from ocr_rl.contract import Page, Transcript, UserError
-from ocr_rl.learn.algos.pairs import Pair, ranked_pairs
+from ocr_rl.contract import Page, Score, Transcript, UserError
+from ocr_rl.learn.algos.pairs import Pair, flipped, ranked_pairs
 from ocr_rl.learn.algos.reward_model import held_out_pairs, reward_model, split_by_page, with_margins
 from ocr_rl.learn.algos.setting import Setting
 from ocr_rl.learn.learned_reward import FACTS, HEAD, LearnedReward, RewardLearner, require_reward_model
@@ -47,8 +50,9 @@ def make_reward(policy_dir: Path, prompter: Prompter) -> MakeReward:
 
 
 def settings(**changes) -> config.RewardModel:
-    fields = {"pages": {"synth": "nano"}, "steps": 2, "pages_per_step": 2, "samples_per_page": 4, "held_out": 0.3}
-    return config.RewardModel.model_validate({**fields, **changes})
+    fields = {"pages": {"synth": "nano"}, "steps": 2, "pages_per_step": 2, "held_out": 0.3}
+    own = {} if "preferences" in changes else {"samples_per_page": 4}
+    return config.RewardModel.model_validate({**fields, **own, **changes})
 
 
 def longer(page: Page, k: int) -> str:
@@ -97,6 +101,8 @@ def test_a_graded_margin_is_the_share_of_the_difference(tiny_pages, prompter) ->
     rows = with_margins([(pair, prompt), (given, prompt)], 2.0)
     assert [row.margin for row in rows] == [1.0, 0.0, 0.0, 0.0]
     assert [row.advantage for row in rows] == [1.0, -1.0, 1.0, -1.0]
+    (wrong,) = flipped([pair], 1.0, 0)
+    assert with_margins([(wrong, prompt)], 2.0)[0].margin == 1.0  # a wrong label asks for as much as a right one
 
 
 def test_steps_learn_from_pairs_that_are_not_held_out(tiny_pages, prompter, tmp_path: Path) -> None:
@@ -137,7 +143,12 @@ def test_somebodys_preferences_need_no_sampler(tiny_pages, prompter, tmp_path: P
 
 
 @pytest.mark.parametrize(
-    ("changes", "wrong"), [({"pairs_per_page": 3}, "at most half"), ({"held_out": 0}, "greater than 0")]
+    ("changes", "wrong"),
+    [
+        ({"pairs_per_page": 3}, "at most half"),
+        ({"held_out": 0}, "greater than 0"),
+        ({"preferences": "a.jsonl", "graded_margin": 1.0}, "graded_margin is for"),
+    ],
 )
 def test_wrong_settings(changes: dict, wrong: str) -> None:
     with pytest.raises(ValueError, match=wrong):
@@ -165,7 +176,9 @@ def taught(make_reward: MakeReward, rows: list[Row]) -> tuple[RewardLearner, lis
 def test_a_folder_loads_again_as_the_same_reward(taught, tiny_pages, prompter, tmp_path: Path) -> None:
     learner, pairs = taught
     scores = learner.scores(pairs)
-    learner.centre = sum(scores) / len(scores)
+    learner.centred_on(scores)
+    centre = learner.centre()
+    assert centre == pytest.approx(sum(scores) / len(scores))
     learner.save(tmp_path / "model")
     load_model(str(tmp_path / "model"))  # an ordinary folder beside
     origin = Origin(path=str(tmp_path / "model"), settings=PromptSettings(), prompter=prompter)
@@ -174,7 +187,7 @@ def test_a_folder_loads_again_as_the_same_reward(taught, tiny_pages, prompter, t
     group = [Transcript(raw=text, body=text, finish="stop", num_tokens=9) for text in texts]
     answers = reward(tiny_pages[0], group)
     assert [answer.parts["score"] for answer in answers] == pytest.approx(
-        [score - learner.centre for score in scores[:2]], abs=1e-5
+        [score - centre for score in scores[:2]], abs=1e-5
     )
     better, worse = (answer.value or 0.0 for answer in answers)
     assert 0 < worse < 0.5 < better < 1  # centred on what it was measured with
@@ -206,7 +219,13 @@ def test_an_evaluation_centres_the_scores_and_draws_them(taught, tiny_pages, pro
     setting = sampling_setting(tiny_pages, Asked(prompter, longer), Referee(prompter), tmp_path)
     next(reward_model(settings(), setting, {}))
     figures = by_pairs(learner, tiny_pages, Run(tmp_path))(3)
-    assert learner.centre is not None and 0 <= figures["eval_accuracy"] <= 1
+    assert 0 <= figures["eval_accuracy"] <= 1
+    measured = learner.centre()
+    assert learner.anchors is not None and measured == pytest.approx(fmean(learner.scores(learner.anchors())))
+    learner.policy += 1  # as an update would: what is saved then is measured again
+    with torch.no_grad():
+        learner.head.linear.bias.add_(1.0)  # type: ignore[union-attr]
+    assert learner.centre() == pytest.approx((measured or 0) + 1, abs=1e-4)
     report = json.loads((tmp_path / "report" / "reward_model" / "report.json").read_text())
     assert report["step"] == 3 and report["accuracy"]["clusters"] == 1
     assert (tmp_path / "report" / "reward_model" / "reliability.png").stat().st_size > 1000
@@ -215,8 +234,6 @@ def test_an_evaluation_centres_the_scores_and_draws_them(taught, tiny_pages, pro
 def test_the_pool_asks_a_learned_reward_in_this_process(tiny_pages) -> None:
     class Half:
         def __call__(self, page, group):
-            from ocr_rl.contract import Score
-
             return [Score(value=0.5) for _ in group]
 
     name = "reward_model:somewhere"
@@ -235,3 +252,17 @@ def test_the_pool_asks_a_learned_reward_in_this_process(tiny_pages) -> None:
         pool.close()
     with pytest.raises(UserError, match="is a learned one, which only a training run asks"):
         weighted(choices)
+    with pytest.raises(UserError, match="has no options"):
+        weighted([config.RewardChoice(name=name, options={"nonsense": 3})], learned=learned)
+
+
+def test_a_gate_may_hold_a_learned_reward(tiny_pages) -> None:
+    name, half = "reward_model:somewhere", lambda page, group: [Score(value=0.5) for _ in group]
+    gates = [config.Gate(name="repetition", at_least=0.5, holds=(name,))]
+    both = [config.Gate(name="distinct", at_least=0.5, holds=(name, "eos"))]
+    choices = [config.RewardChoice(name=name), config.RewardChoice(name="eos"), *gates, *both]
+    learned = {name: half}
+    rewards = weighted(choices, learned=learned)  # type: ignore[arg-type]
+    pool = RewardPool(choices=choices, rewards=rewards, workers=1, timeout_s=30, learned=learned)  # type: ignore[arg-type]
+    plain = without_learned(pool)
+    assert [(reward.name, reward.holds) for reward in plain.rewards] == [("eos", ()), ("distinct", ("eos",))]

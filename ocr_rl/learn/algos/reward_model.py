@@ -1,7 +1,7 @@
 """A reward model: the policy's own shape learns which of two transcripts of a page is the better one.
 
 Ouyang et al. 2022 (arXiv 2203.02155). Pairs are the policy's own, told apart by the recipe's rewards, or somebody's;
-those of some pages are held out and never learnt from. What is learnt is a score without a zero (`learn.scoring`).
+those of some pages are held out and never learnt from. What is learnt is a score without a zero: `learned_reward`.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -34,23 +35,22 @@ def reward_model(cfg: config.RewardModel, setting: Setting, state: Mapping[str, 
     def draw_pairs(number: int, refused: Refused) -> Drawn:
         learner = setting.learner
         if cfg.preferences is not None:
-            given = read_preferences(cfg.preferences, setting.pages)
+            given = read_preferences(cfg.preferences, setting.pages, cfg.name)
             pairs, figures = [encoded(preference, learner.prompter) for preference in given], {}
         else:
             assert isinstance(setting, SamplingSetting)
             pairs, figures = sample_pairs(
                 cfg, setting, number, refused, margin=cfg.margin, pairs_per_page=cfg.pairs_per_page
             )
-        with_page = [pair for pair, _ in with_prompts(pairs, setting.pages, learner.prompter, refused)]
+        prompted = with_prompts(pairs, setting.pages, learner.prompter, refused)
+        require_room(prompted, learner.settings.micro_tokens)
+        with_page = [pair for pair, _ in prompted]
         learnt, held_out = split_by_page(with_page, cfg.held_out, setting.seed)
         write_atomically(held_out_path(setting.folder), json.dumps([asdict(pair) for pair in held_out]))
         figures = with_left_out({**figures, "pairs_held_out": len(held_out)}, len(pairs) - len(with_page))
         return flipped(learnt, cfg.flip, setting.seed), figures
 
-    def rows_of(prompted: Prompted) -> list[Row]:
-        require_room(prompted, setting.learner.settings.micro_tokens)
-        return with_margins(prompted, cfg.graded_margin)
-
+    rows_of = partial(with_margins, graded_margin=cfg.graded_margin)
     return rounds(cfg, setting, draw_pairs, rows_of, BradleyTerry(label_smoothing=cfg.label_smoothing))
 
 
@@ -74,7 +74,7 @@ def with_margins(prompted: Prompted, graded_margin: float) -> list[Row]:
     rows = pair_rows(prompted)
     for i, (pair, _) in enumerate(prompted):
         if graded_margin and pair.chosen_reward is not None and pair.rejected_reward is not None:
-            margin = graded_margin * (pair.chosen_reward - pair.rejected_reward)
+            margin = graded_margin * abs(pair.chosen_reward - pair.rejected_reward)  # wrong labels ask for as much
             rows[2 * i] = replace(rows[2 * i], margin=margin)
     return rows
 
