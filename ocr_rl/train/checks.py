@@ -39,6 +39,9 @@ def require_ranks(recipe: config.Recipe) -> None:
             'ppo.critic.kind: "adapter" switches between two adapters, which weights that are cut up over processes '
             'do not allow; set kind = "model" or "head", or start without torchrun.'
         )
+    head = isinstance(algorithm, config.Ppo) and algorithm.critic.kind == "head" and algorithm.critic.warmup
+    if ranks.world() > 1 and head:  # every process must give all weights a gradient, and AdamW counts that as a step
+        raise UserError('ppo.critic.warmup: a critic of kind "head" warms up in one process alone; set it to 0.')
 
 
 def require_until(recipe: config.Recipe, until: int | None) -> None:

@@ -113,13 +113,12 @@ def with_critic(learner: Learner, steps: Steps, policy: Path) -> dict[str, Any]:
 
 
 def with_head(learner: Learner, steps: Steps, policy: Path) -> dict[str, Any]:
-    """A critic's head on the policy's trunk, alone in the first step."""
+    """A critic's head on the policy's trunk."""
     ranks.tell("", "open", policy, {}, {}, "head")
     both = open_learner(policy, {}, {}, "head")
-    start, metrics = whole_weights(both), []
-    for i, rows in enumerate(steps):
+    start, metrics, loss = whole_weights(both), [], WithCritic(policy=PolicyGradient(), critic=ValueLoss(), weight=0.5)
+    for rows in steps:
         judged = [replace(row, returns=(0.5,) * len(row.completion_ids)) for row in rows]
-        loss = WithCritic(policy=PolicyGradient() if i else None, critic=ValueLoss(), weight=0.5)
         metrics.append(both.update(judged, loss))
     return {"start": start, "end": whole_weights(both), "metrics": metrics, "values": both.values(steps[0])}
 
