@@ -198,7 +198,7 @@ def test_a_run_is_not_written_over(trained: Path, nano_dir: Path, capsys: pytest
     assert "--resume" in capsys.readouterr().err
 
 
-def test_five_frames_lead_from_the_verb_to_the_loss(
+def test_seven_frames_lead_from_the_verb_to_the_loss(
     nano_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     frames: list[list[str]] = []
@@ -215,4 +215,6 @@ def test_five_frames_lead_from_the_verb_to_the_loss(
     argv = ["train", "nano_sft", "--out", str(tmp_path / "run"), "--until", "1"]
     assert main([*argv, *(part for setting in settings for part in ("--set", setting))]) == 0
     verb = frames[0].index("train.train")
-    assert frames[0][verb:] == ["train.train", "__init__.train", "fit.fit", "learner.update"]  # the loss is the fifth
+    # the loss is the seventh; an update is prepared, then applied, so that two learners move together or not at all
+    update = ["fit._learn", "learner.update_together", "learner.prepare"]
+    assert frames[0][verb:] == ["train.train", "__init__.train", "fit.fit", *update]

@@ -75,7 +75,7 @@ def open_random(path: str, policy: dict[str, Any], load: Load) -> Learner:
     """A learner with random weights."""
     settings = config.Policy.model_validate({"path": path, **policy})
     optim = config.Optim(lr=1e-6, micro_tokens=load.micro_tokens)
-    with mock.patch("ocr_rl.learn.learner.load_model", random_model):
+    with mock.patch("ocr_rl.learn.reader.load_model", random_model):
         return Learner(open_origin(settings, path), settings, optim, steps=100, reference=False)
 
 

@@ -115,13 +115,13 @@ def test_a_split_that_ends_early_leaves_nothing(data: Path, tmp_path: Path, monk
             raise OSError(28, "No space left on device", str(folder))
 
     monkeypatch.setattr(split_module, "write_manifest", full)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\)"):
         write_split(data, HALVES, 1, tmp_path / "new" / "parts")
     assert len(calls) == 2 and [path.name for path in tmp_path.iterdir()] == ["data"]
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("kept", encoding="utf-8")
     calls.clear()
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(UserError, match=r"cannot be written \(No space left on device\)"):
         write_split(data, HALVES, 1, tmp_path / "mine")
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
     assert {path: path.read_bytes() for path in data.rglob("*") if path.is_file()} == before
