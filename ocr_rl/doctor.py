@@ -249,7 +249,7 @@ def _change_tower(learner: Learner) -> None:
 def _sampled(sampler: Sampler, origin: Origin, pages: int, how: Sampling, folder: Path) -> list[Row]:
     """Samples of pages that are typeset for it, as rows with the engine's log-probabilities."""
     from ocr_rl import config
-    from ocr_rl.learn.algos.grpo import to_rows
+    from ocr_rl.learn.algos.rollouts import to_rows
     from ocr_rl.pages.source import open_pages
     from ocr_rl.rollout.collect import sample_pages
     from ocr_rl.rollout.flow import ComparedGroup

@@ -31,7 +31,7 @@ from benchmarks.peers.rlhf_cases import PairCase, RolloutCase, pair_cases, pair_
 from benchmarks.peers.slopes import PROMPT, loss_and_gradient, relative
 from ocr_rl import config
 from ocr_rl.contract import Page, Score, UserError
-from ocr_rl.learn.algos.grpo import reweighted, to_rows
+from ocr_rl.learn.algos.rollouts import reweighted, to_rows
 from ocr_rl.objectives.advantages import EPS
 from ocr_rl.objectives.aggregation import AGGREGATIONS
 from ocr_rl.objectives.losses import PolicyGradient, PreferenceLoss

@@ -14,7 +14,6 @@ exact expectations over those samples), and for the samples of each training run
 from __future__ import annotations
 
 import argparse
-import io
 import json
 import sys
 from collections.abc import Mapping, Sequence
@@ -29,6 +28,7 @@ from benchmarks.fidelity.ordering import SAME, Group, Samples, of_policy, read
 from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate.groups import read_groups
+from ocr_rl.evaluate.png import as_png
 from ocr_rl.evaluate.stats import bootstrap_mean
 from ocr_rl.learn.learned_reward import LearnedReward
 from ocr_rl.pages.source import open_pages
@@ -147,10 +147,7 @@ def plot(curves: Mapping[str, Sequence[Point]]) -> bytes:
     axis.set_ylabel("element score of the same samples")
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    plt.close(figure)
-    return buffer.getvalue()
+    return as_png(figure)
 
 
 def to_markdown(table: Mapping[str, Mapping[str, str]], curves: Mapping[str, Sequence[Point]], note: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from ocr_rl.config.base import Section
+from ocr_rl.config.base import Positive, Section
 from ocr_rl.config.sections import PageSource
 
 
@@ -46,3 +46,26 @@ class Algorithm(Section):
     def training_pages(self) -> PageSource | None:
         """The pages that samples are drawn of; None where the algorithm opens its pages itself."""
         return None
+
+
+class OwnSamples(Algorithm):
+    """Of an algorithm that learns from the policy's own samples of some pages."""
+
+    pages: PageSource
+    """The pages to learn from."""
+    steps: Positive
+    """Optimiser updates."""
+    samples_per_page: Positive
+    """Siblings in a group."""
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps
+
+    @property
+    def group_size(self) -> int:
+        return self.samples_per_page
+
+    @property
+    def training_pages(self) -> PageSource:
+        return self.pages

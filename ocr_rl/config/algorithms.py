@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from pydantic import Field, model_validator
 
-from ocr_rl.config.algorithm import Algorithm
+from ocr_rl.config.algorithm import Algorithm, OwnSamples
 from ocr_rl.config.base import Positive, Section, Share
 from ocr_rl.config.on_policy import Grpo, Ppo
 from ocr_rl.config.sections import PageSource
@@ -42,13 +42,9 @@ class Sft(Algorithm):
         return sum(stage.steps for stage in self.stages)
 
 
-class FromSamples(Algorithm):
+class FromSamples(OwnSamples):
     """Samples of the policy are drawn before the first step, scored, and what is best (and worst) of them is kept."""
 
-    pages: PageSource
-    """The pages to learn from."""
-    steps: Positive
-    """Optimiser updates over all rounds."""
     pages_per_round: Positive = 800
     """Pages whose samples are drawn before a round."""
     pages_per_step: Positive = 8
@@ -56,22 +52,12 @@ class FromSamples(Algorithm):
     samples_per_page: int = Field(default=8, ge=2)
     """Samples of a page, of which the best (and the worst) is kept."""
 
-    @property
-    def total_steps(self) -> int:
-        return self.steps
-
-    @property
-    def group_size(self) -> int:
-        return self.samples_per_page
-
-    @property
-    def training_pages(self) -> PageSource:
-        return self.pages
-
 
 class Rounds(FromSamples):
     """Learnt from for a round, then drawn anew."""
 
+    steps: Positive
+    """Optimiser updates over all rounds."""
     rounds: Positive = 1
     """1: offline, once. More: fresh samples of the policy as it is then; steps must divide by it."""
 

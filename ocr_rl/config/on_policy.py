@@ -6,23 +6,18 @@ from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
 
-from ocr_rl.config.algorithm import Algorithm
+from ocr_rl.config.algorithm import OwnSamples
 from ocr_rl.config.base import KeyOf, Natural, Positive, Section, Share
-from ocr_rl.config.sections import PageSource
 from ocr_rl.objectives.advantages import ADVANTAGES
 from ocr_rl.objectives.aggregation import AGGREGATIONS
 from ocr_rl.objectives.losses import IMPORTANCE, KL, RATIOS, SURROGATES
 
 
-class OnPolicy(Algorithm):
+class OnPolicy(OwnSamples):
     """Samples of the policy as it is now, scored and learnt from at once; the clipped loss is one for all of these."""
 
     on_policy = True
 
-    pages: PageSource
-    """The pages to learn from."""
-    steps: Positive
-    """Optimiser updates."""
     pages_per_step: Positive = 8
     """Pages of one rollout (of GRPO those whose groups teach something)."""
     minibatches: Positive = 1
@@ -74,16 +69,8 @@ class OnPolicy(Algorithm):
         return self.beta
 
     @property
-    def total_steps(self) -> int:
-        return self.steps
-
-    @property
     def needs_reference(self) -> bool:
         return self.beta > 0
-
-    @property
-    def training_pages(self) -> PageSource:
-        return self.pages
 
 
 class Grpo(OnPolicy):
@@ -101,10 +88,6 @@ class Grpo(OnPolicy):
     """How many more rollouts a step may ask for to replace groups without signal."""
     rest: Natural = 0
     """A page without signal is passed over for one of its turns, then two, four, at most so many; 0: never."""
-
-    @property
-    def group_size(self) -> int:
-        return self.samples_per_page
 
     @property
     def comparison(self) -> str:
@@ -167,10 +150,6 @@ class Ppo(OnPolicy):
         if self.critic.warmup >= self.steps:
             raise ValueError(f"critic.warmup ({self.critic.warmup}) must be less than steps ({self.steps})")
         return self
-
-    @property
-    def group_size(self) -> int:
-        return self.samples_per_page
 
     @property
     def updates(self) -> int:

@@ -5,12 +5,12 @@ NumPy only. A pair is (page, gap): the chosen transcript's score less the reject
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from ocr_rl.evaluate.png import as_png
 from ocr_rl.evaluate.stats import Interval, bootstrap_mean
 
 BINS = 10
@@ -80,7 +80,4 @@ def reliability_plot(result: Calibration) -> bytes:
     axis.set_ylim(max(-0.02, low), 1.04)
     axis.grid(alpha=0.3)
     axis.set_title(f"accuracy {result.accuracy.mean:.1%}, ECE {result.ece:.3f}, {total} pairs", fontsize=9)
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    plt.close(figure)
-    return buffer.getvalue()
+    return as_png(figure)

@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from statistics import fmean
 
-import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
@@ -29,10 +28,7 @@ from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Origin, Prompter
 
 HEAD, FACTS = "reward_head.safetensors", "reward_model.json"
-
-
-def is_reward_model(path: str) -> bool:
-    return (Path(path) / FACTS).is_file()
+_WANTED = "give the `model` folder of a [reward_model] run's checkpoint"
 
 
 def files_of(path: str) -> list[Path]:
@@ -42,10 +38,8 @@ def files_of(path: str) -> list[Path]:
 
 def require_reward_model(path: str) -> None:
     """UserError where the path is no reward model's folder."""
-    if not is_reward_model(path):
-        raise UserError(
-            f"reward_model:{path}: there is no {FACTS}; give the `model` folder of a [reward_model] run's checkpoint."
-        )
+    if not (Path(path) / FACTS).is_file():
+        raise UserError(f"{config.LEARNED}{path}: there is no {FACTS}; {_WANTED}.")
 
 
 class RewardLearner(Learner):
@@ -66,7 +60,7 @@ class RewardLearner(Learner):
 
     def save(self, folder: Path, *, dtype: str | None = None) -> None:
         super().save(folder, dtype=dtype)
-        save_head(self.gather_head(), folder)
+        save_file(self.gather_head(), folder / HEAD)
         facts = {"centre": self.centre(), "updates": self.policy}
         (folder / FACTS).write_text(json.dumps(facts, indent=2) + "\n", encoding="utf-8")
 
@@ -77,22 +71,13 @@ class RewardLearner(Learner):
         return {name: ranks.whole(p).detach().cpu().contiguous() for name, p in self.head.named_parameters()}
 
 
-def save_head(weights: Mapping[str, Tensor], folder: Path) -> None:
-    save_file(dict(weights), folder / HEAD)
-
-
 def load_head(folder: Path, head: ScalarHead) -> None:
     """Fill a head from a reward model's folder. UserError where it has none, or one of another width."""
     try:
-        weights = load_file(folder / HEAD)
-        with torch.no_grad():
-            for name, weight in head.named_parameters():
-                weight.copy_(ranks.cut_like(weights[name].reshape(weight.shape), weight))
-    except (OSError, SafetensorError, RuntimeError, KeyError) as error:
+        head.load_state_dict(load_file(folder / HEAD))
+    except (OSError, SafetensorError, RuntimeError) as error:  # RuntimeError: names or shapes that do not fit
         reason = str(error).strip().splitlines()[0]
-        raise UserError(
-            f"{folder}: {HEAD} cannot be read ({reason}); give the `model` folder of a [reward_model] run's checkpoint."
-        ) from None
+        raise UserError(f"{folder}: {HEAD} cannot be read ({reason}); {_WANTED}.") from None
 
 
 class LearnedReward:
@@ -134,9 +119,7 @@ def _centre(folder: Path) -> float:
     try:
         centre = json.loads(read_text(path))["centre"]
     except (Unreadable, ValueError, KeyError, TypeError):
-        raise UserError(
-            f"{path}: is no reward model's; give the `model` folder of a [reward_model] run's checkpoint."
-        ) from None
+        raise UserError(f"{path}: is no reward model's; {_WANTED}.") from None
     if type(centre) not in (int, float) or not math.isfinite(centre):
         raise UserError(f"{path}: centre is {centre!r}, not a number; train it again.")
     return float(centre)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 
 import numpy as np
 
+from ocr_rl.evaluate.png import as_png
 from ocr_rl.study.findings import Finding, Series
 from ocr_rl.study.results import Point, Results
 
@@ -23,7 +23,7 @@ def main_plot(results: Results) -> bytes:
         axis.grid(alpha=0.3)
     axes[0].set_ylabel("pass rate on the validation pages, %")
     axes[1].legend(fontsize=8)
-    return _png(figure)
+    return as_png(figure)
 
 
 def _over_seeds(curves: Sequence[Sequence[Point]], what: str) -> Series:
@@ -54,7 +54,7 @@ def claim_plot(finding: Finding) -> bytes:
     axis.set_ylabel(finding.y_label)
     axis.grid(alpha=0.3)
     axis.legend(fontsize=8)
-    return _png(figure)
+    return as_png(figure)
 
 
 def _band(axis, name: str, series: Series) -> None:  # type: ignore[no-untyped-def]
@@ -66,12 +66,3 @@ def _band(axis, name: str, series: Series) -> None:  # type: ignore[no-untyped-d
 def _whiskers(axis, name: str, series: Series, shift: float) -> None:  # type: ignore[no-untyped-def]
     y, low, high = map(np.asarray, (series.y, series.low, series.high))
     axis.errorbar(np.asarray(series.x) + shift, y, [y - low, high - y], fmt="o", markersize=4, capsize=3, label=name)
-
-
-def _png(figure) -> bytes:  # type: ignore[no-untyped-def]
-    import matplotlib.pyplot as plt
-
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", metadata={"Software": None})
-    plt.close(figure)
-    return buffer.getvalue()

@@ -11,7 +11,7 @@ from ocr_rl import config
 from ocr_rl.contract import Page, UserError
 from ocr_rl.evaluate.audit_before import require_honest
 from ocr_rl.learn import ranks
-from ocr_rl.learn.algos.dpo import encoded
+from ocr_rl.learn.algos.rounds import encoded
 from ocr_rl.learn.algos.setting import OpenPages
 from ocr_rl.learn.algos.sft import require_lessons
 from ocr_rl.pages.preferences import read_preferences

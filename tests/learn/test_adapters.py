@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 
 from ocr_rl import config
 from ocr_rl.contract import Page, UserError
-from ocr_rl.learn.algos.grpo import to_rows
+from ocr_rl.learn.algos.rollouts import to_rows
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.network import PolicyNetwork, named_weights, read_packed
 from ocr_rl.learn.probe import require_eyes

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from ocr_rl import config
 from ocr_rl.contract import UserError
-from ocr_rl.learn.algos.grpo import to_rows
+from ocr_rl.learn.algos.rollouts import to_rows
 from ocr_rl.learn.checkpoints import resume
 from ocr_rl.learn.fit import Plan, fit
 from ocr_rl.learn.learner import Learner

@@ -12,7 +12,7 @@ import torch
 
 from ocr_rl import config
 from ocr_rl.contract import Page
-from ocr_rl.learn.algos.grpo import reweighted, split_by_group, to_rows
+from ocr_rl.learn.algos.rollouts import reweighted, split_by_group, to_rows
 from ocr_rl.objectives.losses import PolicyGradient
 from ocr_rl.rollout.flow import ComparedGroup, Group, Row, Sample
 from tests.learn.conftest import PROMPT, batch_of, read_of

@@ -10,15 +10,13 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ocr_rl import config
-from ocr_rl.learn.algos.pairs import Pair, flipped, pair_rows, require_room, with_prompts, with_reference
-from ocr_rl.learn.algos.rounds import Drawn, rounds, sample_pairs
-from ocr_rl.learn.algos.setting import SamplingSetting, Setting
+from ocr_rl.learn.algos.pairs import flipped, pair_rows, require_room, with_prompts, with_reference
+from ocr_rl.learn.algos.rounds import Drawn, given_or_sampled, rounds
+from ocr_rl.learn.algos.setting import Setting
 from ocr_rl.learn.step import Step
 from ocr_rl.objectives.losses import PreferenceLoss
-from ocr_rl.pages.preferences import Preference, read_preferences
 from ocr_rl.rollout.asking import with_left_out
 from ocr_rl.rollout.collect import Refused, timed
-from ocr_rl.rollout.prompt import Prompter
 
 
 def dpo(cfg: config.Dpo, setting: Setting, state: Mapping[str, Any]) -> Iterator[Step]:
@@ -26,12 +24,7 @@ def dpo(cfg: config.Dpo, setting: Setting, state: Mapping[str, Any]) -> Iterator
     learner = setting.learner
 
     def draw_pairs(number: int, refused: Refused) -> Drawn:
-        if cfg.preferences is not None:
-            given = read_preferences(cfg.preferences, setting.pages)
-            pairs, figures = [encoded(preference, learner.prompter) for preference in given], {}
-        else:
-            assert isinstance(setting, SamplingSetting)
-            pairs, figures = sample_pairs(cfg, setting, number, refused, margin=cfg.margin)
+        pairs, figures = given_or_sampled(cfg, setting, number, refused)
         prompted = with_prompts(flipped(pairs, cfg.flip, setting.seed), setting.pages, learner.prompter, refused)
         require_room(prompted, learner.settings.micro_tokens)
         clock = dict[str, float]()
@@ -46,8 +39,3 @@ def dpo(cfg: config.Dpo, setting: Setting, state: Mapping[str, Any]) -> Iterator
         nll_anchor=cfg.nll_anchor,
     )
     return rounds(cfg, setting, draw_pairs, pair_rows, loss)
-
-
-def encoded(preference: Preference, prompter: Prompter) -> Pair:
-    chosen, rejected = ((*prompter.encode(text), prompter.eos_id) for text in (preference.chosen, preference.rejected))
-    return Pair(page_id=preference.page_id, chosen_ids=chosen, rejected_ids=rejected)

@@ -16,13 +16,11 @@ from typing import Any
 
 from ocr_rl import config
 from ocr_rl.contract import UserError
-from ocr_rl.learn.algos.dpo import encoded
 from ocr_rl.learn.algos.pairs import Pair, Prompted, flipped, pair_of, pair_rows, require_room, with_prompts
-from ocr_rl.learn.algos.rounds import Drawn, rounds, sample_pairs
-from ocr_rl.learn.algos.setting import SamplingSetting, Setting
+from ocr_rl.learn.algos.rounds import Drawn, given_or_sampled, rounds
+from ocr_rl.learn.algos.setting import Setting
 from ocr_rl.learn.step import Step
 from ocr_rl.objectives.scalar_losses import BradleyTerry
-from ocr_rl.pages.preferences import read_preferences
 from ocr_rl.rollout.asking import with_left_out
 from ocr_rl.rollout.collect import Refused
 from ocr_rl.rollout.flow import Row
@@ -34,14 +32,7 @@ def reward_model(cfg: config.RewardModel, setting: Setting, state: Mapping[str, 
 
     def draw_pairs(number: int, refused: Refused) -> Drawn:
         learner = setting.learner
-        if cfg.preferences is not None:
-            given = read_preferences(cfg.preferences, setting.pages, cfg.name)
-            pairs, figures = [encoded(preference, learner.prompter) for preference in given], {}
-        else:
-            assert isinstance(setting, SamplingSetting)
-            pairs, figures = sample_pairs(
-                cfg, setting, number, refused, margin=cfg.margin, pairs_per_page=cfg.pairs_per_page
-            )
+        pairs, figures = given_or_sampled(cfg, setting, number, refused, pairs_per_page=cfg.pairs_per_page)
         prompted = with_prompts(pairs, setting.pages, learner.prompter, refused)
         require_room(prompted, learner.settings.micro_tokens)
         with_page = [pair for pair, _ in prompted]

@@ -20,10 +20,12 @@ from ocr_rl.learn.algos.setting import SamplingSetting, Setting
 from ocr_rl.learn.step import Step
 from ocr_rl.objectives.losses import Loss
 from ocr_rl.pages.epochs import draw
+from ocr_rl.pages.preferences import Preference, read_preferences
 from ocr_rl.rollout.asking import with_left_out
 from ocr_rl.rollout.collect import Refused, Turns, collect, timed
 from ocr_rl.rollout.describe import describe_shares
 from ocr_rl.rollout.flow import Row
+from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import seed_for
 from ocr_rl.rollout.stuck import why_stuck
 from ocr_rl.run import write_atomically
@@ -70,6 +72,22 @@ def _as_json(drawn: Drawn, number: int) -> str:
             "or more samples per page."
         )
     return json.dumps({"figures": figures, "pairs": [asdict(pair) for pair in pairs]})
+
+
+def given_or_sampled(
+    cfg: config.Dpo | config.RewardModel, setting: Setting, number: int, refused: Refused, *, pairs_per_page: int = 1
+) -> Drawn:
+    """Somebody's preferences where the recipe names a file of them, else pairs of the policy's own samples."""
+    if cfg.preferences is not None:
+        given = read_preferences(cfg.preferences, setting.pages, cfg.name)
+        return [encoded(preference, setting.learner.prompter) for preference in given], {}
+    assert isinstance(setting, SamplingSetting)
+    return sample_pairs(cfg, setting, number, refused, margin=cfg.margin, pairs_per_page=pairs_per_page)
+
+
+def encoded(preference: Preference, prompter: Prompter) -> Pair:
+    chosen, rejected = ((*prompter.encode(text), prompter.eos_id) for text in (preference.chosen, preference.rejected))
+    return Pair(page_id=preference.page_id, chosen_ids=chosen, rejected_ids=rejected)
 
 
 def sample_pairs(
