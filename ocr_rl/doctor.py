@@ -237,12 +237,10 @@ def _change_tower(learner: Learner) -> None:
     """Noise on the vision tower's weights, wherever they lie and whatever their dtype."""
     import torch
 
-    from ocr_rl.models import qwen2_5_vl as family
-
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for name, weight in learner.module.named_parameters():
-            if family.of_vision(name):
+            if learner.family.of_vision(name):
                 weight.mul_(1 + 0.05 * torch.randn(weight.shape, generator=generator).to(weight))
 
 

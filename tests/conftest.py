@@ -31,10 +31,10 @@ def tiny_pages(tmp_path_factory: pytest.TempPathFactory) -> list[Page]:
 def nano_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A policy of the embedded policy's shape with random weights; tests must not write to it."""
     pytest.importorskip("torch", reason="torch is not installed")
-    from ocr_rl.models.nano import new_nano
+    from ocr_rl.models.fresh import new_policy
 
     folder = tmp_path_factory.mktemp("models") / "nano"
-    new_nano(folder, seed=0)
+    new_policy(folder, seed=0)
     return folder
 
 

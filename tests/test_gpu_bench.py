@@ -15,7 +15,7 @@ import torch
 from benchmarks.gpu import __main__ as program
 from benchmarks.gpu import attention, engine
 from benchmarks.gpu.page import BEGIN, END, NONE, PAGE, read_results, results_text, write_page
-from ocr_rl.learn.attention import attend, packing
+from ocr_rl.models.attention import attend, packing
 
 ENVIRONMENT = {"date": "2026-11-29T10:00:00+00:00", "packages": {"torch": "2.13.0"}}
 
@@ -101,6 +101,6 @@ def test_one_varlen_call_would_be_our_attention(lengths: list[list[int]]) -> Non
     """The keys that are picked for it, with its rule computed a segment at a time."""
     torch.manual_seed(0)
     query, key, value = (torch.randn(1, heads, sum(map(sum, lengths)), 8).double() for heads in (4, 2, 2))
-    ours, _ = attend(torch.nn.Module(), query, key, value, packing(lengths), 8**-0.5)
+    ours, _ = attend(torch.nn.Module(), query, key, value, None, 8**-0.5, packing=packing(lengths))
     theirs = attention.by_varlen(lengths, query, key, value, kernel=attention.one_by_one)
     assert (ours - theirs).abs().max() < 1e-12

@@ -1,6 +1,6 @@
 """Attention over packed tokens by several kernels: time forward and backward, and how far each is from float32.
 
-Ours (`ocr_rl.learn.attention`) under each of torch's kernels for scaled_dot_product_attention, beside one call of
+Ours (`ocr_rl.models.attention`) under each of torch's kernels for scaled_dot_product_attention, beside one call of
 `varlen_attn`: there a completion's keys are its prompt's and its own, picked side by side, and a causal mask that is
 aligned to the last key is all that it needs: no mask, no padding, no repeated heads.
 
@@ -22,7 +22,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
 from benchmarks.gpu.update import timed
-from ocr_rl.learn.attention import attend, packing
+from ocr_rl.models.attention import attend, packing
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 BACKENDS = {
@@ -70,7 +70,7 @@ def _ours(lengths: Sequence[Sequence[int]], device: torch.device, backend: SDPBa
 
     def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         def call() -> Tensor:
-            return attend(torch.nn.Module(), query, key, value, where, query.shape[-1] ** -0.5)[0]
+            return attend(torch.nn.Module(), query, key, value, None, query.shape[-1] ** -0.5, packing=where)[0]
 
         if backend is None:
             return call()

@@ -6,7 +6,7 @@ to O. Attention costs 4 D a head and pair (query, key) that sees each other forw
 those that count: of a prompt of K tokens K (K + 1) / 2, of a completion of n tokens n K + n (n + 1) / 2. Norms,
 rotations, softmaxes and the optimiser are left out, and so is that the first layer's inputs may need no gradient.
 
-Shapes: as in `ocr_rl.learn.attention`; `grids` are (rows, columns) of each page's patches.
+Shapes: as in `ocr_rl.models.attention`; `grids` are (rows, columns) of each page's patches.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 from collections.abc import Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,7 +22,9 @@ from benchmarks.policy.shapes import SHAPES
 from ocr_rl import config
 from ocr_rl.contract import Page
 from ocr_rl.learn.learner import Learner
-from ocr_rl.models import nano, qwen2_5_vl
+from ocr_rl.models.families.qwen2_5_vl import Qwen2_5Vl
+from ocr_rl.models.family import Sizes
+from ocr_rl.models.fresh import write_processor
 from ocr_rl.models.load import DTYPES, load_config
 from ocr_rl.models.settings import PromptSettings
 from ocr_rl.policy import open_origin
@@ -30,14 +32,15 @@ from ocr_rl.rollout.flow import Row
 
 _TOWER = {"depth": 32, "fullatt_block_indexes": [7, 15, 23, 31]}
 _LAYERS = {"3B": 36, "7B": 28}
-_SHAPES: dict[str, dict[str, Any]] = {
-    name: {
-        "text": SHAPES[name]["text"] | {"num_hidden_layers": layers},
-        "vision": SHAPES[name]["vision"] | _TOWER,
-        "tied": SHAPES[name]["tied"],
-    }
+_SHAPES: dict[str, Sizes] = {
+    name: replace(
+        SHAPES[name],
+        text={**SHAPES[name].text, "num_hidden_layers": layers},
+        vision={**SHAPES[name].vision, **_TOWER},
+    )
     for name, layers in _LAYERS.items()
-} | {"tiny": {"text": nano.TEXT, "vision": nano.VISION, "tied": True}}
+} | {"tiny": replace(Qwen2_5Vl.nano, max_patches=16384)}
+_FAMILY = Qwen2_5Vl()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,8 +58,8 @@ def write_policy(shape: str, folder: Path, load: Load) -> str:
     """The folder of a policy of that shape ("3B", "7B" or "tiny") without weights; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = PromptSettings(longest_px=load.longest_px, instruction="", max_prompt_tokens=8192, max_tokens=4096)
-    nano.config_of(**_SHAPES[shape]).save_pretrained(folder)
-    nano.write_processor(folder, settings=settings, max_patches=16384)
+    _FAMILY.config(_SHAPES[shape], _FAMILY.tokenizer()).save_pretrained(folder)
+    write_processor(folder, _FAMILY, _SHAPES[shape], settings)
     return str(folder)
 
 
@@ -67,7 +70,7 @@ def random_model(path: str, *, dtype: str = "float32", **_: Any) -> Any:
         model = AutoModelForImageTextToText.from_config(
             load_config(path), dtype=DTYPES[dtype], attn_implementation="sdpa"
         )
-    qwen2_5_vl.speed_up(model)
+    _FAMILY.prepare(model)
     return model
 
 

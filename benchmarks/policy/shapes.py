@@ -21,12 +21,15 @@ from typing import Any
 
 from ocr_rl.config import Recipe
 from ocr_rl.doctor import GAP_LIMIT, parity
-from ocr_rl.models.nano import VISION, write_random
+from ocr_rl.models.families.qwen2_5_vl import Qwen2_5Vl
+from ocr_rl.models.family import Sizes
+from ocr_rl.models.fresh import write_fresh
 from ocr_rl.models.settings import PromptSettings
 from ocr_rl.run import environment
 from ocr_rl.train import train
 
-_VISION = VISION | {
+_VISION = {
+    **Qwen2_5Vl.nano.vision,
     "depth": 2,
     "hidden_size": 1280,
     "intermediate_size": 3420,
@@ -38,11 +41,10 @@ _TEXT: dict[str, Any] = {
     "max_position_embeddings": 128000,
     "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0, "mrope_section": [16, 24, 24]},
 }
-SHAPES: dict[str, dict[str, Any]] = {
-    "3B": {
-        "tied": True,
-        "vision": _VISION | {"out_hidden_size": 2048},
-        "text": _TEXT
+SHAPES: dict[str, Sizes] = {
+    "3B": Sizes(
+        vision=_VISION | {"out_hidden_size": 2048},
+        text=_TEXT
         | {
             "vocab_size": 151936,
             "hidden_size": 2048,
@@ -50,11 +52,12 @@ SHAPES: dict[str, dict[str, Any]] = {
             "num_attention_heads": 16,
             "num_key_value_heads": 2,
         },
-    },
-    "7B": {
-        "tied": False,
-        "vision": _VISION | {"out_hidden_size": 3584},
-        "text": _TEXT
+        max_patches=16384,
+    ),
+    "7B": Sizes(
+        tied=False,
+        vision=_VISION | {"out_hidden_size": 3584},
+        text=_TEXT
         | {
             "vocab_size": 152064,
             "hidden_size": 3584,
@@ -62,7 +65,8 @@ SHAPES: dict[str, dict[str, Any]] = {
             "num_attention_heads": 28,
             "num_key_value_heads": 4,
         },
-    },
+        max_patches=16384,
+    ),
 }
 LORA_RANK = {"3B": 0, "7B": 16}
 MAX_TOKENS = 24
@@ -102,7 +106,7 @@ def update(shape: str, out: Path, dtype: str) -> dict[str, Any]:
     start = out / "start"
     start.mkdir(parents=True, exist_ok=True)
     settings = PromptSettings(max_prompt_tokens=2600, max_tokens=MAX_TOKENS)
-    write_random(start, 0, settings=settings, max_patches=16384, **SHAPES[shape])
+    write_fresh(start, 0, Qwen2_5Vl(), SHAPES[shape], settings)
     recipe = Recipe.model_validate(
         {
             "policy": {"path": str(start), "dtype": dtype, "lora_rank": LORA_RANK[shape]},

@@ -74,9 +74,9 @@ class Policy(Section):
     """Which model, and how it is trained."""
 
     path: str | None = None
-    """A folder or hub name of a Qwen2.5-VL; "nano" is the policy that ships with this package."""
-    fresh: Literal["nano"] | None = None
-    """Start from random weights in this shape instead."""
+    """A folder or hub name (families: docs/families.md); "nano" is the policy that ships with this package."""
+    fresh: str | None = None
+    """Start from random weights instead: "nano", or a family's smallest shape (docs/families.md)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
     """Of the weights that compute. The optimiser moves float32 masters of what is learnt in bfloat16."""
     autocast: bool = False

@@ -22,7 +22,8 @@ from ocr_rl.learn import ranks
 from ocr_rl.learn.logprobs import CHUNK_LOGITS
 from ocr_rl.learn.network import trainable
 from ocr_rl.learn.optimizers import muon_matrices
-from ocr_rl.models import qwen2_5_vl as family
+from ocr_rl.models.families import family_of
+from ocr_rl.models.family import Family
 from ocr_rl.models.load import DTYPES, load_config, sampling_dtype, use_dtype
 from ocr_rl.rollout.sampler.base import CPU_CACHE_GIB
 
@@ -76,13 +77,14 @@ def memory_plan(recipe: config.Recipe, path: str) -> MemoryPlan:
     """
     policy, dtype = recipe.policy, DTYPES[recipe.policy.dtype]
     settings = load_config(path, trust_remote_code=policy.trust_remote_code)
+    family = family_of(settings)
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(
             settings, dtype=dtype, trust_remote_code=policy.trust_remote_code
         )
         weights, numbers = _size(model), model.num_parameters()
         blocks = [_numbers(block) for block in family.blocks(model)]
-        module = trainable(model, policy)
+        module = trainable(model, family, policy)
     learnt = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     frozen_copy = recipe.algorithm.needs_reference and policy.lora_rank == 0
     on_gpu = torch.cuda.is_available()
@@ -97,7 +99,7 @@ def memory_plan(recipe: config.Recipe, path: str) -> MemoryPlan:
         critic=_critic(recipe, module, learnt) // parts,
         learned=sum(map(_learned, recipe.learned)),
         sampler=_sampler(recipe, numbers, on_gpu) if recipe.needs_sampler else 0,
-        activations=_activations(recipe, settings),
+        activations=_activations(recipe, settings, family),
         casts=0 if several or not policy.autocast else sum(2 * p.numel() for _, p in learnt if p.ndim > 1),
         # Of the root, which is whole for the whole pass, and of the block that is computed and the one after it.
         gathered=itemsize * (numbers - sum(blocks) + 2 * max(blocks)) if several else 0,
@@ -194,7 +196,7 @@ def _sampler(recipe: config.Recipe, numbers: int, on_gpu: bool) -> int:
     return weights + int(CPU_CACHE_GIB * GIB)
 
 
-def _activations(recipe: config.Recipe, settings: Any) -> int:
+def _activations(recipe: config.Recipe, settings: Any, family: Family) -> int:
     """What one micro-batch keeps for the backward pass; with checkpointing each layer's input, and one layer's all.
 
     Half of the micro-batch's tokens are taken to be image tokens, four patches each. Attention scores are not kept.

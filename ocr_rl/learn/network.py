@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import copy
-import re
 import shutil
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -16,15 +15,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel
+from transformers import PreTrainedModel
 
 from ocr_rl import config
 from ocr_rl.contract import UserError
-from ocr_rl.learn.attention import PACKED, attend
 from ocr_rl.learn.logprobs import token_logprobs
 from ocr_rl.learn.ranks import whole
 from ocr_rl.learn.rows import Batch
-from ocr_rl.models import qwen2_5_vl as family
+from ocr_rl.models.family import Family
 from ocr_rl.models.load import DTYPES
 from ocr_rl.models.weights import Adapter, Marks
 from ocr_rl.objectives.losses import Read, Scalars
@@ -60,7 +58,13 @@ class PolicyNetwork(nn.Module):
     """A model, and what is read off its hidden states for the completion tokens of a batch."""
 
     def __init__(
-        self, model: nn.Module, *, autocast: bool, head: ScalarHead | None = None, stop_gradient: bool = False
+        self,
+        model: nn.Module,
+        family: Family,
+        *,
+        autocast: bool,
+        head: ScalarHead | None = None,
+        stop_gradient: bool = False,
     ) -> None:
         """`model`: a transformers model or its peft wrapper; `autocast`: compute in bfloat16 over float32 weights.
 
@@ -68,6 +72,7 @@ class PolicyNetwork(nn.Module):
         """
         super().__init__()
         self.model = model
+        self.family = family
         self.autocast = autocast
         self.head = head
         self.stop_gradient = stop_gradient
@@ -76,13 +81,13 @@ class PolicyNetwork(nn.Module):
         """A Read where words are asked for (with the scalars, where both are), else Scalars."""
         device = batch.input_ids_1X.device.type
         with torch.autocast(device, torch.bfloat16) if self.autocast else nullcontext():
-            hidden_XD = family.hidden_states(
+            hidden_XD = self.family.hidden_states(
                 base(self.model),
                 batch.input_ids_1X,
                 batch.position_ids_31X,
                 batch.packing,
                 batch.pixel_values,
-                batch.image_grid_thw,
+                batch.image_sizes,
             )[0]
             scalars = self._scalars(hidden_XD, batch) if Reads.SCALARS in reads else None
             if Reads.WORDS in reads:
@@ -111,16 +116,10 @@ class PolicyNetwork(nn.Module):
         )
 
 
-def read_packed(model: PreTrainedModel) -> None:
-    """Let the language part attend over packed sequences. The vision tower stays as it is."""
-    AttentionInterface.register(PACKED, attend)
-    model.set_attn_implementation({"text_config": PACKED})
-
-
 POLICY, CRITIC = "default", "critic"  # peft's names of the adapters
 
 
-def trainable(model: PreTrainedModel, policy: config.Policy, *, critic: bool = False) -> nn.Module:
+def trainable(model: PreTrainedModel, family: Family, policy: config.Policy, *, critic: bool = False) -> nn.Module:
     """Freeze, wrap and switch as the recipe says; returns the module to train (a peft model with LoRA).
 
     `critic`: with a second adapter, which is switched off.
@@ -128,7 +127,8 @@ def trainable(model: PreTrainedModel, policy: config.Policy, *, critic: bool = F
     if policy.gradient_checkpointing:
         model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
     if policy.freeze_vision:
-        family.vision_tower(model).requires_grad_(False)
+        for part in family.vision_parts(model):
+            part.requires_grad_(False)
     if policy.lora_rank == 0:
         return model
     from peft import LoraConfig, get_peft_model
@@ -137,7 +137,7 @@ def trainable(model: PreTrainedModel, policy: config.Policy, *, critic: bool = F
         r=policy.lora_rank,
         lora_alpha=policy.lora_scale,
         lora_dropout=policy.lora_dropout,
-        target_modules=lora_layers(model, policy),
+        target_modules=lora_layers(model, family, policy),
     )
     module = get_peft_model(model, lora)
     if critic:
@@ -146,18 +146,17 @@ def trainable(model: PreTrainedModel, policy: config.Policy, *, critic: bool = F
     return module
 
 
-def lora_layers(model: nn.Module, policy: config.Policy) -> str:
+def lora_layers(model: nn.Module, family: Family, policy: config.Policy) -> str:
     """A regular expression for the layers that get adapters. UserError for names that the towers do not have."""
-    everywhere = re.compile(family.lora_targets(vision=policy.lora_in_tower))
-    there = {name.rpartition(".")[2] for name, _ in model.named_modules() if everywhere.fullmatch(name)}
+    there = family.lora_names(model, tower=policy.lora_in_tower)
     if policy.lora_targets == "all-linear":
-        return everywhere.pattern
-    if lost := sorted(set(policy.lora_targets) - there):
+        return family.lora_targets(there, tower=policy.lora_in_tower)
+    if lost := sorted(set(policy.lora_targets) - set(there)):
         raise UserError(
             f"policy.lora_targets: no linear layer that may have adapters is called {lost[0]!r}; there are "
-            f"{', '.join(sorted(there))}."
+            f"{', '.join(there)}."
         )
-    return family.lora_targets(vision=policy.lora_in_tower, names=policy.lora_targets)
+    return family.lora_targets(policy.lora_targets, tower=policy.lora_in_tower)
 
 
 def adapter_of(module: Any, base_path: str, marks: Marks) -> Adapter:

@@ -14,7 +14,7 @@ from PIL import Image
 
 from ocr_rl.contract import Page, UserError
 from ocr_rl.learn.learner import ImageOf, Learner
-from ocr_rl.models import qwen2_5_vl as family
+from ocr_rl.models.family import Family
 from ocr_rl.models.weights import Adapter, Weights
 from ocr_rl.pages.raster import PageError
 from ocr_rl.rollout.flow import Prompt, Row, Sample
@@ -61,7 +61,11 @@ def require_eyes(learner: Learner, sampler: Sampler, pages: Sequence[Page]) -> N
         (group,) = sampler.sample(prompts, Sampling(temperature=0.0, max_tokens=_TOKENS))
         return group.samples[0]
 
-    own, other, again = answer(learner.weights()), answer(_changed(learner.weights())), answer(learner.weights())
+    own, other, again = (
+        answer(learner.weights()),
+        answer(_changed(learner.weights(), learner.family)),
+        answer(learner.weights()),
+    )
     if _distance(own, other) <= 10 * _distance(own, again):
         what = "adapters are" if learner.adapters else "vision tower's weights are"
         raise UserError(
@@ -72,7 +76,7 @@ def require_eyes(learner: Learner, sampler: Sampler, pages: Sequence[Page]) -> N
         )
 
 
-def _changed(weights: Weights) -> Weights:
+def _changed(weights: Weights, family: Family) -> Weights:
     """The tower a tenth larger; of adapters, the tower's or else all, other ones that do as much."""
     if not isinstance(weights, Adapter):
         return ((name, w * 1.1 if family.of_vision(name) else w) for name, w in weights)

@@ -17,9 +17,8 @@ from torch import Tensor
 
 from ocr_rl import config
 from ocr_rl.learn import ranks
-from ocr_rl.learn.network import PolicyNetwork, Reads, ScalarHead, base, read_packed, trainable
+from ocr_rl.learn.network import PolicyNetwork, Reads, ScalarHead, base, trainable
 from ocr_rl.learn.rows import Batch, collate
-from ocr_rl.models import qwen2_5_vl as family
 from ocr_rl.models.load import empty_model, load_model
 from ocr_rl.models.weights import BASE_DTYPE, marks_of
 from ocr_rl.rollout.flow import Prompt, Row
@@ -59,7 +58,8 @@ class Reader:
         self.dtype = policy.dtype
         read = load_model if ranks.rank() == 0 else empty_model  # the others are sent their part (`ranks.shard`)
         model = read(origin.path, dtype=policy.dtype, trust_remote_code=policy.trust_remote_code)
-        read_packed(model)
+        self.family = origin.prompter.family
+        self.family.pack(model)
         self.adapters = policy.lora_rank > 0
         first = self.adapters and ranks.rank() == 0
         self.base_marks = marks_of(model.state_dict().items(), BASE_DTYPE) if first else {}
@@ -69,12 +69,12 @@ class Reader:
         frozen = copy.deepcopy(model).requires_grad_(False).eval() if reference and policy.lora_rank == 0 else None
         with torch.random.fork_rng():
             torch.manual_seed(seed)
-            self.module = trainable(model, policy, critic=critic_adapter)
+            self.module = trainable(model, self.family, policy, critic=critic_adapter)
         self.head = ScalarHead(base(self.module).config.text_config.hidden_size) if head else None
         if self.head is not None and ranks.world() == 1:
             self.head.to(self.device)
-        self.network = _sharded(self.module, policy, self.head, stop_gradient)
-        self.reference = None if frozen is None else _sharded(frozen, policy)
+        self.network = self._sharded(self.module, policy, self.head, stop_gradient)
+        self.reference = None if frozen is None else self._sharded(frozen, policy)
         self.module.train()
         self.positions = lru_cache(maxsize=256)(self._positions)
 
@@ -127,14 +127,22 @@ class Reader:
         image = image or self.prompter.image
         for groups, counts in ranks.passes(rows, self.micro_tokens):
             images = [image(group[0].prompt) for group in groups]
-            pixel_values, grid = self.prompter.pixels(images)
-            pixels = (torch.from_numpy(pixel_values), torch.from_numpy(grid).long())
-            positions = lambda row, grid: self.positions(row.prompt.expanded_ids, tuple(grid.tolist()))  # noqa: E731
+            pixel_values, sizes = self.prompter.pixels(images)
+            pixels = (torch.from_numpy(pixel_values), torch.from_numpy(sizes).long())
+            positions = lambda row, size: self.positions(row.prompt.expanded_ids, tuple(size.tolist()))  # noqa: E731
             yield collate(groups, pixels, positions).to(self.device), counts
 
-    def _positions(self, prompt_ids: tuple[int, ...], grid: tuple[int, ...]) -> Tensor:
-        """M-RoPE positions (3, prompt length); most prompts of a run are alike."""
-        return family.prompt_positions(base(self.module), prompt_ids, grid)
+    def _positions(self, prompt_ids: tuple[int, ...], size: tuple[int, ...]) -> Tensor:
+        """(3, prompt length); most prompts of a run are alike."""
+        return self.family.positions(base(self.module), prompt_ids, size)
+
+    def _sharded(
+        self, model: Any, policy: config.Policy, head: ScalarHead | None = None, stop_gradient: bool = False
+    ) -> PolicyNetwork:
+        network = PolicyNetwork(model, self.family, autocast=policy.autocast, head=head, stop_gradient=stop_gradient)
+        blocks = self.family.blocks(base(model))
+        ranks.shard(network, blocks, short=policy.autocast, exact=[] if head is None else [head])
+        return network
 
     def _adapters_off(self) -> Any:
         return self.module.disable_adapter()  # type: ignore[operator]
@@ -143,11 +151,3 @@ class Reader:
 def _by_row(value_N: Tensor, batch: Batch) -> list[tuple[float, ...]]:
     lengths = [len(row.completion_ids) for row in batch.rows]
     return [tuple(piece.tolist()) for piece in value_N.cpu().split(lengths)]
-
-
-def _sharded(
-    model: Any, policy: config.Policy, head: ScalarHead | None = None, stop_gradient: bool = False
-) -> PolicyNetwork:
-    network = PolicyNetwork(model, autocast=policy.autocast, head=head, stop_gradient=stop_gradient)
-    ranks.shard(network, family.blocks(base(model)), short=policy.autocast, exact=[] if head is None else [head])
-    return network

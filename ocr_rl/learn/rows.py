@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from ocr_rl.learn.attention import Packing, packing
+from ocr_rl.models.attention import Packing, packing
 from ocr_rl.rollout.flow import Row
 
 
@@ -23,8 +23,8 @@ class Batch:
     input_ids_1X: Tensor
     position_ids_31X: Tensor
     packing: Packing  # who sees whom
-    pixel_values: Tensor  # (patches, patch values) of the P images
-    image_grid_thw: Tensor  # (P, 3)
+    pixel_values: Tensor  # of the P images
+    image_sizes: Tensor  # (P, ...), as the family's tower reads them
     source_N: Tensor  # which of the X positions predicts token n
     target_N: Tensor
     row_N: Tensor  # index of token n's row in `rows`
@@ -44,12 +44,12 @@ class Batch:
         return replace(self, packing=self.packing.to(device), **moved)
 
 
-Positions = Callable[[Row, Tensor], Tensor]  # (row, grid (3,)) -> M-RoPE positions of its prompt, (3, prompt length)
+Positions = Callable[[Row, Tensor], Tensor]  # (row, its image's size) -> positions of its prompt, (3, prompt length)
 
 
 def collate(groups: Sequence[Sequence[Row]], pixels: tuple[Tensor, Tensor], positions: Positions) -> Batch:
-    """`groups[p]` are rows that share a prompt; `pixels` = (pixel_values, image_grid_thw) of their P images."""
-    pixel_values, grid_P3 = pixels
+    """`groups[p]` are rows that share a prompt; `pixels` = (pixel_values, image_sizes) of their P images."""
+    pixel_values, sizes = pixels
     ids: list[int] = []
     positions_3: list[Tensor] = []
     source, target, row_index, last = [], [], [], []
@@ -58,7 +58,7 @@ def collate(groups: Sequence[Sequence[Row]], pixels: tuple[Tensor, Tensor], posi
         prompt = group[0].prompt.expanded_ids
         assert all(row.prompt.expanded_ids == prompt for row in group), "rows of one group must share their prompt"
         ids += prompt
-        positions_3.append(positions(group[0], grid_P3[p]))
+        positions_3.append(positions(group[0], sizes[p]))
         before, start = len(ids) - 1, int(positions_3[-1].max()) + 1
         for row in group:
             n = len(row.completion_ids)
@@ -75,7 +75,7 @@ def collate(groups: Sequence[Sequence[Row]], pixels: tuple[Tensor, Tensor], posi
         position_ids_31X=torch.cat(positions_3, dim=1)[:, None],
         packing=packing([[len(g[0].prompt.expanded_ids), *(len(row.completion_ids) for row in g)] for g in groups]),
         pixel_values=pixel_values,
-        image_grid_thw=grid_P3,
+        image_sizes=sizes,
         source_N=torch.tensor(source),
         target_N=torch.tensor(target),
         row_N=torch.tensor(row_index),

@@ -13,7 +13,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedMode
 
 from ocr_rl import config
 from ocr_rl.contract import UserError
-from ocr_rl.models import qwen2_5_vl
+from ocr_rl.models.families import family_of
 
 Dtype = Literal["float32", "bfloat16"]
 _OTHER_FORMATS = ["*.bin", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.gguf", "*.onnx", "original/*"]  # never read here
@@ -44,13 +44,15 @@ def _snapshot(name: str) -> str:
 
 
 def load_config(path: str, *, trust_remote_code: bool = False) -> Any:
-    """The configuration of a Qwen2.5-VL, from a folder or the hub. Raises UserError for anything else."""
+    """The configuration of a model of a known family, from a folder or the hub. UserError for anything else."""
     try:
         settings = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"Model {path}: cannot be loaded: {str(error).strip().splitlines()[0]}") from None
-    if getattr(settings, "model_type", "") != qwen2_5_vl.MODEL_TYPE:
-        raise UserError(f"Model {path}: is a {settings.model_type}, only Qwen2.5-VL (qwen2_5_vl) is supported.")
+    try:
+        family_of(settings)
+    except LookupError as error:
+        raise UserError(f"Model {path}: {error}.") from None
     return settings
 
 
@@ -78,13 +80,13 @@ def empty_model(path: str, *, dtype: str = "float32", trust_remote_code: bool = 
         )
     model.to_empty(device="cpu")
     model.tie_weights()
-    qwen2_5_vl.speed_up(model)
+    family_of(settings).prepare(model)
     return model
 
 
 def load_model(path: str, *, dtype: str = "float32", trust_remote_code: bool = False) -> PreTrainedModel:
-    """A Qwen2.5-VL from a folder or the hub; safetensors only."""
-    load_config(path, trust_remote_code=trust_remote_code)
+    """A model from a folder or the hub; safetensors only."""
+    settings = load_config(path, trust_remote_code=trust_remote_code)
     try:
         model, report = AutoModelForImageTextToText.from_pretrained(  # type: ignore[misc]
             path,
@@ -98,5 +100,5 @@ def load_model(path: str, *, dtype: str = "float32", trust_remote_code: bool = F
         raise UserError(f"Model {path}: cannot be loaded: {str(error).strip().splitlines()[0]}") from None
     if missing := sorted(report["missing_keys"]):  # transformers would fill them with random numbers
         raise UserError(f"Model {path}: its weights lack {missing[0]} ({len(missing)} in all); copy the folder again.")
-    qwen2_5_vl.speed_up(model)
+    family_of(settings).prepare(model)
     return model

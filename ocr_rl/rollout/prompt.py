@@ -1,6 +1,6 @@
 """A page becomes a prompt: instruction text and the page's image, in the policy's own chat format.
 
-The only caller of the chat template and of the model's processor (Qwen2.5-VL, any size). It knows nothing about
+The only caller of the chat template and of the model's processor, by way of its family. It knows nothing about
 weights, samplers or rewards, and holds no tensors: pixels leave as numpy arrays.
 """
 
@@ -21,9 +21,8 @@ from ocr_rl.rollout.flow import Prompt
 from ocr_rl.torchvision_shim import declare_in_time
 
 if TYPE_CHECKING:
+    from ocr_rl.models.family import Family
     from ocr_rl.models.settings import PromptSettings
-
-_VISION_TOKENS = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
 
 
 class PromptTooLong(PageError):
@@ -34,7 +33,8 @@ class PromptTooLong(PageError):
 class Prompter:
     """Everything around the weights that turns pages into token ids and pixels, and token ids back into text."""
 
-    processor: Any  # transformers' Qwen2_5_VLProcessor
+    family: Family
+    processor: Any  # transformers' own
     token_ids: tuple[int, ...]  # the whole prompt with ONE image placeholder; the same for every page
     image_id: int  # the placeholder
     eos_id: int
@@ -67,9 +67,8 @@ class Prompter:
         return page_image(prompt.image)
 
     def num_image_tokens(self, image: Image.Image) -> int:
-        """Number of placeholders that stand for an image: its patches after resizing, over merge_size squared."""
-        patches = self.processor.image_processor.get_number_of_image_patches(image.height, image.width)
-        return patches // self.processor.image_processor.merge_size**2
+        """Number of placeholders that stand for an image."""
+        return self.family.num_image_tokens(self.processor, image)
 
     def expand(self, num_image_tokens: int) -> tuple[int, ...]:
         """The prompt as the model sees it, with that many placeholders instead of one."""
@@ -77,9 +76,8 @@ class Prompter:
         return (*self.token_ids[:at], *[self.image_id] * num_image_tokens, *self.token_ids[at + 1 :])
 
     def pixels(self, images: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
-        """For the vision tower: pixel_values (patches, patch dim) float32 of all images, image_grid_thw (n, 3)."""
-        arrays = self.processor.image_processor(images=list(images), return_tensors="np")
-        return np.asarray(arrays["pixel_values"], np.float32), np.asarray(arrays["image_grid_thw"], np.int64)
+        """For the vision tower: float32 pixels of all images, and their sizes (images, ...) as the tower reads them."""
+        return self.family.pixels(self.processor, images)
 
     def encode(self, text: str) -> tuple[int, ...]:
         """A transcript as token ids, without EOS. Text that reads like a special token is text, and stays it."""
@@ -119,25 +117,36 @@ def load_prompter(
 ) -> Prompter:
     """The prompter of a model folder or hub name. Raises UserError for one without a usable processor."""
     processor = _processor(model, trust_remote_code)
+    family = _family(str(model), trust_remote_code)
     tokenizer, image_id = processor.tokenizer, processor.image_token_id
-    if tokenizer.eos_token_id is None:
+    end = family.end_token or tokenizer.eos_token
+    if end is None:
         raise UserError(f"{model}: its tokenizer names no eos_token, so no answer could end; add it to the tokenizer.")
-    chat = _chat(processor, instruction, model, image_first=image_first)
+    chat = _chat(processor, family, instruction, model, image_first=image_first)
     token_ids = tuple(tokenizer.encode(chat, add_special_tokens=False))
     if token_ids.count(image_id) != 1:
         raise UserError(
             f"{model}: its chat template writes {token_ids.count(image_id)} image placeholders for one image; "
-            "use a Qwen2.5-VL chat template."
+            f"use a chat template of {family.name}."
         )
+    eos_id = tokenizer.convert_tokens_to_ids(end)
     return Prompter(
+        family=family,
         processor=processor,
         token_ids=token_ids,
         image_id=image_id,
-        eos_id=tokenizer.eos_token_id,
-        banned_ids=_banned_ids(tokenizer),
+        eos_id=eos_id,
+        banned_ids=_banned_ids(tokenizer, family, eos_id),
         longest_px=longest_px,
         max_prompt_tokens=max_prompt_tokens,
     )
+
+
+def _family(model: str, trust_remote_code: bool) -> Family:
+    from ocr_rl.models.families import family_of  # here, as all that needs torch
+    from ocr_rl.models.load import load_config
+
+    return family_of(load_config(model, trust_remote_code=trust_remote_code))
 
 
 def _processor(model: str | Path, trust_remote_code: bool) -> Any:
@@ -148,27 +157,29 @@ def _processor(model: str | Path, trust_remote_code: bool) -> Any:
         processor = AutoProcessor.from_pretrained(str(model), trust_remote_code=trust_remote_code)
     except (OSError, ValueError, ImportError, KeyError) as error:
         reason = str(error).strip().split("\n")[0]
-        raise UserError(f"{model}: no processor loads from it ({reason}); give a Qwen2.5-VL folder.") from None
+        raise UserError(
+            f"{model}: no processor loads from it ({reason}); give the folder of a model that reads images."
+        ) from None
     for part in ("tokenizer", "image_processor", "image_token_id"):
         if not hasattr(processor, part):
-            raise UserError(f"{model}: its processor has no {part}; give a folder with Qwen2.5-VL's processor files.")
+            raise UserError(f"{model}: its processor has no {part}; give the folder of a model that reads images.")
     return processor
 
 
-def _chat(processor: Any, instruction: str, model: str | Path, *, image_first: bool) -> str:
-    text = [{"type": "text", "text": instruction}] if instruction else []
-    image = [{"type": "image"}]
+def _chat(processor: Any, family: Family, instruction: str, model: str | Path, *, image_first: bool) -> str:
     if not processor.chat_template:
         raise UserError(f"{model}: it has no chat template; add chat_template.jinja to the folder.")
     return processor.apply_chat_template(
-        [{"role": "user", "content": image + text if image_first else text + image}],
+        family.messages(instruction, image_first=image_first),
         tokenize=False,
         add_generation_prompt=True,
+        **family.template,
     )
 
 
-def _banned_ids(tokenizer: Any) -> tuple[int, ...]:
+def _banned_ids(tokenizer: Any, family: Family, eos_id: int) -> tuple[int, ...]:
     """Decoding drops special tokens: the rewards could not see a sampled one, yet the loss would."""
     special = {index for index, token in tokenizer.added_tokens_decoder.items() if token.special}
-    vision = {tokenizer.get_vocab()[token] for token in _VISION_TOKENS if token in tokenizer.get_vocab()}
-    return tuple(sorted((special | vision) - {tokenizer.eos_token_id}))
+    vocabulary = tokenizer.get_vocab()
+    never = {vocabulary[token] for token in family.never if token in vocabulary}
+    return tuple(sorted((special | never) - {eos_id}))

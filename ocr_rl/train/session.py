@@ -230,13 +230,14 @@ _OPEN = {"policy": _policy, "critic": _critic}
 def _start_model(recipe: config.Recipe, run: Run) -> str:
     if recipe.policy.path is not None:
         return model_folder(recipe.policy.path)
-    from ocr_rl.models.nano import new_nano
+    from ocr_rl.models.fresh import new_policy
 
+    assert recipe.policy.fresh is not None  # config.Policy sees to it
     folder = run.folder / f"start-seed{recipe.seed}"
     if not folder.exists():
         aside = folder.with_name(folder.name + ".part")  # so that a half-written policy cannot look whole
         shutil.rmtree(aside, ignore_errors=True)
-        new_nano(aside, recipe.seed)
+        new_policy(aside, recipe.seed, recipe.policy.fresh)
         os.replace(aside, folder)
     return str(folder)
 

@@ -14,7 +14,7 @@ import torch
 
 from ocr_rl.contract import UserError
 from ocr_rl.learn.network import adapter_of
-from ocr_rl.models import qwen2_5_vl as family
+from ocr_rl.models.families import family_of
 from ocr_rl.models.load import load_model
 from ocr_rl.models.weights import BASE_DTYPE, Adapter, marks_of
 from tests.contracts.conftest import HOW, Weights, changed, gap, in_order, weights_of, written
@@ -26,7 +26,9 @@ def adapter_over(folder: Path, rank: int, seed: int = 0, only: str = "") -> Adap
 
     policy = load_model(str(folder))
     marks = marks_of(policy.state_dict().items(), BASE_DTYPE)
-    lora = LoraConfig(r=rank, lora_alpha=7, target_modules=family.lora_targets(vision=True))
+    family = family_of(policy.config)
+    everywhere = family.lora_targets(family.lora_names(policy, tower=True), tower=True)
+    lora = LoraConfig(r=rank, lora_alpha=7, target_modules=everywhere)
     module = get_peft_model(policy, lora)
     torch.manual_seed(seed)
     with torch.no_grad():

@@ -9,10 +9,10 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from ocr_rl import config
-from ocr_rl.learn.attention import attend, packing
 from ocr_rl.learn.logprobs import token_logprobs
 from ocr_rl.learn.masters import Masters
 from ocr_rl.learn.optimizers import load_moments, open_optimizers
+from ocr_rl.models.attention import attend, packing
 
 RATE = 2e-6
 # Relative lengths of differences. float32 on a GPU sums in another order; bfloat16 keeps 8 bits, so 0.4 % a number.
@@ -55,7 +55,7 @@ def packed_attention_is_plain_attention(device: torch.device, dtype: torch.dtype
     lengths = [[37, 12, 5, 30], [37, 8], [20, 16, 16]]
     given, again = (_inputs(lengths, device, dtype) for _ in range(2))
     where = packing(lengths).to(device)
-    ours, _ = attend(nn.Module(), *given, where, 0.25)
+    ours, _ = attend(nn.Module(), *given, None, 0.25, packing=where)
     query, key, value = again
     key, value = (x.repeat_interleave(query.shape[1] // x.shape[1], dim=1) for x in (key, value))
     theirs = scaled_dot_product_attention(query, key, value, attn_mask=_dense(lengths, device), scale=0.25)

@@ -14,8 +14,8 @@ import torch
 from benchmarks.gpu.attention import by_varlen
 from ocr_rl import config
 from ocr_rl.doctor import Dtype, parity
-from ocr_rl.learn.attention import attend, packing
 from ocr_rl.learn.probe import looks
+from ocr_rl.models.attention import attend, packing
 from ocr_rl.objectives.losses import PolicyGradient
 from ocr_rl.policy import open_sampler
 from ocr_rl.rollout.flow import Row
@@ -54,7 +54,7 @@ def test_one_varlen_call_would_be_our_attention(lengths: list[list[int]]) -> Non
     generator = torch.Generator().manual_seed(0)
     X = sum(map(sum, lengths))
     numbers = [torch.randn(1, heads, X, 64, generator=generator).to(CUDA, torch.bfloat16) for heads in (4, 2, 2)]
-    ours, _ = attend(torch.nn.Module(), *numbers, packing(lengths).to(CUDA), 64**-0.5)
+    ours, _ = attend(torch.nn.Module(), *numbers, None, 64**-0.5, packing=packing(lengths).to(CUDA))
     assert bodies.distance(by_varlen(lengths, *numbers), ours) < bodies.LIMITS[torch.bfloat16]
 
 

@@ -17,10 +17,10 @@ from torch import Tensor
 from ocr_rl import config
 from ocr_rl.contract import Page, Score, Transcript
 from ocr_rl.learn.algos.setting import OpenPages, SamplingSetting
-from ocr_rl.learn.attention import packing
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.network import save_model
 from ocr_rl.learn.rows import Batch
+from ocr_rl.models.attention import packing
 from ocr_rl.models.load import load_model
 from ocr_rl.models.settings import PromptSettings
 from ocr_rl.objectives.losses import NegativeLogLikelihood, Read
@@ -116,7 +116,7 @@ def batch_of(
         position_ids_31X=nothing,
         packing=packing([[1, 1]]),
         pixel_values=nothing,
-        image_grid_thw=nothing,
+        image_sizes=nothing,
         source_N=nothing,
         target_N=nothing,
         row_N=torch.arange(len(lengths)).repeat_interleave(torch.tensor(lengths)),

@@ -19,7 +19,7 @@ from ocr_rl import config
 from ocr_rl.contract import Page, UserError
 from ocr_rl.learn.algos.rollouts import to_rows
 from ocr_rl.learn.learner import Learner
-from ocr_rl.learn.network import PolicyNetwork, named_weights, read_packed
+from ocr_rl.learn.network import PolicyNetwork, named_weights
 from ocr_rl.learn.probe import require_eyes
 from ocr_rl.models.load import load_model
 from ocr_rl.models.weights import Adapter, Weights, mark
@@ -114,9 +114,9 @@ def test_a_saved_adapter_loads_with_peft_and_is_the_same_policy(
     learner.save_adapter(tmp_path / "adapter")
     again = make_learner()
     model = load_model(str(policy_dir))
-    read_packed(model)
+    again.family.pack(model)
     again.module = PeftModel.from_pretrained(model, str(tmp_path / "adapter"))
-    again.network = PolicyNetwork(again.module, autocast=False)
+    again.network = PolicyNetwork(again.module, again.family, autocast=False)
     assert largest_gap(again.logprobs(rows), learner.logprobs(rows)) < 1e-6
     assert largest_gap(again.logprobs(rows), make_learner().logprobs(rows)) > 1e-3
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from ocr_rl.learn.attention import attend, packing
+from ocr_rl.models.attention import attend, packing
 
 H, KV, D = 4, 2, 8
 
@@ -52,7 +52,7 @@ def densely(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
 def test_packed_attention_and_its_gradient_are_those_of_the_dense_mask(lengths: list[list[int]]) -> None:
     X = sum(map(sum, lengths))
     given, again = inputs(X), inputs(X)
-    ours, weights = attend(torch.nn.Module(), *given, packing(lengths), 0.3)
+    ours, weights = attend(torch.nn.Module(), *given, None, 0.3, packing=packing(lengths))
     theirs = densely(*again, dense_mask(lengths))
     assert weights is None
     assert (ours - theirs).abs().max() < 1e-12
@@ -67,11 +67,11 @@ def test_packed_attention_and_its_gradient_are_those_of_the_dense_mask(lengths: 
 def test_a_completion_sees_its_prompt_and_itself_alone() -> None:
     lengths, (group, number) = [[3, 2, 2], [2, 2]], segments([[3, 2, 2], [2, 2]]).T
     given = inputs(11)
-    before, _ = attend(torch.nn.Module(), *given, packing(lengths), 0.3)
+    before, _ = attend(torch.nn.Module(), *given, None, 0.3, packing=packing(lengths))
     with torch.no_grad():
         given[1][:, :, 3:5] += 1.0  # keys and values of the first completion of the first group
         given[2][:, :, 3:5] += 1.0
-    after, _ = attend(torch.nn.Module(), *given, packing(lengths), 0.3)
+    after, _ = attend(torch.nn.Module(), *given, None, 0.3, packing=packing(lengths))
     changed = (after - before).abs().amax((0, 2, 3)) > 1e-9
     assert changed.tolist() == ((group == 0) & (number == 1)).tolist()
 

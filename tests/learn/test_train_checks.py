@@ -120,14 +120,14 @@ def test_lengths_that_do_not_go_together(prompter: Prompter, less: int, evaluate
 def test_a_half_written_start_is_written_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seeds: list[int] = []
 
-    def new_nano(folder: Path, seed: int) -> None:
+    def new_policy(folder: Path, seed: int, shape: str) -> None:
         folder.mkdir(parents=True)
         (folder / "config.json").write_text("{}")
         seeds.append(seed)
         if len(seeds) == 1:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr("ocr_rl.models.nano.new_nano", new_nano)
+    monkeypatch.setattr("ocr_rl.models.fresh.new_policy", new_policy)
     sft = {"stages": [{"pages": SYNTH, "steps": 1, "pages_per_step": 1}]}
     start = lambda seed: _start_model(recipe(policy={"fresh": "nano"}, sft=sft, seed=seed), Run(tmp_path))
     with pytest.raises(KeyboardInterrupt):

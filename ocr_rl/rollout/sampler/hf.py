@@ -136,8 +136,8 @@ class HfSampler:
 
     def _inputs(self, prompts: Sequence[Prompt], n: int) -> dict[str, Tensor]:
         """What `generate` takes, every prompt and every image n times."""
-        pixel_values, grid = map(torch.from_numpy, self._prompter.pixels([self._prompter.image(p) for p in prompts]))
-        images = pixel_values.to(self._model.dtype).split(grid.prod(-1).tolist())
+        family = self._prompter.family
+        pixels, sizes = map(torch.from_numpy, self._prompter.pixels([self._prompter.image(p) for p in prompts]))
         length = max(len(prompt.expanded_ids) for prompt in prompts)
         pads = [length - len(prompt.expanded_ids) for prompt in prompts]
         padded = [[self._prompter.eos_id] * pad + [*p.expanded_ids] for pad, p in zip(pads, prompts, strict=True)]
@@ -145,9 +145,7 @@ class HfSampler:
         inputs = {
             "input_ids": ids_BL,
             "attention_mask": torch.tensor([[0] * pad + [1] * (length - pad) for pad in pads]).repeat_interleave(n, 0),
-            "mm_token_type_ids": (ids_BL == self._prompter.image_id).int(),
-            "pixel_values": torch.cat([image.repeat(n, 1) for image in images]),
-            "image_grid_thw": grid.repeat_interleave(n, dim=0),
+            **family.generate_inputs(pixels.to(self._model.dtype), sizes, ids_BL == self._prompter.image_id, n),
         }
         return {name: tensor.to(self._device) for name, tensor in inputs.items()}
 

@@ -26,7 +26,6 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ocr_rl.contract import Page, UserError
-from ocr_rl.models import qwen2_5_vl as family
 from ocr_rl.models.load import load_model
 from ocr_rl.models.weights import Adapter, Weights, lora_room
 from ocr_rl.rollout.flow import Group, Prompt, Sample
@@ -105,12 +104,12 @@ class VllmServerSampler:
                 # All names, as a learner's weights have them: from a folder without the tied head vLLM's CPU build
                 # keeps the head that it had packed.
                 self._weights, self._weights_number = self._dir / f"{self._loads:06d}-base", self._loads
-                _write(load_model(weights.base).state_dict().items(), self._weights)
+                self._write(load_model(weights.base).state_dict().items(), self._weights)
                 self._base = weights.base
         else:
             self._adapter, self._adapter_dir, self._base = None, None, None
             self._weights, self._weights_number = folder, self._loads
-            _write(weights, folder)
+            self._write(weights, folder)
         self._wire.insist(self._hold_our_weights)
         for path in old:
             if path is not None and path.parent == self._dir and path != self._weights:
@@ -133,6 +132,17 @@ class VllmServerSampler:
         return f"{self._run}-{self._weights_number}"
 
     # Weights
+
+    def _write(self, weights: Iterable[tuple[str, Tensor]], folder: Path) -> None:
+        """One safetensors file. Tied weights share their memory, which the format does not have: each gets its own."""
+        own: dict[str, Tensor] = {}
+        seen: set[int] = set()
+        for name, weight in weights:
+            plain = weight.detach().cpu().contiguous()
+            own[self._prompter.family.engine_name(name)] = plain.clone() if plain.data_ptr() in seen else plain
+            seen.add(plain.data_ptr())
+        folder.mkdir(parents=True)
+        save_file(own, folder / "model.safetensors")
 
     def _hold_our_weights(self) -> None:
         """Have the server read our weights unless it holds them, and forget whatever it computed with others."""
@@ -174,7 +184,7 @@ class VllmServerSampler:
         """UserError where the server was not started for these: it would leave a tower's adapters out in silence."""
         info = self._wire.call("/server_info", method="GET", params={"config_format": "json"})
         lora = (info.get("vllm_config") or {}).get("lora_config") or {}
-        in_tower = any(family.of_vision(name) for name in adapter.tensors)
+        in_tower = any(self._prompter.family.of_vision(name) for name in adapter.tensors)
         tower_left_out = in_tower and not lora.get("enable_tower_connector_lora")
         if lora.get("max_lora_rank", 0) < adapter.config.r or tower_left_out:
             flags = f"--enable-lora --max-lora-rank {lora_room(adapter.config.r)}"
@@ -281,15 +291,3 @@ class VllmServerSampler:
         return Sample(
             token_ids=ids, logprobs=logprobs, text=self._prompter.decode(ids), finish=finish, policy=self.policy
         )
-
-
-def _write(weights: Iterable[tuple[str, Tensor]], folder: Path) -> None:
-    """One safetensors file. Tied weights share their memory, which the format does not have: each gets its own."""
-    own: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, weight in weights:
-        plain = weight.detach().cpu().contiguous()
-        own[name] = plain.clone() if plain.data_ptr() in seen else plain
-        seen.add(plain.data_ptr())
-    folder.mkdir(parents=True)
-    save_file(own, folder / "model.safetensors")

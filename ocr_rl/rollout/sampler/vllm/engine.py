@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib import import_module
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -17,7 +18,6 @@ import torch
 from torch import Tensor
 from vllm import LLM, ModelRegistry, SamplingParams
 from vllm.lora.request import LoRARequest
-from vllm.model_executor.models.qwen2_5_vl import Qwen2_5_VLForConditionalGeneration
 from vllm.outputs import RequestOutput
 from vllm.v1.worker.gpu_input_batch import InputBatch
 
@@ -62,13 +62,16 @@ class VllmSampler:
         self._folder: TemporaryDirectory[str] | None = None  # of the adapters that are in use
         on_gpu = torch.cuda.is_available()
         # Known by class, vLLM need not start a process that imports everything again just to look at it.
-        ModelRegistry.register_model("Qwen2_5_VLForConditionalGeneration", Qwen2_5_VLForConditionalGeneration)
+        module, _, name = prompter.family.vllm_class.partition(":")
+        for architecture in prompter.family.architectures:
+            ModelRegistry.register_model(architecture, getattr(import_module(module), name))
+        prompter.family.ready_engine(on_gpu=on_gpu)
         if not on_gpu and InputBatch.add_request is _add_request:
             InputBatch.add_request = _add_request_on_cpu  # type: ignore[method-assign]
         set_num_threads = torch.set_num_threads
         with torch.random.fork_rng():  # the engine seeds torch's global generator
             try:
-                self._llm: Any = LLM(**_options(model, prompter.longest_px, settings, on_gpu=on_gpu))
+                self._llm: Any = LLM(**_options(model, prompter, settings, on_gpu=on_gpu))
             except ValueError as error:  # pydantic's: what vLLM says of settings that do not go together
                 lines = [line.strip() for line in str(error).splitlines() if line.strip()]
                 raise UserError(f"Model {model}: vLLM refuses it: {lines[min(1, len(lines) - 1)][:300]}") from None
@@ -107,9 +110,12 @@ class VllmSampler:
 
     def _take_all(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         given: dict[str, int] = {}
-        named = marked(weights, given, self._dtype)
+        named = marked(self._named(weights), given, self._dtype)
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": named})
         self._require_base(given, self._dtype, "weights")
+
+    def _named(self, weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+        return ((self._prompter.family.engine_name(name), weight) for name, weight in weights)
 
     def _take_adapter(self, adapter: Adapter) -> None:
         """A LoRA request of its own for each load: what vLLM caches goes by the request's name."""
@@ -199,7 +205,7 @@ class VllmSampler:
         )
 
 
-def _options(model: str | Path, side_px: int, settings: EngineSettings, *, on_gpu: bool) -> dict[str, Any]:
+def _options(model: str | Path, prompter: Prompter, settings: EngineSettings, *, on_gpu: bool) -> dict[str, Any]:
     """What `LLM` is opened with."""
     cache_gib = settings.kv_cache_gib
     if cache_gib is None and not on_gpu:
@@ -218,7 +224,10 @@ def _options(model: str | Path, side_px: int, settings: EngineSettings, *, on_gp
         "kv_cache_memory_bytes": None if cache_gib is None else int(cache_gib * 2**30),
         "gpu_memory_utilization": settings.gpu_share,
         # The largest image to make room for; by default that of the processor, 16,384 tokens.
-        "limit_mm_per_prompt": {"image": {"count": 1, "width": side_px, "height": side_px}, "video": 0},
+        "limit_mm_per_prompt": {
+            "image": {"count": 1, "width": prompter.longest_px, "height": prompter.longest_px},
+            "video": 0,
+        },
         # vLLM's default, raw_logprobs, leaves out temperature and banned ids: not what was sampled from.
         "logprobs_mode": "processed_logprobs",
         "generation_config": "vllm",  # not the checkpoint's: it may hold a repetition penalty or a second EOS
@@ -227,6 +236,7 @@ def _options(model: str | Path, side_px: int, settings: EngineSettings, *, on_gp
         "enable_chunked_prefill": on_gpu,
         "max_num_batched_tokens": max(MAX_BATCHED_TOKENS, settings.max_model_len),
         "trust_remote_code": settings.trust_remote_code,
+        **prompter.family.engine_options(on_gpu=on_gpu),
     }
 
 

@@ -110,27 +110,41 @@ def _places(starts: Sequence[int], sizes: Sequence[int]) -> tuple[Tensor, Tensor
     return start_N1 + torch.minimum(offset, size_N1 - 1), offset < size_N1
 
 
+def apart(x_XF: Tensor, packing: Packing) -> list[Tensor]:
+    """Packed vectors (X, ...) by rectangle: prompts (P, K, ...) of each length, then each block's (R, T, ...)."""
+    shapes = (*packing.shapes_PK, *(block.shape_RT for block in packing.blocks))
+    x_YF = _Pick.apply(x_XF, packing.source_Y, packing.place_X, None)
+    parts = x_YF.split([n * longest for n, longest in shapes])
+    return [part.unflatten(0, shape) for part, shape in zip(parts, shapes, strict=True)]
+
+
+def together(parts: Sequence[Tensor], packing: Packing) -> Tensor:
+    """(X, ...): what was taken `apart`, as it was packed. What stands at a repeated token goes nowhere."""
+    x_YF = torch.cat([part.flatten(0, 1) for part in parts])
+    return _Pick.apply(x_YF, packing.place_X, packing.source_Y, packing.is_token_Y)
+
+
 def attend(
     module: torch.nn.Module,
     query_1HXD: Tensor,
     key_1HXD: Tensor,
     value_1HXD: Tensor,
-    attention_mask: Packing,
+    attention_mask: None,
     scaling: float,
+    *,
+    packing: Packing,
     **_: Any,
 ) -> tuple[Tensor, None]:
-    """As transformers asks for it: (1, heads, X, D) in, fewer heads of keys and values; (1, X, heads, D) out."""
-    packing = attention_mask
-    shapes = (*packing.shapes_PK, *(block.shape_RT for block in packing.blocks))
-    sizes = [n * longest for n, longest in shapes]
+    """As transformers asks for it: (1, heads, X, D) in, fewer heads of keys and values; (1, X, heads, D) out.
+
+    `packing` comes as a keyword through every layer: text models make masks of their own, of what kinds they know.
+    """
 
     def sort(x_1HXD: Tensor) -> list[Tensor]:
-        """(n, heads, length, D) of each shape."""
-        x_YHD = _Pick.apply(x_1HXD[0].transpose(0, 1), packing.source_Y, packing.place_X, None)
+        """(n, heads, length, D) of each rectangle."""
         repeat = query_1HXD.shape[1] // x_1HXD.shape[1]
-        x_YHD = x_YHD if repeat == 1 else x_YHD.repeat_interleave(repeat, 1)
-        parts = zip(x_YHD.split(sizes), shapes, strict=True)
-        return [part.unflatten(0, shape).transpose(1, 2) for part, shape in parts]
+        parts = apart(x_1HXD[0].transpose(0, 1), packing)
+        return [(x if repeat == 1 else x.repeat_interleave(repeat, 2)).transpose(1, 2) for x in parts]
 
     queries, keys, values = (sort(x) for x in (query_1HXD, key_1HXD, value_1HXD))
     outputs = [
@@ -140,8 +154,7 @@ def attend(
     for i, block in enumerate(packing.blocks, len(packing.shapes_PK)):
         seen = [torch.cat([x[block.prompts].index_select(0, block.owner_R), x[i]], dim=2) for x in (keys, values)]
         outputs.append(scaled_dot_product_attention(queries[i], *seen, attn_mask=block.visible_TS, scale=scaling))
-    output_YHD = torch.cat([x.transpose(1, 2).flatten(0, 1) for x in outputs])
-    return _Pick.apply(output_YHD, packing.place_X, packing.source_Y, packing.is_token_Y)[None], None
+    return together([x.transpose(1, 2) for x in outputs], packing)[None], None
 
 
 class _Pick(torch.autograd.Function):

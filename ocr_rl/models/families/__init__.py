@@ -1,0 +1,27 @@
+"""The families, one file each; `family_of` is how everybody else finds theirs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ocr_rl.models.families.qwen2_5_vl import Qwen2_5Vl
+from ocr_rl.models.families.qwen2_vl import Qwen2Vl
+from ocr_rl.models.families.qwen3_vl import Qwen3Vl
+from ocr_rl.models.family import Family
+
+FAMILIES: tuple[Family, ...] = (Qwen2Vl(), Qwen2_5Vl(), Qwen3Vl())
+
+
+def family_of(settings: Any) -> Family:
+    """The family of a model's configuration, by the architecture that it names; by its type where it names none.
+
+    Raises LookupError, a sentence without its stop, for a model of none of them.
+    """
+    written = getattr(settings, "architectures", None) or ()
+    for family in FAMILIES:
+        if set(written) & set(family.architectures) or (not written and settings.model_type == family.model_type):
+            return family
+    names = ", ".join(family.name for family in FAMILIES)
+    raise LookupError(
+        f"is a {[*written, settings.model_type][0]}, which is none of the families that run here ({names})"
+    )

@@ -1,0 +1,55 @@
+"""Qwen3-VL: learned positions in the tower, DeepStack, and M-RoPE whose three parts are interleaved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor
+from transformers import Qwen3VLConfig, Qwen3VLProcessor
+
+from ocr_rl.models.family import Family, Sizes, joined
+
+
+class Qwen3Vl(Family):
+    name = "Qwen3-VL"
+    model_type = "qwen3_vl"
+    architectures = ("Qwen3VLForConditionalGeneration",)
+    vllm_class = "vllm.model_executor.models.qwen3_vl:Qwen3VLForConditionalGeneration"
+    config_class = Qwen3VLConfig
+    processor_class = Qwen3VLProcessor
+    nano = Sizes(
+        text={
+            "hidden_size": 256,
+            "intermediate_size": 688,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 64,
+            "max_position_embeddings": 2048,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "mrope_section": [12, 10, 10],
+                "mrope_interleaved": True,
+            },
+        },
+        vision={
+            "depth": 4,
+            "hidden_size": 192,
+            "intermediate_size": 512,
+            "num_heads": 3,
+            "in_channels": 3,
+            "patch_size": 16,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "out_hidden_size": 256,
+            "num_position_embeddings": 256,
+            "deepstack_visual_indexes": [1, 2],
+        },
+    )
+
+    def see(self, model: Any, pixels: Tensor, sizes: Tensor, is_image_1X: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """DeepStack: features of earlier layers of the tower too, which the first layers of the text model add."""
+        seen = model.model.get_image_features(pixels, sizes)
+        deep = [joined(features) for features in seen.deepstack_features]
+        return joined(seen.pooler_output), {"visual_pos_masks": is_image_1X, "deepstack_visual_embeds": deep}

@@ -1,0 +1,243 @@
+"""What is asked of a family of models, and what most families answer.
+
+Everything else in the project knows no family: it asks the one of a prompter (`Prompter.family`) or of a configuration
+(`families.family_of`). A family is one file in `families/` that says what differs from here; docs/families.md shows the
+way to another one.
+
+Shapes: X packed tokens, P images, L prompt tokens, F image features of all images, D the width, B rows, N samples of
+each image.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+from transformers import AttentionInterface, PreTrainedTokenizerFast, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+
+from ocr_rl.models.attention import PACKED, Packing, attend
+from ocr_rl.models.byte_tokenizer import CHAT_TEMPLATE, byte_tokenizer
+
+Messages = list[dict[str, Any]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """Of a policy that begins from nothing: keys of transformers' configurations, over the family's own."""
+
+    text: Mapping[str, Any]
+    vision: Mapping[str, Any]
+    tied: bool = True  # the head is the embedding
+    max_patches: int = 1024  # of an image
+
+
+class Family:
+    """The contract. What stands here holds for a tower with a patch grid, and M-RoPE over text and image tokens."""
+
+    name: str  # as people write it
+    model_type: str  # in transformers
+    architectures: tuple[str, ...]  # in a folder's config.json; the first one is transformers' class
+    vllm_class: str  # module:Class
+    config_class: type[Any]
+    processor_class: type[Any]
+    vision: tuple[str, ...] = ("visual",)  # parts of `model.model` that see, mergers and projectors included
+    tower_layers = "visual.blocks"  # among them, the list of layers
+    end_token: str | None = None  # that ends an answer; None: the tokenizer's EOS
+    never: tuple[str, ...] = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
+    template: Mapping[str, Any] = {}  # what its chat template is told
+    nano: Sizes  # of a policy of about 6 million parameters
+
+    # --- the page becomes a prompt ------------------------------------------------------------------------------------
+
+    def messages(self, instruction: str, *, image_first: bool) -> Messages:
+        """What the chat template is given: one turn of the user's, with an image and the instruction."""
+        text = [{"type": "text", "text": instruction}] if instruction else []
+        image = [{"type": "image"}]
+        return [{"role": "user", "content": image + text if image_first else text + image}]
+
+    def num_image_tokens(self, processor: Any, image: Image.Image) -> int:
+        """Number of placeholders that stand for an image: its patches after resizing, over merge_size squared."""
+        patches = processor.image_processor.get_number_of_image_patches(image.height, image.width)
+        return patches // processor.image_processor.merge_size**2
+
+    def pixels(self, processor: Any, images: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
+        """For the vision tower: float32 pixels of all images, and their sizes (P, ...) as the tower reads them.
+
+        Here (patches, values of a patch) and (P, 3): frames, rows and columns of patches.
+        """
+        arrays = processor.image_processor(images=list(images), return_tensors="np")
+        return np.asarray(arrays["pixel_values"], np.float32), np.asarray(arrays["image_grid_thw"], np.int64)
+
+    # --- the module ---------------------------------------------------------------------------------------------------
+
+    def prepare(self, model: Any) -> None:
+        """Once, after loading: what differs from the engine, or is slow. Results stay the same to rounding."""
+        embed_by_product(model.model.visual.patch_embed)
+
+    def pack(self, model: Any) -> None:
+        """Let the text model read packed sequences (`hidden_states`), and nothing else any more."""
+        AttentionInterface.register(PACKED, attend)
+        model.set_attn_implementation({"text_config": PACKED})
+
+    def positions(self, model: Any, prompt_ids: Sequence[int], size: Sequence[int]) -> Tensor:
+        """Positions (3, L) of a prompt with one image of that size; a completion goes on from the largest."""
+        ids_1L = torch.tensor([prompt_ids])
+        positions_31L, _ = model.model.get_rope_index(
+            ids_1L,
+            mm_token_type_ids=(ids_1L == model.config.image_token_id).int(),
+            image_grid_thw=torch.tensor([size]),
+            attention_mask=torch.ones_like(ids_1L),
+        )
+        return positions_31L[:, 0]
+
+    def text_positions(self, position_ids_31X: Tensor) -> Tensor:
+        """What of them the text model takes."""
+        return position_ids_31X
+
+    def see(self, model: Any, pixels: Tensor, sizes: Tensor, is_image_1X: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        """Features (F, D) of all images, and what else of them the text model is given, by keyword."""
+        seen = model.model.get_image_features(pixels, sizes)
+        return joined(seen.pooler_output), {}
+
+    def hidden_states(
+        self,
+        model: Any,
+        input_ids_1X: Tensor,
+        position_ids_31X: Tensor,
+        packing: Packing,
+        pixels: Tensor,
+        sizes: Tensor,
+    ) -> Tensor:
+        """Last hidden states (1, X, D) of packed tokens. The vision tower runs once per image, for all its samples."""
+        inner = model.model
+        embeds_1XD = inner.get_input_embeddings()(input_ids_1X)
+        is_image_1X = input_ids_1X == model.config.image_token_id
+        features_FD, more = self.see(model, pixels.to(self.vision_parts(model)[0].dtype), sizes, is_image_1X)
+        where_1XD = is_image_1X[..., None].expand_as(embeds_1XD)
+        return inner.language_model(
+            inputs_embeds=embeds_1XD.masked_scatter(where_1XD, features_FD.to(embeds_1XD.dtype)),
+            position_ids=self.text_positions(position_ids_31X),
+            attention_mask=None,
+            packing=packing,
+            use_cache=False,
+            **more,
+        ).last_hidden_state
+
+    def generate_inputs(self, pixels: Tensor, sizes: Tensor, is_image_BL: Tensor, n: int) -> dict[str, Tensor]:
+        """What `generate` takes beside ids and mask, with each of the P images n times, one after the other."""
+        images = pixels.split(sizes.prod(-1).tolist())
+        return {
+            "mm_token_type_ids": is_image_BL.int(),
+            "pixel_values": torch.cat([image.repeat(n, 1) for image in images]),
+            "image_grid_thw": sizes.repeat_interleave(n, dim=0),
+        }
+
+    # --- its parts and sizes ------------------------------------------------------------------------------------------
+
+    def vision_parts(self, model: Any) -> list[Any]:
+        """What `policy.freeze_vision` freezes."""
+        return [getattr(model.model, part) for part in self.vision]
+
+    def of_vision(self, name: str) -> bool:
+        """Whether a weight of that name belongs to them."""
+        return any(f".{part}." in f".{name}" for part in self.vision)
+
+    def blocks(self, model: Any) -> list[nn.Module]:
+        """The layers of both towers: what is cut up over the ranks piece by piece."""
+        return [*model.model.get_submodule(self.tower_layers), *model.model.language_model.layers]
+
+    def lora_targets(self, names: Iterable[str], *, tower: bool) -> str:
+        """A regular expression for the layers of these names that get adapters, with `tower` in its layers too."""
+        return rf"{self._within(tower=tower)}\.({'|'.join(map(re.escape, names))})"
+
+    def lora_names(self, model: nn.Module, *, tower: bool) -> list[str]:
+        """Names of all linear layers that may have adapters."""
+        everywhere = re.compile(rf"{self._within(tower=tower)}\.[^.]+")
+        layers = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
+        return sorted({name.rpartition(".")[2] for name in layers if everywhere.fullmatch(name)})
+
+    def _within(self, *, tower: bool) -> str:
+        return rf".*(language_model|{re.escape(self.tower_layers)})\..*" if tower else r".*language_model\..*"
+
+    def vision_sizes(self, vision: Any) -> tuple[int, int, int]:
+        """(width, MLP width, layers) of a vision tower's configuration."""
+        return vision.hidden_size, vision.intermediate_size, vision.depth
+
+    # --- vLLM ---------------------------------------------------------------------------------------------------------
+
+    def engine_options(self, *, on_gpu: bool) -> dict[str, Any]:
+        """What an engine for this family is opened with, over what all are."""
+        return {}
+
+    def ready_engine(self, *, on_gpu: bool) -> None:
+        """Called before an engine starts in this process."""
+
+    def engine_name(self, name: str) -> str:
+        """What vLLM calls a weight that the module calls so, where it knows it under the name of the files alone."""
+        return name
+
+    # --- from nothing -------------------------------------------------------------------------------------------------
+
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        return byte_tokenizer()
+
+    def config(self, sizes: Sizes, tokenizer: Any) -> Any:
+        """The configuration of a model of these sizes."""
+        ids = tokenizer.get_vocab()
+        special = {"bos_token_id": None, "eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"]}
+        vocabulary = {"vocab_size": -(-len(tokenizer) // 8) * 8, "tie_word_embeddings": sizes.tied}
+        return self.config_class(
+            text_config={**vocabulary, **sizes.text, **special},
+            vision_config=dict(sizes.vision),
+            tie_word_embeddings=sizes.tied,
+            **self.config_ids(ids),
+        )
+
+    def config_ids(self, ids: Mapping[str, int]) -> dict[str, int]:
+        """Of the placeholders, by the names in the configuration."""
+        return {
+            "image_token_id": ids["<|image_pad|>"],
+            "video_token_id": ids["<|video_pad|>"],
+            "vision_start_token_id": ids["<|vision_start|>"],
+            "vision_end_token_id": ids["<|vision_end|>"],
+        }
+
+    def processor(self, sizes: Sizes, tokenizer: Any) -> Any:
+        patch = sizes.vision["patch_size"]
+        pixels = {"min_pixels": (2 * patch) ** 2, "max_pixels": patch**2 * sizes.max_patches}
+        return self.processor_class(
+            image_processor=Qwen2VLImageProcessor(**pixels, patch_size=patch),
+            tokenizer=tokenizer,
+            video_processor=Qwen2VLVideoProcessor(),
+            chat_template=CHAT_TEMPLATE,
+        )
+
+
+def joined(features: Any) -> Tensor:
+    """(F, D): the features of all images, which transformers hands out image by image or as they are."""
+    return torch.cat(list(features)) if isinstance(features, list | tuple) else features
+
+
+def embed_by_product(embed: nn.Module) -> None:
+    """Compute a patch embedding as the matrix product that it is; the results are the same to rounding.
+
+    Its convolution has a stride as large as its kernel, so each patch is one product with the kernel. On a CPU that
+    convolution was 44 % of the embedded policy's whole update, most of it in the backward pass.
+    """
+    if not isinstance(embed, _ByProduct):
+        embed.__class__ = type("PatchEmbedByProduct", (_ByProduct, type(embed)), {})
+
+
+class _ByProduct(nn.Module):
+    proj: nn.Conv3d
+
+    def forward(self, hidden_states: Tensor) -> Tensor:
+        weight_DK = self.proj.weight.flatten(1)
+        patches = hidden_states.view(-1, weight_DK.shape[1]).to(weight_DK.dtype)
+        return torch.nn.functional.linear(patches, weight_DK, self.proj.bias)
