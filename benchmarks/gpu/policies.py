@@ -18,7 +18,7 @@ import torch
 from PIL import Image, ImageDraw, ImageFont
 from transformers import AutoModelForImageTextToText
 
-from benchmarks.policy.shapes import SHAPES
+from benchmarks.policy.shapes import MAX_PATCHES, SHAPES
 from ocr_rl import config
 from ocr_rl.contract import Page
 from ocr_rl.learn.learner import Learner
@@ -30,17 +30,16 @@ from ocr_rl.models.settings import PromptSettings
 from ocr_rl.policy import open_origin
 from ocr_rl.rollout.flow import Row
 
-_TOWER = {"depth": 32, "fullatt_block_indexes": [7, 15, 23, 31]}
-_LAYERS = {"3B": 36, "7B": 28}
-_SHAPES: dict[str, Sizes] = {
-    name: replace(
-        SHAPES[name],
-        text={**SHAPES[name].text, "num_hidden_layers": layers},
-        vision={**SHAPES[name].vision, **_TOWER},
-    )
-    for name, layers in _LAYERS.items()
-} | {"tiny": replace(Qwen2_5Vl.nano, max_patches=16384)}
 _FAMILY = Qwen2_5Vl()
+_SHAPES: dict[str, Sizes] = {"tiny": replace(_FAMILY.nano, max_patches=MAX_PATCHES)}
+for _name in ("3B", "7B"):
+    _shape = SHAPES[f"Qwen2.5-VL-{_name}"]
+    _cut, (_layers, _depth) = _shape.sizes(), _shape.layers
+    _SHAPES[_name] = replace(
+        _cut,
+        text={**_cut.text, "num_hidden_layers": _layers},
+        vision={**_cut.vision, "depth": _depth, "fullatt_block_indexes": [7, 15, 23, 31]},
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -1,74 +1,163 @@
-"""The published shapes of Qwen2.5-VL, not only the tiny one: one GRPO update from end to end, saved and read back.
+"""Published shapes, not only the tiny ones: one GRPO update from end to end, saved and read back.
 
-    python -m benchmarks.policy.shapes --out runs/shapes
+    python -m benchmarks.policy.shapes --out runs/shapes --shape Qwen3-VL-2B
 
-Random weights in the published 3B and 7B configurations cut to two layers each side (whole width, whole vocabulary,
-tied and untied heads), pages at 1288 px. vLLM samples, `pass_rate` and others score, one update, save; then vLLM and
-transformers load the saved folder and must give the same log-probabilities for what vLLM sampled. The 7B shape is
-trained by LoRA, so that 24 GB are enough. Prints JSON lines; exits 1 when a gap is too large.
+Random weights in published configurations cut to two layers each side (whole width, whole vocabulary, tied and untied
+heads), pages at 1288 px. vLLM samples, `pass_rate` and others score, one update, save; then vLLM and transformers load
+the saved folder and must give the same log-probabilities for what vLLM sampled. The largest shapes are trained by LoRA,
+so that 24 GB are enough. Prints JSON lines, with the most memory that the process had and what the plan foresaw; exits
+1 when a gap is too large.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import resource
 import shutil
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ocr_rl.config import Recipe
 from ocr_rl.doctor import GAP_LIMIT, parity
-from ocr_rl.models.families.qwen2_5_vl import Qwen2_5Vl
+from ocr_rl.learn.memory import GIB, memory_plan
 from ocr_rl.models.family import Sizes
-from ocr_rl.models.fresh import write_fresh
+from ocr_rl.models.fresh import require_shape, write_fresh
 from ocr_rl.models.settings import PromptSettings
 from ocr_rl.run import environment
 from ocr_rl.train import train
 
-_VISION = {
-    **Qwen2_5Vl.nano.vision,
-    "depth": 2,
-    "hidden_size": 1280,
-    "intermediate_size": 3420,
-    "num_heads": 16,
-    "fullatt_block_indexes": [1],  # one layer with windows, one without, as in the published tower
-}
-_TEXT: dict[str, Any] = {
-    "num_hidden_layers": 2,
-    "max_position_embeddings": 128000,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0, "mrope_section": [16, 24, 24]},
-}
-SHAPES: dict[str, Sizes] = {
-    "3B": Sizes(
-        vision=_VISION | {"out_hidden_size": 2048},
-        text=_TEXT
-        | {
+MAX_PATCHES = 16384
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """Keys of transformers' configurations that differ from its family's smallest shape."""
+
+    family: str
+    text: dict[str, Any]
+    vision: dict[str, Any]
+    tied: bool
+    lora_rank: int = 0
+    layers: tuple[int, int]  # published: of the text model, of the tower
+
+    def sizes(self) -> Sizes:
+        """Of a policy with two layers each side."""
+        smallest = require_shape(self.family).nano
+        return Sizes(
+            text={**smallest.text, "num_hidden_layers": 2, **self.text},
+            vision={**smallest.vision, "depth": 2, **self.vision},
+            tied=self.tied,
+            max_patches=MAX_PATCHES,
+        )
+
+
+def _qwen2_5(width: int, mlp: int, heads: tuple[int, int], vocabulary: int) -> dict[str, Any]:
+    return {
+        "text": {
+            "vocab_size": vocabulary,
+            "hidden_size": width,
+            "intermediate_size": mlp,
+            "num_attention_heads": heads[0],
+            "num_key_value_heads": heads[1],
+            "max_position_embeddings": 128000,
+            "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0, "mrope_section": [16, 24, 24]},
+        },
+        "vision": {
+            "hidden_size": 1280,
+            "intermediate_size": 3420,
+            "num_heads": 16,
+            "fullatt_block_indexes": [1],  # one layer with windows, one without, as in the published tower
+            "out_hidden_size": width,
+        },
+    }
+
+
+def _qwen3(width: int, mlp: int, heads: tuple[int, int], tower: tuple[int, int]) -> dict[str, Any]:
+    return {
+        "text": {
             "vocab_size": 151936,
-            "hidden_size": 2048,
-            "intermediate_size": 11008,
-            "num_attention_heads": 16,
-            "num_key_value_heads": 2,
+            "hidden_size": width,
+            "intermediate_size": mlp,
+            "num_attention_heads": heads[0],
+            "num_key_value_heads": heads[1],
+            "head_dim": 128,
+            "max_position_embeddings": 262144,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 5000000.0,
+                "mrope_section": [24, 20, 20],
+                "mrope_interleaved": True,
+            },
         },
-        max_patches=16384,
+        "vision": {
+            "hidden_size": tower[0],
+            "intermediate_size": tower[1],
+            "num_heads": 16,
+            "num_position_embeddings": 2304,
+            "out_hidden_size": width,
+            "deepstack_visual_indexes": [0, 1],
+        },
+    }
+
+
+def _qwen3_5(width: int, mlp: int, heads: tuple[int, int], values: int, tower: tuple[int, int, int]) -> dict[str, Any]:
+    return {
+        "text": {
+            "vocab_size": 248320,
+            "hidden_size": width,
+            "intermediate_size": mlp,
+            "num_attention_heads": heads[0],
+            "num_key_value_heads": heads[1],
+            "head_dim": 256,
+            "layer_types": ["linear_attention", "full_attention"],
+            "linear_num_key_heads": 16,
+            "linear_num_value_heads": values,
+            "linear_key_head_dim": 128,
+            "linear_value_head_dim": 128,
+            "max_position_embeddings": 262144,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000000.0,
+                "partial_rotary_factor": 0.25,
+                "mrope_section": [11, 11, 10],
+                "mrope_interleaved": True,
+            },
+        },
+        "vision": {
+            "hidden_size": tower[0],
+            "intermediate_size": tower[1],
+            "num_heads": tower[2],
+            "num_position_embeddings": 2304,
+            "out_hidden_size": width,
+        },
+    }
+
+
+SHAPES: dict[str, Shape] = {
+    "Qwen2.5-VL-3B": Shape(family="qwen2_5_vl", tied=True, layers=(36, 32), **_qwen2_5(2048, 11008, (16, 2), 151936)),
+    "Qwen2.5-VL-7B": Shape(
+        family="qwen2_5_vl", tied=False, lora_rank=16, layers=(28, 32), **_qwen2_5(3584, 18944, (28, 4), 152064)
     ),
-    "7B": Sizes(
-        tied=False,
-        vision=_VISION | {"out_hidden_size": 3584},
-        text=_TEXT
-        | {
-            "vocab_size": 152064,
-            "hidden_size": 3584,
-            "intermediate_size": 18944,
-            "num_attention_heads": 28,
-            "num_key_value_heads": 4,
-        },
-        max_patches=16384,
+    "Qwen3-VL-2B": Shape(family="qwen3_vl", tied=True, layers=(28, 24), **_qwen3(2048, 6144, (16, 8), (1024, 4096))),
+    "Qwen3-VL-8B": Shape(
+        family="qwen3_vl", tied=False, lora_rank=16, layers=(36, 27), **_qwen3(4096, 12288, (32, 8), (1152, 4304))
+    ),
+    "Qwen3.5-0.8B": Shape(
+        family="qwen3_5", tied=True, layers=(24, 12), **_qwen3_5(1024, 3584, (8, 2), 16, (768, 3072, 12))
+    ),
+    "Qwen3.5-4B": Shape(
+        family="qwen3_5",
+        tied=True,
+        lora_rank=16,
+        layers=(32, 24),
+        **_qwen3_5(2560, 9216, (16, 4), 32, (1024, 4096, 16)),
     ),
 }
-LORA_RANK = {"3B": 0, "7B": 16}
 MAX_TOKENS = 24
 
 
@@ -106,10 +195,10 @@ def update(shape: str, out: Path, dtype: str) -> dict[str, Any]:
     start = out / "start"
     start.mkdir(parents=True, exist_ok=True)
     settings = PromptSettings(max_prompt_tokens=2600, max_tokens=MAX_TOKENS)
-    write_fresh(start, 0, Qwen2_5Vl(), SHAPES[shape], settings)
+    write_fresh(start, 0, require_shape(SHAPES[shape].family), SHAPES[shape].sizes(), settings)
     recipe = Recipe.model_validate(
         {
-            "policy": {"path": str(start), "dtype": dtype, "lora_rank": LORA_RANK[shape]},
+            "policy": {"path": str(start), "dtype": dtype, "lora_rank": SHAPES[shape].lora_rank},
             "optim": {"lr": 1e-5, "micro_tokens": 4096},
             "sampling": {"max_tokens": MAX_TOKENS, "max_model_len": 2700},
             "scoring": {"audit": False},  # one update of random weights: nothing that cheats could spoil
@@ -125,15 +214,18 @@ def update(shape: str, out: Path, dtype: str) -> dict[str, Any]:
         }
     )
     started = time.perf_counter()
+    plan = memory_plan(recipe, str(start))
     train(recipe, out / "run")
     row = json.loads((out / "run" / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])
     shown = ("gap_max", "reward", "length", "grad_norm", "rollout_s", "update_s")
     return {
         "shape": shape,
         "phase": "update",
-        "lora_rank": LORA_RANK[shape],
+        "lora_rank": SHAPES[shape].lora_rank,
         "dtype": dtype,
         "gap": row["gap_max"],
+        "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / GIB, 2),
+        "plan_gib": round(plan.peak / GIB, 2),
         "seconds": round(time.perf_counter() - started, 1),
         **{name: row[name] for name in shown if name in row},
     }
