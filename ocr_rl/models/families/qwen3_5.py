@@ -15,12 +15,19 @@ from typing import Any
 import torch
 from torch import Tensor
 from torch.nn.functional import softplus
-from transformers import Qwen3_5Config, Qwen3VLProcessor
+from transformers import PreTrainedTokenizerFast, Qwen3_5Config, Qwen3VLProcessor
 from transformers.models.qwen3_5 import modeling_qwen3_5 as layers
 
 from ocr_rl.models.attention import Packing, apart, together
+from ocr_rl.models.byte_tokenizer import byte_tokenizer
 from ocr_rl.models.families.qwen3_vl import Qwen3Vl
 from ocr_rl.models.family import Family, Sizes
+
+# Of a policy that begins from nothing, as the published template ends: an answer begins with its thoughts, or without.
+THINKING = (
+    "{% if add_generation_prompt %}{% if enable_thinking is defined and not enable_thinking %}"
+    "{{ '<think>\\n\\n</think>\\n\\n' }}{% else %}{{ '<think>\\n' }}{% endif %}{% endif %}"
+)
 
 
 class Qwen3_5(Family):
@@ -56,11 +63,29 @@ class Qwen3_5(Family):
         vision={key: size for key, size in Qwen3Vl.nano.vision.items() if key != "deepstack_visual_indexes"},
     )
 
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        return byte_tokenizer("<think>", "</think>")
+
+    def processor(self, sizes: Sizes, tokenizer: Any) -> Any:
+        processor = super().processor(sizes, tokenizer)
+        processor.chat_template += THINKING
+        return processor
+
     def pack(self, model: Any) -> None:
         super().pack(model)
         for layer in model.model.language_model.layers:
             if hasattr(layer, "linear_attn"):
                 layer.linear_attn.__class__ = PackedDeltaNet
+
+    def engine_options(self, *, on_gpu: bool) -> dict[str, Any]:
+        """To keep states with its prefix cache vLLM reads prompts in parts; it refuses to start where it may not."""
+        return {"enable_chunked_prefill": True}
+
+    def ready_engine(self, *, on_gpu: bool) -> None:
+        if not on_gpu:
+            from ocr_rl.models.families.qwen3_5_cpu import install  # here: it needs vLLM
+
+            install()
 
 
 class PackedDeltaNet(layers.Qwen3_5GatedDeltaNet):
@@ -117,7 +142,7 @@ class PackedDeltaNet(layers.Qwen3_5GatedDeltaNet):
                 g=decay_NTH,
                 beta=beta_NTH,
                 initial_state=state,
-                output_final_state=begin is None,
+                output_final_state=True,
                 use_qk_l2norm_in_kernel=True,
             )
         return output_NTHV, (inputs_NSC[:, -before:], state)
