@@ -46,7 +46,8 @@ TORCH = (
     "ocr_rl/rollout/sampler/hf.py",
     "ocr_rl/rollout/sampler/vllm*",
 )
-VLLM = ("ocr_rl/rollout/sampler/vllm/*",)
+# The second one gives vLLM's CPU build what it lacks for a family; that family's file imports it for an engine alone.
+VLLM = ("ocr_rl/rollout/sampler/vllm/*", "ocr_rl/models/families/qwen3_5_cpu.py")
 NEEDS_TORCH = {"torch", "transformers", "peft", "safetensors", "tokenizers", "torchvision", "accelerate"}
 # What names the tools without importing a policy: the prompt reads the processor, `doctor` tries the tools out.
 MAY_NAME = {"ocr_rl/rollout/prompt.py": {"transformers"}, "ocr_rl/doctor.py": {"torch", "transformers"}}

@@ -33,6 +33,17 @@ class Known:
     source: str
 
 
+_BASIC = PromptSettings(  # olmOCR-Bench's
+    longest_px=1024,
+    instruction=(
+        "Please provide a natural, plain text representation of the document, formatted in Markdown. Skip any "
+        "headers and footers. For ALL mathematical expressions, use LaTeX notation with \\( and \\) for inline "
+        "equations and \\[ and \\] for display equations. Convert any tables into Markdown format."
+    ),
+    max_tokens=8000,
+)
+_NOT_PUBLISHED = "asked as Qwen2.5-VL; no published figure was taken so"
+
 KNOWN: tuple[Known, ...] = (
     Known(
         names=("allenai/olmOCR-2-7B-1025", "allenai/olmOCR-2-7B-1025-FP8"),
@@ -74,18 +85,24 @@ KNOWN: tuple[Known, ...] = (
     ),
     Known(
         names=tuple(f"Qwen/Qwen2.5-VL-{size}-Instruct" for size in ("3B", "7B", "32B", "72B")),
-        settings=PromptSettings(
-            longest_px=1024,
-            instruction=(
-                "Please provide a natural, plain text representation of the document, formatted in Markdown. Skip any "
-                "headers and footers. For ALL mathematical expressions, use LaTeX notation with \\( and \\) for inline "
-                "equations and \\[ and \\] for display equations. Convert any tables into Markdown format."
-            ),
-            max_tokens=8000,
-        ),
+        settings=_BASIC,
         front_matter=False,
         general=True,
         source="allenai/olmocr f7cfe4c, bench: convert_all.sh (prompt_template=basic), prompts.py, run_server.py",
+    ),
+    Known(
+        names=tuple(f"Qwen/Qwen3-VL-{size}-Instruct" for size in ("2B", "4B", "8B", "32B")),
+        settings=_BASIC,
+        front_matter=False,
+        general=True,
+        source=_NOT_PUBLISHED,
+    ),
+    Known(
+        names=tuple(f"Qwen/Qwen3.5-{size}" for size in ("0.8B", "2B", "4B", "9B", "27B")),
+        settings=_BASIC,
+        front_matter=False,
+        general=True,
+        source=_NOT_PUBLISHED,
     ),
     Known(
         names=("reducto/RolmOCR",),

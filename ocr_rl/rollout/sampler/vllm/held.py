@@ -44,9 +44,24 @@ def adapter_marks(worker: Any, adapter: Adapter, dtype: torch.dtype) -> dict[str
     marks = []
     for name, tensor in adapter.tensors.items():
         layer, _, part = name.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".lora_")
+        engines = _engine_name(worker, layer)
         held = tensor.to(dtype) if part == "A" else tensor.to(dtype) * scale
-        marks.append((f"{_engine_name(worker, layer)}.{part.lower()}", mark(held, dtype)))
+        copies = _slices(worker, layer, engines) if part == "A" else 1
+        marks.append((f"{engines}.{part.lower()}", copies * mark(held, dtype)))
     return _summed(marks)
+
+
+def _slices(worker: Any, layer: str, engines: str) -> int:
+    """How many slices of the engine's layer are this one, each of which has the same A.
+
+    Where it has more slices than layers, as for queries, keys and values in one and a gate in another, the first of
+    these is what remains: vLLM's own rule (`expand_packed_lora`).
+    """
+    held = worker.model_runner.lora_manager._adapter_manager.modules.get(engines)
+    slices = len(getattr(held, "lora_a_stacked", "?"))
+    stack, name = engines.rpartition(".")[2], layer.rpartition(".")[2]
+    parts = worker.model_runner.model.packed_modules_mapping.get(stack, [name])
+    return slices - len(parts) + 1 if name == parts[0] else 1
 
 
 def _engine_name(worker: Any, name: str) -> str:

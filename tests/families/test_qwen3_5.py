@@ -1,0 +1,128 @@
+"""Qwen3.5 packed: exact, pages apart, siblings from their own prompt's state; its template, its optimiser, its plan."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed")
+
+import torch
+from torch import Tensor
+
+from ocr_rl.contract import Page
+from ocr_rl.learn.network import PolicyNetwork
+from ocr_rl.learn.optimizers import muon_matrices
+from ocr_rl.learn.rows import collate
+from ocr_rl.models.families.qwen3_5 import PackedDeltaNet, Qwen3_5
+from ocr_rl.models.family import Family
+from ocr_rl.models.load import load_model
+from ocr_rl.rollout.flow import Row
+from ocr_rl.rollout.prompt import Prompter
+from tests.families.conftest import MakeLearner, plain_logprobs, rows_of
+from tests.learn.conftest import NLL, apart, largest_gap, weights
+
+Begin = Sequence[Tensor] | None  # what a sequence goes on from
+End = Sequence[Tensor]
+
+
+@pytest.fixture(scope="session", params=[Qwen3_5()], ids=["qwen3_5"])
+def family(request: pytest.FixtureRequest) -> Family:
+    return request.param
+
+
+@pytest.fixture(scope="session")
+def three_pages(tiny_pages: list[Page], prompter: Prompter) -> list[Row]:
+    """Four completions of each; the prompts of the first two are of one length."""
+    return rows_of([tiny_pages[0], tiny_pages[1], tiny_pages[3]], prompter)
+
+
+def gradients(model: torch.nn.Module, loss: Tensor) -> dict[str, Tensor]:
+    model.zero_grad()
+    loss.backward()
+    return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
+
+
+def test_in_float64_packing_is_exact(
+    family: Family, folder: Path, prompter: Prompter, three_pages: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """transformers casts to float32 in many places: those become casts to float64."""
+    model: Any = load_model(str(folder)).double()
+    for name in ("float32", "float"):
+        monkeypatch.setattr(torch, name, torch.float64)
+    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    expected = torch.cat([plain_logprobs(model, prompter, row) for row in three_pages])
+    weight = torch.cat([torch.full((len(row.completion_ids),), row.weight).double() for row in three_pages])
+    gradient = gradients(model, (weight * expected).sum())
+    family.pack(model)
+    groups = [three_pages[i : i + 4] for i in (0, 4, 8)]
+    pixels, sizes = map(torch.from_numpy, prompter.pixels([prompter.image(group[0].prompt) for group in groups]))
+    positions = lambda row, size: family.positions(model, row.prompt.expanded_ids, size.tolist())
+    batch = collate(groups, (pixels, sizes), positions)
+    packed = PolicyNetwork(model, family, autocast=False)(batch).logprob_N
+    assert packed.dtype == torch.float64
+    assert (packed - expected).abs().max() < 1e-12
+    assert apart(gradients(model, (weight * packed).sum()), gradient) < 1e-12
+
+
+LEAKS: dict[str, Callable[[Begin, End], Begin]] = {
+    "a prompt goes on from another page": lambda begin, end: begin or [x.roll(1, 0) for x in end],
+    "pages of one length are exchanged": lambda begin, end: begin and [x.flip(0) for x in begin],
+    "the state is not handed over": lambda begin, end: begin and [begin[0], torch.zeros_like(begin[1])],
+    "the convolution starts anew": lambda begin, end: begin and [torch.zeros_like(begin[0]), begin[1]],
+}
+
+
+def test_packed_pages_know_nothing_of_each_other(
+    make_learner: MakeLearner, three_pages: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And a state that leaks is seen."""
+    learner = make_learner(micro_tokens=4096)
+    alone = [values for i in (0, 4, 8) for values in learner.logprobs(three_pages[i : i + 4])]
+    assert largest_gap(learner.logprobs(three_pages), alone) < 1e-5
+    read = PackedDeltaNet._read
+    for name, broken in LEAKS.items():
+
+        def leaky(layer: PackedDeltaNet, *inputs: Any, broken: Callable[[Begin, End], Begin] = broken) -> Any:
+            *mixed, begin = inputs
+            return read(layer, *mixed, broken(begin, read(layer, *mixed, None)[1]))
+
+        monkeypatch.setattr(PackedDeltaNet, "_read", leaky)
+        assert largest_gap(learner.logprobs(three_pages), alone) > 1e-3, name
+
+
+def test_checkpointed_layers_have_the_same_gradient_and_muon_moves_every_weight(
+    make_learner: MakeLearner, rows: list[Row]
+) -> None:
+    moved = []
+    for policy in ({}, {"gradient_checkpointing": True}):
+        learner = make_learner(policy=policy, name="muon", adam_lr=1e-3)
+        before = weights(learner)
+        learner.update(rows, NLL)
+        after = weights(learner)
+        assert all(not torch.equal(after[name], before[name]) for name in before)
+        moved.append({name: after[name] - before[name] for name in before})
+    assert apart(moved[1], moved[0]) < 1e-6
+    matrices = {id(p) for p in muon_matrices([*learner.module.named_parameters()])}
+    layer = learner.module.model.language_model.layers[0].linear_attn
+    turned = {name for name, p in layer.named_parameters() if id(p) in matrices}
+    assert turned == {f"{name}.weight" for name in ("in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a", "out_proj")}
+
+
+def test_adapters_on_delta_nets_projections_learn(make_learner: MakeLearner, rows: list[Row]) -> None:
+    learner = make_learner(policy={"lora_rank": 2})
+    before = weights(learner)
+    learner.update(rows, NLL)
+    lora_b = {name: w for name, w in weights(learner).items() if "linear_attn" in name and "lora_B" in name}
+    assert len(lora_b) == 3 * 5  # layers and projections
+    assert all(not torch.equal(w, before[name]) for name, w in lora_b.items())
+
+
+def test_an_answer_does_not_think(prompter: Prompter) -> None:
+    tokenizer = prompter.processor.tokenizer
+    assert tokenizer.decode(prompter.token_ids).endswith("<think>\n\n</think>\n\n")
+    tags = tokenizer.convert_tokens_to_ids(["<think>", "</think>"])
+    assert set(tags) <= set(prompter.banned_ids)
