@@ -22,6 +22,7 @@ from ocr_rl.contract import UserError
 from ocr_rl.learn.logprobs import token_logprobs
 from ocr_rl.learn.ranks import whole
 from ocr_rl.learn.rows import Batch
+from ocr_rl.models.families import family_of
 from ocr_rl.models.family import Family
 from ocr_rl.models.load import DTYPES
 from ocr_rl.models.weights import Adapter, Marks
@@ -210,6 +211,7 @@ def save_model(module: nn.Module, folder: Path, *, source: str, dtype: str = "fl
         part.dtype = DTYPES[dtype]
     config.save_pretrained(folder)
     copy_processor(source, folder)
+    family_of(config).finish_folder(folder, source)
 
 
 def copy_processor(source: str, folder: Path) -> None:

@@ -72,8 +72,10 @@ def byte_tokenizer(*more: str, **named: str) -> PreTrainedTokenizerFast:
         pad_token="<|endoftext|>",
         additional_special_tokens=list(special),
         clean_up_tokenization_spaces=False,
+        **named,  # type: ignore[arg-type]
     )
-    for name, token in {"image_token": "<|image_pad|>", "video_token": "<|video_pad|>", **named}.items():
-        setattr(fast, name, token)
+    for name, token in {"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"}.items():
+        if name not in named:
+            setattr(fast, name, token)
     fast.chat_template = CHAT_TEMPLATE
     return fast

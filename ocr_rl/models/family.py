@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,10 @@ class Family:
         return np.asarray(arrays["pixel_values"], np.float32), np.asarray(arrays["image_grid_thw"], np.int64)
 
     # --- the module ---------------------------------------------------------------------------------------------------
+
+    def settings(self, read: Any) -> Any:
+        """The configuration of the family's own class, where `AutoConfig` takes a folder of it for another one's."""
+        return read
 
     def prepare(self, model: Any) -> None:
         """Once, after loading: what differs from the engine, or is slow. Results stay the same to rounding."""
@@ -171,6 +176,10 @@ class Family:
 
     # --- vLLM ---------------------------------------------------------------------------------------------------------
 
+    def engine_folder(self, folder: str, room: Path) -> str:
+        """The folder that vLLM reads for a policy's: the same, or one that is made in `room`, an empty folder."""
+        return folder
+
     def engine_options(self, *, on_gpu: bool) -> dict[str, Any]:
         """What an engine for this family is opened with, over what all are."""
         return {}
@@ -181,6 +190,11 @@ class Family:
     def engine_name(self, name: str) -> str:
         """What vLLM calls a weight that the module calls so, where it knows it under the name of the files alone."""
         return name
+
+    # --- saving -------------------------------------------------------------------------------------------------------
+
+    def finish_folder(self, folder: Path, source: str) -> None:
+        """Called when a policy that came from `source`, a folder or hub name, was saved to `folder`."""
 
     # --- from nothing -------------------------------------------------------------------------------------------------
 

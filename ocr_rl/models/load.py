@@ -50,10 +50,9 @@ def load_config(path: str, *, trust_remote_code: bool = False) -> Any:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"Model {path}: cannot be loaded: {str(error).strip().splitlines()[0]}") from None
     try:
-        family_of(settings)
+        return family_of(settings).settings(settings)
     except LookupError as error:
         raise UserError(f"Model {path}: {error}.") from None
-    return settings
 
 
 def use_dtype(path: str) -> Dtype:
@@ -90,6 +89,7 @@ def load_model(path: str, *, dtype: str = "float32", trust_remote_code: bool = F
     try:
         model, report = AutoModelForImageTextToText.from_pretrained(  # type: ignore[misc]
             path,
+            config=settings,  # by it the class is chosen
             dtype=DTYPES[dtype],
             attn_implementation="sdpa",
             trust_remote_code=trust_remote_code,

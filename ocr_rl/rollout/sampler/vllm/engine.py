@@ -61,6 +61,8 @@ class VllmSampler:
         self._lora: LoRARequest | None = None
         self._folder: TemporaryDirectory[str] | None = None  # of the adapters that are in use
         on_gpu = torch.cuda.is_available()
+        self._room = TemporaryDirectory(prefix="engine-")
+        folder = prompter.family.engine_folder(str(model), Path(self._room.name))
         # Known by class, vLLM need not start a process that imports everything again just to look at it.
         module, _, name = prompter.family.vllm_class.partition(":")
         for architecture in prompter.family.architectures:
@@ -71,7 +73,7 @@ class VllmSampler:
         set_num_threads = torch.set_num_threads
         with torch.random.fork_rng():  # the engine seeds torch's global generator
             try:
-                self._llm: Any = LLM(**_options(model, prompter, settings, on_gpu=on_gpu))
+                self._llm: Any = LLM(**_options(folder, prompter, settings, on_gpu=on_gpu))
             except ValueError as error:  # pydantic's: what vLLM says of settings that do not go together
                 lines = [line.strip() for line in str(error).splitlines() if line.strip()]
                 raise UserError(f"Model {model}: vLLM refuses it: {lines[min(1, len(lines) - 1)][:300]}") from None
@@ -205,7 +207,7 @@ class VllmSampler:
         )
 
 
-def _options(model: str | Path, prompter: Prompter, settings: EngineSettings, *, on_gpu: bool) -> dict[str, Any]:
+def _options(folder: str, prompter: Prompter, settings: EngineSettings, *, on_gpu: bool) -> dict[str, Any]:
     """What `LLM` is opened with."""
     cache_gib = settings.kv_cache_gib
     if cache_gib is None and not on_gpu:
@@ -217,7 +219,7 @@ def _options(model: str | Path, prompter: Prompter, settings: EngineSettings, *,
             adapters["enable_tower_connector_lora"] = True
     return {
         **adapters,
-        "model": str(model),
+        "model": folder,
         "dtype": settings.dtype,
         "max_model_len": settings.max_model_len,
         "max_num_seqs": settings.max_num_seqs,

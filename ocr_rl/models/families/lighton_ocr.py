@@ -1,0 +1,160 @@
+"""LightOnOCR: Pixtral's tower over whole images, a projector, and a Qwen3 with ordinary positions.
+
+Its folders come in two layouts. transformers writes `model_type: lighton_ocr`; the published ones
+(`lightonai/LightOnOCR-1B-1025`, `lightonai/LightOnOCR-2-1B`) say `mistral3` and name the class in `architectures`.
+vLLM 0.32 reads the second one only. A policy that was trained here keeps the layout that it came in.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+from transformers import AutoConfig, LightOnOcrConfig, LightOnOcrProcessor, PixtralImageProcessor
+
+from ocr_rl.models.byte_tokenizer import CHAT_TEMPLATE, byte_tokenizer
+from ocr_rl.models.family import Family, Sizes, joined
+
+PUBLISHED = {"model_type": "mistral3", "architectures": ["LightOnOCRForConditionalGeneration"]}
+# The three that the published processor names; images are made of the first one alone, without breaks between rows.
+TOKENS = {
+    "image_token": "<|image_pad|>",
+    "image_break_token": "<|vision_pad|>",
+    "image_end_token": "<|vision_end|>",
+}
+
+
+class LightOnOcr(Family):
+    name = "LightOnOCR"
+    model_type = "lighton_ocr"
+    architectures = ("LightOnOcrForConditionalGeneration", *PUBLISHED["architectures"])
+    vllm_class = "vllm.model_executor.models.lightonocr:LightOnOCRForConditionalGeneration"
+    config_class = LightOnOcrConfig
+    processor_class = LightOnOcrProcessor
+    vision = ("vision_encoder", "vision_projection")
+    tower_layers = "vision_encoder.transformer.layers"
+    nano = Sizes(
+        text={
+            "model_type": "qwen3",
+            "hidden_size": 256,
+            "intermediate_size": 688,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 64,
+            "max_position_embeddings": 2048,
+        },
+        vision={
+            "model_type": "pixtral",
+            "hidden_size": 192,
+            "intermediate_size": 512,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 3,
+            "hidden_act": "silu",
+            "image_size": 448,
+            "patch_size": 14,
+        },
+    )
+
+    # --- the page becomes a prompt ------------------------------------------------------------------------------------
+
+    def num_image_tokens(self, processor: Any, image: Image.Image) -> int:
+        step, side = _step(processor), processor.image_processor.size["longest_edge"]
+        ratio = max(image.height / side, image.width / side, 1.0)
+        return math.prod(math.ceil(math.floor(pixels / ratio) / step) for pixels in image.size)
+
+    def pixels(self, processor: Any, images: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
+        """(P, 3, H, W), each image in the upper left corner, and (P, 2): height and width of each.
+
+        Published processors say patches of 14 px and no padding: with the first, transformers drops a last odd row of
+        patches, where vLLM resizes to whole tokens; with the second, images of several sizes make no array.
+        """
+        made = processor.image_processor(
+            images=list(images), return_tensors="np", patch_size=_step(processor), do_pad=True
+        )
+        return np.asarray(made["pixel_values"], np.float32), np.asarray(made["image_sizes"], np.int64)
+
+    # --- the module ---------------------------------------------------------------------------------------------------
+
+    def settings(self, read: Any) -> Any:
+        if isinstance(read, LightOnOcrConfig):
+            return read
+        names = ("text_config", "vision_config", "image_token_id", "spatial_merge_size", "tie_word_embeddings")
+        written = {name: getattr(read, name) for name in (*names, "architectures", "dtype")}
+        return LightOnOcrConfig(**written)
+
+    def prepare(self, model: Any) -> None:
+        pass
+
+    def positions(self, model: Any, prompt_ids: Sequence[int], size: Sequence[int]) -> Tensor:
+        return torch.arange(len(prompt_ids)).expand(3, -1)
+
+    def text_positions(self, position_ids_31X: Tensor) -> Tensor:
+        return position_ids_31X[0]
+
+    def see(self, model: Any, pixels: Tensor, sizes: Tensor, is_image_1X: Tensor) -> tuple[Tensor, dict[str, Any]]:
+        return joined(model.model.get_image_features(pixels, sizes.tolist()).pooler_output), {}
+
+    def generate_inputs(self, pixels: Tensor, sizes: Tensor, is_image_BL: Tensor, n: int) -> dict[str, Tensor]:
+        return {
+            "pixel_values": pixels.repeat_interleave(n, dim=0),
+            "image_sizes": sizes.repeat_interleave(n, dim=0),
+        }
+
+    def vision_sizes(self, vision: Any) -> tuple[int, int, int]:
+        return vision.hidden_size, vision.intermediate_size, vision.num_hidden_layers
+
+    # --- its two layouts ----------------------------------------------------------------------------------------------
+
+    def finish_folder(self, folder: Path, source: str) -> None:
+        if AutoConfig.from_pretrained(source).model_type == PUBLISHED["model_type"]:
+            _rewrite(folder / "config.json", folder / "config.json", PUBLISHED)
+
+    def engine_folder(self, folder: str, room: Path) -> str:
+        """A folder in the published layout; weights and tokenizer are links."""
+        own = Path(folder).absolute()
+        if json.loads((own / "config.json").read_text())["model_type"] == PUBLISHED["model_type"]:
+            return folder
+        for path in own.iterdir():
+            if path.name not in ("config.json", "processor_config.json"):
+                (room / path.name).symlink_to(path)
+        _rewrite(own / "config.json", room / "config.json", PUBLISHED)
+        processor = {"processor_class": "PixtralProcessor", **TOKENS}
+        _rewrite(own / "processor_config.json", room / "processor_config.json", processor)
+        return str(room)
+
+    # --- from nothing -------------------------------------------------------------------------------------------------
+
+    def tokenizer(self) -> Any:
+        return byte_tokenizer(TOKENS["image_break_token"], **TOKENS)
+
+    def config_ids(self, ids: Any) -> dict[str, int]:
+        return {"image_token_id": ids[TOKENS["image_token"]]}
+
+    def processor(self, sizes: Sizes, tokenizer: Any) -> Any:
+        return LightOnOcrProcessor(
+            image_processor=PixtralImageProcessor(
+                size={"longest_edge": sizes.vision["image_size"]}, patch_size={"height": 28, "width": 28}
+            ),
+            tokenizer=tokenizer,
+            patch_size=sizes.vision["patch_size"],
+            spatial_merge_size=2,
+            chat_template=CHAT_TEMPLATE.replace("<|vision_start|><|image_pad|><|vision_end|>", TOKENS["image_token"]),
+        )
+
+
+def _step(processor: Any) -> int:
+    """Pixels to a side of what one token stands for."""
+    return processor.patch_size * processor.spatial_merge_size
+
+
+def _rewrite(source: Path, out: Path, changes: dict[str, Any]) -> None:
+    written = json.loads(source.read_text()) | changes
+    out.write_text(json.dumps(written, indent=2, sort_keys=True) + "\n")
