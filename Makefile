@@ -1,6 +1,10 @@
 # make demo · make test · make test-all · make check · make docs · make bench · make gpu · make study-small   (each sets up .venv first)
 PY := .venv/bin/python
 STAMP := .venv/.ready
+# Bytecode is written, whatever the environment says: without it each process that starts compiles torch's sources anew.
+export PYTHONDONTWRITEBYTECODE :=
+# Two workers of one thread each. The tests of a file stay with one worker, or both would make what they share.
+PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 .PHONY: demo test test-all check docs bench gpu trl nano study-small study clean
 
@@ -10,10 +14,10 @@ demo: $(STAMP)
 
 # While writing: all but whole programs. `make test-all` is what CI runs.
 test: $(STAMP)
-	$(PY) -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-all: $(STAMP)
-	$(PY) -m pytest
+	$(PYTEST)
 
 check: $(STAMP)
 	$(PY) -m ruff check .

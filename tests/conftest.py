@@ -57,6 +57,13 @@ def vllm_sampler(nano_dir: Path, prompter) -> Iterator[object]:
     sampler.close()
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Workers take files in this order: those with slow tests first, so that none is left alone with one at the end."""
+    if hasattr(config, "workerinput"):
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(key=lambda item: item.path not in slow)
+
+
 _skipped: list[str] = []
 
 
