@@ -49,14 +49,21 @@ def write(target: Path, content: bytes | str) -> None:
     written.
     """
     data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+    with replacing(target) as aside, aside.open("xb") as file:
+        file.write(data)
+
+
+@contextmanager
+def replacing(target: Path) -> Iterator[Path]:
+    """A name aside to write a file of any size at, within; then it gets the target's name, by the rule of `write`."""
     with writing(target):
         _require_ours(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = aside_of(target)
         try:
-            with aside.open("xb") as file:
-                file.write(data)
-            _enter(target, hashlib.sha256(data).hexdigest())
+            yield aside
+            with aside.open("rb") as file:
+                _enter(target, hashlib.file_digest(file, "sha256").hexdigest())
             os.replace(aside, target)
         finally:
             aside.unlink(missing_ok=True)

@@ -33,6 +33,7 @@ WINGS = (
     "policy",
     "evaluate",
     "api",
+    "interop",
     "train",
     "study",
     "doctor",
@@ -170,6 +171,7 @@ def test_scoring_and_reports_load_without_torch() -> None:
         "rollout.scoring",
         "rollout.prompt",
         "api",
+        "interop",
         "cli",
     )
     light += ("rollout.collect", "rollout.compare", "rollout.describe", "rollout.reward_pool")

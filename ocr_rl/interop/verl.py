@@ -1,0 +1,75 @@
+"""Rewards for verl: a custom reward function, and one for its reward manager `batch`.
+
+    reward.custom_reward_function.path=pkg://ocr_rl.interop.verl
+    reward.custom_reward_function.name=compute_score
+    +reward.custom_reward_function.reward_kwargs.spec=nano_grpo
+
+A row's `reward_model.ground_truth` is the page's reference (or null), and `extra_info` holds `tests` and `id`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ocr_rl.api import MixScore
+from ocr_rl.interop.rows import Spec, mix_of, score_rows, transcript_of
+
+Scores = dict[str, float]
+
+
+def compute_score(
+    data_source: str,
+    solution_str: str,
+    ground_truth: str | None,
+    extra_info: Mapping[str, Any] | None = None,
+    *,
+    spec: Spec = "nano_grpo",
+    **_: Any,
+) -> Scores:
+    """The score of one response: {"score": ..., and each reward of the mix by its name}.
+
+    A reward that does not apply to the page is NaN, for verl wants the same keys of every row. `spec` is as in
+    `ocr_rl.load_rewards`. A response has no siblings here: for rewards that compare them (`medoid`) take
+    `compute_scores`. UserError for a row that cannot be scored.
+    """
+    return compute_scores([data_source], [solution_str], [ground_truth], [extra_info], spec=spec)[0]
+
+
+def compute_scores(
+    data_sources: Sequence[str],
+    solution_strs: Sequence[str],
+    ground_truths: Sequence[str | None],
+    extra_infos: Sequence[Mapping[str, Any] | None],
+    *,
+    spec: Spec = "nano_grpo",
+    **_: Any,
+) -> list[Scores]:
+    """The scores of a batch, as `compute_score` gives them, for verl's BatchRewardManager: siblings see each other."""
+    spec = spec if isinstance(spec, str | Path) else tuple(map(str, spec))  # verl hands lists over as a type of its own
+    names = [reward.name for reward in mix_of(spec).rewards]
+    rows = [_row(truth, info or {}) for truth, info in zip(ground_truths, extra_infos, strict=True)]
+    scores = score_rows(spec, rows, [transcript_of(text) for text in solution_strs])
+    return [_plain(score, names) for score in scores]
+
+
+def verl_row(fields: Mapping[str, Any], prompt: Any, images: Sequence[Any] = ()) -> dict[str, Any]:
+    """A row as verl's parquet files hold it, from one with the columns `tests`, `reference` and `id`."""
+    return {
+        "data_source": "ocr",
+        "prompt": prompt,
+        "images": list(images),
+        "ability": "ocr",
+        "reward_model": {"style": "rule", "ground_truth": fields.get("reference")},
+        "extra_info": {"tests": fields.get("tests"), "id": fields.get("id")},
+    }
+
+
+def _row(truth: str | None, info: Mapping[str, Any]) -> dict[str, Any]:
+    return {"tests": info.get("tests"), "reference": truth, "id": info.get("id")}
+
+
+def _plain(score: MixScore, names: Sequence[str]) -> Scores:
+    return {"score": score.reward, **{name: score.parts.get(name, math.nan) for name in names}}

@@ -1,0 +1,124 @@
+"""Parquet files as `datasets` writes and loads them. Needs pyarrow (the extra `hub`). Knows nothing about pages.
+
+A file may be anybody's: whoever reads one calls `batches` in a worker process, which may crash or eat memory.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from ocr_rl import outputs
+from ocr_rl.extras import require
+from ocr_rl.files import Unreadable
+
+if TYPE_CHECKING:
+    import pyarrow
+
+Kind = Literal["text", "number", "bytes", "texts", "numbers", "image", "messages"]
+BATCH = 16  # rows in memory at a time: a row may hold a document
+
+_VALUE = {"text": "string", "number": "int64", "bytes": "binary"}
+_LISTS = {"texts": "string", "numbers": "float64"}
+
+
+def write_table(path: Path, rows: Iterable[Mapping[str, Any]], columns: Mapping[str, Kind]) -> int:
+    """Write rows as they come and give their number. A column of images decodes in `datasets`.
+
+    The file is written whole or not at all. UserError where a file of somebody else's stands there.
+    """
+    require("pyarrow", f"{path}: parquet cannot be written")
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    schema = pa.schema([(name, _type(kind)) for name, kind in columns.items()])
+    features = {"info": {"features": {name: _feature(kind) for name, kind in columns.items()}}}
+    schema = schema.with_metadata({"huggingface": json.dumps(features)})
+    source, number = iter(rows), 0
+    with outputs.replacing(path) as aside, pq.ParquetWriter(aside, schema) as writer:
+        while batch := list(islice(source, BATCH)):
+            writer.write_table(pa.Table.from_pylist([{name: row[name] for name in columns} for row in batch], schema))
+            number += len(batch)
+    return number
+
+
+def kinds_of(path: Path) -> dict[str, Kind | None]:
+    """The columns of a file; None for one of a kind that is not read here. Raises Unreadable."""
+    return {field.name: _kind(field.type) for field in _opened(path).schema_arrow}
+
+
+def num_rows(path: Path) -> int:
+    """Raises Unreadable."""
+    return _opened(path).metadata.num_rows
+
+
+def batches(path: Path, columns: Sequence[str], size: int = BATCH) -> Iterator[list[dict[str, Any]]]:
+    """The rows of some columns, in their order, a few at a time. Raises Unreadable where the file is damaged."""
+    import pyarrow as pa
+
+    try:
+        for batch in _opened(path).iter_batches(size, columns=list(columns)):
+            yield batch.to_pylist()
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise Unreadable(f"the file is damaged ({_line(error)})") from None
+
+
+def require_reader(path: Path) -> None:
+    """UserError where pyarrow is not installed."""
+    require("pyarrow", f"{path}: parquet cannot be read")
+
+
+def _opened(path: Path) -> Any:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        return pq.ParquetFile(path)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise Unreadable(f"this is no parquet file ({_line(error)})") from None
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:120]
+
+
+def _type(kind: Kind) -> pyarrow.DataType:
+    import pyarrow as pa
+
+    if kind == "image":
+        return pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    if kind == "messages":
+        return pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
+    simple = {"string": pa.string(), "int64": pa.int64(), "binary": pa.binary(), "float64": pa.float64()}
+    return pa.list_(simple[_LISTS[kind]]) if kind in _LISTS else simple[_VALUE[kind]]
+
+
+def _feature(kind: Kind) -> dict[str, Any]:
+    """How `datasets` writes the kind of a column down."""
+    if kind == "image":
+        return {"_type": "Image"}
+    text = {"dtype": "string", "_type": "Value"}
+    if kind == "messages":
+        return {"feature": {"role": text, "content": text}, "_type": "List"}
+    if kind in _LISTS:
+        return {"feature": {"dtype": _LISTS[kind], "_type": "Value"}, "_type": "List"}
+    return {"dtype": _VALUE[kind], "_type": "Value"}
+
+
+def _kind(type_: pyarrow.DataType) -> Kind | None:
+    from pyarrow import types
+
+    if types.is_string(type_) or types.is_large_string(type_):
+        return "text"
+    if types.is_integer(type_):
+        return "number"
+    if types.is_binary(type_) or types.is_large_binary(type_):
+        return "bytes"
+    if types.is_struct(type_) and type_.get_field_index("bytes") >= 0 and _kind(type_.field("bytes").type) == "bytes":
+        return "image"
+    if types.is_list(type_) and _kind(type_.value_type) == "text":
+        return "texts"
+    return None
