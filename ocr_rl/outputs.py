@@ -48,15 +48,23 @@ def write(target: Path, content: bytes | str) -> None:
     Raises UserError where a file stands that ocr-rl did not write or that was changed since, and where none can be
     written.
     """
-    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+    write_lines(target, [content])
+
+
+def write_lines(target: Path, lines: Iterable[bytes | str]) -> None:
+    """`write` for content that comes piece by piece and need not fit into memory."""
     with writing(target):
         _require_ours(target)
         target.parent.mkdir(parents=True, exist_ok=True)
         aside = aside_of(target)
+        sha = hashlib.sha256()
         try:
             with aside.open("xb") as file:
-                file.write(data)
-            _enter(target, hashlib.sha256(data).hexdigest())
+                for line in lines:
+                    data = line.encode("utf-8", "backslashreplace") if isinstance(line, str) else line
+                    sha.update(data)
+                    file.write(data)
+            _enter(target, sha.hexdigest())
             os.replace(aside, target)
         finally:
             aside.unlink(missing_ok=True)
