@@ -63,9 +63,7 @@ def transcribe(
     ] = None,
     form: Annotated[
         list[str] | None,
-        Option(
-            "--format", metavar="NAME", help="what is made of the rows: markdown (default), dolma, pdf"
-        ),
+        Option("--format", metavar="NAME", help="what is made of the rows: markdown (default), dolma, pdf"),
     ] = None,
     page_marks: Annotated[bool, Option("--page-marks", help="write <!-- page 3 --> before each page")] = False,
     fallback: Annotated[

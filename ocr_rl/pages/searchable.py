@@ -1,6 +1,7 @@
 """A PDF that looks as before and can be searched: an invisible text layer of the transcript over every page.
 
-A PDF stays what it is and gets the layer; a picture becomes a PDF of its pages first. The words lie line by line over
+A page of a PDF stays what it is and gets the layer. One that holds text of its own becomes a picture first, or two
+texts would be found, letter between letter; so does each frame of a picture. The words lie line by line over
 the ink that is seen, in the order of the transcript: the right line as a rule, not the right place in it. A font
 without glyphs carries any letter of Unicode, because a table in the file says what a code means. Knows nothing about
 Markdown.
@@ -23,15 +24,17 @@ from PIL import Image
 
 from ocr_rl.pages import pictures
 from ocr_rl.pages.opening import opened
-from ocr_rl.pages.raster import drawable, image_of
+from ocr_rl.pages.raster import MAX_PX, drawable, image_of
 from ocr_rl.pages.visual import visual_order
 
 _LOOK_PX = 1000  # of the image on which lines are sought
+_PX_PER_PT = 300 / 72  # of a page that becomes a picture
 _CONTRAST = 48  # of 255: by how much ink differs from the paper
 _HIGH_PT = 792.0  # longest side of a page that is made of a picture
 _ADVANCE = 0.5  # of every code, in em: glyphless.ttf
 _MAX_CODES = 65_000
-_FONT = Path(__file__).with_name("glyphless.ttf")  # two glyphs without an outline, made with fontTools' FontBuilder
+# Made with fontTools' FontBuilder: .notdef, and a line without area, whose box tells readers where a letter lies.
+_FONT = Path(__file__).with_name("glyphless.ttf")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +67,8 @@ def _layered(document: pdfium.PdfDocument, texts: Mapping[int, PageText]) -> byt
     for number, text in texts.items():
         page = drawable(document, number)
         image = image_of(document, page, _LOOK_PX, text.rotation)
+        if page.get_textpage().get_text_bounded().strip():
+            _flatten(document, page)
         for line, box in _placed(text.lines, bands(image)):
             _write(page, font, line, box, image.size, text.rotation)
         pdfium_c.FPDFPage_GenerateContent(page)
@@ -71,6 +76,35 @@ def _layered(document: pdfium.PdfDocument, texts: Mapping[int, PageText]) -> byt
     saved = io.BytesIO()
     document.save(saved)
     return saved.getvalue()
+
+
+def _flatten(document: pdfium.PdfDocument, page: pdfium.PdfPage) -> None:
+    """Put a picture of what the page shows in the place of it; links and annotations stay."""
+    scale = min(_PX_PER_PT, MAX_PX / max(page.get_size()))
+    picture = page.render(scale=scale, draw_annots=False, may_draw_forms=False).to_pil().convert("RGB")
+    for thing in list(page.get_objects(max_depth=1)):
+        page.remove_obj(thing)
+    corners = [_on_page(page, x, y, (1000, 1000), 0) for x, y in ((0, 1000), (1000, 1000), (0, 0))]
+    (left, bottom), right, up = corners
+    spread = (right[0] - left, right[1] - bottom, up[0] - left, up[1] - bottom, left, bottom)
+    _insert_picture(document, page, picture, pdfium.PdfMatrix(*spread))
+
+
+def _insert_picture(
+    document: pdfium.PdfDocument, page: pdfium.PdfPage, picture: Image.Image, matrix: pdfium.PdfMatrix
+) -> None:
+    """Its pixels as they are, over the unit square that the matrix moves."""
+    image = pdfium.PdfImage.new(document)
+    image.set_bitmap(pdfium.PdfBitmap.from_pil(_grey(picture)))
+    image.set_matrix(matrix)
+    page.insert_obj(image)
+    page.gen_content()
+
+
+def _grey(picture: Image.Image) -> Image.Image:
+    """In shades of grey where it has no colour: a third of the bytes."""
+    red, green, blue = picture.split()
+    return red if red.tobytes() == green.tobytes() == blue.tobytes() else picture
 
 
 def _of_pictures(source: Path) -> pdfium.PdfDocument:
@@ -81,11 +115,7 @@ def _of_pictures(source: Path) -> pdfium.PdfDocument:
         scale = _HIGH_PT / max(picture.size)
         width, height = picture.width * scale, picture.height * scale
         page = document.new_page(width, height)
-        image = pdfium.PdfImage.new(document)
-        image.set_bitmap(pdfium.PdfBitmap.from_pil(picture))
-        image.set_matrix(pdfium.PdfMatrix().scale(width, height))
-        page.insert_obj(image)
-        page.gen_content()
+        _insert_picture(document, page, picture, pdfium.PdfMatrix().scale(width, height))
         page.close()
     return document
 
@@ -134,7 +164,7 @@ class _Font:
         letters = list(dict.fromkeys(" " + text))[:_MAX_CODES]
         self.codes = {letter: code for code, letter in enumerate(letters, 1)}
         self.document = document
-        data, gids = _font_data(), b"\0\1" * (len(letters) + 1)  # every code shows the one empty glyph
+        data, gids = _font_data(), b"\0\1" * (len(letters) + 1)  # every code shows the one glyph
         self.raw = pdfium_c.FPDFText_LoadCidType2Font(
             document,
             _bytes(data),

@@ -10,7 +10,9 @@ import pytest
 from PIL import Image, ImageDraw
 
 from ocr_rl.evaluate import chat, endpoint
+from ocr_rl.pages import raster
 from ocr_rl.pages.workers import Refusal
+from ocr_rl.transcription import made
 from tests.transcription.fake_chat import FakeChat
 
 
@@ -24,8 +26,9 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeChat]:
 
 @pytest.fixture(autouse=True)
 def drawn_here(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Pages are drawn in this process, since a worker's start takes most of a small test."""
-    monkeypatch.setattr(endpoint, "guarded", here)
+    """Pages are counted and drawn in this process, since a worker's start takes most of a small test."""
+    for module in (endpoint, raster, made):
+        monkeypatch.setattr(module, "guarded", here)
 
 
 def here(function: Callable[[Any], Any], jobs: Iterable[Any], **_: object) -> Iterator[tuple[Any, Any]]:
