@@ -195,8 +195,8 @@ def transcribe(
     """
     from ocr_rl.evaluate.transcribe import RETRY_TEMPERATURES
     from ocr_rl.evaluate.transcribe import transcribe as transcripts_of
-    from ocr_rl.evaluate.transcribe_files import pages_of
     from ocr_rl.policy import open_policy
+    from ocr_rl.transcription.job import pages_of
 
     refused, of_files = pages_of(dict.fromkeys(Path(item) for item in pages if not isinstance(item, Page)))
     if refused:

@@ -13,7 +13,7 @@ from ocr_rl.contract import UserError
 
 _SYNTH = ("typst", "faker", "matplotlib", "font_caladea", "font_hanken_grotesk", "font_manrope", "font_source_sans_pro")
 _SYNTH += ("font_source_serif_pro", "font_lato", "fontpkg_noto_sans_thai", "pylopdf_fonts_cjk")
-_POLICY = ("torch", "transformers", "peft", "safetensors", "tokenizers", "psutil", "httpx", "vllm")
+_POLICY = ("torch", "transformers", "peft", "safetensors", "tokenizers", "psutil", "vllm")
 # top-level module -> what to install
 _BROUGHT_BY: Mapping[str, str] = {
     **dict.fromkeys(_SYNTH, "ocr-rl[synth]"),

@@ -48,9 +48,14 @@ def write(target: Path, content: bytes | str) -> None:
     Raises UserError where a file stands that ocr-rl did not write or that was changed since, and where none can be
     written.
     """
-    data = content.encode("utf-8", "backslashreplace") if isinstance(content, str) else content
+    write_lines(target, [content])
+
+
+def write_lines(target: Path, lines: Iterable[bytes | str]) -> None:
+    """`write` for content that comes piece by piece and need not fit into memory."""
     with replacing(target) as aside, aside.open("xb") as file:
-        file.write(data)
+        for line in lines:
+            file.write(line.encode("utf-8", "backslashreplace") if isinstance(line, str) else line)
 
 
 @contextmanager

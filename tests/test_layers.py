@@ -32,6 +32,7 @@ WINGS = (
     "learn",
     "policy",
     "evaluate",
+    "transcription",
     "api",
     "interop",
     "train",

@@ -49,9 +49,27 @@ Instruction = Annotated[
     str | None, Option(metavar="TEXT", help="what the policy is asked (default: what the model's folder or name says)")
 ]
 BackendChoice = Annotated[Backend, Option("--backend", help=BACKEND_HELP)]
+EndpointUrl = Annotated[
+    str | None, Option("--endpoint", metavar="URL", help="an OpenAI-compatible server, as http://127.0.0.1:8000/v1")
+]
+KeyName = Annotated[
+    str,
+    Option("--key-env", metavar="NAME", help="the environment variable that holds the server's key"),
+]
+InFlight = Annotated[int, whole("pages on the way to the server at once", 1, 4096)]
+Deadline = Annotated[
+    float, Option(min=1.0, max=86_400.0, metavar="SECONDS", help="for one page at the server, with all it is asked")
+]
+Extra = Annotated[
+    list[str] | None, Option("--extra", metavar="NAME=VALUE", help="a further field of every question, as top_k=1")
+]
 Dataset = Annotated[Path, Argument(metavar="DATA", help="a dataset folder: pdfs/ and *.jsonl")]
 Documents = Annotated[
-    list[Path], Argument(metavar="FILE", help="PDF, PNG, JPEG, WebP and TIFF files, and folders with such files below")
+    list[Path],
+    Argument(
+        metavar="FILE",
+        help="PDF, PNG, JPEG, WebP and TIFF files, folders of them, lists of them (@list or .txt)",
+    ),
 ]
 Workers = Annotated[int, whole("processes side by side", 1)]
 NewDataset = Annotated[Path, Option("--out", help="folder of the new dataset; nothing is written over")]

@@ -2,17 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 from typer import Option, Typer
 
 from ocr_rl.cli.options import (
+    GOES_ON,
     MAX_PX,
     BackendChoice,
     Dataset,
+    Deadline,
     Documents,
+    EndpointUrl,
+    Extra,
+    InFlight,
     Instruction,
+    KeyName,
     Model,
     Preset,
     Seed,
@@ -30,56 +37,110 @@ from ocr_rl.cli.refusals import (
     tell_left_out,
     tell_refused,
 )
+from ocr_rl.contract import UserError
+
+Format = Literal["markdown", "dolma", "pdf"]  # as in ocr_rl.transcription.made
+Fallback = Literal["text-layer"]
 
 app = Typer()
 
 
-@app.command()
+@app.command(epilog=GOES_ON)
 def transcribe(
     files: Documents,
-    model: Model = "nano",
+    model: Annotated[
+        str | None,
+        Option(help="a model's folder or hub name (default: nano, the embedded policy; at --endpoint: what it serves)"),
+    ] = None,
     backend: BackendChoice = "vllm",
+    endpoint: EndpointUrl = None,
     out: Annotated[
         Path | None,
-        Option(help="folder for <stem>.md files; only those that it wrote are written over (default: print)"),
+        Option(
+            help="folder of pages.jsonl and of <stem>.md files; only those that it wrote are written over; a rerun "
+            "goes on with what lies there (default: print)"
+        ),
+    ] = None,
+    form: Annotated[
+        list[str] | None,
+        Option("--format", metavar="NAME", help="what is made of the rows: markdown (default), dolma, pdf"),
+    ] = None,
+    page_marks: Annotated[bool, Option("--page-marks", help="write <!-- page 3 --> before each page")] = False,
+    fallback: Annotated[
+        Fallback | None, Option(help="what stands for a transcript that did not end or did not come; marked in its row")
     ] = None,
     longest_px: Annotated[
         int | None, whole("longest side of the page image (default: what the model says)", 1, MAX_PX, metavar="PX")
     ] = None,
+    max_tokens: Annotated[
+        int | None, whole("of a transcript, at --endpoint (default: what the model says)", 1, metavar="N")
+    ] = None,
     preset: Preset = None,
     instruction: Instruction = None,
+    seed: Seed = 0,
+    key_env: KeyName = "OPENAI_API_KEY",
+    in_flight: InFlight = 64,
+    deadline: Deadline = 600.0,
+    extra: Extra = None,
+    workers: Annotated[int, whole("processes that draw pages for --endpoint", 1)] = 1,
 ) -> int:
-    """PDFs and pictures to Markdown."""
-    require_model(model)
-    require_preset(preset)
-    require_backend(backend)
-    if out is not None:
-        require_place(out)
-
+    """PDFs and pictures to Markdown, and to rows, Dolma or searchable PDFs."""
     from ocr_rl.outputs import refuse_taken
     from ocr_rl.pages.documents import documents
     from ocr_rl.pages.raster import PageError, count_pages, distinct_stems
 
+    if endpoint is None:
+        require_model(model or "nano")
+        require_backend(backend)
+        _require_no(("--max-tokens", max_tokens), ("--extra", extra))
+    require_preset(preset)
+    forms = _formats(form or ("markdown",))
+    if out is None:
+        _require_no(("--format", form))
+    else:
+        require_place(out)
+
     pdfs, left_out = documents(files, out)
     tell_left_out(left_out)
-    if out is not None:
+    if out is not None and "markdown" in forms:
         refuse_taken((out / f"{stem}.md" for stem in distinct_stems(pdfs).values()), pdfs)
 
     unread = [counted for _, counted in count_pages(pdfs) if isinstance(counted, PageError)]
     if exit_code(unread, pdfs) < 2:  # else no policy need be loaded to refuse them
-        from ocr_rl.evaluate.transcribe_files import transcribe_files
+        from ocr_rl.transcription.job import Wanted, transcribe_files
+        from ocr_rl.transcription.readers import Asking, InProcess, at_endpoint, extra_fields
 
-        unread = transcribe_files(
-            pdfs,
-            model=model,
-            engine=backend,
-            out=out,
-            longest_px=longest_px,
-            preset=preset,
-            instruction=instruction,
-        )
+        asking = Asking(preset=preset, instruction=instruction, longest_px=longest_px, max_tokens=max_tokens, seed=seed)
+        reader = InProcess(model=model or "nano", backend=backend, asking=asking)
+        if endpoint is not None:
+            reader = at_endpoint(
+                endpoint,
+                model=model,
+                key_name=key_env,
+                asking=asking,
+                extra=extra_fields(extra or ()),
+                in_flight=in_flight,
+                deadline_s=deadline,
+                workers=workers,
+            )
+        wanted = Wanted(formats=forms, page_marks=page_marks, fallback=fallback is not None)
+        unread = transcribe_files(pdfs, reader, out, wanted)
     tell_refused(unread)
     return exit_code(unread, pdfs)
+
+
+def _formats(names: Sequence[str]) -> tuple[Format, ...]:
+    for name in names:
+        if name not in get_args(Format):
+            raise UserError(f"--format {name}: is not one of {', '.join(get_args(Format))}.")
+    return tuple(form for form in get_args(Format) if form in names)
+
+
+def _require_no(*options: tuple[str, object]) -> None:
+    for name, value in options:
+        if value:
+            needs = "--out" if name == "--format" else "--endpoint"
+            raise UserError(f"{name} is for {needs}: give both, or neither.")
 
 
 @app.command()

@@ -212,7 +212,7 @@ class PolicyCandidate:
     def settings(self) -> Mapping[str, Any]:
         return {
             "model": self.model,
-            "files": _fingerprint(self.model),
+            "files": fingerprint(self.model),
             "sampler": self.sampler,
             "repeats": self.repeats,
             "temperature": self.temperature,
@@ -222,7 +222,7 @@ class PolicyCandidate:
     def _asked(self) -> PromptSettings:
         from ocr_rl.models.known import read_settings
 
-        settings = read_settings(_folder(self.model), self.preset)
+        settings = read_settings(model_place(self.model), self.preset)
         return settings if self.instruction is None else replace(settings, instruction=self.instruction)
 
     def answers(self, todo: Todo) -> Iterator[Answer]:
@@ -236,9 +236,9 @@ class PolicyCandidate:
                     temperature=self.temperature,
                     retries=tuple(at for at in RETRY_TEMPERATURES if at > self.temperature),
                     seed=_SEEDS_APART * (repeat - 1),
-                    label=self.name,
                 )
-                for (page, of_page), seconds in _timed(of_pages):
+                shown = tqdm(of_pages, total=len(pages), desc=self.name, unit="page", leave=False)
+                for (page, of_page), seconds in _timed(shown):
                     answer = Answer(page=page.id, repeat=repeat, seconds=seconds)
                     if isinstance(of_page, PageError):
                         yield replace(answer, error=of_page.reason)
@@ -252,7 +252,7 @@ def _open_policy(policy: PolicyCandidate) -> AbstractContextManager[Any]:
     return open_policy(policy.model, engine=policy.sampler, preset=policy.preset, instruction=policy.instruction)
 
 
-def _folder(model: str) -> str:
+def model_place(model: str) -> str:
     """The model's folder or hub name; "nano" is the embedded policy."""
     if Path(model).is_dir():
         return model
@@ -261,12 +261,12 @@ def _folder(model: str) -> str:
     return model_folder(model)
 
 
-def _fingerprint(model: str) -> dict[str, list[int]]:
+def fingerprint(model: str) -> dict[str, list[int]]:
     """Size in bytes and time of change of a policy's files, by name.
 
     Weights are too large to hash at every start, and a checkpoint that was trained further has another time.
     """
-    folder = Path(_folder(model))
+    folder = Path(model_place(model))
     files = sorted(path for pattern in ("*.safetensors", "*.json") for path in folder.glob(pattern))
     return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
 

@@ -65,19 +65,19 @@ def open_engine(spec: str) -> Engine:
 
 def read_pages(spec: str, pages: Sequence[Page], *, workers: int) -> Iterator[tuple[Page, str | Refusal]]:
     """The engine's text of each page, in page order; a Refusal gives the reason why there is none."""
-    jobs = (_Job(spec=spec, page=replace(page, reference=None, checks=(), tags=frozenset())) for page in pages)
-    texts = guarded(_read, jobs, workers=workers, timeout_s=PAGE_TIMEOUT_S, memory_bytes=MEMORY_BYTES)
+    jobs = (Job(spec=spec, page=replace(page, reference=None, checks=(), tags=frozenset())) for page in pages)
+    texts = guarded(engine_text, jobs, workers=workers, timeout_s=PAGE_TIMEOUT_S, memory_bytes=MEMORY_BYTES)
     for page, (_, text) in zip(pages, texts, strict=True):
         yield page, text
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Job:
+class Job:
     spec: str  # not the engine: one from a file could not be unpickled in a fresh process
     page: Page
 
 
-def _read(job: _Job) -> str:
+def engine_text(job: Job) -> str:
     engine = open_engine(job.spec)
     try:
         image = render(ImageRef(pdf=job.page.pdf, number=job.page.number, longest_px=engine.longest_px))

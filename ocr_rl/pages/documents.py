@@ -5,29 +5,33 @@ Knows nothing about what is in them: a file's own bytes say that once it is open
 
 from __future__ import annotations
 
+import glob
 import os
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from ocr_rl import outputs
 from ocr_rl.contract import UserError
 from ocr_rl.file_kinds import DOCUMENTS
+from ocr_rl.files import Unreadable, read_text
 from ocr_rl.pages import pictures
 from ocr_rl.pages.tree import tree
 
+MAX_LIST_BYTES = 2**28
 SUFFIXES = (".pdf", *pictures.SUFFIXES)  # what a document in a folder is known by; capitals do not matter
 
 
 def documents(places: Sequence[Path], out: Path | None = None) -> tuple[list[Path], list[str]]:
     """The files, each folder replaced by the documents below it in the order of their paths; and what is left out.
 
-    What ocr-rl wrote into `out` before does not count, so that a second call takes what the first one took. Raises
-    UserError for a folder that holds no document.
+    A word may be a pattern (`scans/*.pdf`, where no shell replaced it) or a list of such words, a line each: `@names`,
+    or a .txt file. What ocr-rl wrote into `out` before does not count, so that a second call takes what the first one
+    took. Raises UserError for a folder that holds no document.
     """
     files: list[Path] = []
     left_out: list[str] = []
-    for place in places:
+    for place in _named(places):
         if not place.is_dir():
             files.append(place)
             continue
@@ -38,6 +42,33 @@ def documents(places: Sequence[Path], out: Path | None = None) -> tuple[list[Pat
             raise UserError(f"{place}: there is no {DOCUMENTS} in this folder; name one that holds some.")
         files += below
     return files, left_out
+
+
+def _named(places: Iterable[Path]) -> Iterator[Path]:
+    """What patterns and lists name; other words as they are. UserError for a pattern that nothing fits."""
+    for place in places:
+        word = str(place)
+        if word.startswith("@") or (place.suffix.lower() == ".txt" and place.is_file()):
+            yield from _patterns(Path(line.strip()) for line in _lines(Path(word.removeprefix("@"))) if line.strip())
+        else:
+            yield from _patterns([place])
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return read_text(path, longest=MAX_LIST_BYTES).split("\n")
+    except Unreadable as flaw:
+        raise UserError(f"{path}: is no list of documents: {flaw}.") from None
+
+
+def _patterns(places: Iterable[Path]) -> Iterator[Path]:
+    for place in places:
+        if glob.has_magic(str(place)) and not place.exists():
+            if not (fits := sorted(glob.glob(str(place), recursive=True))):
+                raise UserError(f"{place}: no file fits this pattern.")
+            yield from map(Path, fits)
+        else:
+            yield place
 
 
 def twins(paths: Iterable[Path]) -> dict[Path, Path]:

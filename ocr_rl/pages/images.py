@@ -6,6 +6,7 @@ A page that hangs PDFium, kills it or eats its memory costs itself alone. Nothin
 from __future__ import annotations
 
 import contextlib
+import io
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
@@ -29,6 +30,13 @@ _Key: TypeAlias = tuple[str, int, int, int]
 def page_image(ref: ImageRef) -> Image.Image:
     """The image of `raster.render`, drawn in a worker process and kept (CACHE_BYTES in all). Raises PageError."""
     return _images.get(ref)
+
+
+def encoded(ref: ImageRef) -> bytes:
+    """The image as PNG, quickly packed, drawn in this process: a job for a worker. Raises Refusal."""
+    png = io.BytesIO()
+    Image.frombytes("RGB", *drawn(ref)).save(png, "PNG", compress_level=1)
+    return png.getvalue()
 
 
 def image_of(page: Page, *, longest_px: int) -> Image.Image:

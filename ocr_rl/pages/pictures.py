@@ -29,6 +29,7 @@ SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff")  # what a folder 
 MAX_BYTES = 2**31
 MAX_PIXELS = 178_956_970  # more is a bomb to Pillow too; A4 at 1,350 dpi
 MAX_FRAMES = 10_000
+MAX_DRAWN_PX = 8192  # as in `raster`
 MIN_SIDE_PX = 16  # of the longest side: no line of text is in less, and it would be blown up a hundred times
 MAX_ASPECT = 100.0  # a strip thinner than this is no page, and Qwen2-VL's processor refuses 200
 
@@ -56,6 +57,13 @@ def count(source: Path | bytes) -> int:
     """The number of frames of a TIFF, else 1. Raises Refusal."""
     with _opened(source) as picture:
         return _frames(picture)
+
+
+def longest_px(source: Path | bytes, number: int) -> int:
+    """The longest side of a frame in px, at most what a page image may have. Raises Refusal."""
+    with _opened(source) as picture:
+        _turn_to(picture, number)
+        return min(max(picture.size), MAX_DRAWN_PX)
 
 
 def refused(source: Path | bytes, numbers: Sequence[int]) -> list[tuple[int, str]]:

@@ -1,0 +1,110 @@
+"""What is made of a document's rows: Markdown, a searchable PDF; and of all documents, a file for Dolma.
+
+Files are written as `outputs` writes them: whole, and never over a person's.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from ocr_rl import outputs
+from ocr_rl.pages.raster import PageError
+from ocr_rl.pages.searchable import PageText, Searchable, searchable
+from ocr_rl.pages.workers import Refusal, guarded
+from ocr_rl.text.visible import see
+from ocr_rl.transcription.rows import Document
+
+Format = Literal["markdown", "dolma", "pdf"]
+_PDF_TIMEOUT_S = 600.0
+DOLMA = "dolma.jsonl"
+_ENDINGS: Mapping[Format, str] = {"markdown": ".md", "pdf": ".pdf"}
+_OF_PAGE = ("is_rotation_valid", "rotation_correction", "is_table", "is_diagram", "primary_language")
+
+Row = Mapping[str, Any]
+
+
+def targets(document: Document, out: Path, formats: Sequence[Format]) -> dict[Format, Path]:
+    """Where the document's own files go."""
+    return {form: out / f"{document.stem}{_ENDINGS[form]}" for form in formats if form in _ENDINGS}
+
+
+def markdown(rows: Iterable[Row], *, page_marks: bool) -> str:
+    """The texts with blank lines between pages, each behind `<!-- page 3 -->` where marks are wanted."""
+    texts = [f"<!-- page {row['page']} -->\n\n{row['text']}" if page_marks else row["text"] for row in rows]
+    return "\n\n".join(texts) + "\n" if texts else ""
+
+
+def write_document(target: Path, form: Format, document: Document, rows: Sequence[Row], *, page_marks: bool) -> None:
+    """Write one of the document's files; a document without a row has none."""
+    if not rows:
+        return
+    if form == "markdown":
+        outputs.write(target, markdown(rows, page_marks=page_marks))
+    else:
+        outputs.write(target, searchable_pdf(document, rows))
+
+
+def searchable_pdf(document: Document, rows: Sequence[Row]) -> bytes:
+    """The document with its transcript as an invisible layer, made in a worker. Raises PageError."""
+    texts = {row["page"]: PageText(lines=see(row["text"]).text.split("\n"), rotation=_rotation(row)) for row in rows}
+    job = Searchable(source=document.pdf, texts=texts)
+    ((_, pdf),) = guarded(searchable, [job], workers=1, timeout_s=_PDF_TIMEOUT_S)
+    if isinstance(pdf, Refusal):
+        raise PageError(document.pdf, None, f"no searchable PDF can be made of it: {pdf}")
+    return pdf
+
+
+def _rotation(row: Row) -> int:
+    return row["attempts"][-1]["rotation"] if row["attempts"] and row["source"] == "model" else 0
+
+
+def write_dolma(out: Path, documents: Iterable[tuple[Document, Iterable[Row]]]) -> None:
+    """One line a document, in olmOCR's form of Dolma's: a page's span of characters stands in `pdf_page_numbers`."""
+    outputs.write_lines(out / DOLMA, _dolma_lines(documents))
+
+
+def _dolma_lines(documents: Iterable[tuple[Document, Iterable[Row]]]) -> Iterator[str]:
+    for document, rows in documents:
+        if entry := dolma(document, list(rows)):
+            yield json.dumps(entry) + "\n"
+
+
+def dolma(document: Document, rows: Sequence[Row]) -> dict[str, Any]:
+    """A document of Dolma; empty where no page has text."""
+    spans: list[tuple[int, int, int]] = []
+    text = ""
+    for row in rows:
+        start = len(text)
+        text += row["text"] + "\n"
+        spans.append((start, len(text), row["page"]))
+    if not text.strip():
+        return {}
+    fronts = [row["front_matter"] or {} for row in rows]
+    return {
+        "id": hashlib.sha1(text.encode("utf-8", "surrogatepass"), usedforsecurity=False).hexdigest(),
+        "text": text,
+        "source": "ocr-rl",
+        "added": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "created": datetime.now(UTC).strftime("%Y-%m-%d"),
+        "metadata": {
+            "Source-File": str(document.pdf),
+            "sha256": document.sha256,
+            "model": rows[0]["model"],
+            "pdf-total-pages": len(document.places),
+            "total-input-tokens": sum(row["prompt_tokens"] for row in rows),
+            "total-output-tokens": sum(row["tokens"] for row in rows),
+            "total-fallback-pages": sum(row["source"] != "model" for row in rows),
+        },
+        "attributes": {
+            "pdf_page_numbers": spans,
+            **{
+                name: [[start, end, front.get(name)] for (start, end, _), front in zip(spans, fronts, strict=True)]
+                for name in _OF_PAGE
+            },
+        },
+    }
