@@ -123,8 +123,9 @@ def test_the_most_memory_of_a_run_is_seen() -> None:
     with peak_memory() as nothing:
         pass
     with peak_memory() as much:
-        ballast = bytearray(b"x") * 2**28
-    assert len(ballast) == 2**28 and much[0] > nothing[0] + 0.2  # GiB
+        ballast = bytearray(b"x") * 2**29
+    # Half a GiB less what the system may take back meanwhile: pages of libraries count as resident too.
+    assert len(ballast) == 2**29 and much[0] > nothing[0] + 0.2
 
 
 def script(page: Page, k: int) -> str:
