@@ -130,11 +130,12 @@ def one_side(case: dict[str, Any]) -> dict[str, Any]:
 
 def shared_page(samples: int, part: int, rounds: int, folder: Path, *, small: bool) -> dict[str, Any]:
     """One page and its samples, each transcript one `part`-th as long as the page."""
-    learner, rows = _group(samples, longest_px=112 if small else LONGEST_PX, part=part, folder=folder)
+    longest_px = 112 if small else LONGEST_PX
+    learner, rows = group_of(model_folder("nano"), samples, longest_px=longest_px, part=part, folder=folder)
     apart = [replace(row, group_id=k) for k, row in enumerate(rows)]
     sides: dict[str, Callable[[], Tensor]] = {
-        "shared": lambda: _gradient(learner, rows),
-        "apart": lambda: _gradient(learner, apart),
+        "shared": lambda: gradient_of(learner, rows),
+        "apart": lambda: gradient_of(learner, apart),
     }
     gradients = {name: work() for name, work in sides.items()}  # the first call warms up
     difference = (gradients["shared"] - gradients["apart"]).norm() / gradients["apart"].norm()
@@ -142,7 +143,7 @@ def shared_page(samples: int, part: int, rounds: int, folder: Path, *, small: bo
     extra: dict[str, float] = {}
     for _ in range(rounds):
         for name, work in sides.items():
-            _give_back()
+            give_back()
             reset_peak()
             before, started = resident_mb(), time.perf_counter()
             work()
@@ -162,16 +163,16 @@ def shared_page(samples: int, part: int, rounds: int, folder: Path, *, small: bo
     }
 
 
-def _give_back() -> None:
+def give_back() -> None:
     """Memory that is free but still held would hide what the next measurement needs."""
     gc.collect()
     ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
-def _group(samples: int, *, longest_px: int, part: int, folder: Path) -> tuple[Learner, list[Row]]:
-    """The embedded policy, a page of that size, and transcripts of random tokens, one `part`-th as long as the page."""
-    policy = config.Policy.model_validate({"path": model_folder("nano"), "longest_px": longest_px})
-    origin = open_origin(policy, model_folder("nano"))
+def group_of(model: str, samples: int, *, longest_px: int, part: int, folder: Path) -> tuple[Learner, list[Row]]:
+    """A policy, a page of that size, and transcripts of random tokens, one `part`-th as long as the page."""
+    policy = config.Policy.model_validate({"path": model, "longest_px": longest_px})
+    origin = open_origin(policy, model)
     prompter = replace(origin.prompter, max_prompt_tokens=None)
     (page,) = open_pages(config.Typeset(synth="report", n=1, seed=3), folder)
     prompt = prompter.prompt(page)
@@ -184,7 +185,8 @@ def _group(samples: int, *, longest_px: int, part: int, folder: Path) -> tuple[L
     return learner, rows
 
 
-def _gradient(learner: Learner, rows: Sequence[Row]) -> Tensor:
+def gradient_of(learner: Learner, rows: Sequence[Row]) -> Tensor:
+    """Of all weights, in one piece."""
     for parameter in learner.module.parameters():
         parameter.grad = None
     learner.update(rows, NegativeLogLikelihood())

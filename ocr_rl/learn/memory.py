@@ -23,7 +23,7 @@ from ocr_rl.learn.logprobs import CHUNK_LOGITS
 from ocr_rl.learn.network import trainable
 from ocr_rl.learn.optimizers import muon_matrices
 from ocr_rl.models.families import family_of
-from ocr_rl.models.family import Family
+from ocr_rl.models.family import Family, kept_by_attention
 from ocr_rl.models.load import DTYPES, load_config, sampling_dtype, use_dtype
 from ocr_rl.rollout.sampler.base import CPU_CACHE_GIB
 
@@ -203,33 +203,31 @@ def _activations(recipe: config.Recipe, settings: Any, family: Family) -> int:
     """
     policy, text = recipe.policy, settings.text_config
     width, mlp, layers = family.vision_sizes(settings.vision_config)
-    heads = text.num_key_value_heads / text.num_attention_heads
     tokens, patches = recipe.optim.micro_tokens, 2 * recipe.optim.micro_tokens
     bytes_of = (4 if policy.dtype == "float32" else 2, 2 if policy.autocast or policy.dtype == "bfloat16" else 4)
     adapted = policy.lora_rank > 0 and bytes_of == (2, 2)  # peft's adapters then read float32 copies of all inputs
-    whole = tokens * _layer(text.hidden_size, text.intermediate_size, heads, bytes_of, adapted)
-    seen = patches * _layer(width, mlp, 1.0, bytes_of, adapted)
+    mixers = family.kept_by_mixers(text, bytes_of[1])
+    each = [tokens * _layer(text.hidden_size, text.intermediate_size, mixer, bytes_of, adapted) for mixer in mixers]
+    whole = max(each)
+    seen = patches * _layer(width, mlp, bytes_of[1] * kept_by_attention(width, 1.0), bytes_of, adapted)
     seen = 0.0 if policy.freeze_vision else seen
     if policy.gradient_checkpointing:
         inputs = tokens * text.hidden_size * text.num_hidden_layers + (patches * width * layers if seen else 0)
         kept = bytes_of[0] * inputs + max(whole, seen)
     else:
-        kept = whole * text.num_hidden_layers + seen * layers
+        kept = sum(each) + seen * layers
     logits = 3 * 4 * min(tokens * text.vocab_size, CHUNK_LOGITS)
     return int(kept + max(whole, seen)) + logits  # a layer's gradients, while it is gone back through
 
 
-def _layer(width: int, mlp: int, heads: float, bytes_of: tuple[int, int], adapted: bool) -> float:
-    """Bytes that one token keeps in one layer; `heads`: heads of keys over those of queries.
+def _layer(width: int, mlp: int, mixer: float, bytes_of: tuple[int, int], adapted: bool) -> float:
+    """Bytes that one token keeps in one layer; `mixer`: those in its attention, or what stands in its place.
 
     `bytes_of`: of a number on the residual stream (float32 weights keep it in float32, under autocast too), and of one
-    in a product. Norms keep what they read in float32, and what they give; attention its queries, keys and values
-    before and after they are turned, repeated for every head, a page's once more for each of its samples, and its
-    output; the MLP four wide vectors.
+    in a product. Norms keep what they read in float32, and what they give; the MLP four wide vectors.
     """
     stream, product = bytes_of
     norms = 2 * (4 + stream) * width
     casts = (5 if stream != product else 2) * product * width  # what q, k, v, gate and up read
-    attention = product * width * (1 + 2 * heads + 8)
     inputs = 4 * (6 * width + mlp) if adapted else 0
-    return norms + casts + attention + 4 * product * mlp + inputs
+    return norms + casts + mixer + 4 * product * mlp + inputs

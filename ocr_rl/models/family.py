@@ -174,6 +174,14 @@ class Family:
         """(width, MLP width, layers) of a vision tower's configuration."""
         return vision.hidden_size, vision.intermediate_size, vision.depth
 
+    def kept_by_mixers(self, text: Any, size: int) -> list[float]:
+        """Bytes that a token keeps for the backward pass in what mixes tokens in each layer of a text configuration.
+
+        `size`: of a number in a product.
+        """
+        heads = text.num_key_value_heads / text.num_attention_heads
+        return [size * kept_by_attention(text.hidden_size, heads)] * text.num_hidden_layers
+
     # --- vLLM ---------------------------------------------------------------------------------------------------------
 
     def engine_folder(self, folder: str, room: Path) -> str:
@@ -231,6 +239,15 @@ class Family:
             video_processor=Qwen2VLVideoProcessor(),
             chat_template=CHAT_TEMPLATE,
         )
+
+
+def kept_by_attention(width: int, heads: float) -> float:
+    """Numbers that a token keeps for the backward pass in attention; `heads`: heads of keys over those of queries.
+
+    Queries, keys and values before and after they are turned, repeated for every head, a page's once more for each of
+    its samples, and the output. `width`: of all queries.
+    """
+    return width * (1 + 2 * heads + 8)
 
 
 def joined(features: Any) -> Tensor:

@@ -47,18 +47,18 @@ def gradients(model: torch.nn.Module, loss: Tensor) -> dict[str, Tensor]:
 
 
 def test_in_float64_packing_is_exact(
-    family: Family, folder: Path, prompter: Prompter, three_pages: list[Row], monkeypatch: pytest.MonkeyPatch
+    family: Family, folder: Path, prompter: Prompter, rows: list[Row], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """transformers casts to float32 in many places: those become casts to float64."""
     model: Any = load_model(str(folder)).double()
     for name in ("float32", "float"):
         monkeypatch.setattr(torch, name, torch.float64)
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
-    expected = torch.cat([plain_logprobs(model, prompter, row) for row in three_pages])
-    weight = torch.cat([torch.full((len(row.completion_ids),), row.weight).double() for row in three_pages])
+    expected = torch.cat([plain_logprobs(model, prompter, row) for row in rows])
+    weight = torch.cat([torch.full((len(row.completion_ids),), row.weight).double() for row in rows])
     gradient = gradients(model, (weight * expected).sum())
     family.pack(model)
-    groups = [three_pages[i : i + 4] for i in (0, 4, 8)]
+    groups = [rows[i : i + 4] for i in (0, 4)]
     pixels, sizes = map(torch.from_numpy, prompter.pixels([prompter.image(group[0].prompt) for group in groups]))
     positions = lambda row, size: family.positions(model, row.prompt.expanded_ids, size.tolist())
     batch = collate(groups, (pixels, sizes), positions)

@@ -27,8 +27,10 @@ from ocr_rl.contract import Page
 from ocr_rl.learn import ranks
 from ocr_rl.learn import reader as reader_module
 from ocr_rl.learn.learner import Learner, update_together
-from ocr_rl.learn.network import Reads
+from ocr_rl.learn.network import Reads, save_model
 from ocr_rl.learn.probe import looks
+from ocr_rl.models.fresh import new_policy
+from ocr_rl.models.load import load_model
 from ocr_rl.models.settings import PromptSettings
 from ocr_rl.objectives.losses import Loss, PolicyGradient, PreferenceLoss
 from ocr_rl.objectives.scalar_losses import ValueLoss, WithCritic
@@ -40,6 +42,7 @@ from tests.learn.conftest import NLL, apart
 Steps = Sequence[Sequence[Row]]
 TEXTS = ("Page 1", "a longer line of text, and more of it", "?", "<td>3</td>", "Page")
 SIZES = (4, 1, 3)  # samples of each page
+HYBRID = "hybrid"
 
 
 def steps_of(pages: Sequence[Page], prompter: Prompter, sizes: Sequence[int], n: int = 5) -> list[list[Row]]:
@@ -66,6 +69,7 @@ def steps_of(pages: Sequence[Page], prompter: Prompter, sizes: Sequence[int], n:
 
 def open_learner(folder: Path, policy: dict[str, Any], optim: dict[str, Any], name: str = "policy") -> Learner:
     torch.manual_seed(ranks.rank())  # adapters begin with random numbers; the other ranks' own must not count
+    folder = Path(policy.get("path", folder))
     prompter = load_prompter(folder, LONGEST_PX, instruction="")
     return Learner(
         Origin(path=str(folder), settings=PromptSettings(), prompter=prompter),
@@ -161,6 +165,11 @@ def cases(all_steps: dict[str, Steps], folder: Path, policy_dir: Path) -> dict[s
         "critic": ({}, {}, partial(with_critic, steps=uneven, policy=policy_dir)),
         "autocast": ({"autocast": True}, {}, partial(trained, steps=short, loss=NLL)),
         "sft, short": ({}, {}, partial(trained, steps=short, loss=NLL)),
+        "delta net": (
+            {"path": str(policy_dir.with_name(HYBRID)), "gradient_checkpointing": True},
+            {},
+            partial(trained, steps=all_steps["hybrid"], loss=loss),
+        ),
         "kept": ({}, {}, partial(kept, steps=uneven, folder=folder)),
         "resumed": ({}, {}, partial(resumed, steps=uneven, folder=folder)),
     }
@@ -220,16 +229,29 @@ def process(rank: int, port: int, folder: Path, policy: Path, all_steps: dict[st
 
 
 @pytest.fixture(scope="module")
-def all_steps(tiny_pages: list[Page], prompter: Prompter) -> dict[str, Steps]:
-    return {
-        "uneven": steps_of(tiny_pages, prompter, SIZES),
-        "single": steps_of(tiny_pages, prompter, (4,)),
-    }
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ranks")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("ranks")
+def hybrid(policy_dir: Path) -> Path:
+    """A policy beside `policy_dir` whose layers differ, most of them with a state; as loud as that one."""
+    new_policy(policy_dir.with_name("quiet"), 0, "qwen3_5")
+    model = load_model(str(policy_dir.with_name("quiet")))
+    with torch.no_grad():
+        for weight in model.parameters():
+            weight.mul_(3 if weight.ndim > 1 else 1)
+    save_model(model, policy_dir.with_name(HYBRID), source=str(policy_dir.with_name("quiet")))
+    return policy_dir.with_name(HYBRID)
+
+
+@pytest.fixture(scope="module")
+def all_steps(tiny_pages: list[Page], prompter: Prompter, hybrid: Path) -> dict[str, Steps]:
+    return {
+        "uneven": steps_of(tiny_pages, prompter, SIZES),
+        "single": steps_of(tiny_pages, prompter, (4,)),
+        "hybrid": steps_of(tiny_pages, load_prompter(hybrid, LONGEST_PX, instruction=""), (3, 2), n=2),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -266,6 +288,7 @@ LIMITS = {
     "head": 1e-3,
     "one rank has none": 1e-3,
     "adapters": 1e-3,
+    "delta net": 1e-3,
     "muon": 0.2,
 }
 

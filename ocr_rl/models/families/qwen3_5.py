@@ -21,7 +21,7 @@ from transformers.models.qwen3_5 import modeling_qwen3_5 as layers
 from ocr_rl.models.attention import Packing, apart, together
 from ocr_rl.models.byte_tokenizer import byte_tokenizer
 from ocr_rl.models.families.qwen3_vl import Qwen3Vl
-from ocr_rl.models.family import Family, Sizes
+from ocr_rl.models.family import Family, Sizes, kept_by_attention
 
 # Of a policy that begins from nothing, as the published template ends: an answer begins with its thoughts, or without.
 THINKING = (
@@ -76,6 +76,18 @@ class Qwen3_5(Family):
         for layer in model.model.language_model.layers:
             if hasattr(layer, "linear_attn"):
                 layer.linear_attn.__class__ = PackedDeltaNet
+
+    def kept_by_mixers(self, text: Any, size: int) -> list[float]:
+        """Measured on transformers' rule in torch, which keeps float32: 32 times its values, chunks of 64 included.
+
+        Attention keeps its gate and its normed queries too. `fla` keeps less.
+        """
+        width, heads = text.num_attention_heads * text.head_dim, text.num_key_value_heads / text.num_attention_heads
+        kept = {
+            "linear_attention": 4.0 * 32 * text.linear_num_value_heads * text.linear_value_head_dim,
+            "full_attention": size * (kept_by_attention(width, heads) + 6 * width),
+        }
+        return [kept[kind] for kind in text.layer_types]
 
     def engine_options(self, *, on_gpu: bool) -> dict[str, Any]:
         """To keep states with its prefix cache vLLM reads prompts in parts; it refuses to start where it may not."""

@@ -2,6 +2,9 @@
 
 vLLM's own CPU kernels take bfloat16 alone, and heads of 64 or 128; an engine in float32 dies with its first sample.
 They stay in use for bfloat16.
+
+Shapes: X tokens of all sequences, N sequences side by side, C channels that are convolved, S = B + T inputs of the
+convolution, H heads with keys K and values V wide.
 """
 
 from __future__ import annotations
@@ -34,14 +37,16 @@ def _core(mixed_qkv: Tensor, b: Tensor, a: Tensor, core_attn_out: Tensor, layer_
     if context.attn_metadata is None:  # a trial run, for its memory
         return None
     meta: Any = context.attn_metadata[layer.prefix]  # type: ignore[index]
-    decay = -layer.A_log.float().exp() * softplus(a.float() + layer.dt_bias.float())
-    beta = b.float().sigmoid()
-    slots, starts = meta.non_spec_state_indices_tensor.tolist(), meta.non_spec_query_start_loc.tolist()
-    for i in range(meta.num_decodes + meta.num_prefills):
-        tokens = slice(starts[i], starts[i + 1])
-        begins = i >= meta.num_decodes and not meta.has_initial_state[i]
-        output = _go_on(layer, slots[i], mixed_qkv[tokens], decay[tokens], beta[tokens], begins=begins)
-        core_attn_out[tokens] = output
+    decay_XH = -layer.A_log.float().exp() * softplus(a.float() + layer.dt_bias.float())
+    beta_XH = b.float().sigmoid()
+    slots, starts = meta.non_spec_state_indices_tensor, meta.non_spec_query_start_loc.tolist()
+    single, count = meta.num_decodes, meta.num_decodes + meta.num_prefills
+    together = [(0, single, False)] if single else []  # sequences one token on, side by side
+    together += [(i, i + 1, not meta.has_initial_state[i]) for i in range(single, count)]
+    for i, k, begins in together:
+        tokens = slice(starts[i], starts[k])
+        inputs = (x[tokens].unflatten(0, (k - i, -1)) for x in (mixed_qkv, decay_XH, beta_XH))
+        core_attn_out[tokens] = _go_on(layer, slots[i:k].long(), *inputs, begins=begins).flatten(0, 1)
     return None
 
 
@@ -50,37 +55,37 @@ _core.__annotations__ = {name: Tensor for name in ("mixed_qkv", "b", "a", "core_
 _core.__annotations__ |= {"layer_name": own.LayerNameType, "return": None}
 
 
-def _go_on(layer: Any, slot: int, mixed_TC: Tensor, decay_TH: Tensor, beta_TH: Tensor, *, begins: bool) -> Tensor:
-    """Outputs (T, H, V) of one sequence, from the states in a slot of the cache, or from none; they are replaced."""
-    before_CB, state_HKV = _states(layer, slot)
+def _go_on(
+    layer: Any, slots_N: Tensor, mixed_NTC: Tensor, decay_NTH: Tensor, beta_NTH: Tensor, *, begins: bool
+) -> Tensor:
+    """Outputs (N, T, H, V) of sequences, from the states in their slots of the cache, or from none; they are replaced.
+
+    The cache holds the convolution's last inputs, B of them, and the rule's state (H, K, V).
+    """
+    inputs, states = layer.kv_cache[0], layer.kv_cache[1]
+    inputs = inputs if is_conv_state_dim_first() else inputs.mT
+    states = states.view(*states.shape[:2], layer.head_k_dim, layer.head_v_dim)
+    before_NCB, state_NHKV = inputs[slots_N], states[slots_N]
     if begins:
-        before_CB.zero_()
-        state_HKV.zero_()
-    inputs_CS = torch.cat([before_CB, mixed_TC.T], dim=1)
-    before_CB.copy_(inputs_CS[:, -before_CB.shape[1] :])
-    weight_C1B = layer.conv1d.weight
-    mixed_TC = silu(conv1d(inputs_CS[None], weight_C1B, layer.conv1d.bias, groups=len(weight_C1B)))[0].T
-    query, key, value = layer.rearrange_mixed_qkv(mixed_TC)
+        before_NCB, state_NHKV = torch.zeros_like(before_NCB), torch.zeros_like(state_NHKV)
+    inputs_NCS = torch.cat([before_NCB, mixed_NTC.mT], dim=2)
+    inputs[slots_N] = inputs_NCS[:, :, -before_NCB.shape[2] :]
+    weight = layer.conv1d.weight
+    mixed_XC = silu(conv1d(inputs_NCS, weight, layer.conv1d.bias, groups=len(weight))).mT.flatten(0, 1)
+    # (1, X, heads, width) of all sequences
+    query, key, value = (x[0].unflatten(0, mixed_NTC.shape[:2]) for x in layer.rearrange_mixed_qkv(mixed_XC))
     if (repeat := layer.num_v_heads // layer.num_k_heads) > 1:
         query, key = query.repeat_interleave(repeat, dim=2), key.repeat_interleave(repeat, dim=2)
-    single = len(mixed_TC) == 1
+    single = mixed_NTC.shape[1] == 1
     rule = layers.torch_recurrent_gated_delta_rule if single else layers.torch_chunk_gated_delta_rule
-    output_1THV, state_1HKV = rule(
+    output_NTHV, states[slots_N] = rule(
         query,
         key,
         value,
-        g=decay_TH[None],
-        beta=beta_TH[None],
-        initial_state=state_HKV[None],
+        g=decay_NTH,
+        beta=beta_NTH,
+        initial_state=state_NHKV,
         output_final_state=True,
         use_qk_l2norm_in_kernel=True,
     )
-    state_HKV.copy_(state_1HKV[0])
-    return output_1THV[0]
-
-
-def _states(layer: Any, slot: int) -> tuple[Tensor, Tensor]:
-    """Views of the cache: the convolution's last inputs (C, before) and the rule's state (H, K, V)."""
-    inputs, states = layer.kv_cache[0][slot], layer.kv_cache[1][slot]
-    inputs_CB = inputs if is_conv_state_dim_first() else inputs.T
-    return inputs_CB, states.view(len(states), layer.head_k_dim, layer.head_v_dim)
+    return output_NTHV
