@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoConfig, LightOnOcrConfig, LightOnOcrProcessor, PixtralImageProcessor
+from transformers import AutoConfig, LightOnOcrConfig, LightOnOcrProcessor, PixtralImageProcessor, PixtralProcessor
 
 from ocr_rl.models.byte_tokenizer import CHAT_TEMPLATE, byte_tokenizer
 from ocr_rl.models.family import Family, Sizes, joined
@@ -36,6 +36,7 @@ class LightOnOcr(Family):
     model_type = "lighton_ocr"
     architectures = ("LightOnOcrForConditionalGeneration", *PUBLISHED["architectures"])
     vllm_class = "vllm.model_executor.models.lightonocr:LightOnOCRForConditionalGeneration"
+    tower_adapters = False
     config_class = LightOnOcrConfig
     processor_class = LightOnOcrProcessor
     vision = ("vision_encoder", "vision_projection")
@@ -64,6 +65,10 @@ class LightOnOcr(Family):
     )
 
     # --- the page becomes a prompt ------------------------------------------------------------------------------------
+
+    def load_processor(self, model: str, *, trust_remote_code: bool) -> Any:
+        """A Pixtral processor for both layouts: LightOnOCR-1B's folder names a class that transformers does not have."""
+        return PixtralProcessor.from_pretrained(model, **TOKENS)
 
     def num_image_tokens(self, processor: Any, image: Image.Image) -> int:
         step, side = _step(processor), processor.image_processor.size["longest_edge"]
