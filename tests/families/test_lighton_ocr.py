@@ -157,6 +157,7 @@ def test_placeholders_are_counted_as_pixels_are_made(ours: Path, theirs: Path) -
 def test_what_is_beside_a_small_image_is_not_seen(ours: Path) -> None:
     """Images of several sizes share one array, and each has its features as if alone."""
     prompter, model = load_prompter(ours, 448, instruction=""), load_model(str(ours))
+    LightOnOcr().pack(model)
     images = [Image.effect_noise(shape, 90).convert("RGB") for shape in [(160, 80), (60, 200)]]
     features = [seen(prompter, model, [image]) for image in images]
     assert (seen(prompter, model, images) - torch.cat(features)).abs().max() < 1e-5
