@@ -20,7 +20,13 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedTokenizerFast, Qwen2VLImageProcessor, Qwen2VLVideoProcessor
+from transformers import (
+    AttentionInterface,
+    AutoProcessor,
+    PreTrainedTokenizerFast,
+    Qwen2VLImageProcessor,
+    Qwen2VLVideoProcessor,
+)
 
 from ocr_rl.models.attention import PACKED, Packing, attend
 from ocr_rl.models.byte_tokenizer import CHAT_TEMPLATE, byte_tokenizer
@@ -47,6 +53,7 @@ class Family:
     vllm_class: str  # module:Class
     config_class: type[Any]
     processor_class: type[Any]
+    tower_adapters = True  # whether vLLM has adapters in the vision tower
     vision: tuple[str, ...] = ("visual",)  # parts of `model.model` that see, mergers and projectors included
     tower_layers = "visual.blocks"  # among them, the list of layers
     end_token: str | None = None  # that ends an answer; None: the tokenizer's EOS
@@ -55,6 +62,10 @@ class Family:
     nano: Sizes  # of a policy of about 6 million parameters
 
     # --- the page becomes a prompt ------------------------------------------------------------------------------------
+
+    def load_processor(self, model: str, *, trust_remote_code: bool) -> Any:
+        """transformers' own, from a folder or the hub."""
+        return AutoProcessor.from_pretrained(model, trust_remote_code=trust_remote_code)
 
     def messages(self, instruction: str, *, image_first: bool) -> Messages:
         """What the chat template is given: one turn of the user's, with an image and the instruction."""

@@ -116,6 +116,17 @@ KNOWN: tuple[Known, ...] = (
         front_matter=False,
         source="allenai/olmocr f7cfe4c, bench: run_rolmocr.py",
     ),
+    Known(
+        names=(
+            "lightonai/LightOnOCR-2-1B",
+            "lightonai/LightOnOCR-2-1B-base",
+            "lightonai/LightOnOCR-2-1B-ocr-soup",
+            "lightonai/LightOnOCR-1B-1025",
+        ),
+        settings=PromptSettings(longest_px=1540, instruction="", max_tokens=4096),
+        front_matter=False,
+        source="their cards (request with an image alone, longest dimension); lightonai/LightOnOCR 36755d4: models.py",
+    ),
 )
 NAMES = tuple(name for model in KNOWN for name in model.names)
 

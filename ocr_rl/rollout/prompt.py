@@ -116,8 +116,8 @@ def load_prompter(
     trust_remote_code: bool = False,
 ) -> Prompter:
     """The prompter of a model folder or hub name. Raises UserError for one without a usable processor."""
-    processor = _processor(model, trust_remote_code)
     family = _family(str(model), trust_remote_code)
+    processor = _processor(model, family, trust_remote_code)
     tokenizer, image_id = processor.tokenizer, processor.image_token_id
     end = family.end_token or tokenizer.eos_token
     if end is None:
@@ -149,12 +149,10 @@ def _family(model: str, trust_remote_code: bool) -> Family:
     return family_of(load_config(model, trust_remote_code=trust_remote_code))
 
 
-def _processor(model: str | Path, trust_remote_code: bool) -> Any:
+def _processor(model: str | Path, family: Family, trust_remote_code: bool) -> Any:
     declare_in_time()
-    from transformers import AutoProcessor  # here: this module is imported where there is no torch
-
     try:
-        processor = AutoProcessor.from_pretrained(str(model), trust_remote_code=trust_remote_code)
+        processor = family.load_processor(str(model), trust_remote_code=trust_remote_code)
     except (OSError, ValueError, ImportError, KeyError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(

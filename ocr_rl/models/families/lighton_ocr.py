@@ -17,10 +17,18 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoConfig, LightOnOcrConfig, LightOnOcrProcessor, PixtralImageProcessor
+from torch.nn.functional import linear, scaled_dot_product_attention
+from transformers import (
+    AttentionInterface,
+    AutoConfig,
+    LightOnOcrConfig,
+    LightOnOcrProcessor,
+    PixtralImageProcessor,
+    PixtralProcessor,
+)
 
 from ocr_rl.models.byte_tokenizer import CHAT_TEMPLATE, byte_tokenizer
-from ocr_rl.models.family import Family, Sizes, joined
+from ocr_rl.models.family import Family, Sizes
 
 PUBLISHED = {"model_type": "mistral3", "architectures": ["LightOnOCRForConditionalGeneration"]}
 # The three that the published processor names; images are made of the first one alone, without breaks between rows.
@@ -29,6 +37,7 @@ TOKENS = {
     "image_break_token": "<|vision_pad|>",
     "image_end_token": "<|vision_end|>",
 }
+BY_IMAGE = "by_image"  # its name among transformers' attention functions
 
 
 class LightOnOcr(Family):
@@ -36,6 +45,7 @@ class LightOnOcr(Family):
     model_type = "lighton_ocr"
     architectures = ("LightOnOcrForConditionalGeneration", *PUBLISHED["architectures"])
     vllm_class = "vllm.model_executor.models.lightonocr:LightOnOCRForConditionalGeneration"
+    tower_adapters = False
     config_class = LightOnOcrConfig
     processor_class = LightOnOcrProcessor
     vision = ("vision_encoder", "vision_projection")
@@ -65,6 +75,10 @@ class LightOnOcr(Family):
 
     # --- the page becomes a prompt ------------------------------------------------------------------------------------
 
+    def load_processor(self, model: str, *, trust_remote_code: bool) -> Any:
+        """A Pixtral one for both layouts: the folder of LightOnOCR-1B names a class that transformers does not have."""
+        return PixtralProcessor.from_pretrained(model, **TOKENS)  # type: ignore[arg-type]
+
     def num_image_tokens(self, processor: Any, image: Image.Image) -> int:
         step, side = _step(processor), processor.image_processor.size["longest_edge"]
         ratio = max(image.height / side, image.width / side, 1.0)
@@ -91,7 +105,13 @@ class LightOnOcr(Family):
         return LightOnOcrConfig(**written)
 
     def prepare(self, model: Any) -> None:
-        pass
+        """vLLM's projector has this epsilon; transformers takes the text model's, 1e-6 as published."""
+        model.model.vision_projection.norm.variance_epsilon = 1e-5
+
+    def pack(self, model: Any) -> None:
+        AttentionInterface.register(BY_IMAGE, attend_by_image)
+        super().pack(model)
+        model.set_attn_implementation({"vision_config": BY_IMAGE})
 
     def positions(self, model: Any, prompt_ids: Sequence[int], size: Sequence[int]) -> Tensor:
         return torch.arange(len(prompt_ids)).expand(3, -1)
@@ -100,7 +120,22 @@ class LightOnOcr(Family):
         return position_ids_31X[0]
 
     def see(self, model: Any, pixels: Tensor, sizes: Tensor, is_image_1X: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        return joined(model.model.get_image_features(pixels, sizes.tolist()).pooler_output), {}
+        """The tower as transformers has it, but for the mask over all patches of all images, whose size is the square:
+        5.6 GB in float32 for four pages of 1540 px."""
+        tower, shapes = model.model.vision_encoder, sizes.tolist()
+        side = tower.patch_size
+        grids = [(height // side, width // side) for height, width in shapes]
+        images = [image[:, :height, :width] for image, (height, width) in zip(pixels, shapes, strict=True)]
+        patches_1SK = torch.cat([patches(image, side) for image in images])[None]
+        embeds_1SD = tower.ln_pre(linear(patches_1SK, tower.patch_conv.weight.flatten(1)))
+        places_S2 = torch.cat([torch.cartesian_prod(*map(torch.arange, grid)) for grid in grids]).to(sizes.device)
+        hidden_1SD = tower.transformer(
+            embeds_1SD,
+            attention_mask=None,
+            position_embeddings=tower.patch_positional_embedding(embeds_1SD, places_S2),
+            lengths=[rows * columns for rows, columns in grids],
+        ).last_hidden_state
+        return model.model.vision_projection(hidden_1SD[0], shapes), {}
 
     def generate_inputs(self, pixels: Tensor, sizes: Tensor, is_image_BL: Tensor, n: int) -> dict[str, Tensor]:
         return {
@@ -148,6 +183,21 @@ class LightOnOcr(Family):
             spatial_merge_size=2,
             chat_template=CHAT_TEMPLATE.replace("<|vision_start|><|image_pad|><|vision_end|>", TOKENS["image_token"]),
         )
+
+
+def attend_by_image(
+    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: None, scaling: float, lengths: list[int], **_: Any
+) -> tuple[Tensor, None]:
+    """Patches (1, heads, S, width) see those of their own image; `lengths`: how many each image has."""
+    images = zip(*(x.split(lengths, dim=2) for x in (query, key, value)), strict=True)
+    seen = [scaled_dot_product_attention(*image, scale=scaling) for image in images]
+    return torch.cat(seen, dim=2).transpose(1, 2), None
+
+
+def patches(image: Tensor, side: int) -> Tensor:
+    """(S, K) of an image (3, H, W), row by row; K: colours, rows and columns of a patch, as in the kernel."""
+    patches_3RPCP = image.unflatten(2, (-1, side)).unflatten(1, (-1, side))
+    return patches_3RPCP.permute(1, 3, 0, 2, 4).flatten(2).flatten(0, 1)
 
 
 def _step(processor: Any) -> int:

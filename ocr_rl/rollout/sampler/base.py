@@ -16,6 +16,7 @@ from ocr_rl.contract import Page, UserError
 from ocr_rl.rollout.flow import Group, Prompt
 
 if TYPE_CHECKING:
+    from ocr_rl.models.family import Family
     from ocr_rl.models.weights import Weights
 
 GPU_SHARE_ALONE = 0.9  # of a GPU's memory, what an engine takes where there is no learner
@@ -73,6 +74,15 @@ def require_room(prompt: Prompt, how: Sampling, max_model_len: int) -> None:
         raise UserError(
             f"Page {prompt.page_id}: its prompt ({len(prompt.expanded_ids)} tokens) and max_tokens ({how.max_tokens}) "
             f"need a max_model_len of {needed}, the sampler's is {max_model_len}."
+        )
+
+
+def require_tower(family: Family, *, in_tower: bool) -> None:
+    """UserError where vLLM would leave out adapters that the vision tower has."""
+    if in_tower and not family.tower_adapters:
+        raise UserError(
+            f"vLLM has no adapters in the vision tower of {family.name}: set policy.lora_vision = false, or "
+            'sampling.engine = "transformers".'
         )
 
 

@@ -30,7 +30,7 @@ from ocr_rl.models.load import load_model
 from ocr_rl.models.weights import Adapter, Weights, lora_room
 from ocr_rl.rollout.flow import Group, Prompt, Sample
 from ocr_rl.rollout.prompt import Prompter
-from ocr_rl.rollout.sampler.base import Sampling, require_room, seed_for
+from ocr_rl.rollout.sampler.base import Sampling, require_room, require_tower, seed_for
 from ocr_rl.rollout.sampler.wire import ServerDown, Wire
 
 BANNED = -1e30  # added to a logit: JSON has no infinity, and this leaves a probability of exactly 0
@@ -185,6 +185,7 @@ class VllmServerSampler:
         info = self._wire.call("/server_info", method="GET", params={"config_format": "json"})
         lora = (info.get("vllm_config") or {}).get("lora_config") or {}
         in_tower = any(self._prompter.family.of_vision(name) for name in adapter.tensors)
+        require_tower(self._prompter.family, in_tower=in_tower)
         tower_left_out = in_tower and not lora.get("enable_tower_connector_lora")
         if lora.get("max_lora_rank", 0) < adapter.config.r or tower_left_out:
             flags = f"--enable-lora --max-lora-rank {lora_room(adapter.config.r)}"

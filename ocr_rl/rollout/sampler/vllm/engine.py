@@ -26,7 +26,7 @@ from ocr_rl.models.load import DTYPES, load_model
 from ocr_rl.models.weights import BASE_DTYPE, Adapter, Weights, lora_room, marked, require_held
 from ocr_rl.rollout.flow import Group, Prompt, Sample
 from ocr_rl.rollout.prompt import Prompter
-from ocr_rl.rollout.sampler.base import CPU_CACHE_GIB, Sampling, require_room, seed_for
+from ocr_rl.rollout.sampler.base import CPU_CACHE_GIB, Sampling, require_room, require_tower, seed_for
 from ocr_rl.rollout.sampler.vllm.held import adapter_marks, held_adapter, held_weights, weight_marks
 
 MAX_BATCHED_TOKENS = 8192  # of prompts and samples in one forward pass; where a prompt may be longer, its length
@@ -52,6 +52,7 @@ class VllmSampler:
 
     def __init__(self, model: str | Path, prompter: Prompter, settings: EngineSettings) -> None:
         """Raises UserError where vLLM refuses the model or the settings."""
+        require_tower(prompter.family, in_tower=settings.lora_in_tower)
         self.policy = 0
         self._prompter = prompter
         self._max_model_len = settings.max_model_len
