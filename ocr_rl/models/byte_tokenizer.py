@@ -72,10 +72,9 @@ def byte_tokenizer(*more: str, **named: str) -> PreTrainedTokenizerFast:
         pad_token="<|endoftext|>",
         additional_special_tokens=list(special),
         clean_up_tokenization_spaces=False,
-        **named,  # type: ignore[arg-type]
+        **({"model_specific_special_tokens": named} if named else {}),
     )
-    for name, token in {"image_token": "<|image_pad|>", "video_token": "<|video_pad|>"}.items():
-        if name not in named:
-            setattr(fast, name, token)
+    if not named:
+        fast.image_token, fast.video_token = "<|image_pad|>", "<|video_pad|>"
     fast.chat_template = CHAT_TEMPLATE
     return fast

@@ -150,7 +150,7 @@ class Family:
         images = pixels.split(sizes.prod(-1).tolist())
         return {
             "mm_token_type_ids": is_image_BL.int(),
-            "pixel_values": torch.cat([image.repeat(n, 1) for image in images]),
+            "pixel_values": torch.cat([image.repeat(n, *[1] * (image.ndim - 1)) for image in images]),
             "image_grid_thw": sizes.repeat_interleave(n, dim=0),
         }
 
@@ -195,6 +195,9 @@ class Family:
 
     # --- vLLM ---------------------------------------------------------------------------------------------------------
 
+    def require_engine(self, settings: Any, *, lora: bool) -> None:
+        """UserError for a configuration that vLLM computes otherwise, or where it takes no adapters (`lora`)."""
+
     def engine_folder(self, folder: str, room: Path) -> str:
         """The folder that vLLM reads for a policy's: the same, or one that is made in `room`, an empty folder."""
         return folder
@@ -223,7 +226,8 @@ class Family:
     def config(self, sizes: Sizes, tokenizer: Any) -> Any:
         """The configuration of a model of these sizes."""
         ids = tokenizer.get_vocab()
-        special = {"bos_token_id": None, "eos_token_id": ids["<|im_end|>"], "pad_token_id": ids["<|endoftext|>"]}
+        ends = {"eos_token_id": tokenizer.eos_token_id, "pad_token_id": tokenizer.pad_token_id}
+        special = {"bos_token_id": None, **ends}
         vocabulary = {"vocab_size": -(-len(tokenizer) // 8) * 8, "tie_word_embeddings": sizes.tied}
         return self.config_class(
             text_config={**vocabulary, **sizes.text, **special},

@@ -4,14 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from ocr_rl.models.families.glm_ocr import GlmOcr
 from ocr_rl.models.families.lighton_ocr import LightOnOcr
+from ocr_rl.models.families.paddleocr_vl import PaddleOcrVl
 from ocr_rl.models.families.qwen2_5_vl import Qwen2_5Vl
 from ocr_rl.models.families.qwen2_vl import Qwen2Vl
 from ocr_rl.models.families.qwen3_5 import Qwen3_5
 from ocr_rl.models.families.qwen3_vl import Qwen3Vl
 from ocr_rl.models.family import Family
 
-FAMILIES: tuple[Family, ...] = (Qwen2Vl(), Qwen2_5Vl(), Qwen3Vl(), Qwen3_5(), LightOnOcr())
+FAMILIES: tuple[Family, ...] = (
+    Qwen2Vl(),
+    Qwen2_5Vl(),
+    Qwen3Vl(),
+    Qwen3_5(),
+    GlmOcr(),
+    PaddleOcrVl(),
+    LightOnOcr(),
+)
 
 
 def family_of(settings: Any) -> Family:

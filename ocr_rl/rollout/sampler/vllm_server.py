@@ -26,7 +26,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ocr_rl.contract import Page, UserError
-from ocr_rl.models.load import load_model
+from ocr_rl.models.load import load_config, load_model
 from ocr_rl.models.weights import Adapter, Weights, lora_room
 from ocr_rl.rollout.flow import Group, Prompt, Sample
 from ocr_rl.rollout.prompt import Prompter
@@ -54,6 +54,7 @@ class VllmServerSampler:
 
         Raises UserError when no server comes, or it was started with settings that do not fit.
         """
+        prompter.family.require_engine(load_config(str(model)), lora=False)
         self.policy = 0
         self._prompter, self._max_model_len = prompter, settings.max_model_len
         self._run, self._loads = uuid.uuid4().hex[:12], 0

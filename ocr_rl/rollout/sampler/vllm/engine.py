@@ -22,7 +22,7 @@ from vllm.outputs import RequestOutput
 from vllm.v1.worker.gpu_input_batch import InputBatch
 
 from ocr_rl.contract import Page, UserError
-from ocr_rl.models.load import DTYPES, load_model
+from ocr_rl.models.load import DTYPES, load_config, load_model
 from ocr_rl.models.weights import BASE_DTYPE, Adapter, Weights, lora_room, marked, require_held
 from ocr_rl.rollout.flow import Group, Prompt, Sample
 from ocr_rl.rollout.prompt import Prompter
@@ -62,6 +62,8 @@ class VllmSampler:
         self._lora: LoRARequest | None = None
         self._folder: TemporaryDirectory[str] | None = None  # of the adapters that are in use
         on_gpu = torch.cuda.is_available()
+        shape = load_config(str(model), trust_remote_code=settings.trust_remote_code)
+        prompter.family.require_engine(shape, lora=settings.lora_rank > 0)
         self._room = TemporaryDirectory(prefix="engine-")
         folder = prompter.family.engine_folder(str(model), Path(self._room.name))
         # Known by class, vLLM need not start a process that imports everything again just to look at it.

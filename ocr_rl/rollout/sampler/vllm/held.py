@@ -7,7 +7,7 @@ is left (embeddings, norms, biases) is compared there, on a GPU everything.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
@@ -23,7 +23,8 @@ def held_weights(worker: Any, dtype: torch.dtype) -> dict[str, int]:
 
 def weight_marks(worker: Any, marks: Mapping[str, int]) -> dict[str, int]:
     """Marks of a checkpoint under the engine's names; those of layers that it stacks are added up."""
-    return _summed((_engine_name(worker, name), value) for name, value in marks.items())
+    rename = _naming(worker)
+    return _summed((rename(name), value) for name, value in marks.items())
 
 
 def held_adapter(worker: Any, number: int) -> dict[str, int]:
@@ -40,11 +41,11 @@ def held_adapter(worker: Any, number: int) -> dict[str, int]:
 
 def adapter_marks(worker: Any, adapter: Adapter, dtype: torch.dtype) -> dict[str, int]:
     """What `held_adapter` is to say: rounded to the engine's dtype, the scale taken into B."""
-    scale = adapter.config.lora_alpha / adapter.config.r
+    scale, rename = adapter.config.lora_alpha / adapter.config.r, _naming(worker)
     marks = []
     for name, tensor in adapter.tensors.items():
         layer, _, part = name.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".lora_")
-        engines = _engine_name(worker, layer)
+        engines = rename(layer) or layer
         held = tensor.to(dtype) if part == "A" else tensor.to(dtype) * scale
         copies = _slices(worker, layer, engines) if part == "A" else 1
         marks.append((f"{engines}.{part.lower()}", copies * mark(held, dtype)))
@@ -64,15 +65,32 @@ def _slices(worker: Any, layer: str, engines: str) -> int:
     return slices - len(parts) + 1 if name == parts[0] else 1
 
 
-def _engine_name(worker: Any, name: str) -> str:
+def _naming(worker: Any) -> Callable[[str], str | None]:
+    """What the engine calls a weight of a checkpoint, None where it leaves it out: as its parts rename it in loading.
+
+    Each part that reads weights may rename those below it, the whole model first, and say which layers it stacks.
+    """
     model = worker.model_runner.model
-    stacks = {part: stack for stack, parts in model.packed_modules_mapping.items() for part in parts}
-    (renamed,) = model.hf_to_vllm_mapper.apply_list([name])
-    return ".".join(stacks.get(part, part) for part in renamed.split("."))
+    parts = [(name, getattr(part, "hf_to_vllm_mapper", None)) for name, part in model.named_modules()]
+    mappers = [(f"{name}." if name else "", mapper) for name, mapper in parts if mapper is not None]
+    packed = getattr(model, "packed_modules_mapping", {})
+    stacks = {part: stack for stack, stacked in packed.items() for part in stacked}
+
+    def rename(name: str) -> str | None:
+        for above, mapper in mappers:
+            if name.startswith(above):
+                below = mapper.map_name(name.removeprefix(above))
+                if below is None:
+                    return None
+                name = above + below
+        return ".".join(stacks.get(part, part) for part in name.split("."))
+
+    return rename
 
 
-def _summed(marks: Iterable[tuple[str, int]]) -> dict[str, int]:
+def _summed(marks: Iterable[tuple[str | None, int]]) -> dict[str, int]:
     sums: defaultdict[str, int] = defaultdict(int)
     for name, value in marks:
-        sums[name] += value
+        if name is not None:
+            sums[name] += value
     return dict(sums)

@@ -1,0 +1,109 @@
+"""GLM-OCR: GLM's chat, whose answers end where the user's next turn begins, and a tower with a merger of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from transformers import (
+    Glm46VImageProcessor,
+    Glm46VProcessor,
+    Glm46VVideoProcessor,
+    GlmOcrConfig,
+    PreTrainedTokenizerFast,
+)
+
+from ocr_rl.contract import UserError
+from ocr_rl.models.byte_tokenizer import byte_tokenizer
+from ocr_rl.models.family import Family, Sizes
+
+PLACEHOLDERS = {
+    "image_token_id": "<|image|>",
+    "video_token_id": "<|video|>",
+    "image_start_token_id": "<|begin_of_image|>",
+    "image_end_token_id": "<|end_of_image|>",
+    "video_start_token_id": "<|begin_of_video|>",
+    "video_end_token_id": "<|end_of_video|>",
+}
+# What the published template writes for turns of a user's; it knows tools, earlier answers and thinking too.
+TEMPLATE = (
+    "[gMASK]<sop>{% for m in messages %}<|{{ m['role'] }}|>\n"
+    "{% if m['content'] is string %}{{ m['content'] }}{% else %}{% for c in m['content'] %}"
+    "{% if c['type'] == 'image' %}<|begin_of_image|><|image|><|end_of_image|>"
+    "{% elif 'text' in c %}{{ c['text'] }}{% endif %}{% endfor %}{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
+)
+
+
+class GlmOcr(Family):
+    name = "GLM-OCR"
+    model_type = "glm_ocr"
+    architectures = ("GlmOcrForConditionalGeneration",)
+    vllm_class = "vllm.model_executor.models.glm_ocr:GlmOcrForConditionalGeneration"
+    config_class = GlmOcrConfig
+    processor_class = Glm46VProcessor
+    # The tokenizer's EOS is <|endoftext|>; generation_config.json names both, and answers end with this one.
+    end_token = "<|user|>"
+    never = tuple(PLACEHOLDERS.values())  # not special in its tokenizer.json
+    nano = Sizes(
+        text={
+            "hidden_size": 256,
+            "intermediate_size": 768,
+            "num_hidden_layers": 4,
+            "num_attention_heads": 4,
+            "num_key_value_heads": 2,
+            "head_dim": 64,
+            "max_position_embeddings": 2048,
+            "rope_parameters": {
+                "rope_type": "default",
+                "rope_theta": 10000.0,
+                "mrope_section": [8, 12, 12],
+                "partial_rotary_factor": 1.0,
+            },
+        },
+        vision={
+            "depth": 4,
+            "hidden_size": 192,
+            "intermediate_size": 512,
+            "num_heads": 3,
+            "in_channels": 3,
+            "image_size": 336,
+            "patch_size": 14,
+            "spatial_merge_size": 2,
+            "temporal_patch_size": 2,
+            "out_hidden_size": 256,
+        },
+        tied=False,
+    )
+
+    def require_engine(self, settings: Any, *, lora: bool) -> None:
+        """vLLM sizes the merger by the text model and cuts larger weights off, without a word."""
+        here, there = settings.vision_config, settings.text_config.intermediate_size
+        width = here.out_hidden_size * here.in_channels
+        if width != there:
+            raise UserError(
+                f"GLM-OCR: the merger of this model is {width} wide (vision_config: out_hidden_size x in_channels), "
+                f"vLLM makes one as wide as text_config.intermediate_size, which is {there}, and cuts the weights to "
+                'it: choose equal sizes, or sampling.engine = "transformers".'
+            )
+
+    def tokenizer(self) -> PreTrainedTokenizerFast:
+        named = {"image_token": PLACEHOLDERS["image_token_id"], "video_token": PLACEHOLDERS["video_token_id"]}
+        fast = byte_tokenizer(*PLACEHOLDERS.values(), "[gMASK]", "<sop>", "<|user|>", "<|assistant|>", **named)
+        fast.eos_token, fast.chat_template = "<|endoftext|>", TEMPLATE
+        return fast
+
+    def config_ids(self, ids: Mapping[str, int]) -> dict[str, int]:
+        return {name: ids[token] for name, token in PLACEHOLDERS.items()}
+
+    def processor(self, sizes: Sizes, tokenizer: Any) -> Any:
+        pixels = 2 * sizes.vision["patch_size"] ** 2  # of a patch: the bounds are those of two frames
+        return Glm46VProcessor(
+            image_processor=Glm46VImageProcessor(
+                size={"shortest_edge": 4 * pixels, "longest_edge": sizes.max_patches * pixels},
+                patch_size=sizes.vision["patch_size"],
+            ),
+            tokenizer=tokenizer,
+            video_processor=Glm46VVideoProcessor(),
+            chat_template=TEMPLATE,
+        )
