@@ -18,9 +18,9 @@ from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.network import save_model
 from ocr_rl.models.families import FAMILIES
 from ocr_rl.models.family import Family
-from ocr_rl.models.fresh import new_policy
+from ocr_rl.models.fresh import SETTINGS, new_policy
 from ocr_rl.models.load import load_model
-from ocr_rl.models.settings import PromptSettings
+from ocr_rl.models.settings import PromptSettings, write_settings
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Origin, Prompter, load_prompter
 
@@ -54,6 +54,7 @@ def folder(family: Family, tmp_path_factory: pytest.TempPathFactory) -> Path:
                 weight.mul_(3)
     loud = tmp_path_factory.mktemp("loud") / family.model_type
     save_model(model, loud, source=str(fresh))
+    write_settings(loud, SETTINGS)
     return loud
 
 
