@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +9,8 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
+from benchmarks.families.engine import adapted, changed, gap, in_process, merged, written
+from benchmarks.families.policies import two_pages
 from ocr_rl import config
 from ocr_rl.contract import Page
 from ocr_rl.learn.memory import memory_plan, require_memory
@@ -22,7 +20,6 @@ from ocr_rl.models.load import load_model
 from ocr_rl.models.settings import PromptSettings
 from ocr_rl.rollout.prompt import Origin, Prompter
 from ocr_rl.rollout.sampler.hf import HfSampler
-from tests.families.engine_case import adapted, changed, gap, merged, written
 
 GRPO = {"pages": {"synth": "nano"}, "steps": 1}
 SAME, OTHER = 1e-4, 1e-2  # nats: the same policy in vLLM, another one
@@ -34,14 +31,10 @@ def pages(tiny_pages: list[Page]) -> list[Page]:
 
 
 @pytest.fixture(scope="module")
-def shown(family: Family, folder: Path, tiny_pages: list[Page]) -> dict[str, Any]:
+def shown(family: Family, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """What one engine of the family shows, in a process of its own."""
     pytest.importorskip("vllm", reason="vLLM is not installed")
-    case = [sys.executable, "-m", "tests.families.engine_case", str(folder), str(tiny_pages[0].pdf)]
-    environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    done = subprocess.run(case, capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[2])
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads(done.stdout.splitlines()[-1])
+    return in_process(folder, two_pages(tmp_path_factory.mktemp("two"))[0].pdf)
 
 
 @pytest.mark.slow  # vLLM starts

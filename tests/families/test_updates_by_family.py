@@ -1,4 +1,4 @@
-"""One update of each family moves what it should: all of it, not the frozen tower, the adapters alone; in bfloat16 too."""
+"""One update of each family moves what it should: all, not the frozen tower, or adapters alone; in bfloat16 too."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
-from torch import Tensor
 
+from benchmarks.families.engine import written
 from ocr_rl.learn.learner import Learner
 from ocr_rl.models.family import Family
 from ocr_rl.models.load import load_model
@@ -18,7 +18,6 @@ from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.hf import HfSampler
 from tests.families.conftest import MakeLearner
-from tests.families.engine_case import written
 from tests.learn.conftest import NLL, weights
 
 

@@ -1,4 +1,4 @@
-"""All that one start of vLLM can show of a family: `python -m tests.families.engine_case FOLDER PDF`; prints JSON.
+"""All that one start of vLLM can show of a family: `python -m benchmarks.families.engine FOLDER PDF`; prints JSON.
 
 An engine starts once in a process, so each family has one of its own, in which the checks come one after the other.
 Gaps are the largest differences, in nats, to log-probabilities that transformers computes row by row.
@@ -7,6 +7,8 @@ Gaps are the largest differences, in nats, to log-probabilities that transformer
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor
 
+from benchmarks.families.policies import plain_logprobs
 from ocr_rl import config
 from ocr_rl.contract import Page, UserError
 from ocr_rl.doctor import parity
@@ -29,7 +32,6 @@ from ocr_rl.policy import open_origin
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Origin, Prompter
 from ocr_rl.rollout.sampler.base import Sampler, Sampling
-from tests.families.conftest import plain_logprobs
 
 TOKENS = 12
 RANK = 2
@@ -155,6 +157,16 @@ def checks(sampler: Sampler, origin: Origin, pages: list[Page], *, text: bool, t
     return results | {"doctor": {"gap": doctor.gap, "holds": doctor.holds, "tokens": doctor.tokens}}
 
 
+def in_process(folder: Path, pdf: Path) -> dict[str, Any]:
+    """What a process of its own shows."""
+    case = [sys.executable, "-m", "benchmarks.families.engine", str(folder), str(pdf)]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(case, capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[2])
+    if done.returncode:
+        raise RuntimeError(f"the engine's process ended with {done.returncode}: {done.stderr[-3000:]}")
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def main(folder: str, pdf: str) -> None:
     from vllm.model_executor.models.interfaces import supports_lora
 
@@ -169,7 +181,7 @@ def main(folder: str, pdf: str) -> None:
         folder, origin.prompter, EngineSettings(max_model_len=512, max_num_seqs=8, kv_cache_gib=0.1, **adapters)
     )
     (tower,) = engine._llm.collective_rpc(lambda worker: worker.model_runner.model.supports_tower_connector_lora)
-    pages = [Page(id=f"0a1b2c3d:p{n}", pdf=Path(pdf), number=n) for n in (1, 4)]
+    pages = [Page(id=f"0a1b2c3d:p{n}", pdf=Path(pdf), number=n) for n in (1, 2)]
     results = checks(engine, origin, pages, text=text, tower=text and tower)
     engine.close()
     print(json.dumps(results))
