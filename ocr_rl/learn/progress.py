@@ -42,6 +42,7 @@ _LINE = {
     "entropy": "entropy {:.3f}",
     "grad_norm": "grad {:.2f}",
     "page_gain": "page {:.2f}",
+    "place_gain": "place {:.2f}",
     "nll_page": "val {:.3f}",
     "nll_blank": "blank {:.2f}",
     "sync_s": "sync {:.1f}s",

@@ -23,7 +23,7 @@ from ocr_rl.learn.learned_reward import LearnedReward, RewardLearner, files_of, 
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.memory import memory_plan, require_memory
 from ocr_rl.learn.network import Reads
-from ocr_rl.learn.probe import page_gain, require_eyes
+from ocr_rl.learn.probe import gains, require_eyes
 from ocr_rl.learn.step import Step
 from ocr_rl.models.load import model_folder, use_dtype
 from ocr_rl.pages.bound import BoundSources
@@ -151,7 +151,7 @@ def _plan(
         keep=recipe.keep,
         evaluate_every=every,
         tripwires=recipe.watched,
-        probe=partial(page_gain, setting.learner) if recipe.algorithm.on_policy else None,
+        probe=partial(gains, setting.learner) if recipe.algorithm.on_policy else None,
         evaluate=evaluate,
     )
 

@@ -20,7 +20,7 @@ from ocr_rl.learn.algos.rollouts import to_rows
 from ocr_rl.learn.checkpoints import resume
 from ocr_rl.learn.fit import Plan, fit
 from ocr_rl.learn.learner import Learner
-from ocr_rl.learn.probe import looks, page_gain, require_eyes
+from ocr_rl.learn.probe import exchanged, gains, looks, require_eyes
 from ocr_rl.learn.step import Step
 from ocr_rl.models.weights import Adapter
 from ocr_rl.objectives.losses import PolicyGradient
@@ -39,8 +39,8 @@ def test_the_probe_shows_the_page_a_blank_and_another(make_learner: MakeLearner,
     shown = looks(learner, one_each)
     values = [value for row in learner.logprobs(one_each) for value in row]
     assert shown["nll_page"] == pytest.approx(-sum(values) / len(values))
-    assert len({round(value, 3) for value in shown.values()}) == 3
-    assert set(shown) == {"nll_page", "nll_blank", "nll_other"}
+    assert len({round(value, 3) for value in shown.values()}) == 4
+    assert set(shown) == {"nll_page", "nll_blank", "nll_other", "place_gain"}
 
 
 def test_trap_3_a_policy_that_does_not_see_the_page_is_stopped_before_it_learns(
@@ -67,13 +67,13 @@ def test_trap_3_the_page_gains_nothing_where_the_image_is_not_shown(
     make_learner: MakeLearner, rows: list[Row], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     learner = make_learner()
-    assert page_gain(learner, rows)["page_gain"] != 0
+    assert gains(learner, rows)["page_gain"] != 0
     blank = lambda prompter, prompt: Image.new("RGB", (112, 112 if "p4" in prompt.page_id else 56), "white")
     monkeypatch.setattr(type(learner.prompter), "image", blank)
-    assert page_gain(learner, rows)["page_gain"] == 0
+    assert gains(learner, rows)["page_gain"] == 0
     monkeypatch.undo()
     one_each = [rows[0], rows[4]]
-    assert page_gain(learner, rows) == page_gain(learner, one_each)
+    assert gains(learner, rows) == gains(learner, one_each)
 
 
 @pytest.fixture
