@@ -225,15 +225,19 @@ def bench(
     preset: str | None = None,
     instruction: str | None = None,
     workers: int = 2,
+    endpoints: Sequence[str] = (),
+    limit: int | None = None,
 ) -> dict[str, list[PageResult]]:
     """`ocr-rl bench`: the page results of every candidate, by its name. The report is written below `out`.
 
-    `candidates` are folders of Markdown files, `engines` OCR engines, `models` policies; "name=folder" names one.
+    `candidates` are folders of Markdown files, `engines` OCR engines, `models` policies, `endpoints` servers (written
+    as for the command); "name=folder" names one. `limit`: of the pages, the first.
     `front_matter` of a folder's files is judged with the rest unless it is "strip". A rerun goes on with what `out`
     holds.
     """
     from ocr_rl.evaluate.bench import bench as run_bench
     from ocr_rl.evaluate.report import read_candidates
+    from ocr_rl.pages.subset import Subset
 
     run_bench(
         Path(data),
@@ -248,6 +252,8 @@ def bench(
         preset=preset,
         instruction=instruction,
         workers=workers,
+        endpoints=endpoints,
+        subset=Subset(limit=limit),
     )
     return read_candidates(Path(out) / "report.json")
 

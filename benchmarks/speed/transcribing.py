@@ -115,7 +115,18 @@ def main() -> None:
     given = parser.parse_args()
     with TemporaryDirectory() as folder:
         place = Path(folder)
-        made = ["pages", "synth", "--kind", given.kind, "--n", str(given.pages), "--seed", "77", "--out", place / "data"]
+        made = [
+            "pages",
+            "synth",
+            "--kind",
+            given.kind,
+            "--n",
+            str(given.pages),
+            "--seed",
+            "77",
+            "--out",
+            place / "data",
+        ]
         subprocess.run([*OCR_RL, *map(str, made)], check=True)
         run(given, place / "data" / "pdfs", place)
 

@@ -20,7 +20,7 @@ from ocr_rl.cli.refusals import (
 )
 from ocr_rl.contract import UserError
 
-SEVERAL = ("--candidate", "--engine", "--model")
+SEVERAL = ("--candidate", "--engine", "--model", "--endpoint", "--tag", "--file", "--type")
 
 app = Typer()
 
@@ -60,6 +60,19 @@ def bench(
         list[str] | None,
         Option(metavar="MODEL...", help="a policy: nano, a model's folder or hub name; NAME=FOLDER gives a name"),
     ] = None,
+    endpoint: Annotated[
+        list[str] | None,
+        Option(
+            metavar="URL...",
+            help="a server, as in http://127.0.0.1:8000,price=0.1/0.4 (docs/bench.md); NAME=URL gives a name",
+        ),
+    ] = None,
+    limit: Annotated[int | None, whole("how many pages, the first of those that the next three choose", 1)] = None,
+    tag: Annotated[list[str] | None, Option(metavar="TAG...", help="pages with one of these tags")] = None,
+    file: Annotated[list[str] | None, Option(metavar="NAME...", help="tests of these files, as tables.jsonl")] = None,
+    type_: Annotated[
+        list[str] | None, Option("--type", metavar="TYPE...", help="tests of these types, as table")
+    ] = None,
     backend: BackendChoice = "vllm",
     preset: Preset = None,
     instruction: Instruction = None,
@@ -82,9 +95,9 @@ def bench(
     ),
 ) -> None:
     """Unit tests over folders, OCR engines and policies. Writes a report."""
-    folders, engines, models = candidate or [], engine or [], model or []
-    if not [*folders, *engines, *models]:
-        raise UserError("bench: name at least one --candidate FOLDER, --engine NAME or --model MODEL.")
+    folders, engines, models, endpoints = candidate or [], engine or [], model or [], endpoint or []
+    if not [*folders, *engines, *models, *endpoints]:
+        raise UserError("bench: name at least one --candidate FOLDER, --engine NAME, --model MODEL or --endpoint URL.")
     require_dataset(data)
     for folder in map(_place, folders):
         if not Path(folder).is_dir():
@@ -99,6 +112,7 @@ def bench(
     require_place(out)
 
     from ocr_rl.evaluate.bench import bench as compare
+    from ocr_rl.pages.subset import Subset
 
     report = compare(
         data,
@@ -116,6 +130,10 @@ def bench(
         front_matter=front_matter,
         cluster=cluster,
         workers=workers,
+        endpoints=endpoints,
+        subset=Subset(
+            limit=limit, tags=frozenset(tag or ()), files=frozenset(file or ()), types=frozenset(type_ or ())
+        ),
     )
     print(report)
 

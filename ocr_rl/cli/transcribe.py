@@ -107,8 +107,8 @@ def transcribe(
 
     unread = [counted for _, counted in count_pages(pdfs) if isinstance(counted, PageError)]
     if exit_code(unread, pdfs) < 2:  # else no policy need be loaded to refuse them
+        from ocr_rl.evaluate.readers import Asking, InProcess, at_endpoint, extra_fields
         from ocr_rl.transcription.job import Wanted, transcribe_files
-        from ocr_rl.transcription.readers import Asking, InProcess, at_endpoint, extra_fields
 
         asking = Asking(preset=preset, instruction=instruction, longest_px=longest_px, max_tokens=max_tokens, seed=seed)
         reader = InProcess(model=model or "nano", backend=backend, asking=asking)

@@ -24,7 +24,7 @@ from tqdm import tqdm
 from ocr_rl import outputs
 from ocr_rl.contract import Page, Reading, Transcript, UserError
 from ocr_rl.evaluate import journal
-from ocr_rl.evaluate.bench_notes import asking_note, front_matter_note, notes_of
+from ocr_rl.evaluate.bench_notes import asking_note, cost_note, front_matter_note, notes_of
 from ocr_rl.evaluate.candidates import (
     Answer,
     Candidate,
@@ -36,14 +36,15 @@ from ocr_rl.evaluate.candidates import (
     answers,
     folder_answers,
 )
+from ocr_rl.evaluate.endpoint_candidate import endpoint_candidate
 from ocr_rl.evaluate.figures import ClusterBy, tallies
 from ocr_rl.evaluate.floors import floors_of
 from ocr_rl.evaluate.report import FILES, write_report
 from ocr_rl.evaluate.results import CheckVerdict, PageResult, from_json, judge_page, to_json
 from ocr_rl.evaluate.stats import benchmark_score
-from ocr_rl.pages.dataset import load_with_files
 from ocr_rl.pages.images import image_of
 from ocr_rl.pages.raster import PageError
+from ocr_rl.pages.subset import Subset, load_subset
 from ocr_rl.pages.workers import Refusal, guarded
 from ocr_rl.run import environment
 from ocr_rl.text.checks import load_check
@@ -51,6 +52,8 @@ from ocr_rl.text.checks import load_check
 REPEAT_TEMPERATURE = 0.7  # of a policy that reads a page several times
 _SHOWN_PX = 900
 _PAGE_TIMEOUT_S = 300.0  # all tests of one page
+
+_ALL = Subset()
 
 Key = tuple[str, int, str, str, int]  # page id, repeat, text, finish, tokens
 
@@ -72,14 +75,17 @@ def bench(
     front_matter: FrontMatterOf = "keep",
     cluster: ClusterBy = "page",
     workers: int = 2,
+    subset: Subset = _ALL,
+    endpoints: Sequence[str] = (),
 ) -> str:
     """Judge every candidate on every page, write the report below `out`, return its Markdown.
 
-    `candidates` are folders of transcripts, `engines` OCR engines, `models` folders or hub names of policies;
-    NAME=FOLDER gives a name of one's own. A policy reads every page `repeats` times, at `temperature` (default: greedy
-    for one repeat, else REPEAT_TEMPERATURE), asked as the model is known for, as the known model `preset` is, or with
-    `instruction`; the report says how. The first candidate is the one that the others are compared with. Front
-    matter in a folder's files is judged with the rest, as the public benchmark does, unless `front_matter` is "strip".
+    `candidates` are folders of transcripts, `engines` OCR engines, `models` folders or hub names of policies,
+    `endpoints` servers (`endpoint_candidate` says how they are written); NAME=FOLDER gives a name of one's own. A
+    policy reads every page `repeats` times, at `temperature` (default: greedy for one repeat, else REPEAT_TEMPERATURE),
+    asked as the model is known for, as the known model `preset` is, or with `instruction`; the report says how. The
+    first candidate is the one that the others are compared with. Front matter in a folder's files is judged with the
+    rest, as the public benchmark does, unless `front_matter` is "strip".
     Raises UserError for wrong input, and where `out` holds such files that no bench wrote.
     """
     outputs.refuse_others(out, "settings.json", ("candidates", "floors.jsonl"))
@@ -96,10 +102,21 @@ def bench(
     readers: list[Candidate] = [
         *(EngineCandidate(name=spec, workers=workers) for spec in engines),
         *(policy(name=name, model=model) for name, model in map(_named, models)),
+        *(
+            endpoint_candidate(
+                spec,
+                repeats=repeats,
+                temperature=_temperature(repeats, temperature),
+                preset=preset,
+                instruction=instruction,
+                workers=workers,
+            )
+            for spec in endpoints
+        ),
     ]
     _refuse_twins([*(_named(text)[0] for text in candidates), *(reader.name for reader in readers)])
-    pages, file_of = load_with_files(data)
-    pages = with_baseline(pages, data / "pdfs")
+    pages, file_of = load_subset(data, subset)
+    pages = with_baseline(pages, data / "pdfs") if subset.adds_baselines else pages
     common = {"ocr-rl": environment()["packages"].get("ocr-rl"), "reading": reading, "tests": _digest(pages)}
     with outputs.writing(out):
         journal.settle(out / "settings.json", common)
@@ -118,7 +135,7 @@ def bench(
         rows |= _rows(name, of_candidate, pages, place / "verdicts.jsonl", reading, workers)
         notes |= notes_of(name, of_candidate, pages, str(settings.get(name, {}).get("version", "")))
         notes |= {} if reader else front_matter_note(name, of_candidate, front_matter)
-        notes |= asking_note(name, settings.get(name, {}))
+        notes |= asking_note(name, settings.get(name, {})) | cost_note(name, of_candidate, settings.get(name, {}))
     of_floor = partial(_floor_rows, path=out / "floors.jsonl", reading=reading, workers=workers)
     floors = floors_of(pages, list(rows.values())[-1], of_floor)
     judged = {**rows, **(floors.rows if floors else {})}
@@ -129,7 +146,14 @@ def bench(
         candidates=rows,
         pages={page.id: page for page in pages},
         images=_image,
-        notes={"reading": reading, **notes, "date": env["date"], "python": env["python"], "cores": str(env["cores"])},
+        notes={
+            "reading": reading,
+            **subset.note(),
+            **notes,
+            "date": env["date"],
+            "python": env["python"],
+            "cores": str(env["cores"]),
+        },
         benchmark={name: benchmark_score(tallies(results, file_of), seed=0) for name, results in judged.items()},
         floors=floors,
         cluster=cluster,
@@ -163,7 +187,7 @@ def _named(text: str) -> tuple[str, str]:
 
 def _refuse_twins(names: Sequence[str]) -> None:
     if not names:
-        raise UserError("bench: name at least one --candidate FOLDER, --engine NAME or --model MODEL.")
+        raise UserError("bench: name at least one --candidate FOLDER, --engine NAME, --model MODEL or --endpoint URL.")
     for name in names:
         twins = [other for other in names if _slug(other) == _slug(name)]
         if len(twins) > 1:

@@ -32,6 +32,21 @@ def notes_of(name: str, answers: Sequence[Answer], pages: Sequence[Page], versio
     return notes
 
 
+def cost_note(name: str, answers: Sequence[Answer], settings: Mapping[str, Any]) -> dict[str, str]:
+    """What a page costs at a server whose prices per million tokens are given; all attempts are paid for."""
+    prices = settings.get("prices")
+    if not prices or not answers:
+        return {}
+    attempts = [attempt for answer in answers for attempt in answer.attempts]
+    asked = sum(attempt.prompt_tokens for attempt in attempts) / len(answers)
+    written = sum(attempt.transcript.num_tokens for attempt in attempts) / len(answers)
+    cost = (asked * prices[0] + written * prices[1]) / 1e6
+    tokens = (
+        f"{asked:,.0f} tokens of prompt at {prices[0]:g} and {written:,.0f} of transcript at {prices[1]:g} a million"
+    )
+    return {f"{name}, cost": f"{cost:.3g} a page: {tokens}"}
+
+
 def asking_note(name: str, settings: Mapping[str, Any]) -> dict[str, str]:
     """How a policy was asked: its settings hold PromptSettings; nothing for other candidates."""
     if "instruction" not in settings:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 Missing = Literal["error", "fail"]
 FrontMatterOf = Literal["keep", "strip"]  # a candidate's files
 SamplerName = Literal["vllm", "transformers"]
-_SEEDS_APART = 1000  # between the repeats of a policy; retries count up from each
+SEEDS_APART = 1000  # between the repeats of a policy; retries count up from each
 _FILE = re.compile(r"(?P<stem>.+)_pg(?P<number>[1-9][0-9]*)_repeat(?P<repeat>[0-9]+)\.md")
 
 Item = TypeVar("Item")
@@ -65,7 +65,7 @@ class Candidate(Protocol):
         ...
 
     def answers(self, todo: Todo) -> Iterator[Answer]:
-        """One answer per page and repeat, in that order."""
+        """One answer per page and repeat, repeat by repeat."""
         ...
 
 
@@ -186,7 +186,7 @@ class EngineCandidate:
                 unit="page",
                 leave=False,
             )
-            for (page, text), seconds in _timed(texts):
+            for (page, text), seconds in timed(texts):
                 answer = Answer(page=page.id, repeat=repeat, seconds=seconds)
                 if isinstance(text, Refusal):
                     yield replace(answer, error=str(text))
@@ -235,10 +235,10 @@ class PolicyCandidate:
                     max_tokens=policy.settings.max_tokens,
                     temperature=self.temperature,
                     retries=tuple(at for at in RETRY_TEMPERATURES if at > self.temperature),
-                    seed=_SEEDS_APART * (repeat - 1),
+                    seed=SEEDS_APART * (repeat - 1),
                 )
                 shown = tqdm(of_pages, total=len(pages), desc=self.name, unit="page", leave=False)
-                for (page, of_page), seconds in _timed(shown):
+                for (page, of_page), seconds in timed(shown):
                     answer = Answer(page=page.id, repeat=repeat, seconds=seconds)
                     if isinstance(of_page, PageError):
                         yield replace(answer, error=of_page.reason)
@@ -271,7 +271,7 @@ def fingerprint(model: str) -> dict[str, list[int]]:
     return {path.name: [path.stat().st_size, path.stat().st_mtime_ns] for path in files}
 
 
-def _timed(items: Iterable[Item]) -> Iterator[tuple[Item, float]]:
+def timed(items: Iterable[Item]) -> Iterator[tuple[Item, float]]:
     """Each item with the seconds that it took to come."""
     source = iter(items)
     while True:

@@ -55,6 +55,11 @@ def load_config(path: str, *, trust_remote_code: bool = False) -> Any:
         raise UserError(f"Model {path}: {error}.") from None
 
 
+def has_gpu() -> bool:
+    """Whether policies run on a GPU here."""
+    return torch.cuda.is_available()
+
+
 def use_dtype(path: str) -> Dtype:
     """The dtype to use a policy in: bfloat16 where it is stored so and there is a GPU, float32 otherwise."""
     return "bfloat16" if torch.cuda.is_available() and load_config(path).dtype == torch.bfloat16 else "float32"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -34,9 +34,9 @@ def load_with_files(folder: Path) -> tuple[list[Page], dict[str, str]]:
     return pages, {test.check.id: test.file.name for tests in contents.tests.values() for test in tests}
 
 
-def load_with_contents(folder: Path) -> tuple[list[Page], Contents]:
-    """The pages of `load_dataset`, and where their tests and references stand."""
-    contents = read_folder(folder)
+def load_with_contents(folder: Path, only: Collection[str] | None = None) -> tuple[list[Page], Contents]:
+    """The pages of `load_dataset`, and where their tests and references stand; `only` as in `read_folder`."""
+    contents = read_folder(folder, only)
     if contents.faults:
         more = f" (and {len(contents.faults) - 1} more)" if len(contents.faults) > 1 else ""
         raise UserError(f"{contents.faults[0]}{more}; `ocr-rl pages check` lists every fault of a dataset")

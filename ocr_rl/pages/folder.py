@@ -9,7 +9,7 @@ file knows nothing about images, prompts or models; `tree` knows what file syste
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,13 +49,17 @@ class Contents:
     notes: Sequence[Fault] = ()  # what is no fault and still worth a line: links to folders that are not followed
 
 
-def read_folder(folder: Path) -> Contents:
-    """Everything that stands in a dataset's folder. It does not raise: what is wrong stands among the faults."""
+def read_folder(folder: Path, only: Collection[str] | None = None) -> Contents:
+    """Everything that stands in a dataset's folder. It does not raise: what is wrong stands among the faults.
+
+    `only`: names of documents, as `documents_with_tests` gives them; the others are not opened and count as absent.
+    """
     faults: list[Fault] = []
     num_pages: dict[str, int] = {}
     below = _tree(folder, faults)
     pdfs = below.once(*SUFFIXES)
     faults += [Fault(file=path, line=None, message=_twin(other)) for path, other in twins(pdfs.values()).items()]
+    every, pdfs = pdfs, {name: path for name, path in pdfs.items() if only is None or name in only}
     names = {path: name for name, path in pdfs.items()}
     for path, count in count_pages(pdfs.values()):
         if isinstance(count, PageError):
@@ -63,7 +67,7 @@ def read_folder(folder: Path) -> Contents:
         else:
             num_pages[names[path]] = count
     read = _references(below, num_pages, faults)
-    tests = _tests(folder, names_of(below, pdfs), num_pages, faults)
+    tests = _tests(folder, names_of(below, every), num_pages, faults)
     notes = [Fault(file=path, line=None, message=reason) for path, reason in below.not_followed]
     return Contents(
         pdfs=pdfs,
@@ -74,6 +78,17 @@ def read_folder(folder: Path) -> Contents:
         faults=faults,
         notes=tuple(notes),
     )
+
+
+def documents_with_tests(folder: Path) -> dict[str, list[PlacedCheck]]:
+    """The names of the documents in their order, each with its tests as the lines have them; none is opened."""
+    below = _tree(folder, [])
+    pdfs = below.once(*SUFFIXES)
+    tests: dict[str, list[PlacedCheck]] = {name: [] for name in pdfs}
+    for test in read_tests(own_files(folder, ".jsonl")[0], names_of(below, pdfs), {}):
+        if isinstance(test, PlacedCheck):  # a line that is none is found once the folder is read
+            tests[test.pdf].append(test)
+    return tests
 
 
 def _tree(folder: Path, faults: list[Fault]) -> Tree:

@@ -81,12 +81,13 @@ def _layered(document: pdfium.PdfDocument, texts: Mapping[int, PageText]) -> byt
 def _flatten(document: pdfium.PdfDocument, page: pdfium.PdfPage) -> None:
     """Put a picture of what the page shows in the place of it; links and annotations stay."""
     scale = min(_PX_PER_PT, MAX_PX / max(page.get_size()))
-    picture = page.render(scale=scale, draw_annots=False, may_draw_forms=False).to_pil().convert("RGB")
+    drawn: Any = page.render(scale=scale, draw_annots=False, may_draw_forms=False)  # pyright: ignore[reportArgumentType]
+    picture = drawn.to_pil().convert("RGB")
     for thing in list(page.get_objects(max_depth=1)):
         page.remove_obj(thing)
     corners = [_on_page(page, x, y, (1000, 1000), 0) for x, y in ((0, 1000), (1000, 1000), (0, 0))]
     (left, bottom), right, up = corners
-    spread = (right[0] - left, right[1] - bottom, up[0] - left, up[1] - bottom, left, bottom)
+    spread: Any = (right[0] - left, right[1] - bottom, up[0] - left, up[1] - bottom, left, bottom)
     _insert_picture(document, page, picture, pdfium.PdfMatrix(*spread))
 
 

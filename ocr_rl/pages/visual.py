@@ -1,8 +1,8 @@
 """The letters of a line from left to right, as they stand on paper: what a PDF's text layer holds.
 
-Words of scripts that run from right to left are turned round, with their numbers as they are, and so is the order of the
-words in a line of such scripts. A short form of Unicode's algorithm (UAX 9) for lines whose layout nobody sees: enough
-for readers of PDFs, which turn such words round again.
+Words of scripts that run from right to left are turned round, with their numbers as they are, and so is the order of
+the words in a line of such scripts. A short form of Unicode's algorithm (UAX 9) for lines whose layout nobody sees:
+enough for readers of PDFs, which turn such words round again.
 """
 
 from __future__ import annotations

@@ -22,10 +22,10 @@ from ocr_rl import outputs
 from ocr_rl.contract import Page
 from ocr_rl.evaluate import journal
 from ocr_rl.evaluate.endpoint import Read
+from ocr_rl.evaluate.readers import Reader, settings_of
 from ocr_rl.pages.raster import PageError, count_pages, distinct_stems, document_sha, long_name
 from ocr_rl.transcription.fallback import LayerTexts
 from ocr_rl.transcription.made import DOLMA, Format, markdown, targets, write_document, write_dolma
-from ocr_rl.transcription.readers import Reader, settings_of
 from ocr_rl.transcription.rows import NAME, Document, Rows, row_of
 
 FAILED = "failed.jsonl"

@@ -165,7 +165,9 @@ def test_an_address_is_completed(given: str, url: str) -> None:
     assert base_url(given) == url
 
 
-@pytest.mark.parametrize("given", ["h:1", "ftp://h", "http://", "http://u:p@h", "http://h?key=1", "http://[", "http://h:x"])
+@pytest.mark.parametrize(
+    "given", ["h:1", "ftp://h", "http://", "http://u:p@h", "http://h?key=1", "http://[", "http://h:x"]
+)
 def test_what_is_no_address_is_refused(given: str) -> None:
     with pytest.raises(UserError, match="--endpoint"):
         base_url(given)

@@ -15,11 +15,11 @@ from ocr_rl.evaluate.chat import Endpoint
 from ocr_rl.models.settings import PromptSettings
 from ocr_rl.transcription import fallback
 from ocr_rl.transcription.job import Wanted, transcribe_files
-from ocr_rl.transcription.readers import AtEndpoint, at_endpoint, extra_fields
+from ocr_rl.evaluate.readers import AtEndpoint, at_endpoint, extra_fields
 from ocr_rl.transcription.rows import Rows
 from tests.pages.pdfs import block
 from tests.pages.pdfs import pdf as text_pdf
-from tests.transcription.fake_chat import FakeChat, completion, text_of
+from tests.transcription.fake_chat import FakeChat, completion
 
 Pdf = Callable[..., Path]
 FRONT = "---\nprimary_language: en\nis_rotation_valid: True\nrotation_correction: 0\nis_table: False\nis_diagram: False\n---\n"

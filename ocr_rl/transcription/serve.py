@@ -1,0 +1,133 @@
+"""`ocr-rl serve`: vLLM's own server for a policy, with the limits that its settings ask for.
+
+The server is a process of its own, whose words go to a file. Whoever asks it over HTTP asks as the policy's
+`ocr_rl.json` says; `transcribe --endpoint` finds that out by itself. Imports nothing of vLLM.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from ocr_rl.contract import UserError
+from ocr_rl.models.settings import PromptSettings
+from ocr_rl.torchvision_shim import ASKED
+
+START_S = 900.0  # a large model is read from a slow disk
+_POLL_S = 0.5
+_SIDE_BY_SIDE = 64  # pages that the engine reads at once
+_PROMPT_TOKENS_ON_CPU = 16_384  # of all prompts of a step: a seeded prompt that is read in parts ends vLLM's CPU engine
+_END_S = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Served:
+    """A policy to be served."""
+
+    folder: str
+    name: str  # as the server calls it
+    settings: PromptSettings
+    dtype: str
+    on_gpu: bool
+
+
+def command(served: Served, *, host: str, port: int) -> list[str]:
+    """What starts the server: room for the longest page and transcript, one image of the policy's size a question."""
+    settings = served.settings
+    longest = settings.max_prompt_tokens + settings.max_tokens
+    side = {"count": 1, "width": settings.longest_px, "height": settings.longest_px}
+    words = {
+        "model": served.folder,
+        "served-model-name": served.name,
+        "host": host,
+        "port": str(port),
+        "dtype": served.dtype,
+        "max-model-len": str(longest),
+        "limit-mm-per-prompt": json.dumps({"image": side, "video": 0}),
+        "generation-config": "vllm",  # not the checkpoint's: it may hold a repetition penalty
+    }
+    if not served.on_gpu:
+        at_once = max(1, min(_SIDE_BY_SIDE, _PROMPT_TOKENS_ON_CPU // settings.max_prompt_tokens))
+        words["max-num-seqs"] = str(at_once)
+        words["max-num-batched-tokens"] = str(max(longest, _PROMPT_TOKENS_ON_CPU))
+    flags = [] if served.on_gpu else ["--enforce-eager", "--no-enable-chunked-prefill"]
+    options = [f"--{name}={value}" for name, value in words.items()]
+    return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *options, *flags]
+
+
+@contextmanager
+def running(words: list[str], *, host: str, port: int) -> Iterator[tuple[str, Path, subprocess.Popen[bytes]]]:
+    """The server's address, the file of its words and its process, once it answers; it ends with the block.
+
+    UserError where it ends by itself first, with its last words.
+    """
+    signal.signal(signal.SIGTERM, _stop)  # else the server would stay behind
+    log = Path(tempfile.mkstemp(prefix="ocr-rl-serve-", suffix=".log")[1])
+    environment = {"VLLM_CPU_KVCACHE_SPACE": "1", **os.environ, ASKED: "1"}
+    with log.open("wb") as lines:
+        process = subprocess.Popen(words, stdout=lines, stderr=lines, env=environment)
+    try:
+        shown = "127.0.0.1" if host in ("0.0.0.0", "::") else host  # noqa: S104 it is compared, not bound
+        url = f"http://{shown}:{port}"
+        _wait(process, url, log)
+        yield f"{url}/v1", log, process
+    finally:
+        _end(process)
+
+
+def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:
+    end = time.monotonic() + START_S
+    while time.monotonic() < end:
+        if process.poll() is not None:
+            raise UserError(f"serve: vLLM's server ended before it answered: {_last_words(log)} (all of it: {log}).")
+        with contextlib.suppress(OSError), urllib.request.urlopen(f"{url}/health", timeout=5):
+            return
+        time.sleep(_POLL_S)
+    raise UserError(f"serve: vLLM's server did not answer within {START_S:g} s; its words are in {log}.")
+
+
+def _last_words(log: Path) -> str:
+    lines = log.read_text("utf-8", "replace").strip().splitlines()
+    errors = [line for line in lines if "Error" in line] or lines[-1:]
+    return (errors[-1].strip()[:300] if errors else "without a word").rstrip(".")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(_END_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+def _stop(*_: object) -> None:
+    raise SystemExit(128 + signal.SIGTERM)
+
+
+def curl(url: str, name: str, settings: PromptSettings) -> str:
+    """A line for a shell that asks about page.png; base64 goes through a pipe, for which no image is too long."""
+    text = [{"type": "text", "text": settings.instruction}] if settings.instruction else []
+    image = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,@"}}]
+    content = image + text if settings.image_first else text + image
+    body = {"model": name, "temperature": 0, "max_tokens": settings.max_tokens}
+    question = json.dumps({**body, "messages": [{"role": "user", "content": content}]})
+    before, after = (part.replace("'", "'\\''").replace("%", "%%") for part in question.split("@", 1))
+    ask = f"curl {url}/chat/completions -H 'Content-Type: application/json' -d @-"
+    return f"(printf '{_escaped(before)}'; base64 page.png | tr -d '\\n'; printf '{_escaped(after)}') | {ask}"
+
+
+def _escaped(text: str) -> str:
+    """As printf reads it."""
+    return text.replace("\\", "\\\\") if "\\" in text else text
