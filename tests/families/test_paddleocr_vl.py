@@ -61,7 +61,8 @@ def test_vllm_is_given_the_names_of_the_files_and_the_tied_head(
 ) -> None:
     with safe_open(folder / "model.safetensors", "pt") as stored:
         files = set(stored.keys())
-    weights = dict(make_learner().weights())
+    given: Any = make_learner().weights()
+    weights: dict[str, torch.Tensor] = dict(given)
     assert "lm_head.weight" in weights and "lm_head.weight" not in files
     named = {prompter.family.engine_name(name) for name in weights}
     assert named == files | {"lm_head.weight"}
@@ -115,5 +116,6 @@ def test_marks_follow_the_names_of_every_part_that_reads_weights() -> None:
     worker = SimpleNamespace(model_runner=SimpleNamespace(model=model))
     marks = {"visual.0.q_proj.bias": 1, "visual.0.k_proj.bias": 2, "visual.head.w": 4, "model.1.q_proj.bias": 8}
     assert weight_marks(worker, marks) == {"visual.0.qkv.bias": 3, "language_model.1.q_proj.bias": 8}
-    model.packed_modules_mapping = {"qkv_proj": ["q_proj"]}
+    stacked: Any = model
+    stacked.packed_modules_mapping = {"qkv_proj": ["q_proj"]}
     assert weight_marks(worker, {"model.1.q_proj.bias": 8}) == {"language_model.1.qkv_proj.bias": 8}
