@@ -127,6 +127,27 @@ KNOWN: tuple[Known, ...] = (
         front_matter=False,
         source="their cards (request with an image alone, longest dimension); lightonai/LightOnOCR 36755d4: models.py",
     ),
+    # A reader of regions that a layout model cuts out. This is the prompt for text in the model's card and for regions
+    # in its SDK; whole pages the SDK asked otherwise while it could (`default_prompt`), now it always cuts.
+    Known(
+        names=("zai-org/GLM-OCR",),
+        settings=PromptSettings(
+            longest_px=2339,
+            instruction="Text Recognition:",
+            image_first=True,
+            max_prompt_tokens=6200,
+            max_tokens=4096,
+        ),
+        front_matter=False,
+        source="zai-org/GLM-OCR 1c6bb76: config.yaml (task_prompt_mapping, pdf_dpi 200, max_tokens), page_loader.py",
+    ),
+    # Another one: "supports element-level recognition only" where it is used without PaddleOCR's layout model.
+    Known(
+        names=("PaddlePaddle/PaddleOCR-VL", "PaddlePaddle/PaddleOCR-VL-1.5", "PaddlePaddle/PaddleOCR-VL-1.6"),
+        settings=PromptSettings(instruction="OCR:", image_first=True),
+        front_matter=False,
+        source="huggingface/transformers 0959191: docs/source/en/model_doc/paddleocr_vl.md",
+    ),
 )
 NAMES = tuple(name for model in KNOWN for name in model.names)
 

@@ -77,7 +77,10 @@ class GlmOcr(Family):
     )
 
     def require_engine(self, settings: Any, *, lora: bool) -> None:
-        """vLLM sizes the merger by the text model and cuts larger weights off, without a word."""
+        """vLLM sizes the merger by the text model and cuts larger weights off, without a word.
+
+        Adapters on the tower's gate_proj and up_proj it refuses itself when they come: it knows them as one layer.
+        """
         here, there = settings.vision_config, settings.text_config.intermediate_size
         width = here.out_hidden_size * here.in_channels
         if width != there:
@@ -97,12 +100,12 @@ class GlmOcr(Family):
         return {name: ids[token] for name, token in PLACEHOLDERS.items()}
 
     def processor(self, sizes: Sizes, tokenizer: Any) -> Any:
-        pixels = 2 * sizes.vision["patch_size"] ** 2  # of a patch: the bounds are those of two frames
+        patch = sizes.vision["patch_size"]
+        pixels = 2 * patch**2  # of a patch: the bounds are those of two frames
+        bounds = {"shortest_edge": 4 * pixels, "longest_edge": sizes.max_patches * pixels}
+        images: dict[str, Any] = {"size": bounds, "patch_size": patch}
         return Glm46VProcessor(
-            image_processor=Glm46VImageProcessor(
-                size={"shortest_edge": 4 * pixels, "longest_edge": sizes.max_patches * pixels},
-                patch_size=sizes.vision["patch_size"],
-            ),
+            image_processor=Glm46VImageProcessor(**images),
             tokenizer=tokenizer,
             video_processor=Glm46VVideoProcessor(),
             chat_template=TEMPLATE,
