@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from ocr_rl.contract import Page
-from ocr_rl.learn.network import PolicyNetwork
+from ocr_rl.learn.network import PolicyNetwork, base
 from ocr_rl.learn.optimizers import muon_matrices
 from ocr_rl.learn.rows import collate
 from ocr_rl.models.attention import packing
@@ -93,7 +93,7 @@ def test_packed_pages_know_nothing_of_each_other(
     remember(learner.module)
     alone = [values for i in (0, 4, 8) for values in learner.logprobs(three_pages[i : i + 4])]
     assert largest_gap(learner.logprobs(three_pages), alone) < 2e-5
-    read = PackedDeltaNet._read
+    read: Any = PackedDeltaNet._read
     for name, broken in LEAKS.items():
 
         def leaky(layer: PackedDeltaNet, *inputs: Any, broken: Callable[[Begin, End], Begin] = broken) -> Any:
@@ -117,7 +117,7 @@ def test_checkpointed_layers_have_the_same_gradient_and_muon_moves_every_weight(
         moved.append({name: after[name] - before[name] for name in before})
     assert apart(moved[1], moved[0]) < 1e-6
     matrices = {id(p) for p in muon_matrices([*learner.module.named_parameters()])}
-    layer = learner.module.model.language_model.layers[0].linear_attn
+    layer = base(learner.module).model.language_model.layers[0].linear_attn
     turned = {name for name, p in layer.named_parameters() if id(p) in matrices}
     assert turned == {f"{name}.weight" for name in ("in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a", "out_proj")}
 
