@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from PIL import Image, ImageDraw, ImageFont
@@ -46,15 +47,27 @@ def prompter(nano_dir: Path) -> object:
 
 
 @pytest.fixture(scope="session")
-def vllm_sampler(nano_dir: Path, prompter) -> Iterator[object]:
-    """The one vLLM engine of a test session (a start takes seconds). Whoever loads weights loads `nano_dir`'s back."""
+def open_engine() -> Iterator[Callable[..., Any]]:
+    """Opens vLLM engines. All are closed at the end: closing one takes vLLM's process groups from the others."""
     pytest.importorskip("vllm", reason="vLLM is not installed")
     from ocr_rl.rollout.sampler.vllm.engine import EngineSettings, VllmSampler
 
     settings = EngineSettings(max_model_len=256, max_num_seqs=64, kv_cache_gib=0.25, lora_rank=5, lora_in_tower=True)
-    sampler = VllmSampler(nano_dir, prompter, settings)
-    yield sampler
-    sampler.close()
+    engines = []
+
+    def opened(folder: Path, prompter: Any) -> Any:
+        engines.append(VllmSampler(folder, prompter, settings))
+        return engines[-1]
+
+    yield opened
+    for engine in engines:
+        engine.close()
+
+
+@pytest.fixture(scope="session")
+def vllm_sampler(open_engine: Callable[..., Any], nano_dir: Path, prompter) -> object:
+    """The one of Qwen2.5-VL in a session (a start takes seconds). Whoever loads weights loads `nano_dir`'s back."""
+    return open_engine(nano_dir, prompter)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 from ocr_rl.contract import Page
-from ocr_rl.learn.network import PolicyNetwork
+from ocr_rl.learn.network import PolicyNetwork, base
 from ocr_rl.learn.optimizers import muon_matrices
 from ocr_rl.learn.rows import collate
+from ocr_rl.models.attention import packing
 from ocr_rl.models.families.qwen3_5 import PackedDeltaNet, Qwen3_5
 from ocr_rl.models.family import Family
 from ocr_rl.models.load import load_model
@@ -40,6 +41,13 @@ def three_pages(tiny_pages: list[Page], prompter: Prompter) -> list[Row]:
     return rows_of([tiny_pages[0], tiny_pages[1], tiny_pages[3]], prompter)
 
 
+@torch.no_grad()
+def remember(model: Any) -> None:
+    """Slower decay, as of a trained model: a random one has forgotten its page a few tokens later."""
+    for layer in model.model.language_model.layers[:3]:
+        layer.linear_attn.A_log.sub_(5)
+
+
 def gradients(model: torch.nn.Module, loss: Tensor) -> dict[str, Tensor]:
     model.zero_grad()
     loss.backward()
@@ -51,6 +59,7 @@ def test_in_float64_packing_is_exact(
 ) -> None:
     """transformers casts to float32 in many places: those become casts to float64."""
     model: Any = load_model(str(folder)).double()
+    remember(model)
     for name in ("float32", "float"):
         monkeypatch.setattr(torch, name, torch.float64)
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
@@ -81,9 +90,10 @@ def test_packed_pages_know_nothing_of_each_other(
 ) -> None:
     """And a state that leaks is seen."""
     learner = make_learner(micro_tokens=4096)
+    remember(learner.module)
     alone = [values for i in (0, 4, 8) for values in learner.logprobs(three_pages[i : i + 4])]
-    assert largest_gap(learner.logprobs(three_pages), alone) < 1e-5
-    read = PackedDeltaNet._read
+    assert largest_gap(learner.logprobs(three_pages), alone) < 2e-5
+    read: Any = PackedDeltaNet._read
     for name, broken in LEAKS.items():
 
         def leaky(layer: PackedDeltaNet, *inputs: Any, broken: Callable[[Begin, End], Begin] = broken) -> Any:
@@ -107,9 +117,32 @@ def test_checkpointed_layers_have_the_same_gradient_and_muon_moves_every_weight(
         moved.append({name: after[name] - before[name] for name in before})
     assert apart(moved[1], moved[0]) < 1e-6
     matrices = {id(p) for p in muon_matrices([*learner.module.named_parameters()])}
-    layer = learner.module.model.language_model.layers[0].linear_attn
+    layer = base(learner.module).model.language_model.layers[0].linear_attn
     turned = {name for name, p in layer.named_parameters() if id(p) in matrices}
     assert turned == {f"{name}.weight" for name in ("in_proj_qkv", "in_proj_z", "in_proj_b", "in_proj_a", "out_proj")}
+
+
+def test_the_plan_knows_what_a_delta_net_keeps(family: Family, folder: Path) -> None:
+    """For the backward pass, tensor by tensor, against the estimate; attention's would be a quarter of it."""
+    model: Any = load_model(str(folder))
+    family.pack(model)
+    layer = model.model.language_model.layers[0].linear_attn
+    weights = {p.untyped_storage().data_ptr() for p in layer.parameters()}
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(x: Tensor) -> Tensor:
+        storage = x.untyped_storage()
+        if storage.data_ptr() not in weights:
+            kept[storage.data_ptr()] = storage
+        return x
+
+    lengths = [128, 64, 64, 50, 40]
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda x: x):
+        layer(torch.randn(1, sum(lengths), 256, requires_grad=True), packing=packing([lengths]))
+    measured = sum(storage.nbytes() for storage in kept.values()) / sum(lengths)
+    linear, *_, full = family.kept_by_mixers(model.config.text_config, 4)
+    assert linear == pytest.approx(measured, rel=0.25)
+    assert full < measured / 2
 
 
 def test_adapters_on_delta_nets_projections_learn(make_learner: MakeLearner, rows: list[Row]) -> None:

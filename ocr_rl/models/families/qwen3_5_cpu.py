@@ -18,7 +18,7 @@ from transformers.models.qwen3_5 import modeling_qwen3_5 as layers
 from vllm.forward_context import get_forward_context
 from vllm.model_executor.layers.mamba.mamba_utils import is_conv_state_dim_first
 from vllm.model_executor.layers.mamba.ops.cpu import gdn_attention as own
-from vllm.utils.torch_utils import _resolve_layer_name
+from vllm.utils.torch_utils import LayerNameType, _resolve_layer_name
 
 _in_bfloat16 = own.cpu_gdn_attention_core
 
@@ -28,7 +28,7 @@ def install() -> None:
     own.cpu_gdn_attention_core = _core
 
 
-def _core(mixed_qkv: Tensor, b: Tensor, a: Tensor, core_attn_out: Tensor, layer_name: own.LayerNameType) -> None:
+def _core(mixed_qkv: Tensor, b: Tensor, a: Tensor, core_attn_out: Tensor, layer_name: LayerNameType) -> None:
     """Fill `core_attn_out` (tokens, heads, width) and the cached states of the sequences that the tokens belong to."""
     if mixed_qkv.dtype == torch.bfloat16:
         return _in_bfloat16(mixed_qkv, b, a, core_attn_out, layer_name)
@@ -52,7 +52,7 @@ def _core(mixed_qkv: Tensor, b: Tensor, a: Tensor, core_attn_out: Tensor, layer_
 
 # The schema of the operator is read off the annotations, as objects.
 _core.__annotations__ = {name: Tensor for name in ("mixed_qkv", "b", "a", "core_attn_out")}
-_core.__annotations__ |= {"layer_name": own.LayerNameType, "return": None}
+_core.__annotations__ |= {"layer_name": LayerNameType, "return": None}
 
 
 def _go_on(
