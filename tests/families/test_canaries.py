@@ -1,4 +1,4 @@
-"""Each family broken on purpose, one way at a time: the canary that is meant for it sings, and none where all is well."""
+"""Each family broken on purpose, one way at a time: the canary meant for it sings, and none where all is well."""
 
 from __future__ import annotations
 

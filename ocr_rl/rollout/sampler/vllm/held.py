@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import torch
+from vllm.model_executor.utils import get_packed_modules_mapping
 
 from ocr_rl.models.weights import Adapter, mark
 
@@ -51,7 +52,7 @@ def adapter_marks(worker: Any, adapter: Adapter, dtype: torch.dtype) -> dict[str
 
 def _engine_name(worker: Any, name: str) -> str:
     model = worker.model_runner.model
-    stacks = {part: stack for stack, parts in model.packed_modules_mapping.items() for part in parts}
+    stacks = {part: stack for stack, parts in get_packed_modules_mapping(model).items() for part in parts}
     (renamed,) = model.hf_to_vllm_mapper.apply_list([name])
     return ".".join(stacks.get(part, part) for part in renamed.split("."))
 
