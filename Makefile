@@ -1,8 +1,8 @@
-# make demo · make test · make test-all · make check · make docs · make bench · make gpu · make study-small   (each sets up .venv first)
+# make demo · make test · make test-all · make check · make docs · make bench · make families · make gpu · make study-small   (each sets up .venv first)
 PY := .venv/bin/python
 STAMP := .venv/.ready
 
-.PHONY: demo test test-all check docs bench gpu trl nano study-small study clean
+.PHONY: demo test test-all check docs bench families gpu trl nano study-small study clean
 
 # Goes on where it was cut off; for another one from the start, remove runs/demo.
 demo: $(STAMP)
@@ -29,6 +29,12 @@ docs: $(STAMP)
 bench: $(STAMP)
 	$(PY) -m benchmarks.speed.judging $(if $(PEER),--peer-python $(PEER)) $(if $(BROWSER),--browser $(BROWSER))
 	$(PY) -m benchmarks.speed.learner
+
+# Every family of models on tiny random policies: its tests, then a table (docs/families.md)
+families: $(STAMP)
+	$(PY) -m pytest tests/families
+	$(PY) -m benchmarks.families
+	$(PY) -m benchmarks.robustness.canaries
 
 # What only a GPU can show (docs/gpu.md), with a Python that has CUDA's torch: make gpu PYTHON=cuda-env/bin/python
 gpu:
