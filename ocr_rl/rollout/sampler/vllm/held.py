@@ -54,7 +54,8 @@ def _engine_name(worker: Any, name: str) -> str:
     model = worker.model_runner.model
     stacks = {part: stack for stack, parts in get_packed_modules_mapping(model).items() for part in parts}
     (renamed,) = model.hf_to_vllm_mapper.apply_list([name])
-    return ".".join(stacks.get(part, part) for part in renamed.split("."))
+    parts: list[str] = renamed.split(".")
+    return ".".join(stacks.get(part, part) for part in parts)
 
 
 def _summed(marks: Iterable[tuple[str, int]]) -> dict[str, int]:
