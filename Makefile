@@ -1,4 +1,4 @@
-# make demo · make test · make test-all · make check · make docs · make bench · make gpu · make study-small   (each sets up .venv first)
+# make demo · make test · make test-all · make check · make docs · make bench · make families · make gpu · make study-small   (each sets up .venv first)
 PY := .venv/bin/python
 STAMP := .venv/.ready
 # Bytecode is written, whatever the environment says: without it each process that starts compiles torch's sources anew.
@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Two workers of one thread each. The tests of a file stay with one worker, or both would make what they share.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all check docs bench gpu trl nano study-small study clean
+.PHONY: demo test test-all check docs bench families gpu trl nano study-small study clean
 
 # Goes on where it was cut off; for another one from the start, remove runs/demo.
 demo: $(STAMP)
@@ -33,6 +33,12 @@ docs: $(STAMP)
 bench: $(STAMP)
 	$(PY) -m benchmarks.speed.judging $(if $(PEER),--peer-python $(PEER)) $(if $(BROWSER),--browser $(BROWSER))
 	$(PY) -m benchmarks.speed.learner
+
+# Every family of models on tiny random policies: its tests, then a table (docs/families.md)
+families: $(STAMP)
+	$(PY) -m pytest tests/families
+	$(PY) -m benchmarks.families
+	$(PY) -m benchmarks.robustness.canaries
 
 # What only a GPU can show (docs/gpu.md), with a Python that has CUDA's torch: make gpu PYTHON=cuda-env/bin/python
 gpu:

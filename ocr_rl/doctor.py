@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Literal
 from ocr_rl.contract import UserError
 
 if TYPE_CHECKING:
+    from ocr_rl.contract import Page
     from ocr_rl.learn.learner import Learner
-    from ocr_rl.rollout.flow import Row
+    from ocr_rl.rollout.flow import Prompt, Row
     from ocr_rl.rollout.prompt import Origin
     from ocr_rl.rollout.sampler.base import Sampler, Sampling
 
@@ -145,6 +146,8 @@ class Parity:
     mean: float
     rounding: float = 0.0  # nats, mean: between the learner and itself in float32; 0 in float32
     tf32: bool = False  # the engine's attention multiplies in TF32, as vLLM's does for float32 on a GPU
+    page_gain: float = 0.0  # nats a token: how much less likely references are with a blank page
+    place_gain: float = 0.0  # and where they moved on the page, than where they stayed
 
     @property
     def gap(self) -> float:
@@ -161,6 +164,13 @@ class Parity:
     @property
     def holds(self) -> bool:
         return self.gap <= self.limit
+
+    def sight(self) -> str:
+        """What the page is worth to it: figures to compare, since long pages of text go on by themselves."""
+        return (
+            f"sight: a blank page costs references {self.page_gain:.2f} nats a token, text that moved on the page "
+            f"{self.place_gain:.2f} more than text that stayed (0: it does not see the page, or not where on it)"
+        )
 
     def to_text(self) -> str:
         kind, why = "largest", "the order of sums"
@@ -194,8 +204,10 @@ def parity(
     import torch
 
     from ocr_rl import config
+    from ocr_rl.learn.algos.sft import reference_rows
     from ocr_rl.learn.learner import Learner
     from ocr_rl.learn.masters import Masters
+    from ocr_rl.learn.probe import looks
     from ocr_rl.models.load import model_folder, use_dtype
     from ocr_rl.policy import open_origin, open_sampler
     from ocr_rl.rollout.sampler.base import Sampling
@@ -210,10 +222,12 @@ def parity(
     how = Sampling(n=4, temperature=temperature, max_tokens=max_tokens, seed=1)
     with TemporaryDirectory() as folder:  # of the pages, whose images the learner asks for too
         try:
+            prompted = _typeset(origin, pages, Path(folder))
+            seen = looks(learner, reference_rows(prompted, origin.prompter, front_matter=False))
             if changed:
                 _change_tower(learner)
                 sampler.load(learner.weights(), 1)
-            rows = _sampled(sampler, origin, pages, how, Path(folder))
+            rows = _sampled(sampler, prompted, how)
         finally:
             sampler.close()
         ours, rounding = learner.logprobs(rows), 0.0
@@ -230,6 +244,8 @@ def parity(
         mean=_mean(gaps),
         rounding=rounding,
         tf32=engine == "vllm" and torch.cuda.is_available(),
+        page_gain=seen["nll_blank"] - seen["nll_page"],
+        place_gain=seen["place_gain"],
     )
 
 
@@ -244,23 +260,29 @@ def _change_tower(learner: Learner) -> None:
                 weight.mul_(1 + 0.05 * torch.randn(weight.shape, generator=generator).to(weight))
 
 
-def _sampled(sampler: Sampler, origin: Origin, pages: int, how: Sampling, folder: Path) -> list[Row]:
-    """Samples of pages that are typeset for it, as rows with the engine's log-probabilities."""
+def _typeset(origin: Origin, pages: int, folder: Path) -> list[tuple[Page, Prompt]]:
+    """Pages with references, made for it, in a size that the model is asked for."""
     from ocr_rl import config
-    from ocr_rl.learn.algos.rollouts import to_rows
     from ocr_rl.pages.source import open_pages
-    from ocr_rl.rollout.collect import sample_pages
-    from ocr_rl.rollout.flow import ComparedGroup
 
     kind = "report" if origin.settings.longest_px > 500 else "nano"
     source = config.Typeset(synth=kind, n=pages, pages_per_document=1)
+    return [(page, origin.prompter.prompt(page)) for page in open_pages(source, folder)]
+
+
+def _sampled(sampler: Sampler, prompted: Sequence[tuple[Page, Prompt]], how: Sampling) -> list[Row]:
+    """Samples of the pages, as rows with the engine's log-probabilities."""
+    from ocr_rl import config
+    from ocr_rl.learn.algos.rollouts import to_rows
+    from ocr_rl.rollout.collect import sample_pages
+    from ocr_rl.rollout.flow import ComparedGroup
+
     nothing = (0.0,) * how.n
-    prompts = [(page, origin.prompter.prompt(page)) for page in open_pages(source, folder)]
     groups = [
         ComparedGroup(group=group, scores={}, rewards=nothing, advantages=nothing)
-        for group in sample_pages(sampler, prompts, how)
+        for group in sample_pages(sampler, prompted, how)
     ]
-    return to_rows(groups, config.Grpo(pages=source, steps=1), how.max_tokens)
+    return to_rows(groups, config.Grpo(pages=config.Typeset(synth="nano"), steps=1), how.max_tokens)
 
 
 def _gaps(values: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> list[float]:

@@ -56,3 +56,9 @@ def test_the_verb_takes_dtype_and_engine(monkeypatch: pytest.MonkeyPatch, capsys
     assert main(["doctor", "--parity", "nano", "--dtype", "bfloat16", "--engine", "transformers"]) == 1
     assert asked == [("nano", {"dtype": "bfloat16", "engine": "transformers"})]
     assert "!!  parity in bfloat16: mean gap" in capsys.readouterr().out
+
+
+def test_what_the_page_is_worth_is_said_too() -> None:
+    seen = parity("nano", dtype="float32", engine="transformers", max_tokens=2, pages=4)
+    assert seen.page_gain > 2 and seen.place_gain > 1
+    assert f"costs references {seen.page_gain:.2f} nats a token, text that moved" in seen.sight()

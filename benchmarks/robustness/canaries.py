@@ -33,6 +33,7 @@ from ocr_rl.models.families import FAMILIES
 from ocr_rl.models.load import model_folder
 from ocr_rl.pages.source import open_pages
 from ocr_rl.policy import open_origin
+from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.hf import HfSampler
 
@@ -204,7 +205,7 @@ BOTH_SIDES = {
 }
 
 
-def reading_policy(scratch: Path, pages: int = 8) -> tuple[Learner, list[Any]]:
+def reading_policy(scratch: Path, pages: int = 8) -> tuple[Learner, list[Row]]:
     """The embedded policy, and rows of references of pages that it has not seen."""
     path = model_folder("nano")
     policy = config.Policy(path=path)
@@ -215,7 +216,7 @@ def reading_policy(scratch: Path, pages: int = 8) -> tuple[Learner, list[Any]]:
     return learner, reference_rows(prompted, origin.prompter, front_matter=True)
 
 
-def sight(learner: Learner, rows: Sequence[Any], order: Callable[[Any], Any]) -> tuple[float, float]:
+def sight(learner: Learner, rows: Sequence[Row], order: Callable[[Any], Any]) -> tuple[float, float]:
     """(page_gain, place_gain) of references, with the rows of positions rewritten wherever they are used."""
     with rows_of_positions(order)(learner, None):
         seen = looks(learner, rows)

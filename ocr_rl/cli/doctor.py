@@ -62,4 +62,5 @@ def doctor(
         return 1 if any(finding.remedy for finding in findings) else 0
     gap = measured_gap(parity, dtype=dtype, engine=engine)
     print(f"{'ok' if gap.holds else '!!'}  {gap.to_text()}")
+    print(f"    {gap.sight()}")
     return 0 if gap.holds else 1

@@ -7,8 +7,8 @@ Text stays fluent, and a blank page stays worse, where positions are lost (rows 
 is misread. So a part of the page stays where it is and the others change places (`exchanged`): of a policy that reads,
 the tokens that moved lose, those that stayed do not. The embedded policy's references lose 1.8 nats a token more where
 they moved, and with its positions swapped, dropped or numbered through nothing (-0.1 to -0.3), though a blank page
-costs it 1.3 to 2.1 all the same. Of samples of its own a policy with broken positions still holds some places likely
-(0.4 to 1.0): there the figure is to be compared, not judged.
+costs it 1.3 to 2.1 all the same. Figures to compare, not to judge alone: of samples of its own a policy with broken
+positions still holds some places likely (0.4 to 1.0, 1.6 as it is), and a long text goes on by itself where it stands.
 """
 
 from __future__ import annotations

@@ -17,9 +17,10 @@ from ocr_rl.models.fresh import SHAPES, write_processor
 from ocr_rl.models.load import load_model
 from ocr_rl.rollout.prompt import Prompter, load_prompter
 from ocr_rl.rollout.sampler.vllm_server import ServerSettings, VllmServerSampler
+from tests.families.conftest import only
 
 FAMILY = SHAPES["glm_ocr"]
-here = pytest.mark.parametrize("family", [FAMILY], indirect=True, ids=["glm_ocr"])
+here = only("glm_ocr")
 
 
 @here

@@ -21,10 +21,10 @@ from ocr_rl.models.load import load_config, load_model
 from ocr_rl.rollout.prompt import Prompter, load_prompter
 from ocr_rl.rollout.sampler.vllm.held import weight_marks
 from ocr_rl.rollout.sampler.vllm_server import VllmServerSampler
-from tests.families.conftest import MakeLearner
+from tests.families.conftest import MakeLearner, only
 
 FAMILY = SHAPES["paddleocr_vl"]
-here = pytest.mark.parametrize("family", [FAMILY], indirect=True, ids=["paddleocr_vl"])
+here = only("paddleocr_vl")
 
 
 @here

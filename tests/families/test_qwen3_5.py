@@ -18,21 +18,17 @@ from ocr_rl.learn.network import PolicyNetwork, base
 from ocr_rl.learn.optimizers import muon_matrices
 from ocr_rl.learn.rows import collate
 from ocr_rl.models.attention import packing
-from ocr_rl.models.families.qwen3_5 import PackedDeltaNet, Qwen3_5
+from ocr_rl.models.families.qwen3_5 import PackedDeltaNet
 from ocr_rl.models.family import Family
 from ocr_rl.models.load import load_model
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Prompter
-from tests.families.conftest import MakeLearner, plain_logprobs, rows_of
+from tests.families.conftest import MakeLearner, only, plain_logprobs, rows_of
 from tests.learn.conftest import NLL, apart, largest_gap, weights
 
+pytestmark = only("qwen3_5")
 Begin = Sequence[Tensor] | None  # what a sequence goes on from
 End = Sequence[Tensor]
-
-
-@pytest.fixture(scope="session", params=[Qwen3_5()], ids=["qwen3_5"])
-def family(request: pytest.FixtureRequest) -> Family:
-    return request.param
 
 
 @pytest.fixture(scope="session")

@@ -14,8 +14,6 @@ pytest.importorskip("vllm", reason="vLLM is not installed")
 import torch
 
 from ocr_rl.contract import Page, UserError
-from ocr_rl.models.families.qwen3_5 import Qwen3_5
-from ocr_rl.models.family import Family
 from ocr_rl.models.load import load_model
 from ocr_rl.rollout.flow import Group, Prompt, Row
 from ocr_rl.rollout.prompt import Prompter
@@ -23,15 +21,11 @@ from ocr_rl.rollout.sampler.base import Sampling
 from ocr_rl.rollout.sampler.hf import HfSampler
 from tests.contracts.conftest import Weights, weights_of
 from tests.contracts.test_adapters_arrive import adapted, adapter_over
-from tests.families.conftest import plain_logprobs
+from tests.families.conftest import only, plain_logprobs
 
+pytestmark = only("qwen3_5")
 HOW = Sampling(n=2, temperature=0.7, max_tokens=16, seed=5)
 HEAD, EMBEDDING = "lm_head.weight", "model.language_model.embed_tokens.weight"
-
-
-@pytest.fixture(scope="session", params=[Qwen3_5()], ids=["qwen3_5"])
-def family(request: pytest.FixtureRequest) -> Family:
-    return request.param
 
 
 @pytest.fixture(scope="module")

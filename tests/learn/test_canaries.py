@@ -20,7 +20,7 @@ from ocr_rl.learn.algos.rollouts import to_rows
 from ocr_rl.learn.checkpoints import resume
 from ocr_rl.learn.fit import Plan, fit
 from ocr_rl.learn.learner import Learner
-from ocr_rl.learn.probe import exchanged, gains, looks, require_eyes
+from ocr_rl.learn.probe import gains, looks, require_eyes
 from ocr_rl.learn.step import Step
 from ocr_rl.models.weights import Adapter
 from ocr_rl.objectives.losses import PolicyGradient

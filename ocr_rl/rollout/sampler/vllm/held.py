@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
+from vllm.model_executor.utils import get_packed_modules_mapping
 
 from ocr_rl.models.weights import Adapter, mark
 
@@ -61,7 +62,7 @@ def _slices(worker: Any, layer: str, engines: str) -> int:
     held = worker.model_runner.lora_manager._adapter_manager.modules.get(engines)
     slices = len(getattr(held, "lora_a_stacked", "?"))
     stack, name = engines.rpartition(".")[2], layer.rpartition(".")[2]
-    parts = worker.model_runner.model.packed_modules_mapping.get(stack, [name])
+    parts = get_packed_modules_mapping(worker.model_runner.model).get(stack, [name])
     return slices - len(parts) + 1 if name == parts[0] else 1
 
 
@@ -73,7 +74,7 @@ def _naming(worker: Any) -> Callable[[str], str | None]:
     model = worker.model_runner.model
     parts = [(name, getattr(part, "hf_to_vllm_mapper", None)) for name, part in model.named_modules()]
     mappers = [(f"{name}." if name else "", mapper) for name, mapper in parts if mapper is not None]
-    packed = getattr(model, "packed_modules_mapping", {})
+    packed = get_packed_modules_mapping(model)
     stacks = {part: stack for stack, stacked in packed.items() for part in stacked}
 
     def rename(name: str) -> str | None:

@@ -1,4 +1,4 @@
-"""Each family broken on purpose, one way at a time: the canary that is meant for it sings, and none where all is well."""
+"""Each family broken on purpose, one way at a time: the canary meant for it sings, and none where all is well."""
 
 from __future__ import annotations
 
@@ -12,8 +12,11 @@ import torch
 
 from benchmarks.robustness.canaries import BOTH_SIDES, BROKEN, OTHER, SAME, outcome, reading_policy, sight
 from ocr_rl.contract import Page
+from ocr_rl.learn.learner import Learner
 from ocr_rl.models.family import Family
+from ocr_rl.rollout.flow import Row
 
+Reading = tuple[Learner, list[Row]]
 HAVE_ROWS = {"qwen2_vl", "qwen2_5_vl", "qwen3_vl", "qwen3_5", "glm_ocr", "paddleocr_vl"}
 NOT_FOR = {  # what a family has nothing of: a canary that is passed over by mistake would not be missed
     "rows of positions swapped": lambda family: family.model_type not in HAVE_ROWS,
@@ -37,21 +40,21 @@ def test_what_is_broken_is_caught_by_the_canary_that_is_meant_for_it(
 
 
 @pytest.fixture(scope="module")
-def reading(tmp_path_factory: pytest.TempPathFactory):
+def reading(tmp_path_factory: pytest.TempPathFactory) -> Reading:
     """The embedded policy and references of a few pages."""
     pytest.importorskip("typst", reason="typst is not installed")
     torch.set_num_threads(1)
     return reading_policy(tmp_path_factory.mktemp("notices"), pages=4)
 
 
-def test_a_policy_that_reads_loses_the_text_that_moved(reading) -> None:
-    page_gain, place_gain = sight(*reading, BOTH_SIDES["as they are"])
+def test_a_policy_that_reads_loses_the_text_that_moved(reading: Reading) -> None:
+    page_gain, place_gain = sight(*reading, order=BOTH_SIDES["as they are"])
     assert page_gain > 2 and place_gain > 1
 
 
 @pytest.mark.parametrize("what", [name for name in BOTH_SIDES if name != "as they are"])
-def test_broken_positions_on_both_sides_show_in_places_alone(reading, what: str) -> None:
+def test_broken_positions_on_both_sides_show_in_places_alone(reading: Reading, what: str) -> None:
     """No gap shows them, and a blank page still costs a lot: the text is fluent, and about the page."""
-    page_gain, place_gain = sight(*reading, BOTH_SIDES[what])
+    page_gain, place_gain = sight(*reading, order=BOTH_SIDES[what])
     assert page_gain > 1
     assert place_gain < 0.3
