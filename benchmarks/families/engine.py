@@ -176,11 +176,15 @@ def main(folder: str, pdf: str) -> None:
     origin = open_origin(config.Policy(path=folder), folder)
     module, _, name = origin.prompter.family.vllm_class.partition(":")
     text = supports_lora(getattr(__import__(module, fromlist=[name]), name))
-    adapters = {"lora_rank": RANK, "lora_in_tower": True} if text else {}
-    engine = VllmSampler(
-        folder, origin.prompter, EngineSettings(max_model_len=512, max_num_seqs=8, kv_cache_gib=0.1, **adapters)
+    sizes: dict[str, Any] = {"max_model_len": 512, "max_num_seqs": 8, "kv_cache_gib": 0.1}
+    start = lambda **lora: VllmSampler(folder, origin.prompter, EngineSettings(**sizes, **lora))
+    try:
+        engine = start(lora_rank=RANK, lora_in_tower=True) if text else start()
+    except UserError:  # none in this family's tower: it is refused before anything has started
+        engine = start(lora_rank=RANK)
+    (tower,) = engine._llm.collective_rpc(
+        lambda worker: getattr(worker.model_runner.model, "supports_tower_connector_lora", False)
     )
-    (tower,) = engine._llm.collective_rpc(lambda worker: worker.model_runner.model.supports_tower_connector_lora)
     pages = [Page(id=f"0a1b2c3d:p{n}", pdf=Path(pdf), number=n) for n in (1, 2)]
     results = checks(engine, origin, pages, text=text, tower=text and tower)
     engine.close()

@@ -118,13 +118,12 @@ def has_deep_features(learner: Learner, page: Page) -> bool:
 
 @contextmanager
 def another_patch(learner: Learner, sampler: Any) -> Iterator[None]:
-    """The engine's processor cuts pages into patches of another size than the tower's."""
+    """The engine cuts pages into as many patches as if these were of 16 px where they are of 14."""
     prompter: Prompter = sampler._prompter
-    processor = copy.deepcopy(prompter.processor)
-    size = processor.image_processor.patch_size
-    smaller = size - 2 if isinstance(size, int) else {side: px - 2 for side, px in dict(size).items()}
-    processor.image_processor.patch_size = smaller
-    with patch.object(sampler, "_prompter", replace(prompter, processor=processor)):
+    family: Any = copy.copy(prompter.family)
+    smaller = lambda image: image.resize((image.width * 7 // 8, image.height * 7 // 8))
+    family.pixels = lambda processor, images: prompter.family.pixels(processor, [smaller(image) for image in images])
+    with patch.object(sampler, "_prompter", replace(prompter, family=family)):
         yield
 
 
