@@ -14,7 +14,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -53,7 +53,7 @@ class Family:
     vllm_class: str  # module:Class
     config_class: type[Any]
     processor_class: type[Any]
-    tower_adapters = True  # whether vLLM has adapters in the vision tower
+    engine_adapters: Literal["everywhere", "text", "nowhere"] = "everywhere"  # what vLLM has adapters on
     vision: tuple[str, ...] = ("visual",)  # parts of `model.model` that see, mergers and projectors included
     tower_layers = "visual.blocks"  # among them, the list of layers
     end_token: str | None = None  # that ends an answer; None: the tokenizer's EOS
@@ -196,8 +196,8 @@ class Family:
 
     # --- vLLM ---------------------------------------------------------------------------------------------------------
 
-    def require_engine(self, settings: Any, *, lora: bool) -> None:
-        """UserError for a configuration that vLLM computes otherwise, or where it takes no adapters (`lora`)."""
+    def require_engine(self, settings: Any) -> None:
+        """UserError for a configuration that vLLM computes otherwise."""
 
     def engine_folder(self, folder: str, room: Path) -> str:
         """The folder that vLLM reads for a policy's: the same, or one that is made in `room`, an empty folder."""

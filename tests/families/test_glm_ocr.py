@@ -88,7 +88,7 @@ CUT = r"merger .* is 768 wide .* which is 688, and cuts"
 def test_a_merger_that_vllm_would_cut_is_refused_before_a_server_is_asked(cut: tuple[Path, Prompter]) -> None:
     with pytest.raises(UserError, match=CUT):
         VllmServerSampler(*cut, ServerSettings(url="http://127.0.0.1:9"))
-    FAMILY.require_engine(FAMILY.config(FAMILY.nano, FAMILY.tokenizer()), lora=True)
+    FAMILY.require_engine(FAMILY.config(FAMILY.nano, FAMILY.tokenizer()))
 
 
 @pytest.mark.slow

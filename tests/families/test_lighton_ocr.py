@@ -27,7 +27,7 @@ from ocr_rl.models.families.lighton_ocr import TOKENS, LightOnOcr
 from ocr_rl.models.fresh import new_policy
 from ocr_rl.models.load import empty_model, load_config, load_model
 from ocr_rl.rollout.prompt import Prompter, load_prompter
-from ocr_rl.rollout.sampler.base import require_tower
+from ocr_rl.rollout.sampler.base import require_adapters
 
 CHAT_TEMPLATE = """\
 {% set image_count = namespace(value=0) %}
@@ -200,6 +200,6 @@ def test_vllm_is_given_the_published_layout(ours: Path, theirs: Path, tmp_path: 
 
 
 def test_adapters_in_the_tower_are_refused() -> None:
-    require_tower(LightOnOcr(), in_tower=False)
-    with pytest.raises(UserError, match=r"no adapters in the vision tower of LightOnOCR: set policy.lora_vision"):
-        require_tower(LightOnOcr(), in_tower=True)
+    require_adapters(LightOnOcr(), in_tower=False)
+    with pytest.raises(UserError, match=r"no adapters on all of the vision tower of LightOnOCR: set policy\.lora"):
+        require_adapters(LightOnOcr(), in_tower=True)

@@ -17,8 +17,9 @@ from transformers import AutoModelForImageTextToText
 
 from ocr_rl.contract import UserError
 from ocr_rl.models.fresh import SHAPES
-from ocr_rl.models.load import load_config, load_model
+from ocr_rl.models.load import load_model
 from ocr_rl.rollout.prompt import Prompter, load_prompter
+from ocr_rl.rollout.sampler.base import require_adapters
 from ocr_rl.rollout.sampler.vllm.held import weight_marks
 from ocr_rl.rollout.sampler.vllm_server import VllmServerSampler
 from tests.families.conftest import MakeLearner, only
@@ -84,12 +85,9 @@ def test_frozen_is_what_sees_and_adapters_reach_every_linear_layer(folder: Path,
     assert learnt and not any("visual" in name or "projector" in name for name in learnt)
 
 
-@here
-def test_adapters_are_refused_where_vllm_is_asked_to_take_them(folder: Path) -> None:
-    settings = load_config(str(folder))
-    FAMILY.require_engine(settings, lora=False)
-    with pytest.raises(UserError, match=r"PaddleOCR-VL: vLLM takes no adapters .* policy\.lora_rank = 0"):
-        FAMILY.require_engine(settings, lora=True)
+def test_adapters_are_refused_where_vllm_is_asked_to_take_them() -> None:
+    with pytest.raises(UserError, match=r"no adapters for PaddleOCR-VL: set policy\.lora_rank = 0"):
+        require_adapters(FAMILY, in_tower=False)
 
 
 class Renames(torch.nn.Module):

@@ -12,10 +12,10 @@ import pytest
 from ocr_rl.cli import main
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate.chat import Endpoint
+from ocr_rl.evaluate.readers import AtEndpoint, at_endpoint, extra_fields
 from ocr_rl.models.settings import PromptSettings
 from ocr_rl.transcription import fallback
 from ocr_rl.transcription.job import Wanted, transcribe_files
-from ocr_rl.evaluate.readers import AtEndpoint, at_endpoint, extra_fields
 from ocr_rl.transcription.rows import Rows
 from tests.pages.pdfs import block
 from tests.pages.pdfs import pdf as text_pdf

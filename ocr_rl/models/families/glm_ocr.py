@@ -42,6 +42,7 @@ class GlmOcr(Family):
     vllm_class = "vllm.model_executor.models.glm_ocr:GlmOcrForConditionalGeneration"
     config_class = GlmOcrConfig
     processor_class = Glm46VProcessor
+    engine_adapters = "text"  # in the tower, vLLM knows gate_proj and up_proj as one layer of the files only
     # The tokenizer's EOS is <|endoftext|>; generation_config.json names both, and answers end with this one.
     end_token = "<|user|>"
     never = tuple(PLACEHOLDERS.values())  # not special in its tokenizer.json
@@ -76,7 +77,7 @@ class GlmOcr(Family):
         tied=False,
     )
 
-    def require_engine(self, settings: Any, *, lora: bool) -> None:
+    def require_engine(self, settings: Any) -> None:
         """vLLM sizes the merger by the text model and cuts larger weights off, without a word.
 
         Adapters on the tower's gate_proj and up_proj it refuses itself when they come: it knows them as one layer.

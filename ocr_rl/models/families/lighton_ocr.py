@@ -45,7 +45,7 @@ class LightOnOcr(Family):
     model_type = "lighton_ocr"
     architectures = ("LightOnOcrForConditionalGeneration", *PUBLISHED["architectures"])
     vllm_class = "vllm.model_executor.models.lightonocr:LightOnOCRForConditionalGeneration"
-    tower_adapters = False
+    engine_adapters = "text"
     config_class = LightOnOcrConfig
     processor_class = LightOnOcrProcessor
     vision = ("vision_encoder", "vision_projection")

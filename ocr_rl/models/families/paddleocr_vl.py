@@ -12,7 +12,6 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from ocr_rl.contract import UserError
 from ocr_rl.models.byte_tokenizer import byte_tokenizer
 from ocr_rl.models.family import Family, Sizes
 
@@ -34,6 +33,7 @@ class PaddleOcrVl(Family):
     vllm_class = "vllm.model_executor.models.paddleocr_vl:PaddleOCRVLForConditionalGeneration"
     config_class = PaddleOCRVLConfig
     processor_class = PaddleOCRVLProcessor
+    engine_adapters = "nowhere"
     vision = ("visual", "projector")
     tower_layers = "visual.vision_model.encoder.layers"
     never = (*IMAGE, "<|image_pad|>", "<|video_pad|>")
@@ -65,13 +65,6 @@ class PaddleOcrVl(Family):
 
     def vision_sizes(self, vision: Any) -> tuple[int, int, int]:
         return vision.hidden_size, vision.intermediate_size, vision.num_hidden_layers
-
-    def require_engine(self, settings: Any, *, lora: bool) -> None:
-        if lora:
-            raise UserError(
-                "PaddleOCR-VL: vLLM takes no adapters for this family; set policy.lora_rank = 0, or "
-                'sampling.engine = "transformers".'
-            )
 
     def engine_name(self, name: str) -> str:
         """As in the files."""

@@ -77,11 +77,15 @@ def require_room(prompt: Prompt, how: Sampling, max_model_len: int) -> None:
         )
 
 
-def require_tower(family: Family, *, in_tower: bool) -> None:
-    """UserError where vLLM would leave out adapters that the vision tower has."""
-    if in_tower and not family.tower_adapters:
+def require_adapters(family: Family, *, in_tower: bool) -> None:
+    """UserError where vLLM would leave adapters out, or die of them."""
+    if family.engine_adapters == "nowhere":
         raise UserError(
-            f"vLLM has no adapters in the vision tower of {family.name}: set policy.lora_vision = false, or "
+            f'vLLM has no adapters for {family.name}: set policy.lora_rank = 0, or sampling.engine = "transformers".'
+        )
+    if in_tower and family.engine_adapters == "text":
+        raise UserError(
+            f"vLLM has no adapters on all of the vision tower of {family.name}: set policy.lora_vision = false, or "
             'sampling.engine = "transformers".'
         )
 

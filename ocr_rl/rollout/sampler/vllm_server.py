@@ -30,7 +30,7 @@ from ocr_rl.models.load import load_config, load_model
 from ocr_rl.models.weights import Adapter, Weights, lora_room
 from ocr_rl.rollout.flow import Group, Prompt, Sample
 from ocr_rl.rollout.prompt import Prompter
-from ocr_rl.rollout.sampler.base import Sampling, require_room, require_tower, seed_for
+from ocr_rl.rollout.sampler.base import Sampling, require_adapters, require_room, seed_for
 from ocr_rl.rollout.sampler.wire import ServerDown, Wire
 
 BANNED = -1e30  # added to a logit: JSON has no infinity, and this leaves a probability of exactly 0
@@ -54,7 +54,7 @@ class VllmServerSampler:
 
         Raises UserError when no server comes, or it was started with settings that do not fit.
         """
-        prompter.family.require_engine(load_config(str(model)), lora=False)
+        prompter.family.require_engine(load_config(str(model)))
         self.policy = 0
         self._prompter, self._max_model_len = prompter, settings.max_model_len
         self._run, self._loads = uuid.uuid4().hex[:12], 0
@@ -186,7 +186,7 @@ class VllmServerSampler:
         info = self._wire.call("/server_info", method="GET", params={"config_format": "json"})
         lora = (info.get("vllm_config") or {}).get("lora_config") or {}
         in_tower = any(self._prompter.family.of_vision(name) for name in adapter.tensors)
-        require_tower(self._prompter.family, in_tower=in_tower)
+        require_adapters(self._prompter.family, in_tower=in_tower)
         tower_left_out = in_tower and not lora.get("enable_tower_connector_lora")
         if lora.get("max_lora_rank", 0) < adapter.config.r or tower_left_out:
             flags = f"--enable-lora --max-lora-rank {lora_room(adapter.config.r)}"

@@ -26,7 +26,7 @@ from ocr_rl.models.load import DTYPES, load_config, load_model
 from ocr_rl.models.weights import BASE_DTYPE, Adapter, Weights, lora_room, marked, require_held
 from ocr_rl.rollout.flow import Group, Prompt, Sample
 from ocr_rl.rollout.prompt import Prompter
-from ocr_rl.rollout.sampler.base import CPU_CACHE_GIB, Sampling, require_room, require_tower, seed_for
+from ocr_rl.rollout.sampler.base import CPU_CACHE_GIB, Sampling, require_adapters, require_room, seed_for
 from ocr_rl.rollout.sampler.vllm.held import adapter_marks, held_adapter, held_weights, weight_marks
 
 MAX_BATCHED_TOKENS = 8192  # of prompts and samples in one forward pass; where a prompt may be longer, its length
@@ -52,7 +52,6 @@ class VllmSampler:
 
     def __init__(self, model: str | Path, prompter: Prompter, settings: EngineSettings) -> None:
         """Raises UserError where vLLM refuses the model or the settings."""
-        require_tower(prompter.family, in_tower=settings.lora_in_tower)
         self.policy = 0
         self._prompter = prompter
         self._max_model_len = settings.max_model_len
@@ -63,7 +62,9 @@ class VllmSampler:
         self._folder: TemporaryDirectory[str] | None = None  # of the adapters that are in use
         on_gpu = torch.cuda.is_available()
         shape = load_config(str(model), trust_remote_code=settings.trust_remote_code)
-        prompter.family.require_engine(shape, lora=settings.lora_rank > 0)
+        prompter.family.require_engine(shape)
+        if settings.lora_rank:
+            require_adapters(prompter.family, in_tower=settings.lora_in_tower)
         self._room = TemporaryDirectory(prefix="engine-")
         folder = prompter.family.engine_folder(str(model), Path(self._room.name))
         # Known by class, vLLM need not start a process that imports everything again just to look at it.
