@@ -13,7 +13,11 @@ ROOT = Path(__file__).resolve().parents[1]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 STATED = [
     *PROJECT["dependencies"],
-    *(line for name in ("math", "synth", "hub", "train", "cpu", "dev") for line in PROJECT["optional-dependencies"][name]),
+    *(
+        line
+        for name in ("math", "synth", "hub", "train", "cpu", "dev")
+        for line in PROJECT["optional-dependencies"][name]
+    ),
 ]
 
 
