@@ -118,7 +118,8 @@ class _Aside:
             (root / f"{stem}.md").write_text(record.text, encoding="utf-8")
         files = (*record.test_files, *(["imported"] * len(record.tests or ())))
         for test, of_file in zip(record.tests or (), files, strict=False):
-            placed = {**test, "pdf": f"{stem}{record.suffix}", "page": 1}
+            of_page = {"pdf": f"{stem}{record.suffix}", "page": 1}
+            placed = {**of_page, **test, **of_page}
             self.own_tests.setdefault(_safe(of_file) or "imported", []).append((where, placed))
 
     def _stem(self, record: Record, otherwise: str) -> str:
