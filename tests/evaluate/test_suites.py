@@ -118,6 +118,19 @@ def test_what_is_missing_wrong_or_out_of_place_costs(omni: Path) -> None:
     assert nothing == {"text_edit": [1.0], "order_edit": [1.0], "teds": [0.0], "teds_s": [0.0], "formulas": [0.0]}
 
 
+def test_puredocbench_has_a_file_a_page(tmp_path: Path) -> None:
+    (tmp_path / "gt/01_academic").mkdir(parents=True)
+    (tmp_path / "gt/01_academic/p1.json").write_text(json.dumps({"layout_dets": LAYOUT, "page_info": {}}))
+    (tmp_path / "md/01_academic").mkdir(parents=True)
+    for place in ("md/01_academic/p1.md", "md/p1.md"):
+        (tmp_path / place).write_text(f"{TITLE}\n\n{REST}")
+        report = bench_suite(tmp_path, "puredocbench", [("mine", tmp_path / "md")], tmp_path / "out")
+        assert "# PureDocBench: 1 pages" in report and "CC BY 4.0" in report and report.count("100.00") == 3
+        (tmp_path / place).unlink()
+    with pytest.raises(UserError, match=r"is no PureDocBench, there is no gt/\*\*/\*.json in it"):
+        bench_suite(tmp_path / "md", "puredocbench", [("mine", tmp_path / "md")], tmp_path / "out")
+
+
 def test_truncated_blocks_are_one_and_blocks_have_an_order() -> None:
     page = page_of({"layout_dets": LAYOUT, "extra": {"relation": RELATION}})
     kinds = [(block.kind, block.text[:9]) for block in page.blocks]

@@ -1,6 +1,7 @@
 """OmniDocBench (v1.5 and v1.6), and benchmarks laid out like it: text and order as edit distances, TEDS, TEDS-S.
 
     FOLDER/OmniDocBench.json (or any one *.json)     [{"layout_dets": [...], "extra": {"relation": []}, "page_info"}]
+    FOLDER/gt/**/*.json                              PureDocBench: such an object a file
 
 A candidate is a folder of `<image's stem>.md`. Definitions are those of the paper (arXiv 2412.07626). The matching is
 this project's own: each block of the reference takes the likest run of up to twelve blocks of the transcript, or
@@ -67,17 +68,31 @@ class Reference:
     tables: Sequence[Tree]
 
 
-def load(folder: Path, *, name: str) -> Suite:
-    path = first_file(folder, (f"{name}.json", "*.json", "**/*.json"), name)
+def omnidocbench(folder: Path) -> Suite:
+    """UserError for a folder in another layout."""
+    path = first_file(folder, ("OmniDocBench.json", "*.json", "**/*.json"), "OmniDocBench")
     rows = read_json(path)
     try:
-        reference = {Path(row["page_info"]["image_path"]).name: page_of(row) for row in rows}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UserError(f"{path}: is not laid out as OmniDocBench's annotations are ({error!r}).") from None
-    stems = {image: _stems(image) for image in reference}
+        images = [Path(row["page_info"]["image_path"]).name for row in rows]
+    except (AttributeError, KeyError, TypeError) as error:
+        raise _strange(path, error) from None
+    stems = {image: [Path(image).stem, Path(image).stem.replace(".pdf", ""), image] for image in images}
+    reference = {image: _page(row, path) for image, row in zip(images, rows, strict=True)}
+    return _suite("OmniDocBench", "for research only, not for commercial use", reference, stems)
+
+
+def puredocbench(folder: Path) -> Suite:
+    """A file for each page below gt/, in OmniDocBench's layout; a page's name is its path. UserError as above."""
+    first_file(folder, ("gt/**/*.json",), "PureDocBench")
+    files = {path.relative_to(folder / "gt").with_suffix(""): path for path in sorted((folder / "gt").rglob("*.json"))}
+    reference = {name.as_posix(): _page(read_json(path), path) for name, path in files.items()}
+    return _suite("PureDocBench", "CC BY 4.0", reference, {name: [name, Path(name).name] for name in reference})
+
+
+def _suite(name: str, licence: str, reference: Mapping[str, Reference], stems: Mapping[str, Sequence[str]]) -> Suite:
     return Suite(
         name=name,
-        licence="for research, see its authors' terms; it could not be read here",
+        licence=licence,
         figures=FIGURES,
         pages=list(reference),
         read=partial(texts_in, stems=stems),
@@ -85,9 +100,15 @@ def load(folder: Path, *, name: str) -> Suite:
     )
 
 
-def _stems(image: str) -> list[str]:
-    stem = Path(image).stem
-    return list(dict.fromkeys([stem, stem.replace(".pdf", ""), image]))
+def _page(row: Any, path: Path) -> Reference:
+    try:
+        return page_of(row)
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise _strange(path, error) from None
+
+
+def _strange(path: Path, error: Exception) -> UserError:
+    return UserError(f"{path}: is not laid out as OmniDocBench's annotations are ({error!r}).")
 
 
 # --- the reference ----------------------------------------------------------------------------------------------------

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 
 from ocr_rl import outputs
@@ -17,8 +16,8 @@ from ocr_rl.evaluate.tables import to_markdown_table
 
 SUITES: Mapping[str, Callable[[Path], Suite]] = {
     "dp-bench": dp_bench.load,
-    "omnidocbench": partial(omnidocbench.load, name="OmniDocBench"),
-    "puredocbench": partial(omnidocbench.load, name="PureDocBench"),
+    "omnidocbench": omnidocbench.omnidocbench,
+    "puredocbench": omnidocbench.puredocbench,
 }
 FILES = ("suite.json", "suite.md")
 
