@@ -26,7 +26,7 @@ import numpy as np
 from ocr_rl.config import RewardChoice, load_recipe
 from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.evaluate.groups import read_groups
-from ocr_rl.evaluate.samples import sample_pages
+from ocr_rl.evaluate.samples import Drawing, sample_pages
 from ocr_rl.pages.dataset import load_dataset
 from ocr_rl.pages.synth.make import write_dataset
 from ocr_rl.plugins import REWARDS, installed
@@ -154,7 +154,8 @@ def of_policy(kind: str, out: Path, *, model: str, backend: str, pages: int, n: 
     if not (data / f"{kind}.jsonl").exists():
         write_dataset(kind, n=pages, seed=seed, out=data)
     if not groups.exists():
-        sample_pages(data, groups, model=model, engine=backend, pages=pages, n=n, temperature=1.0, seed=seed)  # type: ignore[arg-type]
+        drawing = Drawing(data=data, model=model, engine=backend, pages=pages, n=n, temperature=1.0, seed=seed)  # type: ignore[arg-type]
+        sample_pages(drawing, groups)
     return data, groups
 
 

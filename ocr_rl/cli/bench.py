@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from typer import Option, Typer
+from typer import Argument, Option, Typer
 from typer.core import TyperCommand
 
-from ocr_rl.cli.options import GOES_ON, BackendChoice, Dataset, Instruction, Preset, Workers, whole
+from ocr_rl.cli.options import GOES_ON, BackendChoice, Instruction, Preset, Workers, whole
 from ocr_rl.cli.refusals import (
     require_backend,
     require_dataset,
@@ -47,10 +47,16 @@ def spread(words: Sequence[str], options: Sequence[str]) -> list[str]:
 
 @app.command(cls=Several, epilog=GOES_ON)
 def bench(
-    data: Dataset,
+    data: Annotated[
+        Path, Argument(metavar="DATA", help="a dataset folder, or with --suite what a suite was fetched to")
+    ],
     candidate: Annotated[
         list[str] | None,
         Option(metavar="FOLDER...", help="Markdown files, <pdf>_pg<N>_repeat<M>.md; NAME=FOLDER gives a name"),
+    ] = None,
+    suite: Annotated[
+        Literal["dp-bench", "omnidocbench", "puredocbench"] | None,
+        Option(help="somebody else's benchmark, with its figures, for candidates alone"),
     ] = None,
     engine: Annotated[
         list[str] | None,
@@ -98,6 +104,9 @@ def bench(
     folders, engines, models, endpoints = candidate or [], engine or [], model or [], endpoint or []
     if not [*folders, *engines, *models, *endpoints]:
         raise UserError("bench: name at least one --candidate FOLDER, --engine NAME, --model MODEL or --endpoint URL.")
+    if suite is not None:
+        _suite(data, suite, folders, [*engines, *models, *endpoints], out)
+        return
     require_dataset(data)
     for folder in map(_place, folders):
         if not Path(folder).is_dir():
@@ -136,6 +145,21 @@ def bench(
         ),
     )
     print(report)
+
+
+def _suite(folder: Path, suite: str, candidates: Sequence[str], others: Sequence[str], out: Path) -> None:
+    if others:
+        raise UserError("--suite takes folders of answers: write a policy's with `transcribe`, and give --candidate.")
+    require_place(out)
+
+    from ocr_rl.evaluate.suites.run import bench_suite
+
+    named = [
+        (text.partition("=")[0] if _place(text) != text else Path(text).name, Path(_place(text))) for text in candidates
+    ]
+    if twice := [name for k, (name, _) in enumerate(named) if name in dict(named[:k])]:
+        raise UserError(f"--candidate: two are called {twice[0]!r}; give a name, as in NAME=FOLDER.")
+    print(bench_suite(folder, suite, named, out), end="")
 
 
 def _place(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Verbs of page sets: pages synth, check, mine, import, split, overlap, show, render."""
+"""Verbs of page sets: pages synth, check, mine, import, export, split, overlap, show, render."""
 
 from __future__ import annotations
 
@@ -11,10 +11,22 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, BadParameter, Option, Typer
 
-from ocr_rl.cli.options import MAX_PX, MAX_SCAN, NEW_FOLDER, Dataset, Documents, NewDataset, Seed, Workers, whole
+from ocr_rl.cli.options import (
+    MAX_PX,
+    MAX_SCAN,
+    NEW_FOLDER,
+    Dataset,
+    Documents,
+    Instruction,
+    NewDataset,
+    Seed,
+    Workers,
+    whole,
+)
 from ocr_rl.cli.refusals import (
     exit_code,
     require_dataset,
+    require_file,
     require_file_place,
     require_new,
     require_place,
@@ -123,16 +135,59 @@ def mine(
 
 @app.command("import", epilog=NEW_FOLDER)
 def import_(
-    folder: Annotated[Path, Argument(metavar="DIR", help="a folder in one of olmOCR's public layouts")],
+    place: Annotated[
+        Path,
+        Argument(metavar="PLACE", help="a folder in a layout of olmOCR's, or parquet: a file, or a folder of them"),
+    ],
     out: NewDataset,
     seed: Seed = 0,
 ) -> None:
-    """Your PDFs as pages with tests. From olmOCR's public layouts."""
+    """Other people's pages as a dataset. From olmOCR's public layouts and from parquet."""
     require_place(out)
 
+    from ocr_rl.pages.hub.imported import import_tables, tables_in
     from ocr_rl.pages.imported import import_folder
 
-    _tell_harvest(import_folder(folder, out, seed), folder, out)
+    harvest = import_tables(place, out, seed) if tables_in(place) else import_folder(place, out, seed)
+    _tell_harvest(harvest, place, out)
+
+
+@app.command()
+def export(
+    data: Dataset,
+    out: Annotated[Path, Option(help="a .parquet file; only one that it wrote is written over")],
+    layout: Annotated[
+        Literal["trl", "verl"], Option(help="columns as TRL's trainers and `datasets` take them, or as verl does")
+    ] = "trl",
+    preferences: Annotated[
+        Path | None, Option(metavar="FILE", help="pairs about the pages, as JSON lines: a table for TRL's DPO")
+    ] = None,
+    instruction: Instruction = None,
+    longest_px: Annotated[int, whole("longest side of the page image", 1, MAX_PX, metavar="PX")] = 1288,
+    workers: Workers = 2,
+) -> int:
+    """A dataset as parquet, for `datasets`, TRL or verl."""
+    require_dataset(data)
+    require_file_place(out)
+    if preferences:
+        require_file(preferences, "--preferences ")
+    if preferences and layout != "trl":
+        raise UserError("--preferences makes a table for TRL's DPO: leave --layout out.")
+
+    from ocr_rl.interop.verl import export_pages as export_for_verl
+    from ocr_rl.models.settings import INSTRUCTION
+    from ocr_rl.pages.hub.exported import Asking, export_pages, export_pairs
+
+    ask = Asking(
+        instruction=INSTRUCTION if instruction is None else instruction, longest_px=longest_px, workers=workers
+    )
+    if preferences:
+        rows, refused = export_pairs(data, preferences, out, ask)
+    else:
+        rows, refused = (export_pages if layout == "trl" else export_for_verl)(data, out, ask)
+    tell_refused(refused)
+    print(f"{rows} rows in {out}, {len(refused)} pages refused")
+    return 1 if refused else 0
 
 
 def _tell_harvest(harvest: Harvest, folder: Path, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""Verbs that make policies and speak of runs: train, demo, study, report, soup."""
+"""Verbs that make policies and speak of runs: train, demo, study, report, card, soup."""
 
 from __future__ import annotations
 
@@ -113,6 +113,19 @@ def report(
     from ocr_rl.evaluate.run_report import report_runs
 
     _show(report_runs(runs, out))
+
+
+@app.command()
+def card(
+    run: Annotated[Path, Argument(metavar="RUN", help="a run directory with a checkpoint")],
+    out: Annotated[
+        Path | None, Option(help="a Markdown file (default: README.md in the folder of the run's last model)")
+    ] = None,
+) -> None:
+    """A README for a run's model, with its figures."""
+    from ocr_rl.evaluate.card import card as write_card
+
+    print(f"written to {write_card(run, out)}")
 
 
 @app.command()

@@ -147,7 +147,7 @@ def _require_no(*options: tuple[str, object]) -> None:
 def sample(
     data: Dataset,
     out: Annotated[
-        Path, Option(help="a JSONL file of groups, as a run keeps them; only one that it wrote is written over")
+        Path, Option(help="a file of groups, as a run keeps them, or of pairs; only one that it wrote is written over")
     ],
     model: Model = "nano",
     backend: BackendChoice = "vllm",
@@ -157,8 +157,15 @@ def sample(
     seed: Seed = 0,
     preset: Preset = None,
     instruction: Instruction = None,
+    format: Annotated[
+        Literal["jsonl", "parquet"], Option(help="jsonl for score and rewards audit, parquet for `datasets` and TRL")
+    ] = "jsonl",
+    pairs: Annotated[
+        str | None,
+        Option(metavar="RECIPE", help="best and worst sample of each page by its rewards, as DPO takes them"),
+    ] = None,
 ) -> None:
-    """A policy's samples of some pages, for score and rewards audit."""
+    """A policy's samples of some pages, as groups or pairs."""
     require_dataset(data)
     require_model(model)
     require_preset(preset)
@@ -166,11 +173,13 @@ def sample(
     require_temperature(temperature)
     require_file_place(out)
 
-    from ocr_rl.evaluate.samples import sample_pages
+    if pairs and format == "jsonl":
+        raise UserError("--pairs makes a table for DPO: add --format parquet.")
 
-    drawn = sample_pages(
-        data,
-        out,
+    from ocr_rl.evaluate.samples import Drawing, sample_pages, sample_table
+
+    drawing = Drawing(
+        data=data,
         model=model,
         engine=backend,
         pages=pages,
@@ -180,4 +189,7 @@ def sample(
         preset=preset,
         instruction=instruction,
     )
-    print(f"{n} samples of each of {drawn} pages in {out}")
+    if format == "parquet":
+        print(f"{sample_table(drawing, out, pairs)} {'pairs' if pairs else 'groups'} in {out}")
+    else:
+        print(f"{n} samples of each of {sample_pages(drawing, out)} pages in {out}")

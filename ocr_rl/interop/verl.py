@@ -16,8 +16,19 @@ from typing import Any
 
 from ocr_rl.api import MixScore
 from ocr_rl.interop.rows import Spec, mix_of, score_rows, transcript_of
+from ocr_rl.pages.hub.exported import Asking, page_rows
+from ocr_rl.pages.hub.parquet import Columns, write_table
+from ocr_rl.pages.raster import PageError
 
 Scores = dict[str, float]
+COLUMNS: Columns = {
+    "data_source": "text",
+    "prompt": "messages",
+    "images": "images",
+    "ability": "text",
+    "reward_model": {"style": "text", "ground_truth": "text"},
+    "extra_info": {"tests": "text", "id": "text"},
+}
 
 
 def compute_score(
@@ -65,6 +76,14 @@ def verl_row(fields: Mapping[str, Any], prompt: Any, images: Sequence[Any] = ())
         "reward_model": {"style": "rule", "ground_truth": fields.get("reference")},
         "extra_info": {"tests": fields.get("tests"), "id": fields.get("id")},
     }
+
+
+def export_pages(data: Path, out: Path, ask: Asking) -> tuple[int, list[PageError]]:
+    """A dataset's pages as a table for verl. The number of rows, and the pages that cannot be drawn."""
+    refused: list[PageError] = []
+    prompt = [{"role": "user", "content": f"<image>{ask.instruction}"}]  # the mark says where verl puts the image
+    rows = (verl_row(row, prompt, [row["image"]]) for row in page_rows(data, ask, refused))
+    return write_table(out, rows, COLUMNS), refused
 
 
 def _row(truth: str | None, info: Mapping[str, Any]) -> dict[str, Any]:

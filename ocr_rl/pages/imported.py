@@ -42,13 +42,14 @@ def import_folder(folder: Path, out: Path, seed: int) -> Harvest:
     crop = Crop()
     require_empty(out)
     if (folder / "pdfs").is_dir() and files_in(folder, ".jsonl"):
-        _keep_bench(folder, crop)
+        keep_bench(folder, folder, crop)
     else:
-        _keep_pairs(folder, out, crop, seed)
+        keep_pairs(folder, out, crop, seed)
     return write_harvest(crop, out, {"verb": "import", "source": shown_name(folder), "seed": seed})
 
 
-def _keep_pairs(folder: Path, out: Path, crop: Crop, seed: int) -> None:
+def keep_pairs(folder: Path, out: Path, crop: Crop, seed: int) -> None:
+    """Keep the pages of documents with Markdown beside them, with tests mined from it."""
     below, documents = sources(folder, crop.left_out)
     names = flat_names(documents, out, crop.left_out)
     documents = {name: documents[name] for name in names}
@@ -65,8 +66,8 @@ def _keep_pairs(folder: Path, out: Path, crop: Crop, seed: int) -> None:
     mine_pairs(files, documents, num_pages, names, "imported", crop, seed)
 
 
-def _keep_bench(folder: Path, crop: Crop) -> None:
-    """Keep a dataset folder without what cannot be used."""
+def keep_bench(folder: Path, tests_in: Path, crop: Crop) -> None:
+    """Keep a dataset folder without what cannot be used; its files of tests may stand in another folder."""
     below, pdfs = sources(folder / "pdfs", crop.left_out, inside=folder)
     num_pages = counted(pdfs, crop.left_out)
     places = ((name, number) for name, pages in num_pages.items() for number in range(1, pages + 1))
@@ -78,7 +79,7 @@ def _keep_bench(folder: Path, crop: Crop) -> None:
             crop.pages.add((name, number))
         except Unreadable as flaw:
             crop.left_out.append(f"{path}: {flaw}")
-    for test in _tests(folder, names_of(below, num_pages), num_pages, crop):
+    for test in _tests(tests_in, names_of(below, num_pages), num_pages, crop):
         place = test.pdf, test.number
         if place in refused:
             crop.left_out.append(f"{test.file}:{test.line}: its page cannot be drawn")

@@ -45,6 +45,9 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
         ("study small --out file", "file: is a file"),
     ],
     "report": [("report run nothere --out r", "nothere: holds no config.json of a run")],
+    "card": [
+        ("card nothere", "nothere: holds no config.json of a run"),
+    ],
     "soup": [
         ("soup run --data data --out new", "an average is of two policies at least"),
         ("soup model model --data data --out run", "run: is there already"),
@@ -65,6 +68,7 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
         ("sample data --out s.jsonl --model ./nothere", "./nothere: there is no such folder"),
         ("sample data --out s.jsonl --temperature nan", "--temperature must be 0 (greedy) or from 0.01 to 10, got nan"),
         ("sample data --out empty", "empty: is a folder"),
+        ("sample data --out s.jsonl --pairs nano_grpo", "add --format parquet"),
         ("sample data --out s.jsonl --engine vllm", "--engine is now --backend"),
     ],
     "bench": [
@@ -97,7 +101,17 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
         ("pages mine nothere --out new", "nothere"),
         ("pages mine data --out data", "data"),
     ],
-    "pages import": [("pages import nothere --out new", "nothere")],
+    "pages import": [
+        ("pages import nothere --out new", "nothere"),
+        ("pages import nothere.parquet --out new", "nothere.parquet: there is no such file"),
+    ],
+    "pages export": [
+        ("pages export nothere --out new.parquet", "nothere: there is no such folder"),
+        ("pages export data --out empty", "empty: is a folder"),
+        ("pages export data --out new.parquet --preferences nothere", "--preferences nothere: there is no such file"),
+        ("pages export data --out new.parquet --preferences file --layout verl", "leave --layout out"),
+        ("pages export data --out new.parquet --layout openrlhf", "'openrlhf' is not one of 'trl', 'verl'"),
+    ],
     "pages split": [
         ("pages split nothere --part a=0.5 --part b=0.5 --out new", "nothere: there is no such folder"),
         ("pages split data --part a --out new", "say NAME=SHARE"),

@@ -18,14 +18,27 @@ from ocr_rl.files import Unreadable
 if TYPE_CHECKING:
     import pyarrow
 
-Kind = Literal["text", "number", "bytes", "texts", "numbers", "image", "messages"]
+Kind = Literal[
+    "text", "number", "float", "bytes", "texts", "numbers", "floats", "image", "images", "message", "messages"
+]
+Columns = Mapping[str, "Kind | Columns"]  # names and kinds; a mapping is a struct with fields of its own
 BATCH = 16  # rows in memory at a time: a row may hold a document
 
-_VALUE = {"text": "string", "number": "int64", "bytes": "binary"}
-_LISTS = {"texts": "string", "numbers": "float64"}
+_VALUES = {"text": "string", "number": "int64", "float": "float64", "bytes": "binary"}
+_STRUCTS: Mapping[str, Columns] = {
+    "image": {"bytes": "bytes", "path": "text"},
+    "message": {"role": "text", "content": "text"},
+}
+_LISTS: Mapping[str, Kind] = {
+    "texts": "text",
+    "numbers": "number",
+    "floats": "float",
+    "images": "image",
+    "messages": "message",
+}
 
 
-def write_table(path: Path, rows: Iterable[Mapping[str, Any]], columns: Mapping[str, Kind]) -> int:
+def write_table(path: Path, rows: Iterable[Mapping[str, Any]], columns: Columns) -> int:
     """Write rows as they come and give their number. A column of images decodes in `datasets`.
 
     The file is written whole or not at all. UserError where a file of somebody else's stands there.
@@ -50,17 +63,18 @@ def kinds_of(path: Path) -> dict[str, Kind | None]:
     return {field.name: _kind(field.type) for field in _opened(path).schema_arrow}
 
 
-def num_rows(path: Path) -> int:
-    """Raises Unreadable."""
-    return _opened(path).metadata.num_rows
+def group_sizes(path: Path) -> list[int]:
+    """The number of rows of each of a file's groups of rows. Raises Unreadable."""
+    metadata = _opened(path).metadata
+    return [metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)]
 
 
-def batches(path: Path, columns: Sequence[str], size: int = BATCH) -> Iterator[list[dict[str, Any]]]:
-    """The rows of some columns, in their order, a few at a time. Raises Unreadable where the file is damaged."""
+def batches(path: Path, columns: Sequence[str], groups: Sequence[int] | None = None) -> Iterator[list[dict[str, Any]]]:
+    """The rows of some columns, in their order, a few at a time; `groups` of rows or all. Raises Unreadable."""
     import pyarrow as pa
 
     try:
-        for batch in _opened(path).iter_batches(size, columns=list(columns)):
+        for batch in _opened(path).iter_batches(BATCH, groups, list(columns)):
             yield batch.to_pylist()
     except (pa.ArrowException, OSError, ValueError) as error:
         raise Unreadable(f"the file is damaged ({_line(error)})") from None
@@ -75,6 +89,8 @@ def _opened(path: Path) -> Any:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    if not path.is_file():
+        raise Unreadable("there is no such file")
     try:
         return pq.ParquetFile(path)
     except (pa.ArrowException, OSError, ValueError) as error:
@@ -85,27 +101,27 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())[:120]
 
 
-def _type(kind: Kind) -> pyarrow.DataType:
+def _type(kind: Kind | Columns) -> pyarrow.DataType:
     import pyarrow as pa
 
-    if kind == "image":
-        return pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-    if kind == "messages":
-        return pa.list_(pa.struct([("role", pa.string()), ("content", pa.string())]))
-    simple = {"string": pa.string(), "int64": pa.int64(), "binary": pa.binary(), "float64": pa.float64()}
-    return pa.list_(simple[_LISTS[kind]]) if kind in _LISTS else simple[_VALUE[kind]]
+    if isinstance(kind, Mapping):
+        return pa.struct([(name, _type(field)) for name, field in kind.items()])
+    if kind in _STRUCTS:
+        return _type(_STRUCTS[kind])
+    if kind in _LISTS:
+        return pa.list_(_type(_LISTS[kind]))
+    return {"text": pa.string(), "number": pa.int64(), "float": pa.float64(), "bytes": pa.binary()}[kind]
 
 
-def _feature(kind: Kind) -> dict[str, Any]:
-    """How `datasets` writes the kind of a column down."""
+def _feature(kind: Kind | Columns) -> dict[str, Any]:
+    """How `datasets` (from 4 on) writes the kind of a column down."""
+    if isinstance(kind, Mapping):
+        return {name: _feature(field) for name, field in kind.items()}
     if kind == "image":
         return {"_type": "Image"}
-    text = {"dtype": "string", "_type": "Value"}
-    if kind == "messages":
-        return {"feature": {"role": text, "content": text}, "_type": "List"}
     if kind in _LISTS:
-        return {"feature": {"dtype": _LISTS[kind], "_type": "Value"}, "_type": "List"}
-    return {"dtype": _VALUE[kind], "_type": "Value"}
+        return {"feature": _feature(_LISTS[kind]), "_type": "List"}
+    return _feature(_STRUCTS[kind]) if kind in _STRUCTS else {"dtype": _VALUES[kind], "_type": "Value"}
 
 
 def _kind(type_: pyarrow.DataType) -> Kind | None:

@@ -11,21 +11,16 @@
 
 from __future__ import annotations
 
-import io
 import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TypedDict
 
-import pypdfium2 as pdfium
-from PIL import Image
-
 from ocr_rl.contract import Page, UserError
 from ocr_rl.files import Unreadable, read_text
-from ocr_rl.pages import pictures
 from ocr_rl.pages.dataset import load_with_contents
 from ocr_rl.pages.folder import Contents
-from ocr_rl.pages.opening import opened
+from ocr_rl.pages.hub.documents import alone
 from ocr_rl.pages.workers import Refusal
 
 
@@ -71,27 +66,6 @@ def _reference(path: Path | None) -> str | None:
 def document_of(page: Page) -> bytes:
     """A document of this page alone: its file, where that has no other page. UserError for one that does not open."""
     try:
-        if pictures.is_picture(page.pdf):
-            return page.pdf.read_bytes() if pictures.count(page.pdf) == 1 else _frame(page)
-        with opened(page.pdf) as document:
-            return page.pdf.read_bytes() if len(document) == 1 else _cut_out(document, page.number)
+        return alone(page.pdf.read_bytes(), page.number)
     except Refusal as refusal:
         raise UserError(f"{page.pdf}, page {page.number}: {refusal}.") from None
-
-
-def _cut_out(document: pdfium.PdfDocument, number: int) -> bytes:
-    alone, buffer = pdfium.PdfDocument.new(), io.BytesIO()
-    try:
-        alone.import_pages(document, [number - 1])
-        alone.save(buffer)
-    finally:
-        alone.close()
-    return buffer.getvalue()
-
-
-def _frame(page: Page) -> bytes:
-    buffer = io.BytesIO()
-    with Image.open(page.pdf) as picture:
-        picture.seek(page.number - 1)
-        picture.copy().save(buffer, "TIFF")
-    return buffer.getvalue()

@@ -1,0 +1,1 @@
+"""Other people's benchmarks, scored from the folders that their authors publish. No data of theirs is shipped."""

@@ -1,0 +1,77 @@
+"""`ocr-rl bench FOLDER --suite NAME`: candidates under somebody else's benchmark, with intervals over pages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from ocr_rl import outputs
+from ocr_rl.contract import UserError
+from ocr_rl.evaluate.stats import Interval, bootstrap_mean
+from ocr_rl.evaluate.suites import dp_bench, omnidocbench
+from ocr_rl.evaluate.suites.page import Scores, Suite
+from ocr_rl.evaluate.tables import to_markdown_table
+
+SUITES: Mapping[str, Callable[[Path], Suite]] = {
+    "dp-bench": dp_bench.load,
+    "omnidocbench": omnidocbench.omnidocbench,
+    "puredocbench": omnidocbench.puredocbench,
+}
+FILES = ("suite.json", "suite.md")
+
+
+def bench_suite(folder: Path, name: str, candidates: Sequence[tuple[str, Path]], out: Path) -> str:
+    """The report as Markdown, which is written to `out` with every page's scores. UserError for wrong input."""
+    outputs.refuse_taken(out / file for file in FILES)
+    suite = SUITES[name](folder)
+    scores = {label: _scores(suite, place) for label, place in candidates}
+    figures = {label: summary(suite, pages) for label, (pages, _) in scores.items()}
+    report = _report(suite, figures, {label: missing for label, (_, missing) in scores.items()})
+    rows = {
+        label: {"figures": {k: asdict(v) for k, v in figures[label].items()}, "pages": pages}
+        for label, (pages, _) in scores.items()
+    }
+    outputs.write(out / FILES[0], json.dumps({"suite": suite.name, "candidates": rows}, ensure_ascii=False) + "\n")
+    outputs.write(out / FILES[1], report)
+    return report
+
+
+def _scores(suite: Suite, place: Path) -> tuple[dict[str, Scores], int]:
+    """Of every page, and how many of them the candidate lacks."""
+    if not place.exists():
+        raise UserError(f"--candidate {place}: there is no such file or folder.")
+    answers = suite.read(place)
+    missing = sum(page not in answers for page in suite.pages)
+    if missing == len(suite.pages):
+        raise UserError(f"--candidate {place}: holds no page of {suite.name}.")
+    return {page: suite.score(page, answers.get(page)) for page in suite.pages}, missing
+
+
+def summary(suite: Suite, pages: Mapping[str, Scores]) -> dict[str, Interval]:
+    """Every figure: the mean over its values, with an interval from redrawing pages."""
+    figures = {}
+    for name in suite.figures:
+        values = {page: list(scores[name]) for page, scores in pages.items() if scores.get(name)}
+        if values:
+            figures[name] = bootstrap_mean(values, seed=0)
+    return figures
+
+
+def _report(suite: Suite, figures: Mapping[str, Mapping[str, Interval]], missing: Mapping[str, int]) -> str:
+    header = ["candidate", *(f"{f.label} {'↑' if f.better > 0 else '↓'}" for f in suite.figures.values()), "missing"]
+    rows = [
+        [label, *(_cell(of.get(name)) for name in suite.figures), str(missing[label])] for label, of in figures.items()
+    ]
+    notes = [f"- {figure.label}: {figure.note}" for figure in suite.figures.values() if figure.note]
+    lines = [f"# {suite.name}: {len(suite.pages):,} pages", "", to_markdown_table(header, rows)]
+    lines += ["In percent, with 95 % intervals over pages. A page that a candidate lacks counts as an empty answer."]
+    lines += [f"The benchmark's own licence: {suite.licence}.", "", *notes]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _cell(interval: Interval | None) -> str:
+    if interval is None:
+        return "-"
+    return f"{100 * interval.mean:.2f} ({100 * interval.low:.1f}–{100 * interval.high:.1f})"

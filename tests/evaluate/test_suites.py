@@ -1,0 +1,177 @@
+"""Other people's benchmarks on made folders in their layouts; figures by hand."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ocr_rl.cli import main
+from ocr_rl.contract import UserError
+from ocr_rl.evaluate.suites import dp_bench, omnidocbench
+from ocr_rl.evaluate.suites.omnidocbench import matched, page_of
+from ocr_rl.evaluate.suites.run import SUITES, bench_suite
+
+ROWS = "<tr><td>a</td><td>b</td></tr><tr><td>c</td><td>dddd</td></tr>"
+
+
+def element(category: str, text: str = "", html: str = "") -> dict[str, Any]:
+    return {"category": category, "content": {"text": text, "html": html}, "coordinates": []}
+
+
+def dp(folder: Path, pages: dict[str, list[dict[str, Any]]]) -> Path:
+    (folder / "dataset").mkdir(parents=True)
+    text = json.dumps({name: {"elements": elements} for name, elements in pages.items()})
+    (folder / "dataset/reference.json").write_text(text)
+    return folder / "dataset/reference.json"
+
+
+PAGE = [
+    element("Heading1", "One"),
+    element("Table", html=ROWS),
+    element("Paragraph", "two\nthree"),
+    element("Figure", "x"),
+]
+
+
+def test_dp_bench_gives_the_whole_to_its_own_reference(tmp_path: Path) -> None:
+    own = dp(tmp_path / "dp", {"a.pdf": PAGE, "b.pdf": [element("Paragraph", "four")]})
+    report = bench_suite(tmp_path / "dp", "dp-bench", [("own", own)], tmp_path / "out")
+    assert "# DP-Bench: 2 pages" in report and report.count("100.00 (100.0–100.0)") == 3
+    saved = json.loads((tmp_path / "out/suite.json").read_text())["candidates"]["own"]
+    assert saved["pages"]["b.pdf"] == {"nid": [1.0]}  # a page without a table has no TEDS
+
+
+def test_dp_benchs_figures_are_its_own_codes() -> None:
+    reference = dp_bench.of_elements(PAGE)
+    assert reference.text == "One twothree "  # no line breaks, a blank after each, no figure and no table
+    shorter = (
+        ROWS.replace("dddd", "dd").replace("<tr><td>a", "<thead><tr><td>a", 1).replace("</tr><tr>", "</tr></thead><tr>")
+    )
+    answer = [element("Paragraph", "One two"), element("Table", html=f"<table>{shorter}</table>")]
+    scores = dp_bench.score(reference, dp_bench.of_elements(answer))
+    assert scores["nid"] == [pytest.approx(2 * 8 / (13 + 8))]  # "One two " in common
+    assert scores["teds_s"] == [1.0]
+    assert scores["teds"] == [pytest.approx(1 - 0.5 / 6)]  # half of a cell, of six elements below the table
+    assert dp_bench.score(reference, None) == {"nid": [0.0], "teds": [0.0], "teds_s": [0.0]}
+
+
+def test_dp_bench_reads_markdown_too(tmp_path: Path) -> None:
+    dp(tmp_path / "dp", {"a.pdf": PAGE, "b.pdf": PAGE})
+    (tmp_path / "md").mkdir()
+    (tmp_path / "md/a.md").write_text(f"# One\n\n<table>{ROWS}</table>\n\ntwothree\n")
+    report = bench_suite(tmp_path / "dp", "dp-bench", [("md", tmp_path / "md")], tmp_path / "out")
+    line = next(line for line in report.splitlines() if line.startswith("| md"))
+    assert line.count("50.00") == 3 and line.rstrip(" |").endswith("1")  # the other page is missing, and counts 0
+
+
+def det(category: str, order: int | None, anno: int, **more: Any) -> dict[str, Any]:
+    return {"category_type": category, "order": order, "anno_id": anno, "ignore": False, "poly": [], **more}
+
+
+LAYOUT = [
+    det("text_block", 2, 1, text="A second paragraph of the page, which ends at the column's "),
+    det("title", 1, 2, text="The title of it"),
+    det("text_block", 3, 3, text="foot and goes on."),
+    det("table", 4, 4, html=f"<table><thead>{ROWS}</thead></table>", latex=""),
+    det("equation_isolated", 5, 5, latex="$$\\frac{a}{b}$$"),
+    det("header", None, 6, text="Running header here"),
+    det("figure", 6, 7),
+]
+RELATION = [{"relation_type": "truncated", "source_anno_id": 1, "target_anno_id": 3}]
+TITLE, PARAGRAPH = "# The title of it", "A second paragraph of the page, which ends at the column's foot and goes on."
+REST = f"<table>{ROWS}</table>\n\n$$\\frac{{a}}{{b}}$$"
+
+
+@pytest.fixture
+def omni(tmp_path: Path) -> Path:
+    row = {"layout_dets": LAYOUT, "extra": {"relation": RELATION}, "page_info": {"image_path": "x/p.pdf_1.jpg"}}
+    (tmp_path / "omni").mkdir()
+    (tmp_path / "omni/OmniDocBench.json").write_text(json.dumps([row]))
+    (tmp_path / "md").mkdir()
+    return tmp_path / "omni"
+
+
+def scored(omni: Path, text: str) -> dict[str, list[float]]:
+    (omni.parent / "md/p.pdf_1.md").write_text(text)
+    suite = SUITES["omnidocbench"](omni)
+    return dict(suite.score("p.pdf_1.jpg", suite.read(omni.parent / "md")["p.pdf_1.jpg"]))
+
+
+def test_a_true_transcript_has_no_edits(omni: Path) -> None:
+    whole = {"text_edit": [0.0], "order_edit": [0.0], "teds": [1.0], "teds_s": [1.0], "formulas": [1.0]}
+    assert scored(omni, f"{TITLE}\n\n{PARAGRAPH}\n\n{REST}") == whole
+    assert scored(omni, f"Running header here\n\n{TITLE}\n\n{PARAGRAPH}\n\n{REST}") == whole  # may be there or not
+    halves = PARAGRAPH.replace("page, which", "page,\n\nwhich")
+    assert scored(omni, f"{TITLE}\n\n{halves}\n\n{REST}") == whole  # however it is cut
+
+
+def test_what_is_missing_wrong_or_out_of_place_costs(omni: Path) -> None:
+    turned = scored(omni, f"{PARAGRAPH}\n\n{TITLE}\n\n{REST}")
+    assert turned["text_edit"] == [0.0] and turned["order_edit"] == [1.0]
+    without = scored(omni, f"{PARAGRAPH}\n\n{REST}")
+    title, paragraph = len("Thetitleofit"), sum(map(str.isalnum, PARAGRAPH))
+    assert without["text_edit"] == [pytest.approx(title / (title + paragraph))]
+    nothing = scored(omni, "")
+    assert nothing == {"text_edit": [1.0], "order_edit": [1.0], "teds": [0.0], "teds_s": [0.0], "formulas": [0.0]}
+
+
+def test_puredocbench_has_a_file_a_page(tmp_path: Path) -> None:
+    (tmp_path / "gt/01_academic").mkdir(parents=True)
+    (tmp_path / "gt/01_academic/p1.json").write_text(json.dumps({"layout_dets": LAYOUT, "page_info": {}}))
+    (tmp_path / "md/01_academic").mkdir(parents=True)
+    for place in ("md/01_academic/p1.md", "md/p1.md"):
+        (tmp_path / place).write_text(f"{TITLE}\n\n{REST}")
+        report = bench_suite(tmp_path, "puredocbench", [("mine", tmp_path / "md")], tmp_path / "out")
+        assert "# PureDocBench: 1 pages" in report and "CC BY 4.0" in report and report.count("100.00") == 3
+        (tmp_path / place).unlink()
+    with pytest.raises(UserError, match=r"is no PureDocBench, there is no gt/\*\*/\*.json in it"):
+        bench_suite(tmp_path / "md", "puredocbench", [("mine", tmp_path / "md")], tmp_path / "out")
+
+
+def test_truncated_blocks_are_one_and_blocks_have_an_order() -> None:
+    page = page_of({"layout_dets": LAYOUT, "extra": {"relation": RELATION}})
+    kinds = [(block.kind, block.text[:9]) for block in page.blocks]
+    assert kinds == [("aside", "Runninghe"), ("text", "Thetitleo"), ("text", "Asecondpa"), ("formula", "fracab")]
+    assert page.blocks[2].text.endswith("goeson") and len(page.tables) == 1
+
+
+def test_blocks_of_any_transcript_are_matched_in_bounded_time() -> None:
+    truths = [omnidocbench.Truth("text", "x" * 50)] * 40
+    assert len(matched(truths, ["y" * 50] * 50_000)) == 0
+
+
+BAD = [
+    ("dp-bench", "dataset/reference.json", "[", "this is not JSON"),
+    ("dp-bench", "dataset/reference.json", "[1]", "is not laid out as DP-Bench's reference.json is"),
+    ("dp-bench", "dataset/reference.json", '{"a": {"elements": [{}]}}', "is not laid out as DP-Bench's"),
+    ("omnidocbench", "OmniDocBench.json", '[{"layout_dets": 3}]', "is not laid out as OmniDocBench's annotations are"),
+]
+
+
+@pytest.mark.parametrize(("suite", "name", "text", "sentence"), BAD)
+def test_a_file_in_another_layout_is_a_sentence(
+    suite: str, name: str, text: str, sentence: str, tmp_path: Path
+) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=sentence):
+        bench_suite(tmp_path, suite, [("a", tmp_path)], tmp_path / "out")
+
+
+def test_the_verb(omni: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = ["--out", str(tmp_path / "out")]
+    (tmp_path / "md/p.pdf_1.md").write_text(TITLE)
+    argv = ["bench", str(omni), "--suite", "omnidocbench", "--candidate", f"mine={tmp_path / 'md'}", *out]
+    assert main(argv) == 0
+    assert "| mine" in capsys.readouterr().out and (tmp_path / "out/suite.md").is_file()
+    for wrong, sentence in (
+        (["bench", str(tmp_path / "md"), *argv[2:]], "is no OmniDocBench, there is no OmniDocBench.json"),
+        (["bench", "nothere", *argv[2:]], "nothere: there is no such folder"),
+        ([*argv[:5], str(omni), *out], "holds no page of the suite, as p.pdf_1.md would be one"),
+        ([*argv, "--engine", "tesseract"], "--suite takes folders of answers"),
+    ):
+        assert main(wrong) == 2
+        assert sentence in capsys.readouterr().err
