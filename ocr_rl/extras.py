@@ -19,6 +19,7 @@ _BROUGHT_BY: Mapping[str, str] = {
     **dict.fromkeys(_SYNTH, "ocr-rl[synth]"),
     **dict.fromkeys(_POLICY, "ocr-rl[vllm] (CUDA) or ocr-rl[cpu]"),
     "py_mini_racer": "ocr-rl[math]",
+    "ray": "ocr-rl[ray]",
 }
 
 

@@ -12,17 +12,20 @@ import pytest
 from ocr_rl.cli import main
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate.chat import Endpoint
+from ocr_rl.evaluate.readers import AtEndpoint, at_endpoint, extra_fields
 from ocr_rl.models.settings import PromptSettings
+from ocr_rl.text.front_matter import FrontMatter
 from ocr_rl.transcription import fallback
 from ocr_rl.transcription.job import Wanted, transcribe_files
-from ocr_rl.evaluate.readers import AtEndpoint, at_endpoint, extra_fields
 from ocr_rl.transcription.rows import Rows
 from tests.pages.pdfs import block
 from tests.pages.pdfs import pdf as text_pdf
 from tests.transcription.fake_chat import FakeChat, completion
 
 Pdf = Callable[..., Path]
-FRONT = "---\nprimary_language: en\nis_rotation_valid: True\nrotation_correction: 0\nis_table: False\nis_diagram: False\n---\n"
+FRONT = FrontMatter(
+    primary_language="en", is_rotation_valid=True, rotation_correction=0, is_table=False, is_diagram=False
+).to_text()
 
 
 def reader(fake: FakeChat, **how: Any) -> AtEndpoint:
