@@ -1,4 +1,4 @@
-"""Pages over several machines: Ray Data hands them to workers, each with the same reader, and brings back their answers.
+"""Pages over several machines: Ray Data hands them to workers, each with the same reader, and brings answers back.
 
 Workers see the files under the same paths as this process, which alone writes rows: so a page is there once, whatever
 happens to a worker or its machine. Ray gives the pages of one that is lost to another. On a machine with GPUs a worker

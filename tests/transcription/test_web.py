@@ -104,9 +104,8 @@ def test_a_document_of_too_many_pages_is_refused(
 
 def test_the_last_documents_are_kept(view: View, pdf: Callable[..., Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(dropped, "_KEPT", 1)
-    first, _second = (
-        asked(view, "POST", "/documents", pdf(name, 1).read_bytes())[1]["id"] for name in ("a.pdf", "b.pdf")
-    )
+    names = ("a.pdf", "b.pdf")
+    first, _ = (asked(view, "POST", "/documents", pdf(name, 1).read_bytes())[1]["id"] for name in names)
     assert "not kept any more" in asked(view, "POST", f"/documents/{first}/1")[1]["error"]
 
 
