@@ -15,6 +15,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,9 @@ def _placed(lines: Sequence[str], boxes: Sequence[Box]) -> list[tuple[str, Box]]
     for word, end in zip(words, lengths, strict=True):
         middle = (end - (len(word) + 1) / 2) / lengths[-1] * widths[-1]
         parts[min(int(np.searchsorted(widths, middle)), len(boxes) - 1)].append(word)
+    for part, after in pairwise(parts):  # readers take a hyphen at a line's end away
+        while part and part[-1].endswith("-"):
+            after.insert(0, part.pop())
     return [(" ".join(part), box) for part, box in zip(parts, boxes, strict=True) if part]
 
 
