@@ -20,6 +20,7 @@ _BROUGHT_BY: Mapping[str, str] = {
     **dict.fromkeys(_POLICY, "ocr-rl[vllm] (CUDA) or ocr-rl[cpu]"),
     "py_mini_racer": "ocr-rl[math]",
     "pyarrow": "ocr-rl[hub]",
+    "ray": "ocr-rl[ray]",
 }
 
 

@@ -54,8 +54,8 @@ def main() -> None:
         control = _dump(args.browser, raw)
     result = {
         "payloads": len(texts),
-        "acted_in_report": _marks(found),
-        "acted_when_raw": _marks(control),
+        "acted_in_report": marks(found),
+        "acted_when_raw": marks(control),
         "report_shown": "Hostile transcripts" in found and "<base href" not in found,
     }
     print(json.dumps(result))
@@ -87,7 +87,7 @@ def _dump(browser: str, path: Path) -> str:
     return subprocess.run([*command, path.as_uri()], check=True, capture_output=True, text=True, timeout=120).stdout
 
 
-def _marks(document: str) -> list[int]:
+def marks(document: str) -> list[int]:
     marked = re.search(r'<html[^>]*data-acted="([^"]*)"', document)
     return sorted({int(n) for n in marked[1].split()}) if marked else []
 

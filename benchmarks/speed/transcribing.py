@@ -2,9 +2,9 @@
 
     python -m benchmarks.speed.transcribing --pages 200
 
-Starts vLLM's server with the embedded policy, as `ocr-rl serve` does, typesets pages, and transcribes them: at the
-server, in this process's engine, and once more at the server with the client killed KILLS times and the server
-SERVER_KILLS times on the way. Prints wall and processor seconds, the client's peak memory, and what became of the pages.
+Typesets pages and has them transcribed: by an engine in process, at `ocr-rl serve nano`, and once more there with the
+client and the server killed on the way. Prints wall and processor seconds, the client's peak memory, and what became of
+the pages.
 """
 
 from __future__ import annotations

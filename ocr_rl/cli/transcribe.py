@@ -83,6 +83,11 @@ def transcribe(
     deadline: Deadline = 600.0,
     extra: Extra = None,
     workers: Annotated[int, whole("processes that draw pages for --endpoint", 1)] = 1,
+    ray: Annotated[
+        str | None,
+        Option(metavar="ADDRESS", help="of a Ray cluster, or local: its workers read, from files that all of them see"),
+    ] = None,
+    ray_workers: Annotated[int, whole("of --ray", 1)] = 2,
 ) -> int:
     """PDFs and pictures to Markdown, and to rows, Dolma or searchable PDFs."""
     from ocr_rl.outputs import refuse_taken
@@ -123,6 +128,10 @@ def transcribe(
                 deadline_s=deadline,
                 workers=workers,
             )
+        if ray is not None:
+            from ocr_rl.transcription.on_ray import OnRay
+
+            reader = OnRay(reader=reader, address=ray, workers=ray_workers)
         wanted = Wanted(formats=forms, page_marks=page_marks, fallback=fallback is not None)
         unread = transcribe_files(pdfs, reader, out, wanted)
     tell_refused(unread)

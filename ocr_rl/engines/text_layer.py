@@ -17,6 +17,11 @@ class TextLayer:
     """The text that the PDF itself holds, in its own order; nothing where a page is a picture."""
 
     longest_px: int = 64  # it never looks at the image
+    join_hyphens: bool = True  # at the ends of lines: the word goes on after the break
+
+    @property
+    def changes(self) -> tuple[str, ...]:
+        return ("words that a hyphen parts at a line's end are joined (join_hyphens=false)",) * self.join_hyphens
 
     def version(self) -> str:
         return f"pypdfium2 {version('pypdfium2')}"
@@ -30,5 +35,6 @@ class TextLayer:
             text = document[page.number - 1].get_textpage().get_text_bounded()
         finally:
             document.close()
-        # PDFium writes U+FFFE (older: U+0002) for a hyphen at the end of a line: the word goes on after the break
-        return re.sub("[\ufffe\x02]\\s*", "", text).replace("\r\n", "\n")
+        # PDFium writes U+FFFE (older: U+0002) for a hyphen at the end of a line
+        text = re.sub("[\ufffe\x02]\\s*", "", text) if self.join_hyphens else re.sub("[\ufffe\x02]", "-", text)
+        return text.replace("\r\n", "\n")

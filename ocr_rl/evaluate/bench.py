@@ -24,7 +24,7 @@ from tqdm import tqdm
 from ocr_rl import outputs
 from ocr_rl.contract import Page, Reading, Transcript, UserError
 from ocr_rl.evaluate import journal
-from ocr_rl.evaluate.bench_notes import asking_note, cost_note, front_matter_note, notes_of
+from ocr_rl.evaluate.bench_notes import asking_note, changes_note, cost_note, front_matter_note, notes_of
 from ocr_rl.evaluate.candidates import (
     Answer,
     Candidate,
@@ -135,7 +135,8 @@ def bench(
         rows |= _rows(name, of_candidate, pages, place / "verdicts.jsonl", reading, workers)
         notes |= notes_of(name, of_candidate, pages, str(settings.get(name, {}).get("version", "")))
         notes |= {} if reader else front_matter_note(name, of_candidate, front_matter)
-        notes |= asking_note(name, settings.get(name, {})) | cost_note(name, of_candidate, settings.get(name, {}))
+        own = settings.get(name, {})
+        notes |= asking_note(name, own) | cost_note(name, of_candidate, own) | changes_note(name, own)
     of_floor = partial(_floor_rows, path=out / "floors.jsonl", reading=reading, workers=workers)
     floors = floors_of(pages, list(rows.values())[-1], of_floor)
     judged = {**rows, **(floors.rows if floors else {})}

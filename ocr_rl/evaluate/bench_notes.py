@@ -32,6 +32,12 @@ def notes_of(name: str, answers: Sequence[Answer], pages: Sequence[Page], versio
     return notes
 
 
+def changes_note(name: str, settings: Mapping[str, Any]) -> dict[str, str]:
+    """What an engine changes in what it read; nothing where it changes nothing."""
+    changes = settings.get("changes")
+    return {f"{name}, changes": "; ".join(changes)} if changes else {}
+
+
 def cost_note(name: str, answers: Sequence[Answer], settings: Mapping[str, Any]) -> dict[str, str]:
     """What a page costs at a server whose prices per million tokens are given; all attempts are paid for."""
     prices = settings.get("prices")

@@ -20,7 +20,7 @@ from tqdm import tqdm
 
 from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.evaluate import journal
-from ocr_rl.evaluate.engines import open_engine, read_pages
+from ocr_rl.evaluate.engines import changes_of, open_engine, read_pages
 from ocr_rl.evaluate.transcribe import RETRY_TEMPERATURES, Attempt, attempts
 from ocr_rl.files import require_text
 from ocr_rl.pages.documents import other_names
@@ -175,7 +175,8 @@ class EngineCandidate:
 
     def settings(self) -> Mapping[str, Any]:
         engine = open_engine(self.name)
-        return {"engine": repr(engine), "version": engine.version()}
+        changes = changes_of(engine)
+        return {"engine": repr(engine), "version": engine.version(), **({"changes": changes} if changes else {})}
 
     def answers(self, todo: Todo) -> Iterator[Answer]:
         for repeat, pages in todo.items():

@@ -28,6 +28,8 @@ class Engine(Protocol):
     """An engine plug-in: a frozen dataclass whose fields are its options.
 
     It is called in worker processes, one page at a time. It should use one thread, because pages are read in parallel.
+    What it changes in what it read stands in `changes`, if it has such an attribute: a sentence each, which names the
+    option that switches it off.
     """
 
     @property
@@ -61,6 +63,11 @@ def open_engine(spec: str) -> Engine:
     if not isinstance(engine, Engine):
         raise UserError(f"engine {name!r} needs longest_px, version() and __call__(image, page) -> Markdown.")
     return engine
+
+
+def changes_of(engine: Engine) -> tuple[str, ...]:
+    """What an engine says that it changes in what it read."""
+    return tuple(map(str, getattr(engine, "changes", ())))
 
 
 def read_pages(spec: str, pages: Sequence[Page], *, workers: int) -> Iterator[tuple[Page, str | Refusal]]:

@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import ctypes
 import io
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -29,9 +31,11 @@ from ocr_rl.pages.visual import visual_order
 
 _LOOK_PX = 1000  # of the image on which lines are sought
 _PX_PER_PT = 300 / 72  # of a page that becomes a picture
+_LEAST_PX = 2576  # of its longest side: twice what models see
 _CONTRAST = 48  # of 255: by how much ink differs from the paper
 _HIGH_PT = 792.0  # longest side of a page that is made of a picture
 _ADVANCE = 0.5  # of every code, in em: glyphless.ttf
+_MOST_HIGH = 3.0  # of a line, in widths of its letters
 _MAX_CODES = 65_000
 # Made with fontTools' FontBuilder: .notdef, and a line without area, whose box tells readers where a letter lies.
 _FONT = Path(__file__).with_name("glyphless.ttf")
@@ -80,7 +84,8 @@ def _layered(document: pdfium.PdfDocument, texts: Mapping[int, PageText]) -> byt
 
 def _flatten(document: pdfium.PdfDocument, page: pdfium.PdfPage) -> None:
     """Put a picture of what the page shows in the place of it; links and annotations stay."""
-    scale = min(_PX_PER_PT, MAX_PX / max(page.get_size()))
+    longest = max(page.get_size())
+    scale = min(max(_PX_PER_PT, _LEAST_PX / longest), MAX_PX / longest)
     drawn: Any = page.render(scale=scale, draw_annots=False, may_draw_forms=False)  # pyright: ignore[reportArgumentType]
     picture = drawn.to_pil().convert("RGB")
     for thing in list(page.get_objects(max_depth=1)):
@@ -152,6 +157,9 @@ def _placed(lines: Sequence[str], boxes: Sequence[Box]) -> list[tuple[str, Box]]
     for word, end in zip(words, lengths, strict=True):
         middle = (end - (len(word) + 1) / 2) / lengths[-1] * widths[-1]
         parts[min(int(np.searchsorted(widths, middle)), len(boxes) - 1)].append(word)
+    for part, after in pairwise(parts):  # readers take a hyphen at a line's end away
+        while part and part[-1].endswith("-"):
+            after.insert(0, part.pop())
     return [(" ".join(part), box) for part, box in zip(parts, boxes, strict=True) if part]
 
 
@@ -217,7 +225,10 @@ def _write(page: pdfium.PdfPage, font: _Font, line: str, box: Box, size_px: tupl
     start, end, up = (
         _on_page(page, x, y, size_px, rotation) for x, y in ((left, bottom), (right, bottom), (left, top))
     )
-    size = max(1.0, ((up[0] - start[0]) ** 2 + (up[1] - start[1]) ** 2) ** 0.5)
+    high, long = math.dist(start, up) or 1.0, math.dist(start, end)
+    advance = long / max(1, len(codes)) or 1.0
+    # Readers take two equal letters that nearly lie over each other for one that is bold: not too high for their width.
+    size = min(high, _MOST_HIGH * advance)
     wide = _ADVANCE * size * max(1, len(codes))
     text = pdfium_c.FPDFPageObj_CreateTextObj(font.document, font.raw, size)
     pdfium_c.FPDFText_SetCharcodes(text, codes, len(codes))
@@ -225,8 +236,8 @@ def _write(page: pdfium.PdfPage, font: _Font, line: str, box: Box, size_px: tupl
     matrix = pdfium_c.FS_MATRIX(
         (end[0] - start[0]) / wide,
         (end[1] - start[1]) / wide,
-        (up[0] - start[0]) / size,
-        (up[1] - start[1]) / size,
+        (up[0] - start[0]) / high,
+        (up[1] - start[1]) / high,
         *start,
     )
     pdfium_c.FPDFPageObj_SetMatrix(text, matrix)

@@ -13,6 +13,7 @@ from array import array
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -24,8 +25,9 @@ from ocr_rl.evaluate import journal
 from ocr_rl.evaluate.endpoint import Read
 from ocr_rl.evaluate.readers import Reader, settings_of
 from ocr_rl.pages.raster import PageError, count_pages, distinct_stems, document_sha, long_name
+from ocr_rl.pages.workers import Pool
 from ocr_rl.transcription.fallback import LayerTexts
-from ocr_rl.transcription.made import DOLMA, Format, markdown, targets, write_document, write_dolma
+from ocr_rl.transcription.made import DOLMA, Format, layering, markdown, targets, write_document, write_dolma
 from ocr_rl.transcription.rows import NAME, Document, Rows, row_of
 
 FAILED = "failed.jsonl"
@@ -103,18 +105,19 @@ def pages_of(pdfs: Iterable[Path]) -> tuple[list[PageError], list[Page]]:
 def _run(documents: Sequence[Document], reader: Reader, out: Path, wanted: Wanted, *, printed: bool) -> list[PageError]:
     failed: list[PageError] = []
     of_pdf = {document.pdf: document for document in documents}
-    with Rows(out, documents) as rows:
+    with Rows(out, documents) as rows, layering() as pool:
+        finish = partial(_finish, rows=rows, out=out, wanted=wanted, printed=printed, pool=pool, failed=failed)
         todo = {document.pdf: document.places.count(-1) for document in documents}
         for document in documents:
             if not todo[document.pdf]:
-                _finish(document, rows, out, wanted, printed=printed, again=False)
+                finish(document, again=False)
         for page, result in _answers(documents, reader, wanted, failed):
             document = of_pdf[page.pdf]
             if result is not None:
                 rows.append(document, result)
             todo[page.pdf] -= 1
             if not todo[page.pdf]:
-                _finish(document, rows, out, wanted, printed=printed, again=True)
+                finish(document, again=True)
         if "dolma" in wanted.formats and not printed:
             write_dolma(out, ((document, rows.of(document)) for document in documents))
     return failed
@@ -156,7 +159,17 @@ def _ended(result: Read) -> bool:
     return not isinstance(result, PageError) and result[-1].transcript.finish == "stop"
 
 
-def _finish(document: Document, rows: Rows, out: Path, wanted: Wanted, *, printed: bool, again: bool) -> None:
+def _finish(
+    document: Document,
+    *,
+    rows: Rows,
+    out: Path,
+    wanted: Wanted,
+    printed: bool,
+    pool: Pool,
+    failed: list[PageError],
+    again: bool,
+) -> None:
     """Write (or print) what is made of a document; what was there before this job stays unless `again`."""
     if printed:
         if text := markdown(rows.of(document), page_marks=wanted.page_marks):
@@ -164,7 +177,10 @@ def _finish(document: Document, rows: Rows, out: Path, wanted: Wanted, *, printe
         return
     for form, target in targets(document, out, wanted.formats).items():
         if again or not target.exists():
-            write_document(target, form, document, list(rows.of(document)), page_marks=wanted.page_marks)
+            try:
+                write_document(target, form, document, list(rows.of(document)), pool, page_marks=wanted.page_marks)
+            except PageError as error:
+                failed.append(error)
 
 
 def _name_failed(path: Path, failed: Sequence[PageError]) -> None:

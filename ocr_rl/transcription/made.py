@@ -15,7 +15,7 @@ from typing import Any, Literal
 from ocr_rl import outputs
 from ocr_rl.pages.raster import PageError
 from ocr_rl.pages.searchable import PageText, Searchable, searchable
-from ocr_rl.pages.workers import Refusal, guarded
+from ocr_rl.pages.workers import Pool, Refusal
 from ocr_rl.text.visible import see
 from ocr_rl.transcription.rows import Document
 
@@ -39,21 +39,28 @@ def markdown(rows: Iterable[Row], *, page_marks: bool) -> str:
     return "\n\n".join(texts) + "\n" if texts else ""
 
 
-def write_document(target: Path, form: Format, document: Document, rows: Sequence[Row], *, page_marks: bool) -> None:
-    """Write one of the document's files; a document without a row has none."""
+def layering() -> Pool:
+    """The worker that makes searchable PDFs, started with the first one; PDFs are untrusted."""
+    return Pool(searchable, workers=1, timeout_s=_PDF_TIMEOUT_S)
+
+
+def write_document(
+    target: Path, form: Format, document: Document, rows: Sequence[Row], pool: Pool, *, page_marks: bool
+) -> None:
+    """Write one of the document's files; a document without a row has none. Raises PageError."""
     if not rows:
         return
     if form == "markdown":
         outputs.write(target, markdown(rows, page_marks=page_marks))
     else:
-        outputs.write(target, searchable_pdf(document, rows))
+        outputs.write(target, searchable_pdf(document, rows, pool))
 
 
-def searchable_pdf(document: Document, rows: Sequence[Row]) -> bytes:
-    """The document with its transcript as an invisible layer, made in a worker. Raises PageError."""
+def searchable_pdf(document: Document, rows: Sequence[Row], pool: Pool) -> bytes:
+    """The document with its transcript as an invisible layer. Raises PageError."""
     texts = {row["page"]: PageText(lines=see(row["text"]).text.split("\n"), rotation=_rotation(row)) for row in rows}
     job = Searchable(source=document.pdf, texts=texts)
-    ((_, pdf),) = guarded(searchable, [job], workers=1, timeout_s=_PDF_TIMEOUT_S)
+    ((_, pdf),) = pool.run([job])
     if isinstance(pdf, Refusal):
         raise PageError(document.pdf, None, f"no searchable PDF can be made of it: {pdf}")
     return pdf

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -29,6 +30,7 @@ _POLL_S = 0.5
 _SIDE_BY_SIDE = 64  # pages that the engine reads at once
 _PROMPT_TOKENS_ON_CPU = 16_384  # of all prompts of a step: a seeded prompt that is read in parts ends vLLM's CPU engine
 _END_S = 20.0
+_HERE = "<page.png>"  # no instruction says this
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,15 +121,15 @@ def _stop(*_: object) -> None:
 def curl(url: str, name: str, settings: PromptSettings) -> str:
     """A line for a shell that asks about page.png; base64 goes through a pipe, for which no image is too long."""
     text = [{"type": "text", "text": settings.instruction}] if settings.instruction else []
-    image = [{"type": "image_url", "image_url": {"url": "data:image/png;base64,@"}}]
+    image = [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{_HERE}"}}]
     content = image + text if settings.image_first else text + image
     body = {"model": name, "temperature": 0, "max_tokens": settings.max_tokens}
     question = json.dumps({**body, "messages": [{"role": "user", "content": content}]})
-    before, after = (part.replace("'", "'\\''").replace("%", "%%") for part in question.split("@", 1))
+    before, after = (_quoted(part) for part in question.split(_HERE))
     ask = f"curl {url}/chat/completions -H 'Content-Type: application/json' -d @-"
-    return f"(printf '{_escaped(before)}'; base64 page.png | tr -d '\\n'; printf '{_escaped(after)}') | {ask}"
+    return f"(printf {before}; base64 page.png | tr -d '\\n'; printf {after}) | {ask}"
 
 
-def _escaped(text: str) -> str:
-    """As printf reads it."""
-    return text.replace("\\", "\\\\") if "\\" in text else text
+def _quoted(text: str) -> str:
+    """As a shell hands it to printf, which reads backslashes and per cent signs."""
+    return shlex.quote(text.replace("\\", "\\\\").replace("%", "%%"))

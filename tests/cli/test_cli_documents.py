@@ -72,7 +72,7 @@ def test_a_broken_picture_costs_itself_alone(inbox: Path, tmp_path: Path, capsys
 
 
 def test_transcribe_reads_every_page_of_pictures(inbox: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from ocr_rl.evaluate.transcribe_files import pages_of
+    from ocr_rl.transcription.job import pages_of
 
     refused, pages = pages_of([inbox / "deep" / "fax.tiff", inbox / "photo.JPG"])
     assert not refused

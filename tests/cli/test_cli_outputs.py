@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from ocr_rl import outputs
 from ocr_rl.cli import main
-from ocr_rl.contract import UserError
-from ocr_rl.evaluate import transcribe_files
+from ocr_rl.contract import Transcript, UserError
+from ocr_rl.evaluate import readers
+from ocr_rl.evaluate.transcribe import Attempt
 
 Refused = Callable[..., str]
 OURS = "is not, or no longer, what ocr-rl wrote there"
@@ -29,21 +31,13 @@ def reader(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Stands for the policy of transcribe; what it is to write."""
     texts = ["first"]
 
-    class Policy:
-        settings = type("Settings", (), {"max_tokens": 8})
-        sampler = prompter = None
+    @contextmanager
+    def opened(self: readers.InProcess) -> Iterator[readers.Ask]:
+        transcript = Transcript(raw=texts[0], body=texts[0], finish="stop", num_tokens=1)
+        attempt = Attempt(transcript=transcript, temperature=0.0, rotation=0)
+        yield lambda pages: ((page, [attempt]) for page in pages)
 
-        def __enter__(self) -> Policy:
-            return self
-
-        def __exit__(self, *_: object) -> None: ...
-
-    def read(pages: list[transcribe_files.Page], *_: object, **__: object) -> object:
-        for page in pages:
-            yield page, transcribe_files.Transcript(raw=texts[0], body=texts[0], finish="stop", num_tokens=1)
-
-    monkeypatch.setattr(transcribe_files, "open_policy", lambda *_, **__: Policy())
-    monkeypatch.setattr(transcribe_files, "transcribe", read)
+    monkeypatch.setattr(readers.InProcess, "opened", opened)
     return texts
 
 
@@ -67,6 +61,9 @@ def test_transcribe_knows_its_own_files(data: Path, tmp_path: Path, reader: list
     reader[0] = "second"
     assert main(argv) == 0
     own = sorted(out.glob("*.md"))
+    assert [path.read_text() for path in own] == ["first\n"] * 3  # a job that is done is not begun again
+    (out / "pages.jsonl").unlink()
+    assert main(argv) == 0
     assert [path.read_text() for path in own] == ["second\n"] * 3
     own[1].write_text("corrected")
     reader[0] = "third"

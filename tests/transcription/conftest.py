@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw
 from ocr_rl.evaluate import chat, endpoint
 from ocr_rl.pages import raster
 from ocr_rl.pages.workers import Refusal
-from ocr_rl.transcription import made
+from ocr_rl.transcription import dropped
 from tests.transcription.fake_chat import FakeChat
 
 
@@ -27,7 +27,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeChat]:
 @pytest.fixture(autouse=True)
 def drawn_here(monkeypatch: pytest.MonkeyPatch) -> None:
     """Pages are counted and drawn in this process, since a worker's start takes most of a small test."""
-    for module in (endpoint, raster, made):
+    for module in (endpoint, raster, dropped):
         monkeypatch.setattr(module, "guarded", here)
 
 

@@ -1,4 +1,4 @@
-"""A chat server that answers, or misbehaves on order: what it was asked, and one fault for each of the first answers."""
+"""A chat server that answers, or misbehaves on order; it remembers what it was asked."""
 
 from __future__ import annotations
 

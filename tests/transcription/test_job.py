@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pypdfium2 as pdfium
 import pytest
 
 from ocr_rl.cli import main
@@ -14,7 +15,8 @@ from ocr_rl.contract import UserError
 from ocr_rl.evaluate.chat import Endpoint
 from ocr_rl.evaluate.readers import AtEndpoint, at_endpoint, extra_fields
 from ocr_rl.models.settings import PromptSettings
-from ocr_rl.transcription import fallback
+from ocr_rl.text.front_matter import FrontMatter
+from ocr_rl.transcription import fallback, made
 from ocr_rl.transcription.job import Wanted, transcribe_files
 from ocr_rl.transcription.rows import Rows
 from tests.pages.pdfs import block
@@ -22,7 +24,9 @@ from tests.pages.pdfs import pdf as text_pdf
 from tests.transcription.fake_chat import FakeChat, completion
 
 Pdf = Callable[..., Path]
-FRONT = "---\nprimary_language: en\nis_rotation_valid: True\nrotation_correction: 0\nis_table: False\nis_diagram: False\n---\n"
+FRONT = FrontMatter(
+    primary_language="en", is_rotation_valid=True, rotation_correction=0, is_table=False, is_diagram=False
+).to_text()
 
 
 def reader(fake: FakeChat, **how: Any) -> AtEndpoint:
@@ -139,10 +143,25 @@ def test_dolma_says_where_each_page_lies(fake: FakeChat, pdf: Pdf, tmp_path: Pat
     assert not (tmp_path / "out/a.md").exists()
 
 
+def test_a_searchable_pdf_is_made_of_the_rows_later_too(
+    fake: FakeChat, pdf: Pdf, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(made, "Pool", HerePool)
+    fake.write = lambda body: completion("# Some *text*")
+    path = pdf("a.pdf", 2)
+    transcribe_files([path], reader(fake), tmp_path / "out")
+    fake.asked.clear()
+    assert transcribe_files([path], reader(fake), tmp_path / "out", Wanted(formats=("pdf",))) == []
+    document = pdfium.PdfDocument(tmp_path / "out/a.pdf")
+    assert [page.get_textpage().get_text_bounded().split() for page in document] == [["Some", "text"]] * 2
+    document.close()
+    assert not fake.asked
+
+
 def test_the_text_layer_stands_in_by_choice_and_is_marked(
     fake: FakeChat, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(fallback, "Pool", _HerePool)
+    monkeypatch.setattr(fallback, "Pool", HerePool)
     path = tmp_path / "a.pdf"
     path.write_bytes(text_pdf(block("The layer says hello")))
     fake.write = lambda body: completion("for ever", "length")
@@ -157,7 +176,7 @@ def test_the_text_layer_stands_in_by_choice_and_is_marked(
     assert row["source"] == "text-layer" and "400" in row["reason"] and row["attempts"] == []
 
 
-class _HerePool:
+class HerePool:
     def __init__(self, function: Callable[[Any], Any], **_: object) -> None:
         self.function = function
 
@@ -165,6 +184,11 @@ class _HerePool:
         return [(job, self.function(job)) for job in jobs]
 
     def close(self) -> None: ...
+
+    def __enter__(self) -> HerePool:
+        return self
+
+    def __exit__(self, *_: object) -> None: ...
 
 
 def test_the_command_prints_or_writes_and_says_what_is_wrong(

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from ocr_rl.contract import Page, UserError
-from ocr_rl.evaluate import transcribe_files as module
-from ocr_rl.evaluate.transcribe_files import transcribe_files
+from ocr_rl.contract import Page, Transcript, UserError
+from ocr_rl.evaluate.readers import Ask, Asking, InProcess
+from ocr_rl.evaluate.transcribe import Attempt
 from ocr_rl.models.settings import PromptSettings
 from ocr_rl.policy import OpenPolicy
 from ocr_rl.rollout.prompt import Prompter
+from ocr_rl.transcription.job import transcribe_files
 from tests.fakes import FakeSampler
 
 
@@ -28,8 +29,9 @@ def write(monkeypatch: pytest.MonkeyPatch, prompter: Prompter) -> Callable[..., 
             settings = PromptSettings(max_tokens=64)
             yield OpenPolicy(sampler=FakeSampler(prompter, script), prompter=prompter, settings=settings)
 
-        monkeypatch.setattr(module, "open_policy", open_policy)
-        refused = transcribe_files(pdfs, model="nano", engine="transformers", out=out, longest_px=None)
+        monkeypatch.setattr("ocr_rl.policy.open_policy", open_policy)
+        reader = InProcess(model="nano", backend="transformers", asking=Asking())
+        refused = transcribe_files(pdfs, reader, out)
         return [str(error) for error in refused]
 
     return write
@@ -48,35 +50,38 @@ def folders(tmp_path: Path, tiny_pages: list[Page]) -> list[Path]:
 def test_copies_with_one_name_are_all_written(write, folders: list[Path], tmp_path: Path) -> None:
     assert write([*folders, folders[0]], tmp_path / "out") == []
     first, second = (tmp_path / "out" / name for name in ("x.md", "x-2.md"))
-    assert sorted((tmp_path / "out").glob("[!.]*")) == sorted([first, second])
+    assert sorted((tmp_path / "out").glob("*.md")) == sorted([first, second])
     ids = first.read_text().split()
     assert [page_id.split(":")[1] for page_id in ids] == ["p1", "p2", "p3", "p4"]
     assert second.read_text().split() == [page_id.replace(":", "-2:") for page_id in ids]
 
 
 def test_what_is_done_is_written_before_the_next_document_ends(
-    write, folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "transcribe", lambda pages, *_, **__: cut_off(pages))
+    @contextmanager
+    def opened(self: InProcess) -> Iterator[Ask]:
+        yield lambda pages: cut_off(list(pages))
 
-    def cut_off(pages: list[Page]) -> Iterator[object]:
-        from ocr_rl.contract import Transcript
-
+    def cut_off(pages: list[Page]) -> Iterator[tuple[Page, list[Attempt]]]:
         for page in pages[:6]:
-            yield page, Transcript(raw=page.id, body=page.id, finish="stop", num_tokens=1)
+            transcript = Transcript(raw=page.id, body=page.id, finish="stop", num_tokens=1)
+            yield page, [Attempt(transcript=transcript, temperature=0.0, rotation=0)]
         raise KeyboardInterrupt
 
+    monkeypatch.setattr(InProcess, "opened", opened)
     with pytest.raises(KeyboardInterrupt):
-        write(folders, tmp_path / "out")
-    assert [path.name for path in (tmp_path / "out").glob("[!.]*")] == ["x.md"]
+        transcribe_files(folders, InProcess(model="nano", backend="vllm", asking=Asking()), tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").glob("*.md")] == ["x.md"]
+    assert len((tmp_path / "out/pages.jsonl").read_text().splitlines()) == 6
 
 
 def test_a_folder_that_cannot_be_written_is_named_before_the_policy_is_loaded(folders: list[Path]) -> None:
     with pytest.raises(UserError, match=r"x\.pdf: cannot be written"):
-        transcribe_files(folders[:1], model="no such model", engine="vllm", out=folders[1], longest_px=None)
+        transcribe_files(folders[:1], InProcess(model="nano", backend="vllm", asking=Asking()), folders[1])
 
 
 def test_a_file_that_cannot_be_read_is_refused_and_the_others_go_on(write, folders: list[Path], tmp_path: Path) -> None:
     folders[0].write_text("no PDF")
     assert "a/x.pdf: the file is not a PDF" in write(folders, tmp_path / "out")[0]
-    assert [path.name for path in (tmp_path / "out").glob("[!.]*")] == ["x-2.md"]
+    assert [path.name for path in (tmp_path / "out").glob("*.md")] == ["x-2.md"]
