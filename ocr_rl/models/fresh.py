@@ -44,7 +44,7 @@ def write_fresh(
     tokenizer = family.tokenizer()
     torch.manual_seed(seed)
     model: Any = getattr(transformers, family.architectures[0])(family.config(sizes, tokenizer))
-    model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(family.end_token or tokenizer.eos_token)
+    model.generation_config.eos_token_id = tokenizer.convert_tokens_to_ids(family.end_token or str(tokenizer.eos_token))
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     model.save_pretrained(folder)
     write_processor(folder, family, sizes, settings)
