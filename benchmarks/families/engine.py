@@ -168,25 +168,16 @@ def in_process(folder: Path, pdf: Path) -> dict[str, Any]:
 
 
 def main(folder: str, pdf: str) -> None:
-    from vllm.model_executor.models.interfaces import supports_lora
-
     from ocr_rl.rollout.sampler.vllm.engine import EngineSettings, VllmSampler
 
     torch.set_num_threads(1)
     origin = open_origin(config.Policy(path=folder), folder)
-    module, _, name = origin.prompter.family.vllm_class.partition(":")
-    text = supports_lora(getattr(__import__(module, fromlist=[name]), name))
+    where = origin.prompter.family.engine_adapters
+    lora = {} if where == "nowhere" else {"lora_rank": RANK, "lora_in_tower": where == "everywhere"}
     sizes: dict[str, Any] = {"max_model_len": 512, "max_num_seqs": 8, "kv_cache_gib": 0.1}
-    start = lambda **lora: VllmSampler(folder, origin.prompter, EngineSettings(**sizes, **lora))
-    try:
-        engine = start(lora_rank=RANK, lora_in_tower=True) if text else start()
-    except UserError:  # none in this family's tower: it is refused before anything has started
-        engine = start(lora_rank=RANK)
-    (tower,) = engine._llm.collective_rpc(
-        lambda worker: getattr(worker.model_runner.model, "supports_tower_connector_lora", False)
-    )
+    engine = VllmSampler(folder, origin.prompter, EngineSettings(**sizes, **lora))
     pages = [Page(id=f"0a1b2c3d:p{n}", pdf=Path(pdf), number=n) for n in (1, 2)]
-    results = checks(engine, origin, pages, text=text, tower=text and tower)
+    results = checks(engine, origin, pages, text=where != "nowhere", tower=where == "everywhere")
     engine.close()
     print(json.dumps(results))
 

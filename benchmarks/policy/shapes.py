@@ -202,6 +202,7 @@ def update(shape: str, out: Path, dtype: str) -> dict[str, Any]:
             "optim": {"lr": 1e-5, "micro_tokens": 4096},
             "sampling": {"max_tokens": MAX_TOKENS, "max_model_len": 2700},
             "scoring": {"audit": False},  # one update of random weights: nothing that cheats could spoil
+            "tripwires": {"page_gain": {"below": -1.0, "then": "warn"}},  # nor do they look at a page
             "grpo": {
                 "pages": {"synth": "report", "n": 4, "seed": 1},
                 "steps": 1,

@@ -59,7 +59,7 @@ class Family:
     end_token: str | None = None  # that ends an answer; None: the tokenizer's EOS
     never: tuple[str, ...] = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
     template: Mapping[str, Any] = {}  # what its chat template is told
-    packed_gap = 1e-5  # nats, in float32: what the order of sums may change in a log-probability of packed samples
+    rounding = 1e-5  # nats, in float32: what the order of sums may change in a log-probability
     nano: Sizes  # of a policy of about 6 million parameters
 
     # --- the page becomes a prompt ------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoModelForImageTextToText, PreTrainedMode
 from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.models.families import family_of
+from ocr_rl.models.family import Family
 
 Dtype = Literal["float32", "bfloat16"]
 _OTHER_FORMATS = ["*.bin", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.gguf", "*.onnx", "original/*"]  # never read here
@@ -53,6 +54,11 @@ def load_config(path: str, *, trust_remote_code: bool = False) -> Any:
         return family_of(settings).settings(settings)
     except LookupError as error:
         raise UserError(f"Model {path}: {error}.") from None
+
+
+def load_family(path: str, *, trust_remote_code: bool = False) -> Family:
+    """The family of a folder or hub name. Raises UserError as `load_config` does."""
+    return family_of(load_config(path, trust_remote_code=trust_remote_code))
 
 
 def has_gpu() -> bool:

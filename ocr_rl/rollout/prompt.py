@@ -116,7 +116,9 @@ def load_prompter(
     trust_remote_code: bool = False,
 ) -> Prompter:
     """The prompter of a model folder or hub name. Raises UserError for one without a usable processor."""
-    family = _family(str(model), trust_remote_code)
+    from ocr_rl.models.load import load_family  # here: this module is imported where there is no torch
+
+    family = load_family(str(model), trust_remote_code=trust_remote_code)
     processor = _processor(model, family, trust_remote_code)
     tokenizer, image_id = processor.tokenizer, processor.image_token_id
     end = family.end_token or tokenizer.eos_token
@@ -140,13 +142,6 @@ def load_prompter(
         longest_px=longest_px,
         max_prompt_tokens=max_prompt_tokens,
     )
-
-
-def _family(model: str, trust_remote_code: bool) -> Family:
-    from ocr_rl.models.families import family_of  # here, as all that needs torch
-    from ocr_rl.models.load import load_config
-
-    return family_of(load_config(model, trust_remote_code=trust_remote_code))
 
 
 def _processor(model: str | Path, family: Family, trust_remote_code: bool) -> Any:

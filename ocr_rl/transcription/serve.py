@@ -16,10 +16,11 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from ocr_rl.contract import UserError
 from ocr_rl.models.settings import PromptSettings
@@ -42,6 +43,8 @@ class Served:
     settings: PromptSettings
     dtype: str
     on_gpu: bool
+    in_parts: bool = True  # whether prompts may be read so
+    template: Mapping[str, Any] = field(default_factory=dict)  # what its chat template is told
 
 
 def command(served: Served, *, host: str, port: int) -> list[str]:
@@ -63,7 +66,10 @@ def command(served: Served, *, host: str, port: int) -> list[str]:
         at_once = max(1, min(_SIDE_BY_SIDE, _PROMPT_TOKENS_ON_CPU // settings.max_prompt_tokens))
         words["max-num-seqs"] = str(at_once)
         words["max-num-batched-tokens"] = str(max(longest, _PROMPT_TOKENS_ON_CPU))
-    flags = [] if served.on_gpu else ["--enforce-eager", "--no-enable-chunked-prefill"]
+    if served.template:
+        words["default-chat-template-kwargs"] = json.dumps(dict(served.template))
+    flags = [] if served.on_gpu else ["--enforce-eager"]
+    flags.append("--enable-chunked-prefill" if served.in_parts else "--no-enable-chunked-prefill")
     options = [f"--{name}={value}" for name, value in words.items()]
     return [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *options, *flags]
 

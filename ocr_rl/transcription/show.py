@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate.readers import Asking, AtEndpoint, at_endpoint
@@ -11,14 +12,27 @@ from ocr_rl.models.known import read_settings
 from ocr_rl.transcription.serve import Served, command, curl, running
 
 
-def open_served(policy: str, preset: str | None) -> Served:
-    """The policy of a run's last checkpoint, of a folder or of a hub name. UserError for what is none."""
-    from ocr_rl.models.load import has_gpu, model_folder, use_dtype
+def open_served(policy: str, preset: str | None, room: Path) -> Served:
+    """The policy of a run's last checkpoint, of a folder or of a hub name. UserError for what is none.
+
+    `room`: an empty folder, for what vLLM reads in place of a folder that it does not know.
+    """
+    from ocr_rl.models.load import has_gpu, load_family, model_folder, use_dtype
 
     folder = str(policy_of(Path(policy))) if Path(policy).is_dir() else model_folder(policy)
     name = _name(policy)
     settings = read_settings(folder if Path(policy).is_dir() or policy == "nano" else policy, preset)
-    return Served(folder=folder, name=name, settings=settings, dtype=use_dtype(folder), on_gpu=has_gpu())
+    family = load_family(folder)
+    options = {"enable_chunked_prefill": has_gpu(), **family.engine_options(on_gpu=has_gpu())}
+    return Served(
+        folder=family.engine_folder(folder, room),
+        name=name,
+        settings=settings,
+        dtype=use_dtype(folder),
+        on_gpu=has_gpu(),
+        in_parts=options["enable_chunked_prefill"],
+        template=family.template,
+    )
 
 
 def _name(policy: str) -> str:
@@ -41,18 +55,18 @@ def show_policy(
     deadline_s: float,
 ) -> None:
     """Start the server, say how it is asked, and stay until it ends or Ctrl-C comes."""
-    served = open_served(policy, preset)
-    words = command(served, host=host, port=port)
-    print(f"starting {served.name} …", flush=True)
-    with running(words, host=host, port=port) as (url, log, process):
-        print(f"{served.name} answers at {url} (its words: {log}). Ask it:\n")
-        print(f"  ocr-rl transcribe FILES --endpoint {url} --out text\n")
-        print(f"  {curl(url, served.name, served.settings)}\n", flush=True)
-        if web_port is None:
-            process.wait()
-        else:
-            asking = Asking(preset=preset)
-            show_page(at_endpoint(url, model=served.name, asking=asking, deadline_s=deadline_s), web_port, data)
+    with TemporaryDirectory(prefix="ocr-rl-served-") as room:
+        served = open_served(policy, preset, Path(room))
+        print(f"starting {served.name} …", flush=True)
+        with running(command(served, host=host, port=port), host=host, port=port) as (url, log, process):
+            print(f"{served.name} answers at {url} (its words: {log}). Ask it:\n")
+            print(f"  ocr-rl transcribe FILES --endpoint {url} --out text\n")
+            print(f"  {curl(url, served.name, served.settings)}\n", flush=True)
+            if web_port is None:
+                process.wait()
+            else:
+                asking = Asking(preset=preset)
+                show_page(at_endpoint(url, model=served.name, asking=asking, deadline_s=deadline_s), web_port, data)
     raise UserError(f"serve: the server ended; its words are in {log}.")
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Any
+
+import torch
 
 from ocr_rl.models.families.glm_ocr import GlmOcr
 from ocr_rl.models.families.lighton_ocr import LightOnOcr
@@ -12,6 +15,7 @@ from ocr_rl.models.families.qwen2_vl import Qwen2Vl
 from ocr_rl.models.families.qwen3_5 import Qwen3_5
 from ocr_rl.models.families.qwen3_vl import Qwen3Vl
 from ocr_rl.models.family import Family
+from ocr_rl.torchvision_shim import ASKED
 
 FAMILIES: tuple[Family, ...] = (
     Qwen2Vl(),
@@ -37,3 +41,10 @@ def family_of(settings: Any) -> Family:
     raise LookupError(
         f"is a {[*written, settings.model_type][0]}, which is none of the families that run here ({names})"
     )
+
+
+def ready_server() -> None:
+    """An entry point that vLLM calls in everybody's processes: in those of a server started here, as in an engine's."""
+    if os.environ.get(ASKED) == "1":
+        for family in FAMILIES:
+            family.ready_engine(on_gpu=torch.cuda.is_available())

@@ -38,7 +38,7 @@ class Qwen3_5(Family):
     config_class = Qwen3_5Config
     processor_class = Qwen3VLProcessor
     template = {"enable_thinking": False}
-    packed_gap = 2e-5  # its rule adds up over the whole text; in float64 the two ways differ by less than 1e-12
+    rounding = 2e-5  # its rule adds up over the whole text; in float64 the two ways differ by less than 1e-12
     nano = Sizes(
         text={
             "hidden_size": 256,
