@@ -95,7 +95,9 @@ def packed(folder: Path, pages: Sequence[Page]) -> dict[str, float]:
 
 def in_engine(folder: Path, pages: Sequence[Page]) -> dict[str, float]:
     """vLLM against transformers."""
-    shown = in_process(folder, pages[0].pdf)
+    (shown,) = in_process([folder], pages[0].pdf)
+    if "error" in shown:
+        raise RuntimeError(shown["error"])
     lora = [shown[part]["new"] for part in ("lora_text", "lora_vision") if "new" in shown[part]]
     return {
         "engine": shown["start"],

@@ -1,6 +1,7 @@
-"""All that one start of vLLM can show of a family: `python -m benchmarks.families.engine FOLDER PDF`; prints JSON.
+"""All that an engine of vLLM can show of a family: `python -m benchmarks.families.engine PDF FOLDER...`; prints JSON.
 
-An engine starts once in a process, so each family has one of its own, in which the checks come one after the other.
+In a process of their own, one family after the other; engines are left open until the process ends, because closing
+one takes vLLM's process groups from the others.
 Gaps are the largest differences, in nats, to log-probabilities that transformers computes row by row.
 """
 
@@ -10,7 +11,8 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -157,29 +159,38 @@ def checks(sampler: Sampler, origin: Origin, pages: list[Page], *, text: bool, t
     return results | {"doctor": {"gap": doctor.gap, "holds": doctor.holds, "tokens": doctor.tokens}}
 
 
-def in_process(folder: Path, pdf: Path) -> dict[str, Any]:
-    """What a process of its own shows."""
-    case = [sys.executable, "-m", "benchmarks.families.engine", str(folder), str(pdf)]
+def in_process(folders: Sequence[Path], pdf: Path) -> list[dict[str, Any]]:
+    """What a process of its own shows of each policy; of one that dies, its "error"."""
+    case = [sys.executable, "-m", "benchmarks.families.engine", str(pdf), *map(str, folders)]
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
     done = subprocess.run(case, capture_output=True, text=True, env=environment, cwd=Path(__file__).parents[2])
     if done.returncode:
-        raise RuntimeError(f"the engine's process ended with {done.returncode}: {done.stderr[-3000:]}")
+        raise RuntimeError(f"the engines' process ended with {done.returncode}: {done.stderr[-3000:]}")
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def main(folder: str, pdf: str) -> None:
+def shown(folder: str, pdf: str) -> dict[str, Any]:
     from ocr_rl.rollout.sampler.vllm.engine import EngineSettings, VllmSampler
 
-    torch.set_num_threads(1)
     origin = open_origin(config.Policy(path=folder), folder)
     where = origin.prompter.family.engine_adapters
     lora = {} if where == "nowhere" else {"lora_rank": RANK, "lora_in_tower": where == "everywhere"}
     sizes: dict[str, Any] = {"max_model_len": 512, "max_num_seqs": 8, "kv_cache_gib": 0.1}
     engine = VllmSampler(folder, origin.prompter, EngineSettings(**sizes, **lora))
+    _OPEN.append(engine)
     pages = [Page(id=f"0a1b2c3d:p{n}", pdf=Path(pdf), number=n) for n in (1, 2)]
-    results = checks(engine, origin, pages, text=where != "nowhere", tower=where == "everywhere")
-    engine.close()
-    print(json.dumps(results))
+    try:
+        return checks(engine, origin, pages, text=where != "nowhere", tower=where == "everywhere")
+    except Exception as error:  # the others go on
+        return {"error": "".join(traceback.format_exception(error))[-3000:]}
+
+
+_OPEN: list[Any] = []
+
+
+def main(pdf: str, *folders: str) -> None:
+    torch.set_num_threads(1)
+    print(json.dumps([shown(folder, pdf) for folder in folders]))
 
 
 if __name__ == "__main__":

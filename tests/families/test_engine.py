@@ -10,7 +10,7 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed")
 
 from benchmarks.families.engine import adapted, changed, gap, in_process, merged, written
-from benchmarks.families.policies import two_pages
+from benchmarks.families.policies import loud_policy, two_pages
 from ocr_rl import config
 from ocr_rl.contract import Page
 from ocr_rl.learn.memory import memory_plan, require_memory
@@ -30,11 +30,22 @@ def pages(tiny_pages: list[Page]) -> list[Page]:
     return [tiny_pages[0], tiny_pages[3]]
 
 
-@pytest.fixture(scope="module")
-def shown(family: Family, folder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What one engine of the family shows, in a process of its own."""
+@pytest.fixture(scope="session")
+def all_shown(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
+    """What engines show of the families that are asked about, by their names; vLLM is imported once for all."""
     pytest.importorskip("vllm", reason="vLLM is not installed")
-    return in_process(folder, two_pages(tmp_path_factory.mktemp("two"))[0].pdf)
+    asked = [item for item in request.session.items if "shown" in getattr(item, "fixturenames", ())]
+    families = list(dict.fromkeys(item.callspec.params["family"] for item in asked))  # type: ignore[attr-defined]
+    base = tmp_path_factory.mktemp("engines")
+    folders = [loud_policy(base / family.model_type, family) for family in families]
+    return dict(zip((f.model_type for f in families), in_process(folders, two_pages(base)[0].pdf), strict=True))
+
+
+@pytest.fixture(scope="module")
+def shown(family: Family, all_shown: dict[str, dict[str, Any]]) -> dict[str, Any]:
+    found = all_shown[family.model_type]
+    assert "error" not in found, found["error"]
+    return found
 
 
 @pytest.mark.slow  # vLLM starts
