@@ -28,18 +28,17 @@ from benchmarks.families.policies import learner_of, loud_policy, origin_of, pla
 from benchmarks.families.ranks import gone_on_with, two_ranks
 from ocr_rl.contract import Page
 from ocr_rl.models.families import FAMILIES
+from ocr_rl.models.fresh import BY_NAME
 from ocr_rl.models.load import load_model
 from ocr_rl.objectives.losses import NegativeLogLikelihood
 
 LIMITS = {
-    "packed": 1e-5,
     "gradient": 1e-5,
     "engine": 1e-4,
     "new weights": 1e-4,
     "two ranks": 1e-3,
     "bf16": 0.05,
 }
-OF_FAMILY = {"qwen3_5": {"packed": 2e-5}}
 TIMES = "benchmarks.speed.shared_page"
 
 
@@ -120,7 +119,7 @@ def times(model_type: str, rounds: int) -> dict[str, float]:
 
 def beyond(model_type: str, figures: Mapping[str, float]) -> list[str]:
     """What is beyond its limit, in words."""
-    limits = LIMITS | OF_FAMILY.get(model_type, {})
+    limits = LIMITS | {"packed": BY_NAME[model_type].rounding}
     wrong = [
         f"{name} {figures[name]:.1e} is above {limits[name]:.0e}"
         for name in limits

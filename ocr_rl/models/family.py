@@ -68,6 +68,14 @@ class Family:
         """transformers' own, from a folder or the hub."""
         return AutoProcessor.from_pretrained(model, trust_remote_code=trust_remote_code)
 
+    def unlike(self, processor: Any, settings: Any) -> str:
+        """How the processor cuts images otherwise than the tower reads them; "" where it does not."""
+        cut, read = processor.image_processor, settings.vision_config
+        for own, towers in (("patch_size", "patch_size"), ("merge_size", "spatial_merge_size")):
+            if getattr(cut, own) != getattr(read, towers):
+                return f"{own} {getattr(cut, own)}, vision_config.{towers} {getattr(read, towers)}"
+        return ""
+
     def messages(self, instruction: str, *, image_first: bool) -> Messages:
         """What the chat template is given: one turn of the user's, with an image and the instruction."""
         text = [{"type": "text", "text": instruction}] if instruction else []

@@ -19,16 +19,16 @@ from ocr_rl.text.suggest import did_you_mean
 
 NANO = "nano"  # the embedded policy's shape: the smallest Qwen2.5-VL
 SETTINGS = PromptSettings(longest_px=280, instruction="", max_prompt_tokens=256, max_tokens=512)
-SHAPES: dict[str, Family] = {family.model_type: family for family in FAMILIES}
-SHAPES[NANO] = SHAPES["qwen2_5_vl"]
+BY_NAME: dict[str, Family] = {family.model_type: family for family in FAMILIES}
+BY_NAME[NANO] = BY_NAME["qwen2_5_vl"]
 
 
 def require_shape(shape: str) -> Family:
     """The family of a shape. UserError for a name that none has."""
-    if shape not in SHAPES:
-        known = ", ".join(sorted(SHAPES))
-        raise UserError(f"policy.fresh: there is no shape {shape!r}{did_you_mean(shape, SHAPES)} (there are {known}).")
-    return SHAPES[shape]
+    if shape not in BY_NAME:
+        known = ", ".join(sorted(BY_NAME))
+        raise UserError(f"policy.fresh: there is no shape {shape!r}{did_you_mean(shape, BY_NAME)} (there are {known}).")
+    return BY_NAME[shape]
 
 
 def new_policy(folder: Path, seed: int, shape: str = NANO) -> None:

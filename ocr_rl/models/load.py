@@ -51,9 +51,16 @@ def load_config(path: str, *, trust_remote_code: bool = False) -> Any:
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise UserError(f"Model {path}: cannot be loaded: {str(error).strip().splitlines()[0]}") from None
     try:
-        return family_of(settings).settings(settings)
+        family = family_of(settings)
     except LookupError as error:
         raise UserError(f"Model {path}: {error}.") from None
+    own = family.settings(settings)
+    if not isinstance(own, family.config_class):
+        raise UserError(
+            f"Model {path}: its config.json names {settings.architectures} and the model type of another family, "
+            f"{settings.model_type}; copy the folder again."
+        )
+    return own
 
 
 def load_family(path: str, *, trust_remote_code: bool = False) -> Family:
@@ -111,5 +118,8 @@ def load_model(path: str, *, dtype: str = "float32", trust_remote_code: bool = F
         raise UserError(f"Model {path}: cannot be loaded: {str(error).strip().splitlines()[0]}") from None
     if missing := sorted(report["missing_keys"]):  # transformers would fill them with random numbers
         raise UserError(f"Model {path}: its weights lack {missing[0]} ({len(missing)} in all); copy the folder again.")
+    # A file with a head of its own stays untied, whatever its configuration says: saved, it must say so.
+    tied = model.lm_head.weight is model.get_input_embeddings().weight
+    model.config.tie_word_embeddings = model.config.text_config.tie_word_embeddings = tied
     family_of(settings).prepare(model)
     return model

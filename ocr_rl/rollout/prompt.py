@@ -6,6 +6,7 @@ weights, samplers or rewards, and holds no tensors: pixels leave as numpy arrays
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,19 +82,34 @@ class Prompter:
 
     def encode(self, text: str) -> tuple[int, ...]:
         """A transcript as token ids, without EOS. Text that reads like a special token is text, and stays it."""
-        ids = tuple(self.processor.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
-        if wrong := {self.eos_id, *self.banned_ids}.intersection(ids):
-            token = self.processor.tokenizer.convert_ids_to_tokens(min(wrong))
+        tokenizer = self.processor.tokenizer
+        never = {self.eos_id, *self.banned_ids}
+        ids = tuple(tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
+        if never.isdisjoint(ids):
+            return ids
+        # Tokens that tokenizer.json does not declare special are not split: the text is, after their first letter.
+        names = tokenizer.convert_ids_to_tokens(sorted(never))
+        inside = re.compile("|".join(f"(?<={re.escape(name[0])})(?={re.escape(name[1:])})" for name in names))
+        parts = inside.split(text)
+        ids = tuple(
+            token
+            for part in parts
+            for token in tokenizer.encode(part, add_special_tokens=False, split_special_tokens=True)
+        )
+        if wrong := never.intersection(ids):
             raise UserError(
-                f"The tokenizer makes of the text {token!r} a token that no answer may hold; declare it special in the "
-                "model's tokenizer.json, or take it out of the text."
+                f"The tokenizer makes of the text {tokenizer.convert_ids_to_tokens(min(wrong))!r} a token that no answer "
+                "may hold; declare it special in the model's tokenizer.json, or take it out of the text."
             )
         return ids
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """A transcript as text, without special tokens."""
+        ended = len(token_ids) > 0 and token_ids[-1] == self.eos_id
         return self.processor.tokenizer.decode(
-            list(token_ids), skip_special_tokens=True, clean_up_tokenization_spaces=False
+            list(token_ids[:-1] if ended else token_ids),  # the end may be no special token
+            skip_special_tokens=True,
+            clean_up_tokenization_spaces=False,
         )
 
 
@@ -116,10 +132,14 @@ def load_prompter(
     trust_remote_code: bool = False,
 ) -> Prompter:
     """The prompter of a model folder or hub name. Raises UserError for one without a usable processor."""
-    from ocr_rl.models.load import load_family  # here: this module is imported where there is no torch
+    from ocr_rl.models.families import family_of  # here: this module is imported where there is no torch
+    from ocr_rl.models.load import load_config
 
-    family = load_family(str(model), trust_remote_code=trust_remote_code)
+    settings = load_config(str(model), trust_remote_code=trust_remote_code)
+    family = family_of(settings)
     processor = _processor(model, family, trust_remote_code)
+    if reason := family.unlike(processor, settings):
+        raise UserError(f"{model}: its processor and its config.json differ: {reason}; copy the folder again.")
     tokenizer, image_id = processor.tokenizer, processor.image_token_id
     end = family.end_token or tokenizer.eos_token
     if end is None:

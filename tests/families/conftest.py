@@ -17,7 +17,7 @@ from ocr_rl.contract import Page
 from ocr_rl.learn.learner import Learner
 from ocr_rl.models.families import FAMILIES
 from ocr_rl.models.family import Family
-from ocr_rl.models.fresh import SHAPES
+from ocr_rl.models.fresh import BY_NAME
 from ocr_rl.models.settings import PromptSettings
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Origin, Prompter, load_prompter
@@ -28,7 +28,7 @@ MakeLearner = Callable[..., Learner]
 
 def only(model_type: str) -> pytest.MarkDecorator:
     """For tests of one family. A module's own fixture of that name would be given another family's policies."""
-    return pytest.mark.parametrize("family", [SHAPES[model_type]], indirect=True, ids=[model_type])
+    return pytest.mark.parametrize("family", [BY_NAME[model_type]], indirect=True, ids=[model_type])
 
 
 @pytest.fixture(autouse=True)

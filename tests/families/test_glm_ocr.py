@@ -13,13 +13,13 @@ import torch
 from transformers import AutoModelForImageTextToText, GenerationConfig
 
 from ocr_rl.contract import UserError
-from ocr_rl.models.fresh import SHAPES, write_processor
+from ocr_rl.models.fresh import BY_NAME, write_processor
 from ocr_rl.models.load import load_model
 from ocr_rl.rollout.prompt import Prompter, load_prompter
 from ocr_rl.rollout.sampler.vllm_server import ServerSettings, VllmServerSampler
 from tests.families.conftest import only
 
-FAMILY = SHAPES["glm_ocr"]
+FAMILY = BY_NAME["glm_ocr"]
 here = only("glm_ocr")
 
 

@@ -16,7 +16,7 @@ from torch.nn.functional import interpolate
 from transformers import AutoModelForImageTextToText
 
 from ocr_rl.contract import UserError
-from ocr_rl.models.fresh import SHAPES
+from ocr_rl.models.fresh import BY_NAME
 from ocr_rl.models.load import load_model
 from ocr_rl.rollout.prompt import Prompter, load_prompter
 from ocr_rl.rollout.sampler.base import require_adapters
@@ -24,7 +24,7 @@ from ocr_rl.rollout.sampler.vllm.held import weight_marks
 from ocr_rl.rollout.sampler.vllm_server import VllmServerSampler
 from tests.families.conftest import MakeLearner, only
 
-FAMILY = SHAPES["paddleocr_vl"]
+FAMILY = BY_NAME["paddleocr_vl"]
 here = only("paddleocr_vl")
 
 

@@ -34,6 +34,7 @@ def family_of(settings: Any) -> Family:
     Raises LookupError, a sentence without its stop, for a model of none of them.
     """
     written = getattr(settings, "architectures", None) or ()
+    written = (written,) if isinstance(written, str) else written
     for family in FAMILIES:
         if set(written) & set(family.architectures) or (not written and settings.model_type == family.model_type):
             return family

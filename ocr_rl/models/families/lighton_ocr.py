@@ -79,6 +79,10 @@ class LightOnOcr(Family):
         """A Pixtral one for both layouts: the folder of LightOnOCR-1B names a class that transformers does not have."""
         return PixtralProcessor.from_pretrained(model, **TOKENS)  # type: ignore[arg-type]
 
+    def unlike(self, processor: Any, settings: Any) -> str:
+        own, towers = _step(processor), settings.vision_config.patch_size * settings.spatial_merge_size
+        return "" if own == towers else f"{own} px to a side of a token, in config.json {towers}"
+
     def num_image_tokens(self, processor: Any, image: Image.Image) -> int:
         step, side = _step(processor), processor.image_processor.size["longest_edge"]
         ratio = max(image.height / side, image.width / side, 1.0)

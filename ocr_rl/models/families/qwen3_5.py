@@ -37,6 +37,7 @@ class Qwen3_5(Family):
     vllm_class = "vllm.model_executor.models.qwen3_5:Qwen3_5ForConditionalGeneration"
     config_class = Qwen3_5Config
     processor_class = Qwen3VLProcessor
+    never = (*Family.never, "<think>", "</think>")  # special or not: its answers do not think
     template = {"enable_thinking": False}
     rounding = 2e-5  # its rule adds up over the whole text; in float64 the two ways differ by less than 1e-12
     nano = Sizes(
