@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ocr_rl.models.families.glm_ocr import GlmOcr
+from ocr_rl.models.families.internvl import InternVl
 from ocr_rl.models.families.lighton_ocr import LightOnOcr
 from ocr_rl.models.families.paddleocr_vl import PaddleOcrVl
 from ocr_rl.models.families.qwen2_5_vl import Qwen2_5Vl
@@ -21,6 +22,7 @@ FAMILIES: tuple[Family, ...] = (
     GlmOcr(),
     PaddleOcrVl(),
     LightOnOcr(),
+    InternVl(),
 )
 
 
