@@ -161,25 +161,30 @@ def outcome(folder: Path, pages: Sequence[Page], broken: Broken) -> Outcome | No
     learner, sampler = prepared(folder, lora=broken.lora), HfSampler(folder, origin_of(folder).prompter)
     if not broken.applies(learner, pages[0]):
         return None
-    caught, gap = set(), None
-    with broken.breaks(learner, sampler):
-        try:
-            require_eyes(learner, sampler, pages)
-        except UserError as error:
-            caught.add("load" if "does not hold" in str(error) else "eyes")
-        except (RuntimeError, ValueError):
-            return Outcome(caught_by=frozenset({"error"}))
-        if "load" in caught:
-            return Outcome(caught_by=frozenset(caught))
-        sampler.load(learner.weights(), 1)
-        rows = written(sampler, learner.prompter, pages)
-        ours = learner.logprobs(rows)
-        pairs = zip((row.sampler_logprobs or () for row in rows), ours, strict=True)
-        gap = max(abs(a - b) for row, other in pairs for a, b in zip(row, other, strict=True))
-        if gap > SAME:
-            caught.add("gap")
-        if gains(learner, rows)["page_gain"] == 0:
-            caught.add("page_gain")
+    try:
+        with broken.breaks(learner, sampler):
+            return _noticed(learner, sampler, pages)
+    except (RuntimeError, ValueError):
+        return Outcome(caught_by=frozenset({"error"}))
+
+
+def _noticed(learner: Learner, sampler: HfSampler, pages: Sequence[Page]) -> Outcome:
+    caught = set()
+    try:
+        require_eyes(learner, sampler, pages)
+    except UserError as error:
+        caught.add("load" if "does not hold" in str(error) else "eyes")
+    if "load" in caught:
+        return Outcome(caught_by=frozenset(caught))
+    sampler.load(learner.weights(), 1)
+    rows = written(sampler, learner.prompter, pages)
+    ours = learner.logprobs(rows)
+    pairs = zip((row.sampler_logprobs or () for row in rows), ours, strict=True)
+    gap = max(abs(a - b) for row, other in pairs for a, b in zip(row, other, strict=True))
+    if gap > SAME:
+        caught.add("gap")
+    if gains(learner, rows)["page_gain"] == 0:
+        caught.add("page_gain")
     return Outcome(caught_by=frozenset(caught), gap=gap)
 
 

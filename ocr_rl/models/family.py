@@ -87,6 +87,10 @@ class Family:
         patches = processor.image_processor.get_number_of_image_patches(image.height, image.width)
         return patches // processor.image_processor.merge_size**2
 
+    def image_ids(self, processor: Any, num_image_tokens: int) -> list[int]:
+        """What processor and engine write in the place of the template's one placeholder."""
+        return [processor.image_token_id] * num_image_tokens
+
     def pixels(self, processor: Any, images: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
         """For the vision tower: float32 pixels of all images, and their sizes (P, ...) as the tower reads them.
 

@@ -105,6 +105,16 @@ KNOWN: tuple[Known, ...] = (
         source=_NOT_PUBLISHED,
     ),
     Known(
+        names=(
+            *(f"OpenGVLab/InternVL3-{size}-hf" for size in ("1B", "2B", "8B", "14B", "38B", "78B")),
+            *(f"OpenGVLab/InternVL3_5-{size}-HF" for size in ("1B", "2B", "4B", "8B", "14B", "38B")),
+        ),
+        settings=_BASIC,
+        front_matter=False,
+        general=True,
+        source=_NOT_PUBLISHED,
+    ),
+    Known(
         names=("reducto/RolmOCR",),
         settings=PromptSettings(
             longest_px=1024,

@@ -74,7 +74,8 @@ class Prompter:
     def expand(self, num_image_tokens: int) -> tuple[int, ...]:
         """The prompt as the model sees it, with that many placeholders instead of one."""
         at = self.token_ids.index(self.image_id)
-        return (*self.token_ids[:at], *[self.image_id] * num_image_tokens, *self.token_ids[at + 1 :])
+        image_ids = self.family.image_ids(self.processor, num_image_tokens)
+        return (*self.token_ids[:at], *image_ids, *self.token_ids[at + 1 :])
 
     def pixels(self, images: Sequence[Image.Image]) -> tuple[np.ndarray, np.ndarray]:
         """For the vision tower: float32 pixels of all images, and their sizes (images, ...) as the tower reads them."""

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from ocr_rl.models.families.glm_ocr import GlmOcr
+from ocr_rl.models.families.internvl import InternVl
 from ocr_rl.models.families.lighton_ocr import LightOnOcr
 from ocr_rl.models.families.paddleocr_vl import PaddleOcrVl
 from ocr_rl.models.families.qwen2_5_vl import Qwen2_5Vl
@@ -25,6 +26,7 @@ FAMILIES: tuple[Family, ...] = (
     GlmOcr(),
     PaddleOcrVl(),
     LightOnOcr(),
+    InternVl(),
 )
 
 
