@@ -25,7 +25,7 @@ from torch import Tensor
 from benchmarks.peers.peer_step import reset_peak, resident_mb
 from benchmarks.speed.learner import LONGEST_PX, give_back, gradient_of, group_of
 from ocr_rl.learn.network import save_model
-from ocr_rl.models.fresh import SETTINGS, SHAPES, new_policy
+from ocr_rl.models.fresh import BY_NAME, SETTINGS, new_policy
 from ocr_rl.models.load import load_model
 from ocr_rl.models.settings import write_settings
 from ocr_rl.rollout.flow import Row
@@ -34,7 +34,7 @@ from ocr_rl.rollout.prompt import Prompter
 
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    shapes = [shape for shape, family in SHAPES.items() if shape == family.model_type]
+    shapes = [shape for shape, family in BY_NAME.items() if shape == family.model_type]
     parser.add_argument("--family", choices=shapes, help="by default all, one after the other")
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--rounds", type=int, default=5)

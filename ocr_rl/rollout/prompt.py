@@ -98,9 +98,10 @@ class Prompter:
             for token in tokenizer.encode(part, add_special_tokens=False, split_special_tokens=True)
         )
         if wrong := never.intersection(ids):
+            name = tokenizer.convert_ids_to_tokens(min(wrong))
             raise UserError(
-                f"The tokenizer makes of the text {tokenizer.convert_ids_to_tokens(min(wrong))!r} a token that no answer "
-                "may hold; declare it special in the model's tokenizer.json, or take it out of the text."
+                f"The tokenizer makes of the text {name!r} a token that no answer may hold; declare it special in the "
+                "model's tokenizer.json, or take it out of the text."
             )
         return ids
 

@@ -14,14 +14,14 @@ from PIL import Image
 
 from benchmarks.families.policies import plain_logprobs
 from ocr_rl.contract import UserError
-from ocr_rl.models.fresh import SHAPES, write_fresh
+from ocr_rl.models.fresh import BY_NAME, write_fresh
 from ocr_rl.models.load import load_model
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Prompter
 from tests.families.conftest import MakeLearner, only
 from tests.learn.conftest import largest_gap
 
-FAMILY = SHAPES["internvl"]
+FAMILY = BY_NAME["internvl"]
 here = only("internvl")
 
 

@@ -71,6 +71,15 @@ class InternVl(Family):
 
     # --- the page becomes a prompt ------------------------------------------------------------------------------------
 
+    def unlike(self, processor: Any, settings: Any) -> str:
+        tower = settings.vision_config
+        side, patch = (
+            size[0] if isinstance(size, list | tuple) else size for size in (tower.image_size, tower.patch_size)
+        )
+        tokens = int((side // patch * settings.downsample_ratio) ** 2)
+        cut = processor.image_seq_length
+        return "" if cut == tokens else f"{cut} tokens a tile, {tokens} by vision_config"
+
     def num_image_tokens(self, processor: Any, image: Image.Image) -> int:
         tiles = processor.image_processor.get_number_of_image_patches(image.height, image.width, CUT)
         return tiles * processor.image_seq_length
