@@ -96,9 +96,8 @@ def _require_free(host: str, port: int) -> None:
         with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
             pass
     except OSError as error:
-        raise UserError(
-            f"serve: {host}, port {port}: cannot be used ({error.strerror}); give another --port."
-        ) from None
+        reason = (error.strerror or str(error)).partition(" (")[0]
+        raise UserError(f"serve: {host}, port {port}: cannot be used ({reason}); give another --port.") from None
 
 
 def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:

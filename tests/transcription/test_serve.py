@@ -123,6 +123,6 @@ def test_wrong_words_are_one_sentence(words: str, says: str, capsys: pytest.Capt
 def test_a_port_that_somebody_listens_at_is_refused() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        with pytest.raises(UserError, match=rf"port {port}: cannot be used \(Address already in use\)"):
-            with running(["false"], host="127.0.0.1", port=port):
-                pass
+        block = running(["false"], host="127.0.0.1", port=port)
+        with pytest.raises(UserError, match=rf"port {port}: cannot be used \(Address already in use\)"), block:
+            pass
