@@ -10,24 +10,28 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from secrets import token_hex
 
 from ocr_rl.contract import UserError
 
 LIST = ".ocr-rl.sha256"
+_ENTRY = re.compile(rb'[0-9a-f]{64}  "(?:[^"\\]|\\.)*"\n')
 ASIDE = ".ocr-rl-"  # how names begin of what is not whole yet
 
 
 def refuse_taken(targets: Iterable[Path], inputs: Iterable[Path] = ()) -> None:
     """UserError for the first target that `write` would refuse, or that is an input of the same command."""
     sources = {os.path.realpath(path) for path in inputs}
+    entries = cache(_entries)  # read once a folder, which may hold a hundred thousand files
     for target in targets:
         if os.path.realpath(target) in sources:
             raise UserError(f"{target}: is an input of this command; give another --out.")
-        _require_ours(target)
+        _require_ours(target, entries)
 
 
 def refuse_others(folder: Path, mark: str, names: Iterable[str]) -> None:
@@ -100,28 +104,33 @@ def aside_of(target: Path) -> Path:
     return target.with_name(f"{ASIDE}{token_hex(8)}.part")
 
 
-def _require_ours(target: Path) -> None:
+def _require_ours(target: Path, entries_of: Callable[[Path], frozenset[bytes]] | None = None) -> None:
     if not os.path.lexists(target):
         return
     if target.is_dir():
         raise UserError(f"{target}: is a folder, and a file would be written there; give another --out.")
-    if not is_ours(target):
+    if not is_ours(target, entries_of):
         raise UserError(
             f"{target}: is there already and is not, or no longer, what ocr-rl wrote there; move it away or give "
             "another --out."
         )
 
 
-def is_ours(target: Path) -> bool:
-    """Whether a file stands there and is what ocr-rl wrote."""
+def is_ours(target: Path, entries_of: Callable[[Path], frozenset[bytes]] | None = None) -> bool:
+    """Whether a file stands there and is what ocr-rl wrote; `entries_of` a folder, where they are known already."""
     if target.is_symlink() or not target.is_file():
         return False
     try:
-        entries = (target.parent / LIST).read_bytes()
         with target.open("rb") as file:
-            return _entry(target, hashlib.file_digest(file, "sha256").hexdigest()) in entries
+            sha = hashlib.file_digest(file, "sha256").hexdigest()
+        return _entry(target, sha) in (entries_of or _entries)(target.parent)
     except OSError:
         return False
+
+
+def _entries(folder: Path) -> frozenset[bytes]:
+    """A full disk may have cut one through, in front of the next."""
+    return frozenset(_ENTRY.findall((folder / LIST).read_bytes()))
 
 
 def _enter(target: Path, sha: str) -> None:

@@ -46,6 +46,8 @@ def cost_note(name: str, answers: Sequence[Answer], settings: Mapping[str, Any])
     attempts = [attempt for answer in answers for attempt in answer.attempts]
     asked = sum(attempt.prompt_tokens for attempt in attempts) / len(answers)
     written = sum(attempt.transcript.num_tokens for attempt in attempts) / len(answers)
+    if not asked + written:
+        return {f"{name}, cost": "not known, for the server counts no tokens"}
     cost = (asked * prices[0] + written * prices[1]) / 1e6
     tokens = (
         f"{asked:,.0f} tokens of prompt at {prices[0]:g} and {written:,.0f} of transcript at {prices[1]:g} a million"

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
 from itertools import count
-from typing import Any
+from typing import Any, TypeGuard
 from urllib.parse import urlsplit
 
 import httpx
@@ -25,6 +25,8 @@ from ocr_rl.contract import Transcript, UserError
 from ocr_rl.text.front_matter import split_front_matter
 
 MAX_ANSWER_BYTES = 2**24  # a transcript of 200,000 characters, each escaped, is a tenth of it
+MAX_TOKENS = 10**9  # of one answer; a server that counts more does not count
+MAX_NAME = 1000  # characters of a model's name
 CONNECT_S = 10.0
 LOOK_S = 30.0  # to wait for a server's list of models
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.5, 30.0
@@ -142,7 +144,7 @@ def served(url: str, key: str, key_name: str, name: str | None) -> Served:
         raise UserError(f"--endpoint {url}: it serves {len(cards)} models ({names}); name one with --model.")
     name = name if name is not None else next(iter(cards))
     root = cards.get(name, {}).get("root")
-    return Served(name=name, root=root if isinstance(root, str) else "")
+    return Served(name=name, root=root if _is_name(root) else "")
 
 
 async def _cards(endpoint: Endpoint) -> dict[str, dict[str, Any]]:
@@ -155,7 +157,12 @@ async def _cards(endpoint: Endpoint) -> dict[str, dict[str, Any]]:
             raise Refused(f"--endpoint {endpoint.url}: the server {reason}; name a model with --model.") from None
         raise UserError(f"--endpoint {endpoint.url}: the server {reason}; start it, or mend the address.") from None
     cards = [card for card in listed if isinstance(card, dict)] if isinstance(listed, list) else []
-    return {card["id"]: card for card in cards if isinstance(card.get("id"), str)}
+    return {card["id"]: card for card in cards if _is_name(card.get("id"))}
+
+
+def _is_name(name: Any) -> TypeGuard[str]:
+    """Whether a server's word can be shown, written and sent back: no control characters, no half a surrogate pair."""
+    return isinstance(name, str) and 0 < len(name) <= MAX_NAME and name.isprintable()
 
 
 # --- one call ---------------------------------------------------------------------------------------------------------
@@ -242,7 +249,7 @@ def _read(answer: Mapping[str, Any]) -> tuple[Transcript, int]:
 
 def _whole(usage: Any, name: str) -> int:
     number = usage.get(name) if isinstance(usage, dict) else None
-    return number if isinstance(number, int) and number >= 0 else 0
+    return number if type(number) is int and 0 <= number <= MAX_TOKENS else 0
 
 
 def question(endpoint: Endpoint, instruction: str, png: bytes, *, image_first: bool) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Coroutine, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import closing
 from typing import Any, TypeAlias, TypeVar
 
 from ocr_rl.contract import Page, UserError
@@ -71,8 +72,7 @@ def _ref(page: Page, settings: PromptSettings, rotation: int = 0) -> ImageRef:
 def _in_flight(climb: _Climb, jobs: Iterable[tuple[Page, ImageRef]], workers: int) -> Iterator[tuple[Page, Read]]:
     """Results as they come; a page is drawn only while there is room for it on the way."""
     waiting: set[Future[tuple[Page, Read]]] = set()
-    drawings = guarded(_encoded, jobs, workers=workers, timeout_s=TIMEOUT_S)
-    with _Loop() as loop:
+    with closing(guarded(_encoded, jobs, workers=workers, timeout_s=TIMEOUT_S)) as drawings, _Loop() as loop:
         try:
             loop.start(climb.open()).result()
             for (page, _), png in drawings:

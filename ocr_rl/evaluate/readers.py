@@ -67,7 +67,7 @@ class InProcess:
         return self.asking.over(read_settings(model_place(self.model), self.asking.preset))
 
     def bound(self) -> Mapping[str, Any]:
-        return {"files": fingerprint(self.model)}
+        return {"files": fingerprint(self.model), "seed": self.asking.seed}
 
     @contextmanager
     def opened(self) -> Iterator[Ask]:
@@ -105,7 +105,7 @@ class AtEndpoint:
         return self.endpoint.model
 
     def bound(self) -> Mapping[str, Any]:
-        return {"extra": dict(self.endpoint.extra)}
+        return {"extra": dict(self.endpoint.extra), "seed": self.seed}
 
     @contextmanager
     def opened(self) -> Iterator[Ask]:
@@ -136,7 +136,7 @@ def at_endpoint(
     The key is what the environment variable `key_name` holds; none, where there is no such variable. UserError where
     the server is not there.
     """
-    address, key = base_url(url), os.environ.get(key_name, "")
+    address, key = base_url(url), _key(key_name)
     card = served(address, key, key_name, model)
     endpoint = Endpoint(
         url=address,
@@ -149,6 +149,14 @@ def at_endpoint(
     )
     settings = asking.over(_known_settings(card.root, card.name, asking.preset))
     return AtEndpoint(endpoint=endpoint, settings=settings, seed=asking.seed, workers=workers)
+
+
+def _key(name: str) -> str:
+    """What the environment holds, without blanks and line ends around it. UserError for what no header can hold."""
+    key = os.environ.get(name, "").strip()
+    if not (key.isascii() and key.isprintable()):
+        raise UserError(f"{name}: holds more than printable ASCII, which no key does; set it anew, or see --key-env.")
+    return key
 
 
 def _known_settings(root: str, name: str, preset: str | None) -> PromptSettings:
@@ -172,6 +180,10 @@ def extra_fields(words: Iterable[str]) -> dict[str, Any]:
             raise UserError(f"--extra {word}: {name} is not to be set.")
         try:
             fields[name] = json.loads(value)
-        except ValueError:
+        except (ValueError, RecursionError):
             fields[name] = value
+        try:
+            json.dumps(fields[name], allow_nan=False, ensure_ascii=False).encode()
+        except (ValueError, RecursionError):  # NaN, infinity, bytes that are no text
+            raise UserError(f"--extra {name}: its value cannot be sent as JSON; give another one.") from None
     return fields

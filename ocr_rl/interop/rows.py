@@ -115,6 +115,11 @@ def _groups(
 ) -> Iterator[tuple[Page, list[Transcript]]]:
     """Neighbours with the same columns are siblings: trainers repeat a row for its samples."""
     pairs = zip(rows, transcripts, strict=True)
-    for _, group in groupby(pairs, key=lambda pair: [pair[0].get(column) for column in COLUMNS]):
+    for _, group in groupby(pairs, key=lambda pair: [_comparable(pair[0].get(column)) for column in COLUMNS]):
         siblings = list(group)
         yield page_of(siblings[0][0]), [transcript for _, transcript in siblings]
+
+
+def _comparable(value: Any) -> Any:
+    """An array as a list, for arrays are not simply equal: tables that went through pandas hold them."""
+    return value.tolist() if hasattr(value, "tolist") else value

@@ -8,6 +8,7 @@ model writes olmOCR's front matter, `rotation_correction` there is counter-clock
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
@@ -168,7 +169,7 @@ def known(model: str) -> Known | None:
     cached = [part.removeprefix("models--").replace("--", "/") for part in above if part.startswith("models--")]
     hub = [model, "/".join([*above[-1:], last]), *cached]
     wanted = {name.lower() for name in hub}
-    if Path(model).is_dir():
+    if os.path.isdir(model):  # False for a name that is no path at all
         wanted |= {name.lower() for name in NAMES if name.lower().endswith(f"/{last.lower()}")}
     return next((row for row in KNOWN if wanted & {name.lower() for name in row.names}), None)
 
@@ -190,7 +191,7 @@ def read_settings(model: str, preset: str | None = None) -> PromptSettings:
     if preset is not None:
         return require_preset(preset).settings
     path = Path(model) / FILE
-    if not path.is_file():
+    if not os.path.isfile(path):
         row = known(model)
         return row.settings if row else PromptSettings()
     text = require_text(path)

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, TypeVar
@@ -122,7 +122,7 @@ def guarded(
     workers: int,
     timeout_s: float,
     memory_bytes: int = MEMORY_BYTES,
-) -> Iterator[tuple[Job, Result | Refusal]]:
+) -> Generator[tuple[Job, Result | Refusal], None, None]:
     """(job, function(job)) in the order of the jobs, from a `Pool` that lives as long as the jobs do."""
     with Pool(function, workers=workers, timeout_s=timeout_s, memory_bytes=memory_bytes) as pool:
         yield from pool.run(jobs)

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from ocr_rl.contract import Page, Transcript
+from ocr_rl.contract import Page, Transcript, UserError
 from ocr_rl.evaluate.endpoint import attempts_at
 from ocr_rl.evaluate.readers import AtEndpoint
 from ocr_rl.evaluate.results import check_verdicts
@@ -114,7 +114,10 @@ class Desk:
         page, reader = self._page(name, number), self._reader
         with self._busy():
             pairs = attempts_at(reader.endpoint, [page], reader.settings, retries=RETRY_TEMPERATURES, seed=reader.seed)
-            ((_, tries),) = pairs
+            try:
+                ((_, tries),) = pairs
+            except UserError as error:  # the server refuses every page
+                raise Wrong(str(error)) from None
             if isinstance(tries, PageError):
                 raise Wrong(f"This page was not read: {tries.reason}.")
             transcript = tries[-1].transcript

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -41,7 +42,24 @@ def markdown(rows: Iterable[Row], *, page_marks: bool) -> str:
 
 def layering() -> Pool:
     """The worker that makes searchable PDFs, started with the first one; PDFs are untrusted."""
-    return Pool(searchable, workers=1, timeout_s=_PDF_TIMEOUT_S)
+    return Pool(layered, workers=1, timeout_s=_PDF_TIMEOUT_S)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Layered:
+    """A job of that worker: a document, and text and rotation of its pages, by number from 1."""
+
+    source: Path
+    pages: Mapping[int, tuple[str, int]]
+
+
+def layered(job: Layered) -> bytes:
+    """The searchable PDF. What a transcript shows is found out here too: a server may send megabytes of Markdown."""
+    texts = {
+        number: PageText(lines=see(text).text.split("\n"), rotation=rotation)
+        for number, (text, rotation) in job.pages.items()
+    }
+    return searchable(Searchable(source=job.source, texts=texts))
 
 
 def write_document(
@@ -58,8 +76,7 @@ def write_document(
 
 def searchable_pdf(document: Document, rows: Sequence[Row], pool: Pool) -> bytes:
     """The document with its transcript as an invisible layer. Raises PageError."""
-    texts = {row["page"]: PageText(lines=see(row["text"]).text.split("\n"), rotation=_rotation(row)) for row in rows}
-    job = Searchable(source=document.pdf, texts=texts)
+    job = Layered(source=document.pdf, pages={row["page"]: (row["text"], _rotation(row)) for row in rows})
     ((_, pdf),) = pool.run([job])
     if isinstance(pdf, Refusal):
         raise PageError(document.pdf, None, f"no searchable PDF can be made of it: {pdf}")

@@ -11,6 +11,7 @@ import json
 import os
 import shlex
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -80,6 +81,7 @@ def running(words: list[str], *, host: str, port: int) -> Iterator[tuple[str, Pa
 
     UserError where it ends by itself first, with its last words.
     """
+    _require_free(host, port)
     signal.signal(signal.SIGTERM, _stop)  # else the server would stay behind
     log = Path(tempfile.mkstemp(prefix="ocr-rl-serve-", suffix=".log")[1])
     environment = {"VLLM_CPU_KVCACHE_SPACE": "1", **os.environ, ASKED: "1"}
@@ -92,6 +94,16 @@ def running(words: list[str], *, host: str, port: int) -> Iterator[tuple[str, Pa
         yield f"{url}/v1", log, process
     finally:
         _end(process)
+
+
+def _require_free(host: str, port: int) -> None:
+    """UserError for a port that somebody listens at: his server would pass for ours while ours starts and fails."""
+    try:
+        with socket.create_server((host, port), family=socket.AF_INET6 if ":" in host else socket.AF_INET):
+            pass
+    except OSError as error:
+        reason = (error.strerror or str(error)).partition(" (")[0]
+        raise UserError(f"serve: {host}, port {port}: cannot be used ({reason}); give another --port.") from None
 
 
 def _wait(process: subprocess.Popen[bytes], url: str, log: Path) -> None:

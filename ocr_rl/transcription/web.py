@@ -131,7 +131,7 @@ def _handler(desk: Desk) -> type[BaseHTTPRequestHandler]:
                 raise Wrong(f"The file has {int(length) / 1e6:.0f} MB; at most {MAX_BYTES / 1e6:.0f} MB are read here.")
             data, end = bytearray(), time.monotonic() + _UPLOAD_S
             while len(data) < int(length):
-                piece = self.rfile.read(min(2**16, int(length) - len(data)))
+                piece = self.rfile.read1(min(2**16, int(length) - len(data)))
                 if not piece or time.monotonic() > end:
                     raise Wrong("The file did not arrive.")
                 data += piece

@@ -147,6 +147,13 @@ BAD = [
     ("dp-bench", "dataset/reference.json", "[", "this is not JSON"),
     ("dp-bench", "dataset/reference.json", "[1]", "is not laid out as DP-Bench's reference.json is"),
     ("dp-bench", "dataset/reference.json", '{"a": {"elements": [{}]}}', "is not laid out as DP-Bench's"),
+    (
+        "dp-bench",
+        "dataset/reference.json",
+        '{"a": {"elements": [{"category": "P", "content": {"text": null}}]}}',
+        "is not",
+    ),
+    ("dp-bench", "dataset/reference.json", "{}", "holds no page of DP-Bench"),
     ("omnidocbench", "OmniDocBench.json", '[{"layout_dets": 3}]', "is not laid out as OmniDocBench's annotations are"),
 ]
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pytest
 
 import ocr_rl
@@ -40,6 +41,14 @@ def test_tests_may_be_structs_whose_missing_fields_are_null() -> None:
     fields = {key for test in TESTS for key in test}
     structs = [{field: test.get(field) for field in fields} for test in TESTS]
     assert page_of({**ROW, "tests": structs}) == page_of(ROW)
+
+
+def test_tests_may_be_arrays_as_pandas_gives_them() -> None:
+    rows = [{"tests": np.array(TESTS, dtype=object)} for _ in range(2)]
+    transcripts = [transcript_of("Pay the total"), transcript_of("")]
+    assert list(score_rows("nano_grpo", rows, transcripts)) == list(
+        score_rows("nano_grpo", [{"tests": TESTS}] * 2, transcripts)
+    )
 
 
 def test_a_reward_that_does_not_apply_gives_nothing_alone() -> None:

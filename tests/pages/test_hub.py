@@ -161,11 +161,13 @@ def test_olmocr_bench_as_a_data_set_takes_the_documents_beside_it(tmp_path: Path
         [{"max_diffs": 0.0, "before": None, "after": None, **row} for row in rows],
     )
     assert root.is_dir()
+    (tmp_path / "hub/other").mkdir()
+    table(tmp_path / "hub/other/old_scans.parquet", [{**present("a.pdf"), "id": "of the same name"}])
     harvest = import_tables(tmp_path / "hub", tmp_path / "out", 0)
     assert (
-        harvest.tests == 1 and "old_scans.parquet, row 2: 'text' is not a field of a order test" in harvest.left_out[0]
+        harvest.tests == 2 and "old_scans.parquet, row 2: 'text' is not a field of a order test" in harvest.left_out[0]
     )
-    assert load_dataset(tmp_path / "out")[0].tags == {"old_scans"}
+    assert load_dataset(tmp_path / "out")[0].tags == {"old_scans", "old_scans-2"}
 
 
 HOSTILE: list[tuple[dict[str, Any], str]] = [
@@ -249,3 +251,27 @@ def test_a_damaged_file_is_a_sentence_and_a_half_of_it_keeps_the_other(tmp_path:
     (tmp_path / "none.parquet").write_bytes(raw)
     harvest = import_tables(tmp_path / "none.parquet", tmp_path / "out", 0)
     assert harvest.pages == 4 and "row 5: the file is damaged" in harvest.left_out[0]
+
+
+@pytest.mark.usefixtures("here")
+def test_what_nobody_thought_of_costs_its_own_row_alone(tmp_path: Path) -> None:
+    """Half a surrogate pair, which JSON may name, and a front matter of bytes."""
+    texts = ("a \ud800 " + TEXT, TEXT)
+    rows = [{"pdf": ONE, "response": json.dumps({"natural_text": text}), "id": str(len(text))} for text in texts]
+    table(tmp_path / "t.parquet", rows)
+    assert import_tables(tmp_path / "t.parquet", tmp_path / "responses", 0).pages == 2
+    tests = [{"id": "t1", "type": "present", "text": "half \ud800"}]
+    table(tmp_path / "u.parquet", [{"document": ONE, "tests": json.dumps(tests), "reference": TEXT, "id": "a"}])
+    assert import_tables(tmp_path / "u.parquet", tmp_path / "tests", 0).pages == 1
+    front = {"is_rotation_valid": True, "rotation_correction": 0, "is_table": False, "is_diagram": False}
+    table(tmp_path / "v.parquet", [{"pdf": ONE, "text": TEXT, "id": "a", "primary_language": b"en", **front}])
+    (line,) = import_tables(tmp_path / "v.parquet", tmp_path / "bytes", 0).left_out
+    assert "row 1: it cannot be read (TypeError" in line
+
+
+@pytest.mark.usefixtures("here")
+def test_pages_of_a_document_may_come_in_any_order(tmp_path: Path) -> None:
+    rows = [{"pdf": ONE, "text": TEXT, "id": "a", "page": page} for page in (2, 1, 3)]
+    table(tmp_path / "t.parquet", rows)
+    harvest = import_tables(tmp_path / "t.parquet", tmp_path / "out", 0)
+    assert (harvest.pages, list(harvest.left_out)) == (3, [])

@@ -8,10 +8,13 @@ from pathlib import Path
 import pytest
 
 from ocr_rl.cli import main
-from ocr_rl.contract import UserError
+from ocr_rl.contract import Transcript, UserError
 from ocr_rl.evaluate import bench as bench_module
 from ocr_rl.evaluate.bench import bench
+from ocr_rl.evaluate.bench_notes import cost_note
+from ocr_rl.evaluate.candidates import Answer
 from ocr_rl.evaluate.endpoint_candidate import endpoint_candidate
+from ocr_rl.evaluate.transcribe import Attempt
 from ocr_rl.pages.dataset import write_tests
 from ocr_rl.pages.subset import Subset, load_subset
 from tests.evaluate.scripted import a_test, make_pdf
@@ -43,6 +46,14 @@ def test_a_server_is_judged_and_its_cost_stands_in_the_report(fake: FakeChat, da
     fake.asked.clear()
     assert bench(data, out=tmp_path / "out", endpoints=[spec]).split("date")[0] == report.split("date")[0]
     assert not fake.asked  # nothing is read twice
+
+
+def test_a_server_that_counts_no_tokens_has_no_cost() -> None:
+    attempt = Attempt(
+        transcript=Transcript(raw="a", body="a", finish="stop", num_tokens=0), temperature=0.0, rotation=0
+    )
+    notes = cost_note("a", [Answer(page="p", repeat=1, attempts=(attempt,))], {"prices": (1.0, 2.0)})
+    assert notes == {"a, cost": "not known, for the server counts no tokens"}
 
 
 def test_a_killed_bench_goes_on_with_the_same_rows(fake: FakeChat, data: Path, tmp_path: Path) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from ocr_rl.contract import Page, UserError
 from ocr_rl.evaluate import endpoint as module
 from ocr_rl.evaluate.chat import Endpoint, back_off, base_url, served
 from ocr_rl.evaluate.endpoint import Read, Unanswered, attempts_at
+from ocr_rl.evaluate.readers import at_endpoint
 from ocr_rl.evaluate.transcribe import RETRY_TEMPERATURES
 from ocr_rl.models.settings import PromptSettings
 from ocr_rl.pages.raster import PageError
@@ -181,3 +183,47 @@ def test_the_model_is_the_one_that_is_served(fake: FakeChat) -> None:
         served(fake.url, "", "K", None)
     with pytest.raises(UserError, match="cannot be reached"):
         served("http://127.0.0.1:9/v1", "", "K", None)
+
+
+@pytest.mark.parametrize("name", ["half \ud800", "\x1b[31mred", "line\nline", "x" * 2000, "", 3])
+def test_a_models_name_that_cannot_be_shown_is_none(fake: FakeChat, name: object) -> None:
+    fake.cards = [{"id": name, "root": name}, {"id": "fake", "root": name}]
+    assert (served(fake.url, "", "K", None).name, served(fake.url, "", "K", None).root) == ("fake", "")
+
+
+def test_a_root_that_is_no_path_is_unknown(fake: FakeChat) -> None:
+    fake.cards = [{"id": "fake", "root": "x" * 900}]
+    assert at_endpoint(fake.url, model=None).settings == PromptSettings()
+
+
+@pytest.mark.parametrize("count", [10**4000, -1, True, 1.5, float("nan"), "7", None])
+def test_a_count_of_tokens_that_is_none_counts_nothing(fake: FakeChat, pages: list[Page], count: object) -> None:
+    fake.write = lambda body: completion("text", tokens=count)  # type: ignore[arg-type]
+    assert read(fake, pages[:1])[1][0].transcript.num_tokens == 0  # type: ignore[index]
+
+
+def test_a_key_stands_without_what_a_file_put_around_it(fake: FakeChat, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KEY", " sk-secret\n")
+    assert at_endpoint(fake.url, model=None, key_name="KEY").endpoint.key == "sk-secret"
+    for odd in ("sk-é", "sk-a\nb"):
+        monkeypatch.setenv("KEY", odd)
+        with pytest.raises(UserError, match="KEY: holds more than printable ASCII"):
+            at_endpoint(fake.url, model=None, key_name="KEY")
+
+
+def test_a_job_that_ends_by_a_sentence_leaves_no_worker(
+    fake: FakeChat, pages: list[Page], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed: list[bool] = []
+
+    def drawn(function: Any, jobs: Any, **_: object) -> Iterator[Any]:
+        try:
+            yield from ((job, function(job)) for job in jobs)
+        finally:
+            closed.append(True)
+
+    monkeypatch.setattr(module, "guarded", drawn)
+    fake.faults = ["401"] * 4
+    with pytest.raises(UserError, match="refuses the key") as info:
+        read(fake, pages, in_flight=1)
+    assert closed and info.value  # while the error, which holds the frames, is still there

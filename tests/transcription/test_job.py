@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,8 @@ def test_a_job_goes_on_with_its_own_settings_alone(fake: FakeChat, pdf: Pdf, tmp
     transcribe_files([pdf("a.pdf", 1)], reader(fake), tmp_path / "out")
     with pytest.raises(UserError, match="was begun with extra"):
         transcribe_files([pdf("a.pdf", 1)], reader(fake, extra={"top_k": 1}), tmp_path / "out")
+    with pytest.raises(UserError, match="was begun with seed 0, which is now 1"):
+        transcribe_files([pdf("a.pdf", 1)], replace(reader(fake), seed=1), tmp_path / "out")
 
 
 def test_two_jobs_do_not_write_into_one_folder(tmp_path: Path) -> None:
@@ -237,7 +240,7 @@ def test_a_served_policy_is_asked_as_its_folder_says(fake: FakeChat, tmp_path: P
     assert at_endpoint(fake.url, model=None).settings.max_tokens == 8000
 
 
-@pytest.mark.parametrize("word", ["top_k", "=1", "messages=[]"])
+@pytest.mark.parametrize("word", ["top_k", "=1", "messages=[]", "a=NaN", "a=1e999", "a=\udcff"])
 def test_a_field_that_is_none_is_refused(word: str) -> None:
     with pytest.raises(UserError, match="--extra"):
         extra_fields([word])

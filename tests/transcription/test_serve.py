@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+import socket
 import subprocess
 import sys
 import urllib.request
@@ -117,3 +118,11 @@ def test_wrong_words_are_one_sentence(words: str, says: str, capsys: pytest.Capt
     assert main(["serve", *words.split()]) == 2
     sentence = capsys.readouterr().err.strip()
     assert says in sentence and "\n" not in sentence
+
+
+def test_a_port_that_somebody_listens_at_is_refused() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        block = running(["false"], host="127.0.0.1", port=port)
+        with pytest.raises(UserError, match=rf"port {port}: cannot be used \(Address already in use\)"), block:
+            pass

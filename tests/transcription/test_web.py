@@ -155,6 +155,9 @@ def test_a_server_that_gives_no_answer_is_one_sentence(fake: FakeChat, view: Vie
     document = asked(view, "POST", "/documents", pdf("a.pdf", 1).read_bytes())[1]
     status, content, _ = asked(view, "POST", f"/documents/{document['id']}/1")
     assert status == 400 and "This page was not read: the server refuses it with 400" in content["error"]
+    fake.faults = ["401"]
+    status, content, _ = asked(view, "POST", f"/documents/{document['id']}/1")
+    assert status == 400 and "the server refuses the key" in content["error"]
 
 
 @pytest.mark.parametrize("text", ["", "\ud800", "[" * 200_000, "*" * 200_000, "<div>" * 40_000, "|a" * 50_000 + "\n|-"])

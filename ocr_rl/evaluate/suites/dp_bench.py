@@ -90,7 +90,7 @@ def of_elements(rows: Sequence[Mapping[str, Any]]) -> PageText:
     texts = [row["content"]["text"] for row in rows if row["category"].lower() not in _NOT_TEXT]
     tables = [row["content"]["html"] for row in rows if row["category"].lower() == "table"]
     first = _SECTIONS.sub("", f"<table>{_inner(tables[0])}</table>") if tables else ""
-    return PageText("".join(f"{text} " for text in texts).replace("\n", ""), tree(first), bool(tables))
+    return PageText("".join(text + " " for text in texts).replace("\n", ""), tree(first), bool(tables))
 
 
 def _inner(html: str) -> str:

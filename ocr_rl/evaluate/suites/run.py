@@ -26,6 +26,8 @@ def bench_suite(folder: Path, name: str, candidates: Sequence[tuple[str, Path]],
     """The report as Markdown, which is written to `out` with every page's scores. UserError for wrong input."""
     outputs.refuse_taken(out / file for file in FILES)
     suite = SUITES[name](folder)
+    if not suite.pages:
+        raise UserError(f"{folder}: holds no page of {suite.name}; fetch it again.")
     scores = {label: _scores(suite, place) for label, place in candidates}
     figures = {label: summary(suite, pages) for label, (pages, _) in scores.items()}
     report = _report(suite, figures, {label: missing for label, (_, missing) in scores.items()})

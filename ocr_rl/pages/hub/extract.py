@@ -19,6 +19,7 @@ from ocr_rl.pages.hub.documents import alone
 from ocr_rl.pages.hub.parquet import batches, kinds_of
 from ocr_rl.pages.workers import Refusal, guarded
 from ocr_rl.text.front_matter import FIELDS, FrontMatter, parse
+from ocr_rl.text.normalize import without_surrogates
 
 MAX_DOCUMENT_BYTES = 2**28
 TIMEOUT_S = 600.0  # of a group of rows
@@ -88,7 +89,8 @@ def _extracted(job: _Group) -> list[Record]:
         for batch in batches(job.file, job.columns.all, groups=[job.group]):
             records += [_record(row, job, job.first + len(records) + k) for k, row in enumerate(batch)]
     except Unreadable as flaw:
-        records.append(Record(row=job.first + len(records), flaw=str(flaw)))
+        rest = "the rows behind it in its group are left out too"
+        records.append(Record(row=job.first + len(records), flaw=f"{flaw}; {rest}"))
     return records
 
 
@@ -103,6 +105,8 @@ def _record(row: Mapping[str, Any], job: _Group, number: int) -> Record:
         document_file(job.out, number).write_bytes(data)
     except Unreadable as flaw:
         return Record(row=number, flaw=str(flaw))
+    except (TypeError, ValueError) as error:  # a kind of value that nobody thought of costs its own row alone
+        return Record(row=number, flaw=f"it cannot be read ({type(error).__name__}: {error})"[:200])
     return Record(
         row=number,
         name=str(row.get(columns.name or "") or row.get(columns.id or "") or ""),
@@ -137,6 +141,7 @@ def _text(row: Mapping[str, Any], columns: Columns) -> str | None:
     fields: Mapping[str, Any] = {name: row.get(name) for name in columns.front_matter}
     if columns.text == "response":
         fields, text = _response(text)
+    text = None if text is None else without_surrogates(text)
     if text is not None and len(text.encode()) > MAX_TEXT_BYTES:
         raise Unreadable(f"its text is longer than {MAX_TEXT_BYTES // 2**20} MiB")
     if not fields:

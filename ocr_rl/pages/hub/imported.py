@@ -130,7 +130,7 @@ class _Aside:
         self.taken[stem.casefold()] += 1
         if not again:
             return stem
-        number = record.page if again == 1 else None  # further pages of one document have numbers
+        number = record.page if again == 1 and record.page != 1 else None  # further pages of one document have numbers
         while (other := f"{stem}_pg{number}" if number else f"{stem}-{again + 1}").casefold() in self.taken:
             number, again = None, again + 1
         self.taken[other.casefold()] += 1
@@ -138,7 +138,9 @@ class _Aside:
 
     def take_tests(self, file: Path, crop: Crop) -> None:
         """Tests of documents that stand beside the table."""
-        target = self.tests / f"{_safe(file.stem)}.jsonl"
+        name, again = _safe(file.stem) or "tests", 1
+        while (target := self.tests / (f"{name}.jsonl" if again == 1 else f"{name}-{again}.jsonl")).exists():
+            again += 1  # tables of several folders may have one name
         ((_, refusal),) = guarded(write_test_lines, [(file, target)], workers=1, timeout_s=600)
         if isinstance(refusal, Refusal):
             crop.left_out.append(f"{shown(file)}: {refusal}")
@@ -151,7 +153,7 @@ class _Aside:
         if any((self.bench / "pdfs").iterdir()):
             for stem, tests in self.own_tests.items():
                 with (self.bench / f"{stem}.jsonl").open("w", encoding="utf-8") as lines:
-                    lines.writelines(json.dumps(test, ensure_ascii=False) + "\n" for _, test in tests)
+                    lines.writelines(json.dumps(test) + "\n" for _, test in tests)  # ASCII: half a surrogate pair
             keep_bench(self.bench, self.bench, crop)
         if any(self.tests.iterdir()):
             documents = next((place for place in _near(folder) if (place / "pdfs").is_dir()), None)
