@@ -129,7 +129,7 @@ def test_the_trained_policy_transcribes_a_pdf(trained: Path, tmp_path: Path) -> 
     broken.write_text("no PDF")
     model = sorted((trained / "ckpt").iterdir())[-1] / "model"
     assert main(["transcribe", str(pdf), str(broken), "--model", str(model), "--out", str(tmp_path / "md")]) == 1
-    assert [path.name for path in (tmp_path / "md").iterdir() if path.name[0] != "."] == [f"{pdf.stem}.md"]
+    assert [path.name for path in (tmp_path / "md").glob("*.md")] == [f"{pdf.stem}.md"]
 
 
 @pytest.mark.slow

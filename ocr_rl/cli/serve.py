@@ -33,7 +33,7 @@ def serve(
     key_env: KeyName = "OPENAI_API_KEY",
     deadline: Deadline = 120.0,
 ) -> None:
-    """vLLM's server for a policy, asked as the policy wants; and a page to show it."""
+    """vLLM's server for a policy, and a page to show it."""
     if (policy is None) == (endpoint is None):
         raise UserError("serve: name a run or a model, or with --endpoint a server that is there.")
     if endpoint is not None and not web:

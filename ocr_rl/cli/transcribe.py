@@ -89,7 +89,7 @@ def transcribe(
     ] = None,
     ray_workers: Annotated[int, whole("of --ray", 1)] = 2,
 ) -> int:
-    """PDFs and pictures to Markdown, and to rows, Dolma or searchable PDFs."""
+    """PDFs and pictures as Markdown, rows or searchable PDFs."""
     from ocr_rl.outputs import refuse_taken
     from ocr_rl.pages.documents import documents
     from ocr_rl.pages.raster import PageError, count_pages, distinct_stems
