@@ -100,7 +100,7 @@ def bench(
         "runs/bench"
     ),
 ) -> None:
-    """Unit tests over folders, OCR engines and policies, as a report."""
+    """Unit tests over folders, engines and policies, as a report."""
     folders, engines, models, endpoints = candidate or [], engine or [], model or [], endpoint or []
     if not [*folders, *engines, *models, *endpoints]:
         raise UserError("bench: name at least one --candidate FOLDER, --engine NAME, --model MODEL or --endpoint URL.")

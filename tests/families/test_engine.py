@@ -34,7 +34,8 @@ def pages(tiny_pages: list[Page]) -> list[Page]:
 def all_shown(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, Any]]:
     """What engines show of the families that are asked about, by their names; vLLM is imported once for all."""
     pytest.importorskip("vllm", reason="vLLM is not installed")
-    asked = [item for item in request.session.items if "shown" in getattr(item, "fixturenames", ())]
+    here = [item for item in request.session.items if item.path == Path(__file__)]
+    asked = [item for item in here if "shown" in getattr(item, "fixturenames", ())]
     families = list(dict.fromkeys(item.callspec.params["family"] for item in asked))  # type: ignore[attr-defined]
     base = tmp_path_factory.mktemp("engines")
     folders = [loud_policy(base / family.model_type, family) for family in families]
