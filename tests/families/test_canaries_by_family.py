@@ -35,8 +35,10 @@ def test_what_is_broken_is_caught_by_the_canary_that_is_meant_for_it(
         return
     assert result is not None
     assert result.caught_by == BROKEN[what].caught_by
+    # In Qwen3.5 one layer of four goes by positions, with a quarter of each head.
+    least = OTHER / 10 if family.model_type == "qwen3_5" and what.startswith("rows of positions") else OTHER
     if result.gap is not None:
-        assert result.gap > OTHER if "gap" in result.caught_by else result.gap < SAME
+        assert result.gap > least if "gap" in result.caught_by else result.gap < SAME
 
 
 @pytest.fixture(scope="module")
