@@ -71,10 +71,15 @@ def vllm_sampler(open_engine: Callable[..., Any], nano_dir: Path, prompter) -> o
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Workers take files in this order: those with slow tests first, so that none is left alone with one at the end."""
+    """Files that share an engine come first: a run that closes its own takes vLLM's process groups from all others.
+
+    Workers take those with slow tests next, so that none is left alone with one at the end.
+    """
+    engines = {item.path for item in items if "open_engine" in getattr(item, "fixturenames", ())}
+    slow: set[Path] = set()
     if hasattr(config, "workerinput"):
         slow = {item.path for item in items if item.get_closest_marker("slow")}
-        items.sort(key=lambda item: item.path not in slow)
+    items.sort(key=lambda item: (item.path not in engines, item.path not in slow))
 
 
 _skipped: list[str] = []

@@ -32,7 +32,7 @@ def options(words: list[str]) -> dict[str, str]:
 
 
 def test_the_server_gets_the_limits_of_the_policy() -> None:
-    words = command(served(), host="127.0.0.1", port=8123)
+    words = command(served(in_parts=False), host="127.0.0.1", port=8123)
     given = options(words)
     assert given["max-model-len"] == "768" and given["port"] == "8123" and given["served-model-name"] == "mine"
     assert json.loads(given["limit-mm-per-prompt"]) == {"image": {"count": 1, "width": 280, "height": 280}, "video": 0}
