@@ -30,14 +30,19 @@ def loud_policy(folder: Path, family: Family) -> Path:
     """A policy in `folder/loud`: weights three times as large as fresh ones, which say nearly the same of any page."""
     fresh, loud = folder / "fresh", folder / "loud"
     new_policy(fresh, 0, family.model_type)
+    save_loud(fresh, loud)
+    write_settings(loud, SETTINGS)
+    return loud
+
+
+def save_loud(fresh: Path, loud: Path) -> None:
+    """The policy of one folder, in another one with matrices three times as large."""
     model = load_model(str(fresh))
     with torch.no_grad():
         for weight in model.parameters():
             if weight.ndim > 1:
                 weight.mul_(3)
     save_model(model, loud, source=str(fresh))
-    write_settings(loud, SETTINGS)
-    return loud
 
 
 def two_pages(folder: Path) -> list[Page]:

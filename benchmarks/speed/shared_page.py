@@ -22,12 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from benchmarks.families.policies import loud_policy
 from benchmarks.peers.peer_step import reset_peak, resident_mb
 from benchmarks.speed.learner import LONGEST_PX, give_back, gradient_of, group_of
-from ocr_rl.learn.network import save_model
-from ocr_rl.models.fresh import BY_NAME, SETTINGS, new_policy
+from ocr_rl.models.fresh import BY_NAME
 from ocr_rl.models.load import load_model
-from ocr_rl.models.settings import write_settings
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Prompter
 
@@ -50,7 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def compare(shape: str, samples: int, part: int, rounds: int, longest_px: int, folder: Path) -> dict[str, Any]:
     """Transcripts are one `part`-th as long as the page."""
-    path = str(loud_policy(shape, folder))
+    path = str(loud_policy(folder, BY_NAME[shape]))
     learner, rows = group_of(path, samples, longest_px=longest_px, part=part, folder=folder / "pages")
     model, prompter = load_model(path).train(), learner.prompter
     sides: dict[str, Callable[[], Tensor]] = {
@@ -85,19 +84,6 @@ def compare(shape: str, samples: int, part: int, rounds: int, longest_px: int, f
             (gradient["shared"] - gradient["plain"]).norm() / gradient["plain"].norm()
         ),
     }
-
-
-def loud_policy(shape: str, folder: Path) -> Path:
-    """Weights three times as large as fresh ones, which say nearly the same whatever they see."""
-    new_policy(folder / "fresh", 0, shape)
-    model = load_model(str(folder / "fresh"))
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim > 1:
-                weight.mul_(3)
-    save_model(model, folder / "loud", source=str(folder / "fresh"))
-    write_settings(folder / "loud", SETTINGS)
-    return folder / "loud"
 
 
 def plain_logprobs(model: torch.nn.Module, prompter: Prompter, rows: Sequence[Row]) -> Tensor:

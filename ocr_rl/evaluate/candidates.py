@@ -235,16 +235,27 @@ class PolicyCandidate:
                     policy.prompter,
                     max_tokens=policy.settings.max_tokens,
                     temperature=self.temperature,
-                    retries=tuple(at for at in RETRY_TEMPERATURES if at > self.temperature),
+                    retries=retries_above(self.temperature),
                     seed=SEEDS_APART * (repeat - 1),
                 )
-                shown = tqdm(of_pages, total=len(pages), desc=self.name, unit="page", leave=False)
-                for (page, of_page), seconds in timed(shown):
-                    answer = Answer(page=page.id, repeat=repeat, seconds=seconds)
-                    if isinstance(of_page, PageError):
-                        yield replace(answer, error=of_page.reason)
-                    else:
-                        yield replace(answer, attempts=tuple(of_page))
+                yield from as_answers(of_pages, repeat, len(pages), self.name)
+
+
+def retries_above(temperature: float) -> tuple[float, ...]:
+    """Temperatures of the attempts after the first one."""
+    return tuple(at for at in RETRY_TEMPERATURES if at > temperature)
+
+
+def as_answers(
+    of_pages: Iterable[tuple[Page, Sequence[Attempt] | PageError]], repeat: int, total: int, name: str
+) -> Iterator[Answer]:
+    """What became of the pages, as it comes, with a bar."""
+    for (page, of_page), seconds in timed(tqdm(of_pages, total=total, desc=name, unit="page", leave=False)):
+        answer = Answer(page=page.id, repeat=repeat, seconds=seconds)
+        if isinstance(of_page, PageError):
+            yield replace(answer, error=of_page.reason)
+        else:
+            yield replace(answer, attempts=tuple(of_page))
 
 
 def _open_policy(policy: PolicyCandidate) -> AbstractContextManager[Any]:

@@ -254,8 +254,12 @@ def _whole(usage: Any, name: str) -> int:
 
 def question(endpoint: Endpoint, instruction: str, png: bytes, *, image_first: bool) -> dict[str, Any]:
     """The body of a question about one image, without its temperature, seed and limit."""
-    url = "data:image/png;base64," + base64.b64encode(png).decode("ascii")
+    messages = turn(instruction, base64.b64encode(png).decode("ascii"), image_first=image_first)
+    return {"model": endpoint.model, "messages": messages, "stream": False}
+
+
+def turn(instruction: str, png_base64: str, *, image_first: bool) -> list[dict[str, Any]]:
+    """The user's one turn: an image, and the instruction before or after it."""
     text = [{"type": "text", "text": instruction}] if instruction else []
-    image = [{"type": "image_url", "image_url": {"url": url}}]
-    content = image + text if image_first else text + image
-    return {"model": endpoint.model, "messages": [{"role": "user", "content": content}], "stream": False}
+    image = [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{png_base64}"}}]
+    return [{"role": "user", "content": image + text if image_first else text + image}]

@@ -6,21 +6,18 @@ NAME=URL,model=…,preset=…,longest_px=…,max_tokens=…,price=IN/OUT,key_env
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 from urllib.parse import urlsplit
 
-from tqdm import tqdm
-
 from ocr_rl.contract import UserError
-from ocr_rl.evaluate.candidates import SEEDS_APART, Answer, Todo, timed
+from ocr_rl.evaluate.candidates import SEEDS_APART, Answer, Todo, as_answers, retries_above
 from ocr_rl.evaluate.chat import base_url
 from ocr_rl.evaluate.endpoint import attempts_at
 from ocr_rl.evaluate.readers import Asking, AtEndpoint, at_endpoint
-from ocr_rl.evaluate.transcribe import RETRY_TEMPERATURES
 from ocr_rl.models.known import require_preset
-from ocr_rl.pages.raster import MAX_PX, PageError
+from ocr_rl.pages.raster import MAX_PX
 
 _WHOLE = {"longest_px": MAX_PX, "max_tokens": 10**6, "in_flight": 4096, "deadline": 86_400}  # options, and the most
 _WORDS = ("model", "preset", "key_env", "price")
@@ -61,17 +58,11 @@ class EndpointCandidate:
                 pages,
                 reader.settings,
                 temperature=self.temperature,
-                retries=tuple(at for at in RETRY_TEMPERATURES if at > self.temperature),
+                retries=retries_above(self.temperature),
                 seed=SEEDS_APART * (repeat - 1),
                 workers=self.workers,
             )
-            shown = tqdm(of_pages, total=len(pages), desc=self.name, unit="page", leave=False)
-            for (page, of_page), seconds in timed(shown):
-                answer = Answer(page=page.id, repeat=repeat, seconds=seconds)
-                if isinstance(of_page, PageError):
-                    yield replace(answer, error=of_page.reason)
-                else:
-                    yield replace(answer, attempts=tuple(of_page))
+            yield from as_answers(of_pages, repeat, len(pages), self.name)
 
 
 @cache

@@ -11,7 +11,7 @@ each image.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -44,6 +44,18 @@ class Sizes:
     max_patches: int = 1024  # of an image
 
 
+# What the smallest shapes of the families share.
+SMALL_TEXT: Mapping[str, Any] = {
+    "hidden_size": 256,
+    "intermediate_size": 688,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 2048,
+}
+SMALL_TOWER: Mapping[str, Any] = {"hidden_size": 192, "intermediate_size": 512, "patch_size": 14}
+
+
 class Family:
     """The contract. What stands here holds for a tower with a patch grid, and M-RoPE over text and image tokens."""
 
@@ -56,6 +68,7 @@ class Family:
     engine_adapters: Literal["everywhere", "text", "nowhere"] = "everywhere"  # what vLLM has adapters on
     vision: tuple[str, ...] = ("visual",)  # parts of `model.model` that see, mergers and projectors included
     tower_layers = "visual.blocks"  # among them, the list of layers
+    tower_depth = "depth"  # what its configuration calls their number
     end_token: str | None = None  # that ends an answer; None: the tokenizer's EOS
     never: tuple[str, ...] = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
     template: Mapping[str, Any] = {}  # what its chat template is told
@@ -196,7 +209,7 @@ class Family:
 
     def vision_sizes(self, vision: Any) -> tuple[int, int, int]:
         """(width, MLP width, layers) of a vision tower's configuration."""
-        return vision.hidden_size, vision.intermediate_size, vision.depth
+        return vision.hidden_size, vision.intermediate_size, getattr(vision, self.tower_depth)
 
     def kept_by_mixers(self, text: Any, size: int) -> list[float]:
         """Bytes that a token keeps for the backward pass in what mixes tokens in each layer of a text configuration.
@@ -221,6 +234,10 @@ class Family:
 
     def ready_engine(self, *, on_gpu: bool) -> None:
         """Called before an engine starts in this process."""
+
+    def engine_names(self, weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
+        """The weights under vLLM's names."""
+        return ((self.engine_name(name), weight) for name, weight in weights)
 
     def engine_name(self, name: str) -> str:
         """What vLLM calls a weight that the module calls so, where it knows it under the name of the files alone."""
@@ -276,6 +293,16 @@ def kept_by_attention(width: int, heads: float) -> float:
     its samples, and the output. `width`: of all queries.
     """
     return width * (1 + 2 * heads + 8)
+
+
+class PlainPositions(Family):
+    """One whose text model counts tokens through, those of images too."""
+
+    def positions(self, model: Any, prompt_ids: Sequence[int], size: Sequence[int]) -> Tensor:
+        return torch.arange(len(prompt_ids)).expand(3, -1)
+
+    def text_positions(self, position_ids_31X: Tensor) -> Tensor:
+        return position_ids_31X[0]
 
 
 def joined(features: Any) -> Tensor:

@@ -9,6 +9,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -85,18 +87,14 @@ class Prompter:
         """A transcript as token ids, without EOS. Text that reads like a special token is text, and stays it."""
         tokenizer = self.processor.tokenizer
         never = {self.eos_id, *self.banned_ids}
-        ids = tuple(tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True))
+        split = partial(tokenizer.encode, add_special_tokens=False, split_special_tokens=True)
+        ids = tuple(split(text))
         if never.isdisjoint(ids):
             return ids
         # Tokens that tokenizer.json does not declare special are not split: the text is, after their first letter.
         names = tokenizer.convert_ids_to_tokens(sorted(never))
         inside = re.compile("|".join(f"(?<={re.escape(name[0])})(?={re.escape(name[1:])})" for name in names))
-        parts = inside.split(text)
-        ids = tuple(
-            token
-            for part in parts
-            for token in tokenizer.encode(part, add_special_tokens=False, split_special_tokens=True)
-        )
+        ids = tuple(chain.from_iterable(map(split, inside.split(text))))
         if wrong := never.intersection(ids):
             name = tokenizer.convert_ids_to_tokens(min(wrong))
             raise UserError(

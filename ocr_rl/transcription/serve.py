@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from ocr_rl.contract import UserError
+from ocr_rl.evaluate.chat import turn
 from ocr_rl.models.settings import PromptSettings
 from ocr_rl.torchvision_shim import ASKED
 
@@ -138,11 +139,9 @@ def _stop(*_: object) -> None:
 
 def curl(url: str, name: str, settings: PromptSettings) -> str:
     """A line for a shell that asks about page.png; base64 goes through a pipe, for which no image is too long."""
-    text = [{"type": "text", "text": settings.instruction}] if settings.instruction else []
-    image = [{"type": "image_url", "image_url": {"url": f"data:image/png;base64,{_HERE}"}}]
-    content = image + text if settings.image_first else text + image
-    body = {"model": name, "temperature": 0, "max_tokens": settings.max_tokens}
-    question = json.dumps({**body, "messages": [{"role": "user", "content": content}]})
+    messages = turn(settings.instruction, _HERE, image_first=settings.image_first)
+    body = {"model": name, "temperature": 0, "max_tokens": settings.max_tokens, "messages": messages}
+    question = json.dumps(body)
     before, after = (_quoted(part) for part in question.split(_HERE))
     ask = f"curl {url}/chat/completions -H 'Content-Type: application/json' -d @-"
     return f"(printf {before}; base64 page.png | tr -d '\\n'; printf {after}) | {ask}"

@@ -14,14 +14,13 @@ pytest.importorskip("torch", reason="torch is not installed")
 import torch
 from torch import Tensor
 
+from benchmarks.families.policies import save_loud
 from ocr_rl import config
 from ocr_rl.contract import Page, Score, Transcript
 from ocr_rl.learn.algos.setting import OpenPages, SamplingSetting
 from ocr_rl.learn.learner import Learner
-from ocr_rl.learn.network import save_model
 from ocr_rl.learn.rows import Batch
 from ocr_rl.models.attention import packing
-from ocr_rl.models.load import load_model
 from ocr_rl.models.settings import PromptSettings
 from ocr_rl.objectives.losses import NegativeLogLikelihood, Read
 from ocr_rl.pages.raster import ImageRef
@@ -50,12 +49,7 @@ def one_thread():
 def policy_dir(nano_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The random policy with weights three times as large: the fresh one says nearly the same whatever it sees."""
     folder = tmp_path_factory.mktemp("models") / "loud"
-    model = load_model(str(nano_dir))
-    with torch.no_grad():
-        for weight in model.parameters():
-            if weight.ndim > 1:
-                weight.mul_(3)
-    save_model(model, folder, source=str(nano_dir))
+    save_loud(nano_dir, folder)
     return folder
 
 

@@ -6,12 +6,12 @@ import shutil
 import subprocess
 from pathlib import Path
 
-import numpy as np
 import pypdfium2 as pdfium
 import pytest
 from PIL import Image, ImageDraw, ImageFont
 
-from ocr_rl.pages.raster import ImageRef, render
+from benchmarks.fidelity.searchable import likeness as similarity
+from ocr_rl.pages.raster import ImageRef
 from ocr_rl.pages.searchable import PageText, Searchable, bands, searchable, to_unicode
 from ocr_rl.pages.visual import visual_order
 from tests.pages.pdfs import SEEN, block, pdf
@@ -48,22 +48,7 @@ def words_of(path: Path, number: int = 1) -> list[str]:
 
 
 def likeness(first: Path, second: Path, number: int = 1) -> float:
-    """Structural similarity (Wang et al. 2004) of two pages, over windows of 8 x 8 px."""
-    x, y = (
-        np.asarray(render(ImageRef(pdf=path, number=number, longest_px=1288)).convert("L"), float)
-        for path in (first, second)
-    )
-    mean_x, mean_y = _means(x), _means(y)
-    spread_x, spread_y = _means(x * x) - mean_x**2, _means(y * y) - mean_y**2
-    both = _means(x * y) - mean_x * mean_y
-    light, contrast = (0.01 * 255) ** 2, (0.03 * 255) ** 2
-    same = (2 * mean_x * mean_y + light) * (2 * both + contrast)
-    return float((same / ((mean_x**2 + mean_y**2 + light) * (spread_x + spread_y + contrast))).mean())
-
-
-def _means(values: np.ndarray, side: int = 8) -> np.ndarray:
-    sums = np.pad(values, ((1, 0), (1, 0))).cumsum(0).cumsum(1)
-    return (sums[side:, side:] - sums[:-side, side:] - sums[side:, :-side] + sums[:-side, :-side]) / side**2
+    return similarity(*(ImageRef(pdf=path, number=number, longest_px=1288) for path in (first, second)))
 
 
 def test_every_word_in_any_script_is_found_over_a_picture(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from transformers import (
 
 from ocr_rl.contract import UserError
 from ocr_rl.models.byte_tokenizer import byte_tokenizer
-from ocr_rl.models.family import Family, Sizes
+from ocr_rl.models.family import SMALL_TEXT, SMALL_TOWER, Family, Sizes
 
 PLACEHOLDERS = {
     "image_token_id": "<|image|>",
@@ -48,13 +48,9 @@ class GlmOcr(Family):
     never = tuple(PLACEHOLDERS.values())  # not special in its tokenizer.json
     nano = Sizes(
         text={
-            "hidden_size": 256,
+            **SMALL_TEXT,
             "intermediate_size": 768,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
             "head_dim": 64,
-            "max_position_embeddings": 2048,
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": 10000.0,
@@ -64,12 +60,10 @@ class GlmOcr(Family):
         },
         vision={
             "depth": 4,
-            "hidden_size": 192,
-            "intermediate_size": 512,
+            **SMALL_TOWER,
             "num_heads": 3,
             "in_channels": 3,
             "image_size": 336,
-            "patch_size": 14,
             "spatial_merge_size": 2,
             "temporal_patch_size": 2,
             "out_hidden_size": 256,

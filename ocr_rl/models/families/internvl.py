@@ -23,7 +23,7 @@ from transformers import (
 
 from ocr_rl.contract import UserError
 from ocr_rl.models.byte_tokenizer import CHAT_TEMPLATE, byte_tokenizer
-from ocr_rl.models.family import Family, Sizes
+from ocr_rl.models.family import SMALL_TEXT, SMALL_TOWER, PlainPositions, Sizes
 
 TOKENS = {
     "start_image_token": "<img>",
@@ -36,7 +36,7 @@ TEMPLATE = CHAT_TEMPLATE.replace("<|vision_start|><|image_pad|><|vision_end|>", 
 CUT = {"crop_to_patches": True}
 
 
-class InternVl(Family):
+class InternVl(PlainPositions):
     name = "InternVL"
     model_type = "internvl"
     architectures = ("InternVLForConditionalGeneration",)
@@ -46,25 +46,19 @@ class InternVl(Family):
     engine_adapters = "text"
     vision = ("vision_tower", "multi_modal_projector")
     tower_layers = "vision_tower.encoder.layer"
+    tower_depth = "num_hidden_layers"
     never = tuple(TOKENS.values())
     nano = Sizes(
         text={
             "model_type": "qwen2",
-            "hidden_size": 256,
-            "intermediate_size": 688,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 2048,
+            **SMALL_TEXT,
         },
         vision={
-            "hidden_size": 192,
-            "intermediate_size": 512,
+            **SMALL_TOWER,
             "num_hidden_layers": 4,
             "num_attention_heads": 3,
             "attention_bias": True,
             "image_size": 112,
-            "patch_size": 14,
         },
         max_patches=512,
     )
@@ -98,20 +92,11 @@ class InternVl(Family):
     def prepare(self, model: Any) -> None:
         """Nothing: in two dimensions the convolution is no slower than the product."""
 
-    def positions(self, model: Any, prompt_ids: Sequence[int], size: Sequence[int]) -> Tensor:
-        return torch.arange(len(prompt_ids)).expand(3, -1)
-
-    def text_positions(self, position_ids_31X: Tensor) -> Tensor:
-        return position_ids_31X[0]
-
     def see(self, model: Any, pixels: Tensor, sizes: Tensor, is_image_1X: Tensor) -> tuple[Tensor, dict[str, Any]]:
         return model.model.get_image_features(pixels).pooler_output.flatten(0, 1), {}
 
     def generate_inputs(self, pixels: Tensor, sizes: Tensor, is_image_BL: Tensor, n: int) -> dict[str, Tensor]:
         return {"pixel_values": torch.cat([tiles.repeat(n, 1, 1, 1) for tiles in pixels.split(sizes[:, 0].tolist())])}
-
-    def vision_sizes(self, vision: Any) -> tuple[int, int, int]:
-        return vision.hidden_size, vision.intermediate_size, vision.num_hidden_layers
 
     # --- vLLM ---------------------------------------------------------------------------------------------------------
 

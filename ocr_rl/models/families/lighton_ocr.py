@@ -28,7 +28,7 @@ from transformers import (
 )
 
 from ocr_rl.models.byte_tokenizer import CHAT_TEMPLATE, byte_tokenizer
-from ocr_rl.models.family import Family, Sizes
+from ocr_rl.models.family import SMALL_TEXT, SMALL_TOWER, PlainPositions, Sizes
 
 PUBLISHED = {"model_type": "mistral3", "architectures": ["LightOnOCRForConditionalGeneration"]}
 # The three that the published processor names; images are made of the first one alone, without breaks between rows.
@@ -40,7 +40,7 @@ TOKENS = {
 BY_IMAGE = "by_image"  # its name among transformers' attention functions
 
 
-class LightOnOcr(Family):
+class LightOnOcr(PlainPositions):
     name = "LightOnOCR"
     model_type = "lighton_ocr"
     architectures = ("LightOnOcrForConditionalGeneration", *PUBLISHED["architectures"])
@@ -50,26 +50,20 @@ class LightOnOcr(Family):
     processor_class = LightOnOcrProcessor
     vision = ("vision_encoder", "vision_projection")
     tower_layers = "vision_encoder.transformer.layers"
+    tower_depth = "num_hidden_layers"
     nano = Sizes(
         text={
             "model_type": "qwen3",
-            "hidden_size": 256,
-            "intermediate_size": 688,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
+            **SMALL_TEXT,
             "head_dim": 64,
-            "max_position_embeddings": 2048,
         },
         vision={
             "model_type": "pixtral",
-            "hidden_size": 192,
-            "intermediate_size": 512,
+            **SMALL_TOWER,
             "num_hidden_layers": 4,
             "num_attention_heads": 3,
             "hidden_act": "silu",
             "image_size": 448,
-            "patch_size": 14,
         },
     )
 
@@ -117,12 +111,6 @@ class LightOnOcr(Family):
         super().pack(model)
         model.set_attn_implementation({"vision_config": BY_IMAGE})
 
-    def positions(self, model: Any, prompt_ids: Sequence[int], size: Sequence[int]) -> Tensor:
-        return torch.arange(len(prompt_ids)).expand(3, -1)
-
-    def text_positions(self, position_ids_31X: Tensor) -> Tensor:
-        return position_ids_31X[0]
-
     def see(self, model: Any, pixels: Tensor, sizes: Tensor, is_image_1X: Tensor) -> tuple[Tensor, dict[str, Any]]:
         """The tower as transformers has it, but for the mask over all patches of all images, whose size is the square:
         5.6 GB in float32 for four pages of 1540 px."""
@@ -146,9 +134,6 @@ class LightOnOcr(Family):
             "pixel_values": pixels.repeat_interleave(n, dim=0),
             "image_sizes": sizes.repeat_interleave(n, dim=0),
         }
-
-    def vision_sizes(self, vision: Any) -> tuple[int, int, int]:
-        return vision.hidden_size, vision.intermediate_size, vision.num_hidden_layers
 
     # --- its two layouts ----------------------------------------------------------------------------------------------
 

@@ -13,7 +13,7 @@ from transformers import (
 )
 
 from ocr_rl.models.byte_tokenizer import byte_tokenizer
-from ocr_rl.models.family import Family, Sizes
+from ocr_rl.models.family import SMALL_TEXT, SMALL_TOWER, Family, Sizes
 
 IMAGE = ("<|IMAGE_START|>", "<|IMAGE_PLACEHOLDER|>", "<|IMAGE_END|>")
 # What the published template writes for one turn of a user's: the image first, wherever it stands.
@@ -36,25 +36,19 @@ class PaddleOcrVl(Family):
     engine_adapters = "nowhere"
     vision = ("visual", "projector")
     tower_layers = "visual.vision_model.encoder.layers"
+    tower_depth = "num_hidden_layers"
     never = (*IMAGE, "<|image_pad|>", "<|video_pad|>")
     nano = Sizes(
         text={
-            "hidden_size": 256,
-            "intermediate_size": 688,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
+            **SMALL_TEXT,
             "head_dim": 64,
-            "max_position_embeddings": 2048,
             "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [8, 12, 12]},
         },
         vision={
-            "hidden_size": 192,
-            "intermediate_size": 512,
+            **SMALL_TOWER,
             "num_hidden_layers": 4,
             "num_attention_heads": 3,
             "image_size": 112,
-            "patch_size": 14,
             "spatial_merge_size": 2,
         },
     )
@@ -62,9 +56,6 @@ class PaddleOcrVl(Family):
     def prepare(self, model: Any) -> None:
         """Positions are resampled as vLLM and the model's authors do it; transformers keeps the corners in place."""
         model.model.visual.vision_model.embeddings.interpolation_align_corners = False
-
-    def vision_sizes(self, vision: Any) -> tuple[int, int, int]:
-        return vision.hidden_size, vision.intermediate_size, vision.num_hidden_layers
 
     def engine_name(self, name: str) -> str:
         """As in the files."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transformers import Qwen2_5_VLConfig, Qwen2_5_VLProcessor
 
-from ocr_rl.models.family import Family, Sizes
+from ocr_rl.models.family import SMALL_TEXT, SMALL_TOWER, Family, Sizes
 
 
 class Qwen2_5Vl(Family):
@@ -16,21 +16,14 @@ class Qwen2_5Vl(Family):
     processor_class = Qwen2_5_VLProcessor
     nano = Sizes(
         text={
-            "hidden_size": 256,
-            "intermediate_size": 688,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
-            "max_position_embeddings": 2048,
+            **SMALL_TEXT,
             "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [8, 12, 12]},
         },
         vision={
             "depth": 4,
-            "hidden_size": 192,
-            "intermediate_size": 512,
+            **SMALL_TOWER,
             "num_heads": 3,
             "in_channels": 3,
-            "patch_size": 14,
             "spatial_merge_size": 2,
             "temporal_patch_size": 2,
             "window_size": 112,

@@ -21,7 +21,7 @@ from transformers.models.qwen3_5 import modeling_qwen3_5 as layers
 from ocr_rl.models.attention import Packing, apart, together
 from ocr_rl.models.byte_tokenizer import byte_tokenizer
 from ocr_rl.models.families.qwen3_vl import Qwen3Vl
-from ocr_rl.models.family import Family, Sizes, kept_by_attention
+from ocr_rl.models.family import SMALL_TEXT, Family, Sizes, kept_by_attention
 
 # Of a policy that begins from nothing, as the published template ends: an answer begins with its thoughts, or without.
 THINKING = (
@@ -42,18 +42,13 @@ class Qwen3_5(Family):
     rounding = 2e-5  # its rule adds up over the whole text; in float64 the two ways differ by less than 1e-12
     nano = Sizes(
         text={
-            "hidden_size": 256,
-            "intermediate_size": 688,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
+            **SMALL_TEXT,
             "head_dim": 64,
             "linear_conv_kernel_dim": 4,
             "linear_key_head_dim": 64,
             "linear_value_head_dim": 64,
             "linear_num_key_heads": 2,
             "linear_num_value_heads": 4,
-            "max_position_embeddings": 2048,
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": 10000.0,

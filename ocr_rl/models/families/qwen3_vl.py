@@ -7,7 +7,7 @@ from typing import Any
 from torch import Tensor
 from transformers import Qwen3VLConfig, Qwen3VLProcessor
 
-from ocr_rl.models.family import Family, Sizes, joined
+from ocr_rl.models.family import SMALL_TEXT, SMALL_TOWER, Family, Sizes, joined
 
 
 class Qwen3Vl(Family):
@@ -19,13 +19,8 @@ class Qwen3Vl(Family):
     processor_class = Qwen3VLProcessor
     nano = Sizes(
         text={
-            "hidden_size": 256,
-            "intermediate_size": 688,
-            "num_hidden_layers": 4,
-            "num_attention_heads": 4,
-            "num_key_value_heads": 2,
+            **SMALL_TEXT,
             "head_dim": 64,
-            "max_position_embeddings": 2048,
             "rope_parameters": {
                 "rope_type": "default",
                 "rope_theta": 10000.0,
@@ -35,8 +30,7 @@ class Qwen3Vl(Family):
         },
         vision={
             "depth": 4,
-            "hidden_size": 192,
-            "intermediate_size": 512,
+            **SMALL_TOWER,
             "num_heads": 3,
             "in_channels": 3,
             "patch_size": 16,

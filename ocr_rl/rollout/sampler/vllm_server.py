@@ -138,9 +138,9 @@ class VllmServerSampler:
         """One safetensors file. Tied weights share their memory, which the format does not have: each gets its own."""
         own: dict[str, Tensor] = {}
         seen: set[int] = set()
-        for name, weight in weights:
+        for name, weight in self._prompter.family.engine_names(weights):
             plain = weight.detach().cpu().contiguous()
-            own[self._prompter.family.engine_name(name)] = plain.clone() if plain.data_ptr() in seen else plain
+            own[name] = plain.clone() if plain.data_ptr() in seen else plain
             seen.add(plain.data_ptr())
         folder.mkdir(parents=True)
         save_file(own, folder / "model.safetensors")

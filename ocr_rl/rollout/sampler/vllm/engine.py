@@ -116,12 +116,9 @@ class VllmSampler:
 
     def _take_all(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         given: dict[str, int] = {}
-        named = marked(self._named(weights), given, self._dtype)
+        named = marked(self._prompter.family.engine_names(weights), given, self._dtype)
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": named})
         self._require_base(given, self._dtype, "weights")
-
-    def _named(self, weights: Iterable[tuple[str, Tensor]]) -> Iterator[tuple[str, Tensor]]:
-        return ((self._prompter.family.engine_name(name), weight) for name, weight in weights)
 
     def _take_adapter(self, adapter: Adapter) -> None:
         """A LoRA request of its own for each load: what vLLM caches goes by the request's name."""

@@ -7,7 +7,7 @@ is left (embeddings, norms, biases) is compared there, on a GPU everything.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -43,17 +43,18 @@ def held_adapter(worker: Any, number: int) -> dict[str, int]:
 def adapter_marks(worker: Any, adapter: Adapter, dtype: torch.dtype) -> dict[str, int]:
     """What `held_adapter` is to say: rounded to the engine's dtype, the scale taken into B."""
     scale, rename = adapter.config.lora_alpha / adapter.config.r, _naming(worker)
+    packed = get_packed_modules_mapping(worker.model_runner.model)
     marks = []
     for name, tensor in adapter.tensors.items():
         layer, _, part = name.removeprefix("base_model.model.").removesuffix(".weight").rpartition(".lora_")
         engines = rename(layer) or layer
         held = tensor.to(dtype) if part == "A" else tensor.to(dtype) * scale
-        copies = _slices(worker, layer, engines) if part == "A" else 1
+        copies = _slices(worker, packed, layer, engines) if part == "A" else 1
         marks.append((f"{engines}.{part.lower()}", copies * mark(held, dtype)))
     return _summed(marks)
 
 
-def _slices(worker: Any, layer: str, engines: str) -> int:
+def _slices(worker: Any, packed: Mapping[str, Sequence[str]], layer: str, engines: str) -> int:
     """How many slices of the engine's layer are this one, each of which has the same A.
 
     Where it has more slices than layers, as for queries, keys and values in one and a gate in another, the first of
@@ -62,7 +63,7 @@ def _slices(worker: Any, layer: str, engines: str) -> int:
     held = worker.model_runner.lora_manager._adapter_manager.modules.get(engines)
     slices = len(getattr(held, "lora_a_stacked", "?"))
     stack, name = engines.rpartition(".")[2], layer.rpartition(".")[2]
-    parts = get_packed_modules_mapping(worker.model_runner.model).get(stack, [name])
+    parts = packed.get(stack, [name])
     return slices - len(parts) + 1 if name == parts[0] else 1
 
 
