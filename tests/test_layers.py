@@ -37,6 +37,7 @@ WINGS = (
     "interop",
     "train",
     "study",
+    "look",
     "doctor",
     "cli",
 )
@@ -173,6 +174,7 @@ def test_scoring_and_reports_load_without_torch() -> None:
         "rollout.prompt",
         "api",
         "interop",
+        "look",
         "cli",
     )
     light += ("rollout.collect", "rollout.compare", "rollout.describe", "rollout.reward_pool")
