@@ -46,25 +46,18 @@ def best_and_worst(compared: ComparedGroup) -> dict[str, Any]:
         }
         for name, k in (("best", order[-1]), ("worst", order[0]))
     }
+    samples = [as_json(sample.transcript()) for sample in compared.group.samples]
+    if compared.token_advantages is not None:
+        for sample, advantages in zip(samples, compared.token_advantages, strict=True):
+            sample["token_advantages"] = [round(advantage, 4) for advantage in advantages]
     return {
         "page": compared.group.page.id,
         **shown,
         "rewards": [round(reward, _DIGITS) for reward in compared.rewards],
         "advantages": [round(advantage, _DIGITS) for advantage in compared.advantages],
         "scores": {name: _columns(scores) for name, scores in compared.scores.items()},
-        "samples": [as_json(sample.transcript()) for sample in compared.group.samples],
+        "samples": samples,
     }
-
-
-def _columns(scores: Sequence[Score]) -> dict[str, Any]:
-    """A reward's scores of all siblings: `values` (null where it does not apply), and those of each of its parts."""
-    names = {name: None for score in scores for name in score.parts}
-    parts = {name: [_short(score.parts.get(name)) for score in scores] for name in names}
-    return {"values": [_short(score.value) for score in scores], **({"parts": parts} if parts else {})}
-
-
-def _short(value: float | None) -> float | None:
-    return None if value is None else round(value, _DIGITS)
 
 
 # What a step's line shows, in order, with its format; figures that a step does not have are left out.

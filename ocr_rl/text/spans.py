@@ -1,0 +1,275 @@
+"""Where a verdict comes from: the stretches of a transcript in which a test found its text, or what comes nearest.
+
+    located, = locate_all([check], body, "strict")
+    located.kind, located.spans     # "found", ((12, 30),): body[12:30]
+
+A passed test's place is where its text was found: a cell and its neighbours, both texts of an order, a formula, a
+marker with what stands around it. A failed one's is the closest wrong place, the two texts in the wrong order, the
+stretch that should not be there, the loop at the end. An omission has an empty span: the place where the text belongs,
+which only a reading that has it can tell (`reference`). Where nothing can be told there are no spans.
+
+Apart from judging, and lazy: a transcript that nobody asks about costs nothing. Bounded time for any text; beyond
+20,000 characters there are no spans (`source_map.LONGEST`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from rapidfuzz.distance import Indel
+
+from ocr_rl.contract import Check, Reading, Verdict
+from ocr_rl.text import distance, markdown
+from ocr_rl.text.element_checks import Math, TableRelation
+from ocr_rl.text.element_spans import cell_spans, formula_spans
+from ocr_rl.text.normalize import canonical, count_alphanumeric
+from ocr_rl.text.page_check import Hit, needle_of
+from ocr_rl.text.source_map import Span, gap, merged
+from ocr_rl.text.sources import Sources
+from ocr_rl.text.text_checks import Absent, Baseline, Footnote, Format, Order, Present
+
+MOST_PLACES = 20  # of a text that should not be there, or of a heading
+
+Kind = Literal["found", "closest", "missing"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Located:
+    """A verdict with its places in the transcript: characters, half-open, sorted, none overlapping another."""
+
+    verdict: Verdict
+    kind: Kind = "missing"  # "missing": nothing like it stands there, as it should be for a text that is to be absent
+    spans: tuple[Span, ...] = ()
+    wrong: tuple[Span, ...] = ()  # what inside the spans is not as the test has it; empty where that is all of them
+
+
+def locate(check: Check, body: str, reading: Reading, reference: str | None = None) -> Located:
+    """The verdict of one test with its places in `body`, a transcript without front matter.
+
+    reference: a reading of the page that may hold what `body` lacks: the true one, or a sibling's.
+    """
+    return locate_all([check], body, reading, reference)[0]
+
+
+def locate_all(checks: Sequence[Check], body: str, reading: Reading, reference: str | None = None) -> list[Located]:
+    """`locate` for many tests of one transcript, whose preparation they share."""
+    sources, other = Sources(body, reading), None if reference is None else Sources(reference, reading)
+    return [locate_in(check, sources, other) for check in checks]
+
+
+def locate_in(check: Check, sources: Sources, reference: Sources | None = None) -> Located:
+    """`locate` in a transcript that is prepared already, as is the other reading of the page."""
+    verdict = check.run(sources.prepared, sources.reading)
+    if not sources.known:
+        return Located(verdict=verdict)
+    located = _placed(check, verdict, sources)
+    if located.kind != "missing" or located.spans or verdict.passed or reference is None:
+        return located
+    there = locate_in(check, reference)
+    if there.kind != "found":
+        return located
+    places = [place for span in there.spans if (place := gap(reference.body, span, sources.body))]
+    return replace(located, spans=merged(places))
+
+
+def _placed(check: Check, verdict: Verdict, sources: Sources) -> Located:
+    match check:
+        case Absent():
+            spans, wrong = _unwanted(check, verdict, sources), ()
+        case Present():
+            return _present(check, verdict, sources)
+        case Order():
+            return _order(check, verdict, sources)
+        case Format():
+            return _format(check, verdict, sources)
+        case Baseline():
+            spans, wrong = _baseline(check, verdict, sources), ()
+        case Footnote():
+            spans, wrong = _footnote(check, sources), ()
+        case TableRelation():
+            spans, wrong = cell_spans(check, verdict, sources), ()
+        case Math():
+            spans, wrong = formula_spans(check, verdict, sources), ()
+        case _:
+            spans, wrong = (), ()
+    return _located(verdict, spans, wrong)
+
+
+def _located(verdict: Verdict, spans: Sequence[Span | None], wrong: Sequence[Span] = ()) -> Located:
+    whole = merged(span for span in spans if span is not None)
+    empty = all(start == end for start, end in whole)
+    kind: Kind = "missing" if empty else "found" if verdict.passed else "closest"
+    return Located(verdict=verdict, kind=kind, spans=whole, wrong=merged(wrong))
+
+
+# --- Running text -----------------------------------------------------------------------------------------------------
+
+
+def _present(check: Present, verdict: Verdict, sources: Sources) -> Located:
+    hit, text = check.search(sources.prepared, sources.reading, locate=True)
+    window = _window(check, hit, text, sources)
+    if window is None:
+        return Located(verdict=verdict)
+    needle = needle_of(check.text, sources.reading)
+    return _compared(verdict, needle, window, sources)
+
+
+def _window(check: Present, hit: Hit, text: str, sources: Sources) -> Span | None:
+    """Where the window of a search stands in the whole searched text, of which `text` may be both ends."""
+    near = hit.near
+    if near.similarity < distance.HALF and not hit.passed:
+        return None
+    whole = sources.searched
+    cut = min(check.first_n, len(whole)) if check.first_n else 0
+    shift = len(whole) - len(text) if near.start >= cut else 0
+    return (near.start + shift, near.end + shift) if len(text) <= len(whole) else (near.start, near.end)
+
+
+def _compared(verdict: Verdict, needle: str, window: Span, sources: Sources) -> Located:
+    """A window of the searched text; of a failed test what of it is not as in the needle.
+
+    What the window has beyond the needle at either end is no part of it: a window is as long as the needle.
+    """
+    if verdict.passed:
+        return _located(verdict, [sources.span(*window)])
+    (start, end), text = window, sources.searched[window[0] : window[1]]
+    parts = [(op.tag, op.dest_start, op.dest_end) for op in Indel.opcodes(needle, text) if op.tag != "equal"]
+    if parts and parts[0][0] == "insert" and parts[0][1] == 0:
+        start += parts.pop(0)[2]
+    if parts and parts[-1][0] == "insert" and parts[-1][2] == len(text):
+        end -= len(text) - parts.pop()[1]
+    wrong = (sources.span(window[0] + low, window[0] + high) for _, low, high in parts)
+    return _located(verdict, [sources.span(start, end)], [span for span in wrong if span])
+
+
+def _unwanted(check: Absent, verdict: Verdict, sources: Sources) -> list[Span | None]:
+    """Every place of the text that should not be there."""
+    if verdict.passed:
+        return []
+    hit, text = check.search(sources.prepared, sources.reading, locate=False)
+    near = hit.near if hit.passed else distance.closest(needle_of(check.text, sources.reading).lower(), text)
+    window = _window(check, Hit(True, near), text, sources)
+    assert window is not None
+    lower = sources.prepared.searched(sources.reading, lower=True)
+    places = _places_of(lower[window[0] : window[1]], lower) or [window]
+    return [sources.span(*place) for place in places]
+
+
+def _places_of(text: str, whole: str) -> list[Span]:
+    places, at = [], whole.find(text) if text else -1
+    while at >= 0 and len(places) < MOST_PLACES:
+        places.append((at, at + len(text)))
+        at = whole.find(text, at + 1)
+    return places
+
+
+def _order(check: Order, verdict: Verdict, sources: Sources) -> Located:
+    """Both texts; where one is not there, what comes nearest to it, or else its side of the other one."""
+    text, windows = sources.searched, list[Span]()
+    needles = [needle_of(name, sources.reading) for name in (check.before, check.after)]
+    places = [distance.first_and_last(needle, text, check.max_diffs) for needle in needles]
+    for needle, place, which in zip(needles, places, (0, 1), strict=True):
+        if place:
+            windows.append((place[which], min(len(text), place[which] + len(needle))))
+    if all(places):
+        return _located(verdict, [sources.span(*window) for window in windows])
+    lost = [needle for needle, place in zip(needles, places, strict=True) if not place]
+    nearest = [(needle, distance.closest(needle, text)) for needle in lost]
+    close = [(needle, near) for needle, near in nearest if near.similarity >= distance.HALF]
+    if close:
+        parts = [_compared(verdict, needle, (near.start, near.end), sources) for needle, near in close]
+        spans, wrong = ([span for part in parts for span in getattr(part, name)] for name in ("spans", "wrong"))
+        return _located(verdict, spans, wrong)
+    if len(lost) == 2 or (other := sources.span(*windows[0])) is None:
+        return Located(verdict=verdict)
+    side = other[0] if places[0] is None else other[1]
+    return _located(verdict, [(side, side)])
+
+
+def _format(check: Format, verdict: Verdict, sources: Sources) -> Located:
+    """The text with its marks; of a failed test where it stands without them, for there they were left out."""
+    needle, text = needle_of(check.text, sources.reading), sources.searched
+    if verdict.passed:
+        pieces = sources.prepared.pieces(check.format, sources.reading)
+        piece = max(pieces, key=lambda piece: distance.closest(needle, piece).similarity, default="")
+        spans = [sources.span(*place) for place in _places_of(piece, text)]
+        marked = [_with_marks(span, sources.body) for span in spans if span]
+        best = max(marked, key=lambda both: both[1] - both[0], default=None)
+        return _located(verdict, [best] if best else [])
+    near = distance.closest(needle, text)
+    if near.similarity < distance.HALF:
+        return Located(verdict=verdict)
+    return _located(verdict, [sources.span(near.start, near.end)])
+
+
+def _with_marks(span: Span, body: str) -> Span:
+    """A stretch with the Markdown marks or the tags right around it, at most 20 characters to a side."""
+    start, end = span
+    before, behind = body[max(0, start - 20) : start], body[end : end + 20]
+    head = len(before) - len(before.rstrip(" #*_")) if not before.endswith(">") else len(before) - before.rfind("<")
+    tail = len(behind) - len(behind.lstrip("*_")) if not behind.startswith("</") else behind.find(">") + 1
+    return start - head, end + tail
+
+
+# --- The page as a whole, footnotes -----------------------------------------------------------------------------------
+
+
+def _baseline(check: Baseline, verdict: Verdict, sources: Sources) -> list[Span | None]:
+    """What is too much on a page, the loop at its end, the characters that it does not have."""
+    body = sources.body
+    if verdict.passed:
+        return []
+    if check.max_length is not None:
+        return [(_behind_letters(body, check.max_length), len(body))]
+    if not count_alphanumeric(body):
+        return [(0, len(body))]
+    for n, count in enumerate(sources.prepared.tail_repeats, 1):
+        if count > check.max_repeats:
+            return [(_loop_start(body, n, count), len(body))]
+    text = sources.searched if sources.reading == "strict" else sources.prepared.raw
+    strange = [match.span() for match in check.disallowed(text)][:MOST_PLACES]
+    return [sources.span(*place) if sources.reading == "strict" else place for place in strange]
+
+
+def _behind_letters(text: str, most: int) -> int:
+    """The place behind the first `most` letters and digits."""
+    left = max(0, most)
+    for at, character in enumerate(text):
+        left -= character.isalnum()
+        if left < 0:
+            return at
+    return len(text) if most else 0
+
+
+def _loop_start(text: str, n: int, count: int) -> int:
+    """Where `count` times the last n characters begin; a run of white space counts as one character."""
+    left, at = n * count, len(text)
+    while left > 0 and at > 0:
+        at -= 1
+        left -= not (text[at].isspace() and at > 0 and text[at - 1].isspace())
+    return at
+
+
+def _footnote(check: Footnote, sources: Sources) -> list[Span | None]:
+    """The marker with what stands around it as far as the texts go; without one the place behind the text before it."""
+    strict = sources.reading == "strict"
+    notes = canonical(sources.prepared.seen.notes) if strict else sources.prepared.raw
+    places = markdown.footnote_places(notes, check.marker, sources.reading)
+    before, behind = check.appears_before_marker or "", check.appears_after_marker or ""
+    if not places:
+        needle = needle_of(before, sources.reading) if before else ""
+        near = distance.closest(needle, sources.searched)
+        if not needle or near.similarity < distance.HALF:
+            return []
+        place = sources.span(near.start, near.end)
+        return [place and (place[1], place[1])]
+    reach = (min(check.REACH, len(before) + 2), min(check.REACH, len(behind) + 2))
+    wide = [(max(0, a - reach[0]), min(len(notes), b + reach[1])) for a, b in places[:MOST_PLACES]]
+    likeness = [
+        distance.partial_similarity(before, notes[a:b]) + distance.partial_similarity(behind, notes[a:b])
+        for a, b in wide
+    ]
+    best = wide[likeness.index(max(likeness))]
+    return [sources.notes_map.span(*best) if strict else best]
