@@ -60,6 +60,17 @@ def best_and_worst(compared: ComparedGroup) -> dict[str, Any]:
     }
 
 
+def _columns(scores: Sequence[Score]) -> dict[str, Any]:
+    """A reward's scores of all siblings: `values` (null where it does not apply), and those of each of its parts."""
+    names = {name: None for score in scores for name in score.parts}
+    parts = {name: [_short(score.parts.get(name)) for score in scores] for name in names}
+    return {"values": [_short(score.value) for score in scores], **({"parts": parts} if parts else {})}
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, _DIGITS)
+
+
 # What a step's line shows, in order, with its format; figures that a step does not have are left out.
 _LINE = {
     "loss": "loss {:.3f}",
