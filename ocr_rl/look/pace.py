@@ -10,7 +10,7 @@ from typing import Literal
 
 from ocr_rl.look.run_log import Row, RunFolder, number
 
-PARTS = ("pages_s", "sync_s", "rollout_s", "score_s", "annotate_s", "update_s", "eval_s")
+PARTS = ("pages_s", "sync_s", "rollout_s", "score_s", "credit_s", "annotate_s", "update_s", "eval_s")
 RECENT = 20  # steps that speed is measured on
 SILENT_S = 120.0  # without a step, at least, before a run counts as stopped; or ten of its steps
 

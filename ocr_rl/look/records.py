@@ -16,7 +16,7 @@ from ocr_rl.contract import Check, Page, Verdict
 from ocr_rl.evaluate.results import PageResult
 from ocr_rl.evaluate.view import asks, data_uri
 from ocr_rl.look.findings import Visit, disagreement
-from ocr_rl.look.run_log import Siblings, number
+from ocr_rl.look.run_log import Siblings
 from ocr_rl.pages.workers import Refusal
 
 SHOWN_CHARACTERS = 20_000  # of a transcript or reference
@@ -87,8 +87,7 @@ def evaluation_record(result: PageResult, page: int, tests: Tests) -> dict[str, 
         "bits": "".join("-" if check is None else str(int(check.passed)) for check in checks),
         "why": [reasons.place(check.why) for check in failed],
     }
-    figures = {"cer": result.cer, "elements": result.elements}
-    scores = {name: [round(value, _DIGITS)] for name, value in figures.items() if number(value) is not None and value}
+    scores = {"elements": [round(result.elements, _DIGITS)]} if result.elements is not None else {}
     return {"page": page, "samples": [sample], "scores": scores, "parts": {}, "reasons": reasons.texts, "whys": {}}
 
 

@@ -1,7 +1,7 @@
 // Curves: one small picture a figure, the step under the pointer marked in all of them.
 const WIDE = 320;
 const HIGH = 96;
-const FIRST = ["reward", "tests passed", "pass_rate", "pass_degree", "reward against tests", "length", "finished", "flat_groups", "entropy", "kl", "gap_max", "grad_norm", "page_gain", "loss", "nll", "nll_page", "margin_mean", "accuracy_mean", "step_s"];
+const FIRST = ["reward", "tests passed", "pass_rate", "pass_degree", "reward against tests", "length", "finished", "flat_groups", "entropy", "kl", "gap_max", "grad_norm", "page_gain", "nll", "nll_page", "margin_mean", "accuracy_mean", "step_s"];
 const MEANING = {
   "tests passed": "share of the tests that samples pass, judged here",
   "reward against tests": "pairs of siblings that the reward orders against the tests",

@@ -63,19 +63,26 @@ function account(group, k) {
 
 // ---- the matrix
 
-function matrixView(group, page, order, chosen, choose, say) {
+const testOrder = (page) => page.tests.map((_, i) => i).sort((a, b) => page.tests[a][1].localeCompare(page.tests[b][1]) || a - b);
+const testName = ([id, type, question]) => el("span", { class: "name", title: `${id}: ${question}` }, el("span", { class: "type" }, type), el("span", { class: "clip" }, question || id));
+
+const short = (value) => (isNumber(value) ? (value >= 0.995 ? "1" : value.toFixed(2).replace(/^0/, "")) : "");
+
+function matrixView(group, page, order, chosen, choose, say, past) {
   const columns = (make) => order.map((k) => { const cell = make(group.samples[k], k); if (k === chosen) cell.classList.add("chosen"); cell.dataset.k = k; return cell; });
   const row = (name, make, attributes) => el("tr", attributes, el("th", { scope: "row" }, name), columns(make));
   const figure = (text, color, title) => el("td", { class: "figure", title, style: color ? { "background-color": color } : {} }, text);
   const shadedCell = (value, text, title) => { const color = isNumber(value) ? heat(value) : null; const cell = figure(text, color && rgb(color), title); if (color) cell.style.setProperty("color", inkOn(color)); return cell; };
   const advantages = group.samples.map((sample) => Math.abs(sample.advantage ?? 0));
   const top = Math.max(1e-9, ...advantages);
-  const short = (value) => (isNumber(value) ? (value >= 0.995 ? "1" : value.toFixed(2).replace(/^0/, "")) : "");
+  const with_ = (tr, key, i) => { if (past) tr.append(...past[key](i).flat()); return tr; };
+  const sum = (text) => el("td", { class: "sum" }, text);
+  const mean = (name) => { const values = group.samples.map((sample) => (name ? sample[name] : passShare(sample))).filter(isNumber); return values.length > 1 && !group.labels ? fixed(values.reduce((a, b) => a + b, 0) / values.length) : ""; };
   const has = (name) => group.samples.some((sample) => isNumber(sample[name]));
   const rows = [];
-  if (has("reward")) rows.push(row("reward", (s, k) => shadedCell(s.reward, short(s.reward), account(group, k)), { class: "total" }));
+  if (has("reward")) rows.push(with_(fill(row("reward", (s, k) => shadedCell(s.reward, short(s.reward), account(group, k)), { class: "total" }), {}, [sum(mean("reward"))]), "reward"));
   if (has("advantage")) rows.push(row("advantage", (s) => figure(isNumber(s.advantage) ? signed(s.advantage, 1) : "", balance(s.advantage, top), signed(s.advantage))));
-  if (page.tests.length) rows.push(row("tests passed", (s) => shadedCell(passShare(s), short(passShare(s)), percent(passShare(s)))));
+  if (page.tests.length) rows.push(with_(fill(row("tests passed", (s) => shadedCell(passShare(s), short(passShare(s)), percent(passShare(s)))), {}, [sum(mean())]), "truth"));
   rows.push(row("tokens", (s) => figure(s.tokens + (s.finish === "stop" ? "" : "✂"), "", s.finish === "stop" ? "ended by itself" : "cut off")));
   const gates = new Map(RUN.gates.map((gate) => [gate.name, gate]));
   const scoreRows = [];
@@ -91,19 +98,19 @@ function matrixView(group, page, order, chosen, choose, say) {
     }, { class: "score" }));
     for (const [part, of] of Object.entries(group.parts[name] || {})) scoreRows.push(row(part, (_, k) => shadedCell(of[k], short(of[k]), `${name}/${part} ${fixed(of[k], 3)}`), { class: "part" }));
   }
-  const testRows = page.tests.map(([id, type, question], i) => {
+  const testRows = testOrder(page).map((i) => {
     const passed = group.samples.filter((sample) => sample.bits[i] === "1").length;
-    const name = [el("span", { class: "type" }, type), " ", el("span", { class: "clip", title: `${id}: ${question}` }, question || id)];
-    const tr = row(name, (s) => {
+    const tr = row(testName(page.tests[i]), (s) => {
       const bit = s.bits[i];
       if (bit !== "0") return el("td", { class: bit === "1" ? "pass" : "unknown" }, bit === "1" ? "" : "?");
       const { degree } = failure(group, s, i);
       return el("td", { class: "fail", style: { "--degree": (degree ?? 0) / 100 } }, isNumber(degree) && degree > 0 ? degree : "");
     }, { class: "test", "data-i": i });
-    tr.append(el("td", { class: "sum" }, `${passed}/${group.samples.length}`));
-    return tr;
+    tr.append(sum(`${passed}/${group.samples.length}`));
+    return with_(tr, "test", i);
   });
   const head = el("tr", {}, el("th", {}, group.labels ? "evaluation after step" : `${many(group.samples.length, "sample")}, the best first`), columns((_, k) => el("th", { class: "head" }, el("button", { type: "button", onclick: () => choose(k) }, labelOf(group, k)))));
+  if (past) head.append(el("th"), ...past.head().flat());
   const table = el("table", { class: "matrix" }, el("thead", {}, head), el("tbody", {}, rows), scoreRows.length ? el("tbody", { class: "scores" }, scoreRows) : null, testRows.length ? el("tbody", { class: "tests" }, testRows) : null);
   const tell = (event) => {
     const cell = event.target.closest("td[data-k]");
@@ -124,19 +131,21 @@ function matrixView(group, page, order, chosen, choose, say) {
 
 // ---- the page over the run
 
-function historyView(page, visit) {
+// The same page at all its steps, as columns beside the samples: shares of the samples that pass.
+function historyCells(page, visit) {
   const visits = page.history.filter((of) => of.set === visit[VISIT.set]);
-  if (visits.length < 2) return el("p", { class: "soft" }, "The run saw this page once.");
-  const link = (of, ...children) => el("a", { href: linkTo([of.step, visit[VISIT.page], of.set]), class: of.step === visit[VISIT.step] ? "here" : "" }, children);
-  const cell = (share, text) => { const color = heat(share); return el("td", { class: "figure", style: { "background-color": rgb(color), color: inkOn(color) } }, text); };
-  const truths = visits.map((of) => { const known = of.passes.filter(isNumber); return known.length ? known.reduce((a, b) => a + b, 0) / (known.length * of.samples) : null; });
-  const body = [
-    visits.some((of) => isNumber(of.reward)) ? el("tr", {}, el("th", { scope: "row" }, "reward"), visits.map((of) => (isNumber(of.reward) ? cell(of.reward, fixed(of.reward)) : el("td")))) : null,
-    el("tr", {}, el("th", { scope: "row" }, "tests passed"), truths.map((share) => (share === null ? el("td") : cell(share, percent(share).replace(" %", ""))))),
-    page.tests.map(([id, type, question], i) => el("tr", { class: "test" }, el("th", { scope: "row" }, el("span", { class: "type" }, type), " ", el("span", { class: "clip", title: `${id}: ${question}` }, question || id)),
-      visits.map((of) => (isNumber(of.passes[i]) ? cell(of.passes[i] / of.samples, of.samples > 1 ? `${of.passes[i]}/${of.samples}` : of.passes[i] ? "✓" : "") : el("td"))))),
-  ];
-  return el("div", { class: "scroll" }, el("table", { class: "matrix history" }, el("thead", {}, el("tr", {}, el("th", {}, "step"), visits.map((of) => el("th", { class: "head" }, link(of, of.step))))), el("tbody", {}, body)));
+  if (visits.length < 2 || isHeldOut(visit)) return null;
+  const cell = (share, text, title) => { const color = heat(share); return el("td", { class: "figure past", title, style: { "background-color": rgb(color), color: inkOn(color) } }, text); };
+  const empty = () => el("td", { class: "past" });
+  const here_ = (of) => (of.step === visit[VISIT.step] ? "head past here" : "head past");
+  const truth = (of) => { const known = of.passes.filter(isNumber); return known.length ? known.reduce((a, b) => a + b, 0) / (known.length * of.samples) : null; };
+  const gap = () => el("td", { class: "gap" });
+  return {
+    head: () => [el("th", { class: "gap" }), visits.map((of) => el("th", { class: here_(of), scope: "col" }, el("a", { href: linkTo([of.step, visit[VISIT.page], of.set]), title: `the page at step ${of.step}` }, of.step)))],
+    reward: () => [gap(), visits.map((of) => (isNumber(of.reward) ? cell(of.reward, short(of.reward), `mean reward at step ${of.step}`) : empty()))],
+    truth: () => [gap(), visits.map((of) => (truth(of) === null ? empty() : cell(truth(of), short(truth(of)), `tests passed at step ${of.step}`)))],
+    test: (i) => [gap(), visits.map((of) => (isNumber(of.passes[i]) ? cell(of.passes[i] / of.samples, of.passes[i], `${of.passes[i]} of ${of.samples} samples pass at step ${of.step}`) : empty()))],
+  };
 }
 
 // The best sample at each visit beside the others, with what changed since the one before.
@@ -198,7 +207,7 @@ function textView(group, page, order, chosen, visit) {
   draw();
   const whys = group.whys[chosen] ? Object.entries(group.whys[chosen]).filter(([, why]) => why) : [];
   return el("section", {}, el("h2", {}, group.labels ? `After step ${labelOf(group, chosen)}` : `Sample ${labelOf(group, chosen)}`, el("small", {}, ` ${account(group, chosen)}`)),
-    whys.length ? el("dl", { class: "whys" }, whys.map(([name, why]) => el("div", {}, el("dt", {}, name), el("dd", {}, why)))) : null,
+    whys.length ? el("details", { class: "whys" }, el("summary", {}, "the rewards' own reasons"), el("dl", {}, whys.map(([name, why]) => el("div", {}, el("dt", {}, name), el("dd", {}, why))))) : null,
     el("p", { class: "tools" }, el("span", { class: "modes", role: "group", "aria-label": "colours" }, buttons), legend), line,
     el("div", { class: "panes" }, el("div", { class: "pane" }, el("h4", {}, group.labels ? `step ${labelOf(group, chosen)}` : `sample ${labelOf(group, chosen)}`), left), el("div", { class: "pane" }, el("h4", {}, "beside ", select), right)));
 }
@@ -237,16 +246,15 @@ async function showGroup(visit, k) {
     below.replaceChildren(textView(group, page, order, next, visit));
   };
   shown.move = (by_) => choose(order[Math.min(order.length - 1, Math.max(0, order.indexOf(chosen) + by_))]);
-  place.append(matrixView(group, page, order, chosen, choose, (...say) => fill(line, {}, [line.replaceChildren(), ...say])));
+  place.append(matrixView(group, page, order, chosen, choose, (...say) => fill(line, {}, [line.replaceChildren(), ...say]), historyCells(page, visit)));
   below.append(textView(group, page, order, chosen, visit));
   const beside = el("div", { class: "panes beside" });
-  const many_ = visitsOf(visit[VISIT.page], visit[VISIT.set]).length > 1;
+  const again = visitsOf(visit[VISIT.page], visit[VISIT.set]).length > 1;
   by("view").replaceChildren(el("div", { class: "group" },
     el("aside", { class: "left" }, imageView(page), el("p", { class: "soft" }, [...page.tags].join(", ")),
       page.reference === null ? null : el("details", {}, el("summary", {}, "reference"), el("div", { class: "text" }, page.reference))),
     el("div", { class: "right" }, group.unjudged ? el("p", { class: "loss" }, `not judged: ${group.unjudged}`) : null, place, line)),
   below,
-  el("section", {}, el("h2", {}, "This page over the run"), historyView(page, visit),
-    many_ ? el("details", { ontoggle: (event) => { if (event.target.open && !beside.firstChild) besideView(visit, beside); } }, el("summary", {}, `its ${held ? "transcript" : "best sample"} at each step, side by side`), beside) : null));
+  again ? el("section", {}, el("details", { ontoggle: (event) => { if (event.target.open && !beside.firstChild) besideView(visit, beside); } }, el("summary", {}, `its ${held ? "transcript" : "best sample"} at each of ${many(visitsOf(visit[VISIT.page], visit[VISIT.set]).length, "step")}, side by side`), beside)) : "");
   document.body.dataset.state = "group";
 }

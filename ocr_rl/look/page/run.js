@@ -25,7 +25,7 @@ const setName = (set) => (RUN.sets[set] ? el("small", {}, ` ${RUN.sets[set]}`) :
 const pageRow = ([page, set, , , before, after, visits, step]) => [
   el("td", {}, pageLink(page, set, step), setName(set)), el("td", { class: "number" }, `${percent(before)} → ${percent(after)}`), el("td", { class: "wide" }, bar(before, after)), el("td", { class: "number soft" }, `${visits}×`)];
 const testRow = ([page, set, test, type, before, after, visits, step]) => [
-  el("td", {}, el("span", { class: "type" }, type), " ", el("span", { class: "clip", title: test }, test)), el("td", {}, pageLink(page, set, step), setName(set)), el("td", { class: "number" }, `${percent(before)} → ${percent(after)}`), el("td", { class: "number soft" }, `${visits}×`)];
+  el("td", {}, el("span", { class: "type" }, type), " ", el("span", { class: "clip", title: test }, test.length > 18 ? `…${test.slice(-16)}` : test)), el("td", {}, pageLink(page, set, step), setName(set)), el("td", { class: "number" }, `${percent(before)} → ${percent(after)}`), el("td", { class: "number soft" }, `${visits}×`)];
 
 function shares(split, whole, none) {
   return el("span", { class: "shares", title: `siblings disagree ${percent(split)}, all pass ${percent(whole)}, none passes ${percent(none)}` },
@@ -68,7 +68,8 @@ function findingsView() {
       listOf("Tests learnt", of.tests_learnt, "Passed by at most 25 % at first, by at least 75 % in the end.", testRow),
       listOf("Tests that nobody passed", of.tests_never, "No sample at any visit: too hard, or the test is wrong.", testRow),
       listOf("Pages never read", of.pages_never, "Their best sample ever passes less than half of the tests.", ([page, set, , , , best, visits, step]) => [el("td", {}, pageLink(page, set, step), setName(set)), el("td", { class: "number" }, `best ${percent(best)}`), el("td", { class: "number soft" }, `${visits}×`)]),
-      typesView()));
+    ),
+    typesView());
 }
 
 function headView() {

@@ -29,13 +29,15 @@ function stripView() {
   const column = new Map(STEPS.map((step, k) => [step, k]));
   const canvas = el("canvas", { tabindex: 0, role: "img", "aria-label": "groups by step; arrows move, Enter opens" });
   const line = el("p", { class: "line" }, "Point at a cell; a click opens the group.");
+  const axis = el("div", { class: "axis" }, el("span", {}, `step ${STEPS[0]}`), el("span", {}, STEPS[STEPS.length - 1]));
   const size = { wide: 0, high: Math.max(4, Math.min(18, Math.floor(420 / count))) };
   const at = (k, row) => cells.find((cell) => column.get(cell.visit[VISIT.step]) === k && cell.row === row);
 
   strip.draw = () => {
     const ratio = window.devicePixelRatio || 1;
     const width = canvas.parentElement.clientWidth;
-    size.wide = Math.min(34, width / STEPS.length);
+    size.wide = Math.min(48, width / STEPS.length);
+    axis.style.setProperty("width", `${size.wide * STEPS.length}px`);
     canvas.style.setProperty("width", `${size.wide * STEPS.length}px`);
     canvas.style.setProperty("height", `${size.high * count}px`);
     canvas.width = Math.max(1, size.wide * STEPS.length * ratio);
@@ -88,5 +90,5 @@ function stripView() {
   return el("section", {}, el("h2", {}, "Groups by step"),
     el("p", { class: "tools" }, select, meaning, scale, el("span", { class: "soft" }, `rows: ${rows}`)),
     el("div", { class: "strip" }, canvas),
-    el("div", { class: "axis" }, el("span", {}, `step ${STEPS[0]}`), el("span", {}, STEPS[STEPS.length - 1])), line);
+    axis, line);
 }
