@@ -20,6 +20,7 @@ from ocr_rl.contract import UserError
 from ocr_rl.look.post_mortem import PostMortem
 
 _SILENT_S = 20.0  # that a connection may say nothing
+_FIRST = b"<!doctype html><meta http-equiv=refresh content=2><title>ocr-rl</title><p>The run is being rendered."
 _FILES = re.compile(r"/(|index\.html|data/[a-z0-9_]{1,40}\.js)(\?.*)?")
 
 
@@ -55,6 +56,8 @@ def _handler(folder: Path) -> type[BaseHTTPRequestHandler]:
                     name = path[1] or "index.html"
                     kind = "text/javascript" if name.endswith(".js") else "text/html"
                     return self._send(HTTPStatus.OK, (folder / name).read_bytes(), kind)
+            if path and path[1] in ("", "index.html"):
+                return self._send(HTTPStatus.OK, _FIRST, "text/html")
             return self._send(HTTPStatus.NOT_FOUND, b"There is no such page.", "text/plain")
 
         def _send(self, status: HTTPStatus, data: bytes, kind: str) -> None:
@@ -81,7 +84,6 @@ def serve_run(run: Path, *, port: int, every_s: float) -> None:
         TemporaryDirectory(prefix="ocr-rl-look-") as folder,
         closing(PostMortem(run, Path(folder), workers=1, live=True)) as page,
     ):
-        page.refresh(shows=True)
         server = Server(Path(folder), port)
         print(f"The run: http://127.0.0.1:{server.port}/ (this machine alone; Ctrl-C ends it)", flush=True)
         ended = threading.Event()
@@ -96,8 +98,10 @@ def serve_run(run: Path, *, port: int, every_s: float) -> None:
 
 
 def _renew(page: PostMortem, ended: threading.Event, every_s: float) -> None:
-    while not ended.wait(every_s):
+    while True:
         try:
-            page.refresh()
+            page.refresh(ended=ended.is_set)
         except (UserError, OSError) as flaw:  # a file that is being written, a disk that is full: the next time
             print(f"! {flaw}", flush=True)
+        if ended.wait(every_s):
+            return

@@ -10,6 +10,7 @@ written over (`ocr_rl.outputs`).
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -82,8 +83,8 @@ class PostMortem:
         """What is missing or damaged, in sentences."""
         return self._notes + [flaw for flaws in self._flaws.values() for flaw in flaws]
 
-    def refresh(self, *, shows: bool = False) -> bool:
-        """Render what is new; whether there was anything. `shows` the steps as they are rendered."""
+    def refresh(self, *, shows: bool = False, ended: Callable[[], bool] = lambda: False) -> bool:
+        """Render what is new; whether there was anything. `shows` how far it is; gives up where it has `ended`."""
         samples = [(path, partial(self._step, step, path)) for step, path in group_files(self.run.folder).items()]
         evaluations = [
             (path, partial(self._evaluation, step, name, path))
@@ -92,9 +93,13 @@ class PostMortem:
         new = [(path, render) for path, render in (*samples, *evaluations) if self._is_new(path)]
         touched: set[str] = set()
         for path, render in tqdm(new, desc="looking", unit="file", disable=not shows or len(new) < 2):
+            if ended():
+                return False
             self._visits[path], self._flaws[path] = render()
             touched |= {visit.page for visit in self._visits[path]}
         for page in tqdm(sorted(touched), desc="pages", unit="page", disable=not shows or len(touched) < 2):
+            if ended():
+                return False
             self._write_page(page)
         metrics = self.run.folder / "metrics.jsonl"
         if not new and not self._is_new(metrics) and (self.out / "index.html").exists():

@@ -257,4 +257,5 @@ async function showGroup(visit, k) {
   below,
   again ? el("section", {}, el("details", { ontoggle: (event) => { if (event.target.open && !beside.firstChild) besideView(visit, beside); } }, el("summary", {}, `its ${held ? "transcript" : "best sample"} at each of ${many(visitsOf(visit[VISIT.page], visit[VISIT.set]).length, "step")}, side by side`), beside)) : "");
   document.body.dataset.state = "group";
+  document.body.dataset.ms = Math.round(performance.now());
 }

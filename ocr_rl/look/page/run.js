@@ -88,4 +88,5 @@ function showRun() {
   by("view").replaceChildren(...[headView(), curvesView(), stripView(), findingsView()].filter(Boolean));
   if (strip.draw) strip.draw();
   document.body.dataset.state = "run";
+  document.body.dataset.ms = Math.round(performance.now());
 }
