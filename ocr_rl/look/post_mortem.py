@@ -101,8 +101,7 @@ class PostMortem:
             if ended():
                 return False
             self._write_page(page)
-        metrics = self.run.folder / "metrics.jsonl"
-        if not new and not self._is_new(metrics) and (self.out / "index.html").exists():
+        if not self._is_new(self.run.folder / "metrics.jsonl") and not new and (self.out / "index.html").exists():
             return False
         view = overview(self.run, self.visits, self.numbers, self.sets, self.notes)
         if self.live:
