@@ -178,7 +178,7 @@ def _clock(rows: Sequence[Row], width: int, style: Style) -> list[str]:
     if not whole:
         return []
     shares = [f"{part.removesuffix('_s')} {of / whole:.0%}" for part, of in sums.items() if of / whole >= 0.005]
-    return _wrapped("time: " + "  ".join(shares), width)
+    return _flowing(["time:", *shares], width)
 
 
 def _groups(view: View, width: int, style: Style) -> list[str]:
@@ -223,14 +223,19 @@ def _cut(text: str, width: int) -> str:
 
 
 def _wrapped(text: str, width: int) -> list[str]:
-    """Lines of whole words; a word that is too long is cut."""
+    """Lines of whole words."""
+    return _flowing(text.split(), width, " ")
+
+
+def _flowing(items: Sequence[str], width: int, between: str = "  ") -> list[str]:
+    """Lines of whole items; one that is too long is cut."""
     lines: list[str] = []
-    for word in text.split(" ") if text else ():
-        if lines and len(lines[-1]) + 1 + len(word) <= width:
-            lines[-1] += f" {word}"
-        elif word or lines:
-            lines.append(_cut(word, width))
-    return [line.rstrip() for line in lines]
+    for item in items:
+        if lines and len(lines[-1]) + len(between) + len(item) <= width:
+            lines[-1] += between + item
+        else:
+            lines.append(_cut(item, width))
+    return lines
 
 
 def _width() -> int:
