@@ -128,7 +128,7 @@ def row(page: str, texts: Sequence[str], rewards: Sequence[float], rng: random.R
     }
 
 
-def trace(text: str, rng: random.Random) -> dict[str, str]:
+def trace(text: str, rng: random.Random) -> dict[str, Any]:
     """Tokens of four characters."""
     lengths = [min(4, len(text) - at) for at in range(0, len(text), 4)]
     sampler = [-rng.expovariate(4) for _ in lengths]
@@ -163,7 +163,7 @@ def hostile(run: Path, pages: Sequence[Page], browser: str) -> dict[str, Any]:
     rewards = [k / len(texts) for k in range(len(texts))]
     bad = row(f"{texts[3]}:p1", texts[:2], rewards[:2], rng)  # a page that is not there, with a bad name
     bad["scores"] = {text: {"values": [0.1, 0.2], "parts": {text: [0.1, 0.2]}} for text in texts[:4]}
-    bad["samples"][0] |= {"trace": {"chars": texts[1], "sampler": texts[2]}, "finish": texts[3]}
+    bad["samples"][0] |= {"trace": {"n": 1, "keeps": [texts[1]], "data": texts[2]}, "finish": texts[3]}
     bad["best"] = {"text": texts[1], "reward": 0.9, "advantage": 1, "why": dict.fromkeys(texts[:3], texts[4])}
     write_step(named, 1, [row(pages[0].id, texts, rewards, rng), bad])
     with (named / "metrics.jsonl").open("a", encoding="utf-8") as metrics:

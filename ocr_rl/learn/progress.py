@@ -24,7 +24,7 @@ def group_row(compared: ComparedGroup, number: int, heard: Mapping[Key, Tokens],
     return row
 
 
-def _trace(sample: Sample, tokens: Tokens | None, tokenizer: Any) -> dict[str, str]:
+def _trace(sample: Sample, tokens: Tokens | None, tokenizer: Any) -> dict[str, Any]:
     ends = token_ends(tokenizer, sample.token_ids, sample.text)
     return pack(
         lengths=[end - start for start, end in pairwise((0, *ends))],

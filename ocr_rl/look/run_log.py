@@ -6,6 +6,7 @@ run to be whole: a run that is under way, was killed or is damaged in one file s
 
 from __future__ import annotations
 
+import base64
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -22,6 +23,7 @@ from ocr_rl.files import MAX_GROUP, Unreadable, read_objects
 from ocr_rl.pages.bound import FILE as BOUND
 from ocr_rl.pages.bound import difference, fingerprint
 from ocr_rl.pages.source import open_pages
+from ocr_rl.rollout.token_trace import columns
 from ocr_rl.run import read_json, read_jsonl
 from ocr_rl.text.front_matter import split_front_matter
 
@@ -95,7 +97,7 @@ class Siblings:
     advantages: tuple[float | None, ...]
     scores: Mapping[str, tuple[float | None, ...]]  # by reward, one per sample
     parts: Mapping[str, Mapping[str, tuple[float | None, ...]]]  # by reward and part
-    traces: tuple[Row | None, ...]  # as `token_trace.pack` wrote them
+    traces: tuple[Mapping[str, str] | None, ...]  # of `token_trace.columns`, each in base64
     token_advantages: tuple[Sequence[float] | None, ...]
     whys: Mapping[int, Mapping[str, str]]  # of the best and the worst sample: the rewards' reasons
 
@@ -164,9 +166,10 @@ def _siblings(row: Row) -> Siblings:
     )
 
 
-def _trace(trace: Any) -> Row | None:
-    """Texts alone: the page reads them, and whatever else stands there is none of ours."""
-    return {str(k): v for k, v in trace.items() if isinstance(v, str)} if isinstance(trace, dict) else None
+def _trace(trace: Any) -> dict[str, str] | None:
+    """A sample's tokens as the page reads them: the bytes of each figure in base64."""
+    codes = columns(trace)
+    return None if codes is None else {name: base64.b64encode(of).decode("ascii") for name, of in codes.items()}
 
 
 def _place(row: Row, end: str, texts: Sequence[str], samples: Sequence[Row]) -> int | None:

@@ -1,16 +1,17 @@
-"""What a run keeps of each token of a sample: its characters, and how likely it was, at about four bytes a token.
+"""What a run keeps of each token of a sample: its characters and how likely it was, in at most four bytes a token.
 
-    row = pack(lengths=(3, 1), sampler=(-0.2, -3.1))    # {"chars": "AwE=", "sampler": "BD4="}, base64 of bytes
+    row = pack(lengths=(3, 1), sampler=(-0.2, -3.1))    # {"n": 2, "keeps": ["sampler"], "data": "eAFjsWNmBAAA1QBH"}
     trace = unpack(row)                                 # trace.sampler: (-0.2, -3.1) to 0.05 nats
 
-A byte a token and figure, so that a log of all samples costs little. Knows nothing about tokenizers or scores.
+`data` is base64 of compressed bytes: one a token for each figure in the order of `keeps`, then the lengths: a log of
+all samples costs little. Knows nothing about tokenizers or scores.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ import numpy as np
 NATS = 0.05  # a step of a log-probability or an entropy; 255 stands for 12.75 nats and all beyond
 LEAST_GAP = 1e-6  # nats; the gap has a sign and 127 sizes, 18 a decade, up to 11 nats
 _DECADE = 18
+MOST_TOKENS = 2**20  # of a sample; a log that says more is not believed
 _MORE = 255  # in lengths: this many characters, and those of the next byte
 
 
@@ -38,26 +40,38 @@ def pack(
     sampler: Sequence[float],
     learner: Sequence[float] | None = None,
     entropy: Sequence[float] | None = None,
-) -> dict[str, str]:
+) -> dict[str, Any]:
     """The trace of one sample as JSON; `learner` are log-probabilities too, and what is kept of them is the gap."""
-    row = {"chars": _text(_lengths(lengths)), "sampler": _text(_nats(-np.asarray(sampler, dtype=float)))}
+    kept = {"sampler": _nats(-np.asarray(sampler, dtype=float))}
     if learner is not None:
-        row["gap"] = _text(_gaps(np.asarray(learner, dtype=float) - np.asarray(sampler, dtype=float)))
+        kept["gap"] = _gaps(np.asarray(learner, dtype=float) - np.asarray(sampler, dtype=float))
     if entropy is not None:
-        row["entropy"] = _text(_nats(np.asarray(entropy, dtype=float)))
-    return row
+        kept["entropy"] = _nats(np.asarray(entropy, dtype=float))
+    data = zlib.compress(b"".join([*kept.values(), _lengths(lengths)]), 1)
+    return {"n": len(lengths), "keeps": list(kept), "data": base64.b64encode(data).decode("ascii")}
 
 
-def unpack(row: Mapping[str, Any]) -> TokenTrace | None:
-    """What `pack` wrote; None for anything else."""
+def columns(row: Any) -> dict[str, bytes] | None:
+    """The bytes of each figure, and the lengths as `chars`, of what `pack` wrote; None for anything else."""
     try:
-        lengths = _read_lengths(_bytes(row["chars"]))
-        figures = {name: read(_bytes(row[name])) for name, read in _READ.items() if name in row}
-    except (KeyError, TypeError, ValueError, binascii.Error):
+        n, names = int(row["n"]), [str(name) for name in row["keeps"]]
+        if not 0 <= n <= MOST_TOKENS or not set(names) <= set(_READ) or len(set(names)) < len(names):
+            return None
+        packed = base64.b64decode(row["data"], validate=True)
+        data = zlib.decompressobj().decompress(packed, 16 * MOST_TOKENS)
+    except (KeyError, TypeError, ValueError, zlib.error):
         return None
-    if any(len(values) != len(lengths) for values in figures.values()):
+    of_tokens = {name: data[k * n : (k + 1) * n] for k, name in enumerate(names)}
+    chars = data[len(names) * n :]
+    return of_tokens | {"chars": chars} if len(_read_lengths(chars)) == n else None
+
+
+def unpack(row: Any) -> TokenTrace | None:
+    """What `pack` wrote; None for anything else."""
+    if (codes := columns(row)) is None:
         return None
-    return TokenTrace(lengths=lengths, **figures)
+    figures = {name: read(codes[name]) for name, read in _READ.items() if name in codes}
+    return TokenTrace(lengths=_read_lengths(codes["chars"]), **figures)
 
 
 def _lengths(lengths: Sequence[int]) -> bytes:
@@ -102,11 +116,3 @@ def _read_gaps(data: bytes) -> tuple[float, ...]:
 
 
 _READ = {"sampler": _read_logprobs, "gap": _read_gaps, "entropy": _read_nats}
-
-
-def _text(data: bytes) -> str:
-    return base64.b64encode(data).decode("ascii")
-
-
-def _bytes(text: str) -> bytes:
-    return base64.b64decode(text, validate=True)

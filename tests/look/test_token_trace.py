@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import math
+import zlib
+from random import Random
+from typing import Any
 
 import pytest
 
@@ -35,15 +40,41 @@ def test_what_is_no_number_is_the_largest_step() -> None:
     assert trace.entropy == pytest.approx((12.75, 0.3))
 
 
-def test_it_takes_about_four_bytes_a_token() -> None:
-    n = 1500
-    row = pack(lengths=(4,) * n, sampler=(-0.1,) * n, learner=(-0.1,) * n, entropy=(0.2,) * n)
-    assert sum(map(len, row.values())) <= 4 * n * 4 / 3 + 16  # four bytes, in base64
+def test_it_takes_at_most_four_bytes_a_token() -> None:
+    rng = Random(0)  # as a policy writes: mostly sure, tokens of one to eight characters
+    sampler = [-rng.expovariate(6) for _ in range(1500)]
+    learner = [logprob + rng.gauss(0, 1e-4) for logprob in sampler]
+    lengths = [rng.randint(1, 8) for _ in sampler]
+    row = pack(lengths=lengths, sampler=sampler, learner=learner, entropy=[-2 * logprob for logprob in sampler])
+    assert len(json.dumps(row)) <= 4 * len(sampler)
+
+
+GOOD = pack(lengths=(1, 2), sampler=(-1.0, -2.0))
 
 
 @pytest.mark.parametrize(
     "row",
-    [{}, {"chars": 7}, {"chars": "not base64!"}, {"chars": "AQE=", "sampler": "AQ=="}, {"chars": "AQ==", "gap": None}],
+    [
+        None,
+        7,
+        {},
+        GOOD | {"n": 3},
+        GOOD | {"n": -1},
+        GOOD | {"n": 10**9},
+        GOOD | {"keeps": []},
+        GOOD | {"keeps": ["sampler", "gap"]},
+        GOOD | {"keeps": ["sampler", "sampler"]},
+        GOOD | {"keeps": ["__proto__"]},
+        GOOD | {"keeps": 3},
+        GOOD | {"data": "not base64!"},
+        GOOD | {"data": "AQE="},
+        GOOD | {"data": 3},
+    ],
 )
-def test_anything_else_is_no_trace(row: dict) -> None:
+def test_anything_else_is_no_trace(row: Any) -> None:
     assert unpack(row) is None
+
+
+def test_a_bomb_is_not_unpacked() -> None:
+    bomb = base64.b64encode(zlib.compress(bytes(2**28))).decode()
+    assert unpack({"n": 1, "keeps": ["sampler"], "data": bomb}) is None
