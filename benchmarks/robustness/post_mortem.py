@@ -67,9 +67,10 @@ def large(run: Path, pages: Sequence[Page], given: argparse.Namespace) -> dict[s
     """Figures of a made run: seconds, megabytes, milliseconds until the browser shows it."""
     rng = random.Random(0)
     begin(run, pages[0].pdf.parents[0], given.steps)
+    written = {page.id: readings(page, rng) for page in pages}
     for step in range(1, given.steps + 1):
         drawn = rng.sample(list(pages), given.pages)
-        rows = [group(page, step / given.steps, given.samples, rng) for page in drawn]
+        rows = [group(page.id, written[page.id], step / given.steps, given.samples, rng) for page in drawn]
         write_step(run, step, rows)
     started = time.perf_counter()
     index = look(run, run / "look", workers=given.workers)
@@ -106,15 +107,26 @@ def begin(run: Path, pdfs: Path, steps: int) -> None:
     (run / "config.json").write_text(json.dumps(recipe), encoding="utf-8")
 
 
-def group(page: Page, skill: float, n: int, rng: random.Random) -> dict[str, Any]:
-    """A row of the log: `n` transcripts of a page, whose words are the more often right the larger `skill` is."""
-    texts = [misread(page.reference or "", 0.02 + 0.2 * (1 - skill) * rng.random(), rng) for _ in range(n)]
-    return row(page.id, texts, [round(rng.random(), 6) for _ in range(n)], rng)
+READINGS = 100  # of a page, from the worst to the best; a step draws from some of them
+Reading = tuple[str, dict[str, Any]]  # a text and its trace
 
 
-def row(page: str, texts: Sequence[str], rewards: Sequence[float], rng: random.Random) -> dict[str, Any]:
-    n, mean = len(texts), sum(rewards) / len(rewards)
-    samples = [{"text": text, "finish": "stop", "tokens": len(text) // 4, "trace": trace(text, rng)} for text in texts]
+def readings(page: Page, rng: random.Random) -> list[Reading]:
+    """Transcripts of a page, of ever fewer wrong words."""
+    shares = (0.3 * (1 - k / READINGS) for k in range(READINGS))
+    return [(text, trace(text, rng)) for text in (misread(page.reference or "", share, rng) for share in shares)]
+
+
+def group(page: str, written: Sequence[Reading], skill: float, n: int, rng: random.Random) -> dict[str, Any]:
+    """A row of the log: `n` different transcripts, the better the larger `skill` is."""
+    first = round(skill * (len(written) - n - 10))
+    chosen = rng.sample(written[first : first + n + 10], n)
+    return row(page, chosen, [round(rng.random(), 6) for _ in range(n)])
+
+
+def row(page: str, written: Sequence[Reading], rewards: Sequence[float]) -> dict[str, Any]:
+    n, mean = len(written), sum(rewards) / len(rewards)
+    samples = [{"text": text, "finish": "stop", "tokens": kept["n"], "trace": kept} for text, kept in written]
     return {
         "page": page,
         "rewards": rewards,
@@ -161,11 +173,12 @@ def hostile(run: Path, pages: Sequence[Page], browser: str) -> dict[str, Any]:
     begin(named, pages[0].pdf.parents[0], 2)
     rng = random.Random(0)
     rewards = [k / len(texts) for k in range(len(texts))]
-    bad = row(f"{texts[3]}:p1", texts[:2], rewards[:2], rng)  # a page that is not there, with a bad name
+    written = [(text, trace(text, rng)) for text in texts]
+    bad = row(f"{texts[3]}:p1", written[:2], rewards[:2])  # a page that is not there, with a bad name
     bad["scores"] = {text: {"values": [0.1, 0.2], "parts": {text: [0.1, 0.2]}} for text in texts[:4]}
     bad["samples"][0] |= {"trace": {"n": 1, "keeps": [texts[1]], "data": texts[2]}, "finish": texts[3]}
     bad["best"] = {"text": texts[1], "reward": 0.9, "advantage": 1, "why": dict.fromkeys(texts[:3], texts[4])}
-    write_step(named, 1, [row(pages[0].id, texts, rewards, rng), bad])
+    write_step(named, 1, [row(pages[0].id, written, rewards), bad])
     with (named / "metrics.jsonl").open("a", encoding="utf-8") as metrics:
         metrics.write(json.dumps({"step": 2, "reward": 0.5, texts[0]: 1.0, "tripwires": [texts[3], texts[1]]}) + "\n")
         metrics.write(json.dumps({"step": 3, "reward": 0.5, texts[0]: 2.0}) + "\n")

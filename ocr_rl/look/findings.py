@@ -73,8 +73,13 @@ class Teaching:
     tests: int
 
     @property
+    def ever(self) -> bool:
+        """Whether it taught in some third."""
+        return max(self.split) > STILL
+
+    @property
     def stopped(self) -> str:
-        """Why it teaches no more, "" while it does."""
+        """Why it teaches no more, or never did; "" while it does."""
         if len(self.split) < 2 or self.split[-1] > max(STILL, self.split[0] / 4):
             return ""
         return "all samples pass" if self.whole[-1] >= self.none[-1] else "no sample passes"

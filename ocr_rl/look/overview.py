@@ -145,7 +145,7 @@ def _findings(visits: Sequence[Visit], numbers: Mapping[str, int], sets: Mapping
         "tests_learnt": listed(learnt),
         "tests_never": listed(never),
         "compared": len(changes),
-        "types": [{**asdict(row), "stopped": row.stopped} for row in teaching(visits)],
+        "types": [{**asdict(row), "stopped": row.stopped, "ever": row.ever} for row in teaching(visits)],
         "partings": [asdict(parting) for parting in partings(visits)],
     }
 

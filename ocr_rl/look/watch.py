@@ -137,7 +137,7 @@ def _head(view: View, width: int, style: Style) -> list[str]:
         style.bold(name),
         *sentences,
         f"{full}{style.faint(empty)} {share:>6.1%}",
-        *_wrapped("  ".join(speed), width),
+        *_flowing(speed, width),
     ]
 
 

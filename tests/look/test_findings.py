@@ -52,8 +52,10 @@ def test_a_type_stops_teaching_where_siblings_agree() -> None:
     rows = {row.type: row for row in findings.teaching(visits)}
     assert rows["present"].stopped == "" and rows["present"].split == (1.0, 1.0, 1.0)
     assert rows["table"].stopped == "all samples pass" and rows["table"].whole == (0.0, 1.0, 1.0)
-    assert rows["order"].stopped == "no sample passes"
+    assert rows["order"].stopped == "no sample passes" and rows["order"].ever
     assert [row.type for row in findings.teaching(visits)] == ["order", "table", "present"]
+    (never,) = findings.teaching([visit(step, (4,)) for step in (1, 2, 3)])
+    assert never.stopped == "all samples pass" and not never.ever
 
 
 def rising(step: int, reward: float, passes: int, k: int) -> Visit:

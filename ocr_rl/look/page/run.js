@@ -23,9 +23,9 @@ function listOf(title, list, explain, row) {
 
 const setName = (set) => (RUN.sets[set] ? el("small", {}, ` ${RUN.sets[set]}`) : null);
 const pageRow = ([page, set, , , before, after, visits, step]) => [
-  el("td", {}, pageLink(page, set, step), setName(set)), el("td", { class: "number" }, `${percent(before)} → ${percent(after)}`), el("td", { class: "wide" }, bar(before, after)), el("td", { class: "number soft" }, `${visits}×`)];
-const testRow = ([page, set, test, type, before, after, visits, step]) => [
-  el("td", {}, el("span", { class: "type" }, type), " ", el("span", { class: "clip", title: test }, test.length > 18 ? `…${test.slice(-16)}` : test)), el("td", {}, pageLink(page, set, step), setName(set)), el("td", { class: "number" }, `${percent(before)} → ${percent(after)}`), el("td", { class: "number soft" }, `${visits}×`)];
+  el("td", { class: "once" }, pageLink(page, set, step), setName(set)), el("td", { class: "number" }, `${percent(before)} → ${percent(after)}`), el("td", { class: "wide" }, bar(before, after)), el("td", { class: "number soft" }, `${visits}×`)];
+const testRow = ([page, set, test, type, before, after, , step]) => [
+  el("td", {}, el("span", { class: "name" }, el("span", { class: "type" }, type), el("span", { class: "clip", title: test }, test.length > 18 ? `…${test.slice(-14)}` : test))), el("td", { class: "once" }, pageLink(page, set, step), setName(set)), el("td", { class: "number" }, `${percent(before)} → ${percent(after)}`)];
 
 function shares(split, whole, none) {
   return el("span", { class: "shares", title: `siblings disagree ${percent(split)}, all pass ${percent(whole)}, none passes ${percent(none)}` },
@@ -42,7 +42,7 @@ function typesView() {
     el("table", { class: "types" }, el("thead", {}, el("tr", {}, el("th", {}, "type"), names(rows[0].split.length).map((name) => el("th", {}, name)), el("th", {}, "in the end"))),
       el("tbody", {}, rows.map((row) => el("tr", {}, el("th", {}, row.type, el("small", {}, ` ${row.tests}`)),
         row.split.map((split, k) => el("td", {}, shares(split, row.whole[k], row.none[k]))),
-        el("td", { class: row.stopped ? "stopped" : "soft" }, row.stopped ? `teaches no more: ${row.stopped}` : `disagree on ${percent(row.split[row.split.length - 1])}`))))));
+        el("td", { class: row.stopped ? "stopped" : "soft" }, row.stopped ? `${row.ever ? "teaches no more" : "never taught"}: ${row.stopped}` : `disagree on ${percent(row.split[row.split.length - 1])}`))))));
 }
 
 function partingsView() {

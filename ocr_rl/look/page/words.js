@@ -84,7 +84,14 @@ function differences(other, read) {
     runs.push([kind, joined((kind === "missing" ? a : b).slice(start + from, start + to))]);
   }
   runs.push(["same", joined(b.slice(m))]);
-  return runs.filter(([, text]) => text);
+  return runs.flatMap(framed).filter(([, text]) => text);
+}
+
+// White space is never marked: it belongs to the words before it, and is not compared.
+function framed([kind, text]) {
+  if (kind === "same") return [[kind, text]];
+  if (kind === "missing") return [[kind, text.split(/\s+/).join(" ").trim()]];
+  return [[kind, text.trimEnd()], ["same", text.slice(text.trimEnd().length)]];
 }
 
 // Edits [kind, from, to] that lead from n words to m words.
