@@ -18,8 +18,9 @@ from ocr_rl.text.html_rows import tags
 
 LONGEST = 20_000  # characters of either text; the alignment takes quadratic time
 NEAR = 40  # characters around a mapped stretch in which the very same text is looked for
-RUN = 8  # equal characters from which two texts are sure to go together
-_MASK = "\ue000"  # stands for what is no text; equal to nothing
+RUN = 6  # equal characters from which two texts are sure to go together
+MASK, _OTHER_MASK = "\ue000", "\ue001"  # stand for what is no text; equal to nothing in the other text
+_MARKS = str.maketrans(dict.fromkeys("*_#|", MASK))
 
 Span = tuple[int, int]  # start and end in characters, half-open
 
@@ -74,7 +75,7 @@ def without_tags(source: str) -> str:
     """The text with private characters for its HTML tags and comments: nothing that is shown was made of them."""
     pieces, at = [], 0
     for tag in tags(source):
-        pieces += [source[at : tag.start], _MASK * (tag.end - tag.start)]
+        pieces += [source[at : tag.start], MASK * (tag.end - tag.start)]
         at = tag.end
     return "".join(pieces) + source[at:]
 
@@ -83,9 +84,9 @@ def only(source: str, spans: Iterable[Span]) -> str:
     """The text with private characters for all that is outside of some spans."""
     pieces, at = [], 0
     for start, end in merged(spans):
-        pieces += [_MASK * (start - at), source[start:end]]
+        pieces += [MASK * (start - at), source[start:end]]
         at = end
-    return "".join(pieces) + _MASK * (len(source) - at)
+    return "".join(pieces) + MASK * (len(source) - at)
 
 
 def gap(reference: str, span: Span, text: str) -> Span | None:
@@ -95,12 +96,23 @@ def gap(reference: str, span: Span, text: str) -> Span | None:
     """
     if max(len(reference), len(text)) > LONGEST:
         return None
-    runs = [run for run in _equal_runs(reference, text) if run[1] - run[0] >= RUN]
+    wanted, shown = _bare(reference), _bare(text).replace(MASK, _OTHER_MASK)
+    runs = [run for run in _equal_runs(wanted, shown) if run[1] - run[0] >= RUN]
     if not runs:
         return None
     low = max((at + min(end, span[0]) - start for start, end, at in runs if start < span[0]), default=0)
     high = min((at + max(0, span[1] - start) for start, end, at in runs if end > span[1]), default=len(text))
-    return (low, high) if low <= high <= low + 2 * (span[1] - span[0]) + RUN else (low, low)
+    between = shown[low:high]
+    if inner := between.strip(f"{_OTHER_MASK} \n\t"):
+        at = low + between.index(inner)
+        return (at, at + len(inner)) if len(inner) <= 2 * (span[1] - span[0]) + RUN else (low, low)
+    at = low + max(0, between.find("\n"))  # a mark at the end of a line is that line's, one behind it is the next one's
+    return (at, at)
+
+
+def _bare(text: str) -> str:
+    """The text with private characters for tags and marks, which stand everywhere and so tell no place."""
+    return without_tags(text).translate(_MARKS)
 
 
 def merged(spans: Iterable[Span]) -> tuple[Span, ...]:

@@ -66,16 +66,17 @@ def locate_in(check: Check, sources: Sources, reference: Sources | None = None) 
     verdict = check.run(sources.prepared, sources.reading)
     if not sources.known:
         return Located(verdict=verdict)
+    located = _placed(check, verdict, sources, distance.HALF)
     if verdict.passed or reference is None:
-        return _placed(check, verdict, sources, distance.HALF)
-    located = _placed(check, verdict, sources, SURE)
-    if located.spans:
         return located
+    if (sure := _placed(check, verdict, sources, SURE)).spans:
+        return sure
     there = locate_in(check, reference)
     places = [gap(reference.body, span, sources.body) for span in there.spans if there.verdict.passed]
-    if any(places):
-        return _located(verdict, places)
-    return _placed(check, verdict, sources, distance.HALF)
+    told = _located(verdict, places)
+    # What is only somewhat like the text is its place where the other reading says so too.
+    agree = all(any(low < end and start < high for low, high in told.spans) for start, end in located.spans)
+    return located if not told.spans or (located.spans and agree) else told
 
 
 def _placed(check: Check, verdict: Verdict, sources: Sources, least: float) -> Located:
