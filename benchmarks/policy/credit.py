@@ -63,14 +63,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shared = [*args.set, f"grpo.steps={args.steps}", f"evaluation.every={args.every}"]
         jobs = [(arm, seed) for seed in args.seeds for arm in args.arms]
         with ThreadPoolExecutor(args.jobs) as pool:
-            list(pool.map(lambda job: run(args.out, args.recipe, *job, shared, args.pages), jobs))
+            list(pool.map(lambda job: run(args.out, args.recipe, *job, shared, args.pages, args.steps), jobs))
     print(report(args.out, args.arms, args.seeds, args.steps, args.every))
     return 0
 
 
-def run(out: Path, recipe: str, arm: str, seed: int, shared: Sequence[str], pages: Sequence[str]) -> None:
+def run(out: Path, recipe: str, arm: str, seed: int, shared: Sequence[str], pages: Sequence[str], steps: int) -> None:
     """One arm with one seed, from where it was cut off."""
     folder = out / arm / f"seed{seed}"
+    if (folder / "report").exists() and (folder / "eval" / f"{steps:06d}").exists():
+        return
     settings = [*shared, *ARMS[arm], *(pages if arm.startswith("mined") else ()), f"seed={seed}"]
     command = [sys.executable, "-m", "ocr_rl.cli", "train", recipe, "--out", str(folder), "--resume"]
     command += [part for setting in settings for part in ("--set", setting)]
