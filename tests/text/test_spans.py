@@ -128,19 +128,8 @@ def test_any_text_is_located_without_an_error(reading: Reading) -> None:
         check(type="baseline", max_repeats=3),
         check(type="baseline", max_length=2),
     ]
-    for body in [
-        "",
-        "\x00",
-        "**" * 900,
-        "$" * 999,
-        "<!--" * 400,
-        "[^1]" * 200,
-        "\ud800",
-        "a\u0301" * 50,
-        "<table>" * 300,
-        "|" * 2000,
-        "\ue000\ue001" * 20,
-    ]:
+    signs = ["**" * 900, "$" * 999, "<!--" * 400, "[^1]" * 200, "<table>" * 300, "|" * 2000, "\ue000\ue001" * 20]
+    for body in ["", "\x00", "\ud800", "a\u0301" * 50, *signs]:
         for located in locate_all(tests, body, reading, BODY):
             assert all(0 <= start <= end <= len(body) for start, end in (*located.spans, *located.wrong))
 
