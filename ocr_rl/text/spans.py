@@ -75,7 +75,7 @@ def locate_in(check: Check, sources: Sources, reference: Sources | None = None) 
     places = [gap(reference.body, span, sources.body) for span in there.spans if there.verdict.passed]
     told = _located(verdict, places)
     # What is only somewhat like the text is its place where the other reading says so too.
-    agree = all(any(low < end and start < high for low, high in told.spans) for start, end in located.spans)
+    agree = all(any(low < min(high, end) and start < high for low, high in told.spans) for start, end in located.spans)
     return located if not told.spans or (located.spans and agree) else told
 
 
