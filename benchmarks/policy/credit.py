@@ -63,7 +63,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         shared = [*args.set, f"grpo.steps={args.steps}", f"evaluation.every={args.every}"]
         jobs = [(arm, seed) for seed in args.seeds for arm in args.arms]
         with ThreadPoolExecutor(args.jobs) as pool:
-            list(pool.map(lambda job: run(args.out, args.recipe, *job, shared, args.pages, args.steps), jobs))
+            list(pool.map(lambda job: run(args.out, args.recipe, job[0], job[1], shared, args.pages, args.steps), jobs))
     print(report(args.out, args.arms, args.seeds, args.steps, args.every))
     return 0
 

@@ -46,7 +46,8 @@ class SourceMap:
             return at
         first, last = bisect_right(self._ends, start), bisect_left(self._starts, end) - 1
         if start >= end or first > last:
-            return (self._before(start),) * 2
+            place = self._before(start)
+            return place, place
         low = max(start, self._starts[first]) + self._shifts[first]
         return low, min(end, self._ends[last]) + self._shifts[last]
 
