@@ -22,8 +22,8 @@ from rapidfuzz.distance import Indel
 
 from ocr_rl.contract import Check, Reading, Verdict
 from ocr_rl.text import distance, markdown
+from ocr_rl.text.cell_spans import cell_spans, formula_spans
 from ocr_rl.text.element_checks import Math, TableRelation
-from ocr_rl.text.element_spans import cell_spans, formula_spans
 from ocr_rl.text.normalize import canonical, count_alphanumeric
 from ocr_rl.text.page_check import needle_of
 from ocr_rl.text.source_map import Span, gap, merged
