@@ -82,12 +82,28 @@ class Grpo(OnPolicy):
     """Siblings in a group."""
     advantage: Annotated[str, KeyOf(ADVANTAGES)] = "group_std"
     """How rewards become advantages (`ocr_rl/objectives/advantages.py`)."""
+    credit: Literal["sample", "spans", "siblings"] = "sample"
+    """Who gets a sample's advantage: all its tokens alike, those where its tests found their text, or those in which it
+    differs from siblings of other reward. Its sum stays the same."""
+    credit_share: Share = 1.0
+    """Share of the advantage that is given so; the rest goes to all tokens alike."""
     flip: Share = 0.0
     """Share of groups whose advantages are turned upside down: label noise, for studies."""
     refills: Natural = 1
     """How many more rollouts a step may ask for to replace groups without signal."""
     rest: Natural = 0
     """A page without signal is passed over for one of its turns, then two, four, at most so many; 0: never."""
+
+    @model_validator(mode="after")
+    def _splits(self) -> Grpo:
+        if self.credit == "spans" and self.advantage == "gdpo":
+            raise ValueError(
+                'credit = "spans" splits what is one factor times the rewards, and gdpo scales each reward for '
+                'itself: set advantage = "group_std", or credit = "siblings"'
+            )
+        if self.credit == "sample" and "credit_share" in self.model_fields_set:
+            raise ValueError('credit_share is for credit = "spans" and "siblings": set one of them, or leave it out')
+        return self
 
     @property
     def comparison(self) -> str:

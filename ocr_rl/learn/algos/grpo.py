@@ -37,7 +37,12 @@ def grpo(cfg: config.Grpo, setting: SamplingSetting, state: Mapping[str, Any]) -
         tally.add(got)
         if learner.policy == 0 and got.groups:
             tqdm.write(describe_shares(got.scored, cfg.advantage))
-        live = [upside_down(group, cfg.flip, f"{setting.seed}/{turns.drawn}") for group in got.live]
+        live, figures = got.live, got.figures
+        if setting.credit is not None:
+            with timed(tally.clock, "credit_s"):
+                live = setting.credit(got.live_with_scores)
+            figures |= {"uncredited": sum(group.token_advantages is None for group in live)}
+        live = [upside_down(group, cfg.flip, f"{setting.seed}/{turns.drawn}") for group in live]
         rows = to_rows(live, cfg, setting.sampling.max_tokens)  # none too when every sample was cut off and masked
         if not rows:
             tally.require_signal(setting.score)
@@ -51,7 +56,7 @@ def grpo(cfg: config.Grpo, setting: SamplingSetting, state: Mapping[str, Any]) -
             yield Step(
                 rows=reweighted(part, rows, cfg.aggregation),
                 loss=loss,
-                metrics={**got.figures, "pages_drawn": turns.drawn, **tally.clock, **(tally.counts if i == 0 else {})},
+                metrics={**figures, "pages_drawn": turns.drawn, **tally.clock, **(tally.counts if i == 0 else {})},
                 groups=live if last else (),
                 state=turns.state if last else None,
             )
