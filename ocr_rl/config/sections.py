@@ -208,6 +208,11 @@ class Sampling(Section):
             raise ValueError(f"url must look like http://127.0.0.1:8000, got {self.url!r}")
         return self
 
+    @property
+    def elsewhere(self) -> bool:
+        """Whether samples are written in another process than the learner's, so that both can work at once."""
+        return self.engine == "vllm_server"
+
 
 class Evaluation(Section):
     """Held-out pages, transcribed greedily before, on the way and after."""

@@ -33,6 +33,8 @@ class SamplingSetting(Setting):
     sampler: Sampler
     score: Score
     sampling: config.Sampling
+    # Steps done -> whether the loop saves then, or asks the sampler itself: then no rollout may be on its way.
+    pauses: Callable[[int], bool] = lambda done: True
 
     def asking(
         self, algorithm: config.Algorithm, seed_at: Callable[[int], int], *, refills: int = 0, ahead: int = 0
