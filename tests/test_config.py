@@ -114,6 +114,8 @@ def test_the_last_of_two_overrides_wins(recipe: Path) -> None:
         ("grpo.steps=0", ["grpo.steps", "greater than 0"]),
         ("grpo.steps=1.5", ["grpo.steps", "1.5"]),
         ("grpo.ratio=word", ["grpo.ratio", "'token'", "word"]),
+        ("grpo.ahead=2", ["grpo.ahead", "0 or 1"]),
+        ("grpo.importance_mask=[1.5, 5.0]", ["grpo", "importance_mask must have 1 inside", "[1.5, 5.0]"]),
         ("grpo.samples_per_page=1", ["grpo.samples_per_page"]),
         ("rewards=[]", ["[[rewards]]", "[grpo] learns from rewards"]),
         ("grpo.beta=nan", ["grpo.beta"]),

@@ -43,7 +43,7 @@ class OnPolicy(OwnSamples):
     importance_cap: float = Field(default=2.0, gt=0)
     """The largest importance weight that counts."""
     importance_mask: tuple[float, float] | None = None
-    """Leave out tokens (or samples, by importance_level) whose weight lies outside, as in [0.2, 5.0]; by default none."""
+    """As in [0.2, 5.0]: leave out tokens (samples, by importance_level) whose weight lies outside; by default none."""
     ahead: Literal[0, 1] = 0
     """1: the next rollout is sampled while the learner updates, with the weights before that (docs/training.md)."""
     mask_unfinished: bool = False

@@ -91,6 +91,6 @@ def with_critic(
 
 
 def drift_of(row: Row) -> tuple[float, ...]:
-    """log pi - log ref of each token, of the policy as a rollout's updates begin: the one that sampled it, or the next."""
+    """log pi - log ref of each token, of the policy as the rollout's updates begin: its writer, or the next one."""
     assert row.old_logprobs is not None and row.ref_logprobs is not None
     return tuple(old - ref for old, ref in zip(row.old_logprobs, row.ref_logprobs, strict=True))
