@@ -11,14 +11,11 @@ are loaded between rollouts, never while one is written. It knows nothing about 
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from concurrent.futures import Future, wait
+from concurrent.futures import wait
 from dataclasses import replace
-from threading import Thread
-from typing import TypeVar
 
+from ocr_rl.rollout.aside import at_once, begin
 from ocr_rl.rollout.collect import Rollout, timed
-
-T = TypeVar("T")
 
 
 def rollouts(
@@ -52,24 +49,3 @@ def rollouts(
                     wait([following])
             got, loaded = following.result(), False
         yield replace(got, clock={**clock, **got.clock})
-
-
-def begin(act: Callable[[], T]) -> Future[T]:
-    """Do it in a thread of its own, which the end of the program does not wait for."""
-    future: Future[T] = Future()
-
-    def settle() -> None:
-        try:
-            future.set_result(act())
-        except BaseException as error:  # noqa: BLE001 whoever waits for the answer gets the error
-            future.set_exception(error)
-
-    Thread(target=settle, daemon=True).start()
-    return future
-
-
-def at_once(act: Callable[[], T]) -> Future[T]:
-    """Do it here and now."""
-    future: Future[T] = Future()
-    future.set_result(act())
-    return future
