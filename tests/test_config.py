@@ -90,10 +90,10 @@ def test_an_override_wins_over_the_file(recipe: Path, override: str, value) -> N
 
 def test_a_run_may_go_on_with_its_server_elsewhere(recipe: Path) -> None:
     here, there = (
-        load_recipe(str(recipe), ["sampling.engine=vllm_server", f"sampling.url=http://{host}:8000"])
-        for host in ("here", "there")
+        load_recipe(str(recipe), ["sampling.engine=vllm_server", f"sampling.url={url}"])
+        for url in ("http://here:8000", '["http://there:8000", "http://there:8001"]')
     )
-    assert here.sampling.url != there.sampling.url
+    assert (here.sampling.url, there.sampling.url) == ("http://here:8000", ("http://there:8000", "http://there:8001"))
     assert here.model_dump() == there.model_dump()
 
 
