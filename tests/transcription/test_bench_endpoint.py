@@ -137,6 +137,16 @@ def test_a_limit_alone_takes_the_first_pages_with_all_their_tests(data: Path) ->
     assert len(load_subset(data, Subset(limit=9))[0]) == 2
 
 
+def test_another_subset_is_named_where_a_bench_goes_on(fake: FakeChat, data: Path, tmp_path: Path) -> None:
+    fake.write = lambda body: completion("hello world")
+    how = {"out": tmp_path / "out", "endpoints": [f"{fake.url},longest_px=64"]}
+    bench(data, subset=Subset(limit=1), **how)
+    with pytest.raises(UserError, match="begun with subset 'the first 1 pages', which is now 'the first 2 pages'"):
+        bench(data, subset=Subset(limit=2), **how)
+    with pytest.raises(UserError, match="begun with subset 'the first 1 pages', which is now 'all pages'"):
+        bench(data, **how)
+
+
 def test_tags_of_references_count_too(data: Path) -> None:
     front = "---\nprimary_language: de\nis_rotation_valid: True\nrotation_correction: 0\nis_table: True\n"
     (data / "pdfs/b.md").write_text(front + "is_diagram: False\n---\ngood night")
