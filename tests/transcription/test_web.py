@@ -98,6 +98,11 @@ def test_a_file_of_fifty_megabytes_is_refused_before_it_is_read(view: View) -> N
     connection.close()
 
 
+def test_who_sends_fifty_megabytes_gets_the_sentence(view: View) -> None:
+    status, content, _ = asked(view, "POST", "/documents", b"%PDF-1.7" + bytes(50_000_000 - 8))
+    assert status == 400 and content == {"error": "The file has 50 MB; at most 40 MB are read here."}
+
+
 def test_nothing_stays_of_a_file_that_is_not_taken(
     fake: FakeChat, pdf: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
