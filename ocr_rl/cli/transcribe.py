@@ -39,7 +39,7 @@ from ocr_rl.cli.refusals import (
 )
 from ocr_rl.contract import UserError
 
-Format = Literal["markdown", "dolma", "pdf"]  # as in ocr_rl.transcription.made
+Format = Literal["markdown", "pages", "dolma", "pdf"]  # as in ocr_rl.transcription.made
 Fallback = Literal["text-layer"]
 
 app = Typer()
@@ -63,7 +63,7 @@ def transcribe(
     ] = None,
     form: Annotated[
         list[str] | None,
-        Option("--format", metavar="NAME", help="what is made of the rows: markdown (default), dolma, pdf"),
+        Option("--format", metavar="NAME", help="what is made of the rows: markdown (default), pages (a file a page, for `pages mine`), dolma, pdf"),
     ] = None,
     page_marks: Annotated[bool, Option("--page-marks", help="write <!-- page 3 --> before each page")] = False,
     fallback: Annotated[

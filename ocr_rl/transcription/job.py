@@ -104,7 +104,7 @@ def _claim(out: Path, opened: Sequence[Opened], reader: Reader, wanted: Wanted) 
     """Begin a job in a folder, or go on with it; before the policy is loaded. UserError where that may not be."""
     outputs.refuse_others(out, "settings.json", (NAME, FAILED, DOCUMENTS, MADE))
     documents = Ledger(out).named(opened)
-    files = [path for document in documents for path in targets(document, out, wanted.formats).values()]
+    files = [target.path for document in documents for target in targets(document, out, wanted.formats)]
     own = [out / name for name in (DOLMA,) if "dolma" in wanted.formats]
     outputs.refuse_taken([*files, *own, out / FAILED], [document.pdf for document in documents])
     with outputs.writing(out):
@@ -176,16 +176,19 @@ def _write(
     document: Document, rows: Rows, wanted: Wanted, *, ledger: Ledger, out: Path, pool: Pool, failed: list[PageError]
 ) -> None:
     """Write what is made of a document, and is not made of just these rows yet."""
-    for form, target in targets(document, out, wanted.formats).items():
-        how = f"page marks: {wanted.page_marks}" if form == "markdown" else ""
-        if ledger.is_made(target, document, how):
-            continue
+    how = f"page marks: {wanted.page_marks}"
+    todo = [
+        target
+        for target in targets(document, out, wanted.formats)
+        if not ledger.is_made(target.path, document, how * (target.form == "markdown"))
+    ]
+    own = list(rows.of(document)) if todo else []
+    for target in todo:
         try:
-            write_document(target, form, document, list(rows.of(document)), pool, page_marks=wanted.page_marks)
+            if write_document(target, document, own, pool, page_marks=wanted.page_marks):
+                ledger.note(target.path, document, how * (target.form == "markdown"))
         except PageError as error:
             failed.append(error)
-        else:
-            ledger.note(target, document, how)
 
 
 def _name_failed(path: Path, failed: Sequence[PageError]) -> None:

@@ -25,6 +25,7 @@ from ocr_rl import outputs
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate import journal
 from ocr_rl.pages.raster import PageError, long_name
+from ocr_rl.pages.references import NUMBERED
 from ocr_rl.transcription.rows import Document
 
 DOCUMENTS, MADE = "documents.jsonl", "made.jsonl"
@@ -111,19 +112,35 @@ def named(opened: Iterable[Opened], entries: Sequence[Document] = ()) -> list[Do
 
 
 class _Names:
-    """Names that are taken, in whatever capitals."""
+    """Names that are taken, in whatever capitals. None is that of another one's page: beside `x` stands no `x_pg1`."""
 
     def __init__(self, names: Iterable[str]) -> None:
-        self._taken = {name.casefold() for name in names}
+        self._taken: set[str] = set()
+        self._documents: set[str] = set()  # whose pages' names are taken
         self._next: defaultdict[str, Iterator[int]] = defaultdict(lambda: count(1))
+        for name in names:
+            self._take(name)
 
     def free(self, name: str) -> str:
         """The name, or with -2, -3, … behind it; it is taken now."""
         numbers = self._next[name.casefold()]
         tries = (name if number == 1 else f"{name}-{number}" for number in numbers)
-        free = next(text for text in tries if text.casefold() not in self._taken)
-        self._taken.add(free.casefold())
-        return free
+        return self._take(next(text for text in tries if self._is_free(text.casefold())))
+
+    def _is_free(self, name: str) -> bool:
+        return name not in self._taken and name not in self._documents and _document_of(name) not in self._taken
+
+    def _take(self, name: str) -> str:
+        self._taken.add(name.casefold())
+        if document := _document_of(name.casefold()):
+            self._documents.add(document)
+        return name
+
+
+def _document_of(name: str) -> str:
+    """"x" for "x_pg1"; "" for the name of no page."""
+    page = NUMBERED.fullmatch(name)
+    return page["stem"] if page else ""
 
 
 def _stamp(document: Document, how: str) -> str:

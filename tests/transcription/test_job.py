@@ -217,7 +217,7 @@ def test_the_command_prints_or_writes_and_says_what_is_wrong(
         ("--endpoint http://127.0.0.1:9", "cannot be reached"),
         ("--extra top_k=1", "--extra is for --endpoint"),
         ("--format dolma", "--format is for --out"),
-        ("--format docx --out out", "--format docx: is not one of markdown, dolma, pdf"),
+        ("--format docx --out out", "--format docx: is not one of markdown, pages, dolma, pdf"),
         ("--fallback tesseract", "'tesseract' is not"),
         ("--endpoint http://127.0.0.1:9 --deadline 0", "deadline"),
     ],

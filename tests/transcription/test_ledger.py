@@ -133,6 +133,24 @@ def test_names_go_by_path_bytes_and_order() -> None:
     assert many[-1].stem == "scan-3000" and many[-1].id == "00000000-3000"
 
 
+@pytest.mark.parametrize(("first", "second", "stem"), [("x", "x_pg1", "x_pg1-2"), ("X_pg1", "x", "x-2")])
+def test_no_document_has_the_name_of_anothers_page(first: str, second: str, stem: str) -> None:
+    files = [Opened(pdf=Path(f"{name}.pdf"), sha256=name, pages=1) for name in (first, second)]
+    assert [document.stem for document in named(files)] == [first, stem]
+
+
+def test_pages_are_files_of_their_own_where_they_ended(fake: FakeChat, pdf: Pdf, tmp_path: Path) -> None:
+    answers = iter(["one", "two"])
+    fake.write = lambda body: completion(next(answers, "for ever"), "stop" if len(fake.asked) < 3 else "length")
+    path, out = pdf("a.pdf", 3), tmp_path / "in"  # beside the scans, where `pages mine` looks for them
+    transcribe_files([path], reader(fake), out, Wanted(formats=("pages",), page_marks=True))
+    files = {file.name: file.read_text() for file in out.glob("*.md")}
+    assert files == {"a_pg1.md": "one\n", "a_pg2.md": "two\n"}
+    (out / "a_pg1.md").write_text("corrected by hand")
+    with pytest.raises(UserError, match=r"a_pg1\.md: is there already and is not, or no longer, what ocr-rl wrote"):
+        transcribe_files([path], reader(fake), out, Wanted(formats=("pages",)))
+
+
 @pytest.mark.parametrize("line", ["{}", "no JSON", '{"pdf": 1}', "[" * 100_000])
 def test_a_line_that_is_none_is_one_sentence(line: str, tmp_path: Path) -> None:
     (tmp_path / "documents.jsonl").write_text(line + "\n")
