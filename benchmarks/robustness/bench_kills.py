@@ -5,8 +5,8 @@
 Candidates: a folder (the true transcripts), a second engine (Tesseract or RapidOCR where it is installed, else a folder
 of damaged transcripts), the PDFs' text layer, the embedded policy in this process and the same at `ocr-rl serve nano`,
 with a price; policies read each page twice. One bench is left alone, another is killed (SIGKILL) after numbers of lines
-that are drawn beforehand, and gone on with. Answers and verdicts must be the same lines but for seconds. Prints one JSON
-object with what the report says of cost and speed; exits 1 where something differs.
+that are drawn beforehand, and gone on with. Answers and verdicts must be the same lines but for seconds. Prints one
+JSON object with what the report says of cost and speed; exits 1 where something differs.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ def dataset(out: Path, pages: int) -> Path:
 def folders(data: Path, out: Path) -> dict[str, Path]:
     """The references in the public layout, and once more without every fifth character."""
     for path in sorted((data / "pdfs").glob("*.pdf")):
-        text = (path.with_name(f"{path.stem}_pg1.md") if not path.with_suffix(".md").exists() else path.with_suffix(
-            ".md"
-        )).read_text(encoding="utf-8")
+        text = (
+            path.with_name(f"{path.stem}_pg1.md") if not path.with_suffix(".md").exists() else path.with_suffix(".md")
+        ).read_text(encoding="utf-8")
         for name, content in (("true", text), ("damaged", "".join(c for k, c in enumerate(text) if k % 5))):
             place = out / name / f"{path.stem}_pg1_repeat1.md"
             place.parent.mkdir(exist_ok=True)

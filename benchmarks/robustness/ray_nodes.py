@@ -2,10 +2,11 @@
 
     python -m benchmarks.robustness.ray_nodes --pages 1000 --out runs/ray_nodes        (needs ocr-rl[ray])
 
-Three nodes of Ray's own test cluster on this machine, a worker on each. A node that has a worker, and is not the head, is
-killed once a third of the pages have rows. The model is a server of this program's own, which answers each question after
-50 ms with a text that belongs to the image alone; `--endpoint URL` asks another. The texts are compared with those of the
-same job without Ray. Prints one JSON object; exits 1 where a page is missing, there twice, or has another text.
+Three nodes of Ray's own test cluster on this machine, and three workers. A node that has a worker, and is not the head,
+is killed once a third of the pages have rows. The model is a server of this program's own, which answers each question
+after 50 ms with a text that belongs to the image alone; `--endpoint URL` asks another. The texts are compared with
+those of the same job without Ray. Prints one JSON object; exits 1 where a page is missing, there twice, or has another
+text.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Is every page there once, with its own text, whatever is killed while `transcribe --endpoint` reads?
 
-    python -m benchmarks.robustness.transcribe_kills --pages 1000 --kills 10 --server-kills 3 --out runs/transcribe_kills
+    python -m benchmarks.robustness.transcribe_kills --pages 1000 --kills 10 --server-kills 3
 
 `ocr-rl serve nano` reads typeset pages; after numbers of rows that are drawn beforehand the client or the server is
 killed (SIGKILL) and started again. The texts are compared with those that `--beside` holds, rows of a job that nobody
-killed (the folder of `speed.transcribing` with its slices, or of a `transcribe`); without it, with those of a job at the
-same server. Prints one JSON object. Stopped itself, the same command goes on with the kills that are left.
+killed (the folder of `speed.transcribing` with its slices, or of a `transcribe`); without it, with those of a job at
+the same server. Prints one JSON object. Stopped itself, the same command goes on with the kills that are left.
 """
 
 from __future__ import annotations

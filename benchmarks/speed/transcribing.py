@@ -5,8 +5,8 @@
 Both sides are started once, which is counted apart, and read the same slices of pages in turn (process, endpoint;
 endpoint, process; …), each slice as a job of its own with 64 pages at once, its rows and Markdown written. So what else
 the machine does befalls both alike; the ratio is the median over pairs of slices. What an `--endpoint` job starts for
-itself (its client, the process that draws pages) is within its slices. Processor seconds are of all processes of a side,
-the server's among them. A slice is a line of OUT/slices.jsonl: the same command goes on where it was stopped.
+itself (its client, the process that draws pages) is within its slices. Processor seconds are of all processes of a
+side, the server's among them. A slice is a line of OUT/slices.jsonl: the same command goes on where it was stopped.
 `--real FOLDER` reads the PDFs there too, after the typeset ones.
 """
 

@@ -63,7 +63,11 @@ def transcribe(
     ] = None,
     form: Annotated[
         list[str] | None,
-        Option("--format", metavar="NAME", help="what is made of the rows: markdown (default), pages (a file a page, for `pages mine`), dolma, pdf"),
+        Option(
+            "--format",
+            metavar="NAME",
+            help="what is made of the rows: markdown (default), pages (a file a page, for `pages mine`), dolma, pdf",
+        ),
     ] = None,
     page_marks: Annotated[bool, Option("--page-marks", help="write <!-- page 3 --> before each page")] = False,
     fallback: Annotated[

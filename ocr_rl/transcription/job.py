@@ -1,6 +1,7 @@
 """`ocr-rl transcribe`: documents -> a row a page -> Markdown, Dolma, searchable PDF. A killed job goes on.
 
-    <out>/ settings.json · documents.jsonl · pages.jsonl · <stem>.md · <stem>.pdf · dolma.jsonl · made.jsonl · failed.jsonl
+    <out>/ settings.json · documents.jsonl · pages.jsonl · made.jsonl · failed.jsonl
+           <stem>.md · <stem>_pg<N>.md · <stem>.pdf · dolma.jsonl
 
 A page without an answer is named at the end and in `failed.jsonl`; the next call asks about it again. Knows nothing
 about how a page is read (`readers`).

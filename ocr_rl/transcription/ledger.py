@@ -105,9 +105,7 @@ def named(opened: Iterable[Opened], entries: Sequence[Document] = ()) -> list[Do
         stem = stem_at.get(path) or stems.free(normalize("NFC", file.pdf.stem))
         if file.pages:
             own = ids.free(file.sha256[:8])
-            documents.append(
-                Document.unread(pdf=file.pdf, stem=stem, sha256=file.sha256, id=own, pages=file.pages)
-            )
+            documents.append(Document.unread(pdf=file.pdf, stem=stem, sha256=file.sha256, id=own, pages=file.pages))
     return documents
 
 
@@ -138,7 +136,7 @@ class _Names:
 
 
 def _document_of(name: str) -> str:
-    """"x" for "x_pg1"; "" for the name of no page."""
+    """ "x" for "x_pg1"; "" for the name of no page."""
     page = NUMBERED.fullmatch(name)
     return page["stem"] if page else ""
 

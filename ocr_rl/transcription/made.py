@@ -40,9 +40,7 @@ class Target:
 
 def targets(document: Document, out: Path, formats: Sequence[Format]) -> list[Target]:
     """The document's own files."""
-    files = [
-        Target(path=out / f"{document.stem}{_ENDINGS[form]}", form=form) for form in formats if form in _ENDINGS
-    ]
+    files = [Target(path=out / f"{document.stem}{_ENDINGS[form]}", form=form) for form in formats if form in _ENDINGS]
     numbers = range(1, len(document.places) + 1) if "pages" in formats else ()
     pages = [Target(path=out / f"{document.stem}_pg{page}.md", form="pages", page=page) for page in numbers]
     return files + pages
@@ -76,9 +74,7 @@ def layered(job: Layered) -> bytes:
     return searchable(Searchable(source=job.source, texts=texts))
 
 
-def write_document(
-    target: Target, document: Document, rows: Sequence[Row], pool: Pool, *, page_marks: bool
-) -> bool:
+def write_document(target: Target, document: Document, rows: Sequence[Row], pool: Pool, *, page_marks: bool) -> bool:
     """Write one of the document's files, where there are rows for it; whether it was written. Raises PageError.
 
     A page has a file of its own only where the policy came to its end: such files are corrected, and become tests.
@@ -89,9 +85,7 @@ def write_document(
         return False
     is_pdf = target.form == "pdf"
     own_marks = page_marks and target.form == "markdown"
-    outputs.write(
-        target.path, searchable_pdf(document, rows, pool) if is_pdf else markdown(rows, page_marks=own_marks)
-    )
+    outputs.write(target.path, searchable_pdf(document, rows, pool) if is_pdf else markdown(rows, page_marks=own_marks))
     return True
 
 

@@ -119,7 +119,7 @@ class Rows:
         self._file.close()
 
     def find(self, documents: Iterable[Document]) -> None:
-        """Note in the documents where their rows stand, and drop a last line that was cut. UserError for a broken one."""
+        """Note in the documents where their rows stand; a last line that was cut goes. UserError for a broken one."""
         of_id = {document.id: document for document in documents}
         self._file.seek(0)
         place = 0
