@@ -22,9 +22,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed.transcribing import OCR_RL, URL, Server
+from benchmarks.speed.transcribing import OCR_RL, Server
 
 REPEATS = 2
+PORT = 8793
 
 
 def dataset(out: Path, pages: int) -> Path:
@@ -38,9 +39,7 @@ def dataset(out: Path, pages: int) -> Path:
 def folders(data: Path, out: Path) -> dict[str, Path]:
     """The references in the public layout, and once more without every fifth character."""
     for path in sorted((data / "pdfs").glob("*.pdf")):
-        text = (
-            path.with_name(f"{path.stem}_pg1.md") if not path.with_suffix(".md").exists() else path.with_suffix(".md")
-        ).read_text(encoding="utf-8")
+        text = path.with_suffix(".md").read_text(encoding="utf-8")
         for name, content in (("true", text), ("damaged", "".join(c for k, c in enumerate(text) if k % 5))):
             place = out / name / f"{path.stem}_pg1_repeat1.md"
             place.parent.mkdir(exist_ok=True)
@@ -48,12 +47,12 @@ def folders(data: Path, out: Path) -> dict[str, Path]:
     return {name: out / name for name in ("true", "damaged")}
 
 
-def candidates(data: Path, out: Path) -> list[str]:
+def candidates(data: Path, out: Path, url: str) -> list[str]:
     made = folders(data, out)
     words = ["--candidate", f"true={made['true']}"]
     second = "tesseract" if shutil.which("tesseract") else "rapidocr" if find_spec("rapidocr") else ""
     words += ["--engine", second] if second else ["--candidate", f"damaged={made['damaged']}"]
-    words += ["--engine", "text_layer", "--model", "policy=nano", "--endpoint", f"served={URL},price=0.1/0.4"]
+    words += ["--engine", "text_layer", "--model", "policy=nano", "--endpoint", f"served={url},price=0.1/0.4"]
     return words
 
 
@@ -107,8 +106,8 @@ def main() -> None:
     given = parser.parse_args()
     given.out.mkdir(parents=True, exist_ok=True)
     data = dataset(given.out, given.pages)
-    words = candidates(data, given.out)
-    server = Server()
+    server = Server(PORT)
+    words = candidates(data, given.out, server.url)
     try:
         server.wait()
         if bench(data, given.out / "alone", words).wait() != 0:

@@ -20,11 +20,13 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed.transcribing import OCR_RL, URL, Server, rows, typeset
+from benchmarks.speed.transcribing import OCR_RL, Server, rows, typeset
+
+PORT = 8792
 
 
-def transcribe(pdfs: Path, out: Path) -> subprocess.Popen[bytes]:
-    words = [*OCR_RL, "transcribe", str(pdfs), "--out", str(out), "--endpoint", URL]
+def transcribe(pdfs: Path, out: Path, url: str) -> subprocess.Popen[bytes]:
+    words = [*OCR_RL, "transcribe", str(pdfs), "--out", str(out), "--endpoint", url]
     with out.with_name(out.name + ".log").open("ab") as log:
         return subprocess.Popen(words, stdout=log, stderr=log)
 
@@ -39,7 +41,7 @@ def kills(pages: int, clients: int, servers: int) -> list[tuple[int, str]]:
 
 def killed(pdfs: Path, out: Path, server: Server, todo: list[tuple[int, str]]) -> Iterator[tuple[str, int]]:
     """Read all pages; who was killed, and how many rows there were then."""
-    process = transcribe(pdfs, out)
+    process = transcribe(pdfs, out, server.url)
     for place, who in todo:
         if _lines(out) >= place:  # of an earlier call
             continue
@@ -55,7 +57,7 @@ def killed(pdfs: Path, out: Path, server: Server, todo: list[tuple[int, str]]) -
             process.kill()
             process.wait()
             server.wait()  # it may be starting; a client that finds none ends with a sentence
-            process = transcribe(pdfs, out)
+            process = transcribe(pdfs, out, server.url)
     if process.wait() != 0:
         sys.exit(f"the job ended with {process.returncode}: see {out}.log")
 
@@ -89,14 +91,14 @@ def main() -> None:
 def run(given: argparse.Namespace) -> dict[str, Any]:
     pdfs = typeset(given.out, given.pages, given.kind)
     out, start = given.out / "killed", time.perf_counter()
-    server = Server()
+    server = Server(PORT)
     try:
         server.wait()
         with (given.out / "kills.jsonl").open("a") as log:
             todo = kills(given.pages, given.kills, given.server_kills)
             for who, count in killed(pdfs[0].parent, out, server, todo):
                 print(json.dumps({"killed": who, "rows": count}), file=log, flush=True)
-        if given.beside is None and transcribe(pdfs[0].parent, given.out / "alone").wait() != 0:
+        if given.beside is None and transcribe(pdfs[0].parent, given.out / "alone", server.url).wait() != 0:
             sys.exit("the job that nobody killed ended: see alone.log")
     finally:
         server.kill()

@@ -30,19 +30,19 @@ from typing import Any
 
 OCR_RL = [sys.executable, "-m", "ocr_rl.cli"]
 PORT = 8791
-URL = f"http://127.0.0.1:{PORT}/v1"
 SIDES = ("process", "endpoint")
 
 
 class Server:
     """vLLM's server in a process group of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int) -> None:
+        self.port, self.url = port, f"http://127.0.0.1:{port}/v1"
         self.start()
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            [*OCR_RL, "serve", "nano", "--port", str(PORT)],
+            [*OCR_RL, "serve", "nano", "--port", str(self.port)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
@@ -51,7 +51,7 @@ class Server:
     def wait(self) -> None:
         while True:
             try:
-                urllib.request.urlopen(f"{URL}/models", timeout=5).close()
+                urllib.request.urlopen(f"{self.url}/models", timeout=5).close()
                 return
             except OSError:
                 if self.process.poll() is not None:
@@ -132,7 +132,7 @@ def read_slices(side: str) -> None:
     answers, sys.stdout = sys.stdout, sys.stderr  # engines print too
     reader: Any = InProcess(model="nano", backend="vllm", asking=Asking())
     if side == "endpoint":
-        reader = at_endpoint(URL, model=None)
+        reader = at_endpoint(f"http://127.0.0.1:{PORT}", model=None)
     with reader.opened() as ask:
         print("ready", file=answers, flush=True)
         for line in sys.stdin:
@@ -184,7 +184,7 @@ def compare(out: Path, pdfs: Sequence[Path], size: int) -> None:
 
 def _read(out: Path, warm: Sequence[Path], slices: Sequence[Sequence[Path]], todo: Sequence[tuple[int, str]]) -> None:
     start = time.perf_counter()
-    server = Server()
+    server = Server(PORT)
     try:
         server.wait()
         server_s = time.perf_counter() - start
