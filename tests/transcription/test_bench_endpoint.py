@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -128,6 +129,23 @@ def test_a_subset_opens_only_what_it_needs(many: Path, subset: Subset, tests: li
     pages, file_of = load_subset(many, subset)
     assert [check.id for page in pages for check in page.checks] == tests
     assert sorted(file_of) == sorted(tests)
+
+
+def test_a_bench_of_tables_opens_two_documents_of_a_thousand(
+    fake: FakeChat, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.write = lambda body: completion("hello world")
+    opened: list[str] = []
+    plain = Path.open
+
+    def counted(self: Path, *how: Any, **more: Any) -> Any:
+        opened.append(self.name)
+        return plain(self, *how, **more)
+
+    monkeypatch.setattr(Path, "open", counted)
+    argv = ["bench", str(many), "--endpoint", f"{fake.url},longest_px=64", "--limit", "20", "--type", "table"]
+    assert main([*argv, "--out", str(tmp_path / "out")]) == 0
+    assert {name for name in opened if name.endswith(".pdf")} == {"0007.pdf", "0500.pdf"} and len(fake.asked) == 2
 
 
 def test_a_limit_alone_takes_the_first_pages_with_all_their_tests(data: Path) -> None:
