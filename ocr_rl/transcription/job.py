@@ -97,7 +97,7 @@ def transcribe_opened(files: Files, reader: Reader, out: Path | None, wanted: Wa
             return files.refused + _run(files.opened, reader, Path(folder), wanted, printed=True)
     _claim(out, files.opened, reader, wanted)
     failed = _run(files.opened, reader, out, wanted, printed=False)
-    _name_failed(out / FAILED, failed)
+    _name_failed(out / FAILED, failed, files.opened)
     return files.refused + failed
 
 
@@ -192,9 +192,13 @@ def _write(
             failed.append(error)
 
 
-def _name_failed(path: Path, failed: Sequence[PageError]) -> None:
-    if failed:
-        lines = [{"pdf": str(error.pdf), "page": error.number, "reason": error.reason} for error in failed]
+def _name_failed(path: Path, failed: Sequence[PageError], opened: Sequence[Opened]) -> None:
+    """Name the pages without text; those of documents that an earlier call read stay named."""
+    own = {os.path.abspath(file.pdf) for file in opened}
+    before = map(json.loads, path.read_text().splitlines()) if outputs.is_ours(path) else ()
+    lines = [line for line in before if os.path.abspath(line["pdf"]) not in own]
+    lines += [{"pdf": str(error.pdf), "page": error.number, "reason": error.reason} for error in failed]
+    if lines:
         outputs.write(path, "".join(json.dumps(line) + "\n" for line in lines))
     elif outputs.is_ours(path):
         path.unlink()

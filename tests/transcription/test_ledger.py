@@ -98,6 +98,18 @@ def test_a_kill_before_a_file_is_made_again_leaves_no_old_one(
     assert not fake.asked and (out / "a.md").read_text().startswith(old.strip()) and (out / "a.md").read_text() != old
 
 
+def test_pages_that_failed_stay_named_while_others_are_read(fake: FakeChat, pdf: Pdf, tmp_path: Path) -> None:
+    first, second, out = pdf("a.pdf", 1), pdf("b.pdf", 1), tmp_path / "out"
+    for path in (first, second):
+        fake.faults = ["400"]
+        transcribe_files([path], reader(fake), out)
+    named = [json.loads(line)["pdf"] for line in (out / "failed.jsonl").read_text().splitlines()]
+    assert named == [str(first), str(second)]
+    transcribe_files([first], reader(fake), out)
+    (line,) = map(json.loads, (out / "failed.jsonl").read_text().splitlines())
+    assert line["pdf"] == str(second)
+
+
 def test_page_marks_may_change(fake: FakeChat, pdf: Pdf, tmp_path: Path) -> None:
     path, out = pdf("a.pdf", 1), tmp_path / "out"
     transcribe_files([path], reader(fake), out)
