@@ -38,6 +38,7 @@ class Server:
 
     def __init__(self, port: int) -> None:
         self.port, self.url = port, f"http://127.0.0.1:{port}/v1"
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else the server would stay behind
         self.start()
 
     def start(self) -> None:
