@@ -3,10 +3,10 @@
     python -m benchmarks.speed.cost_model --out runs/cost_model [--engine transformers] [--steps 8]
     python -m benchmarks.speed.cost_model --out runs/cost_model --engine vllm_server --url http://127.0.0.1:8000
 
-The embedded policy by `nano_grpo`, each run in a process of its own, one thread. What is foreseen has other pages a step
-and other samples a page, a lower max_tokens, or micro-batches that cut groups up. A step is the sum of its stages
-(weights, samples, rewards, reference, update), and the median over a run's steps but the first. Prints a JSON line a
-configuration; exits 1 where a step is foreseen more than 20 % too long or too short. A run that is there is not run again.
+The embedded policy by `nano_grpo`, each run in a process of its own, one thread. What is foreseen has other pages and
+samples a step, a lower max_tokens, or micro-batches that cut groups up. A step is the sum of its stages (weights,
+samples, rewards, reference, update), and the median over a run's steps but the first. Prints a JSON line a
+configuration; exits 1 where a step is foreseen more than 20 % too long or too short. Runs that are there are kept.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ def run(out: Path, name: str, settings: Mapping[str, Any]) -> Path:
 def foresee(settings: Mapping[str, Any], measured: Sequence[Path]) -> dict[str, float]:
     """Seconds of a step by stage, as `ocr-rl plan` says from these runs."""
     recipe = load_recipe("nano_grpo", [f"{key}={value}" for key, value in settings.items()])
-    sheet = answer(Question(name="nano_grpo", recipe=recipe, measured=measured, given={}))
+    sheet = answer(Question(name="nano_grpo", recipe=recipe, gpus=1, measured=measured, given={}))
     stages = sheet.plans[0].stages
     return {name: stages[name].seconds or 0.0 for name in _STAGES}
 

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from ocr_rl.scale.load import Load
-from ocr_rl.scale.step import Split, StepPlan
+from ocr_rl.scale.parts import Parts
+from ocr_rl.scale.step import Split, StepPlan, plan_step
 
 GIB = 2**30
 
@@ -43,14 +44,14 @@ class Room:
         return max(0, int((self.engine_share - self.engine) / self.sample))
 
 
-def advise(load: Load, plan: StepPlan, room: Room | None = None) -> list[str]:
-    """Sentences about one plan, what must change first."""
+def advise(load: Load, parts: Parts, plan: StepPlan, room: Room | None = None) -> list[str]:
+    """Sentences about one plan of `load` with `parts`, what must change first."""
     if room is not None and not room.fits:
         return list(_of_memory(room))
     return [
-        *_of_cards(load, plan),
+        *_of_cards(load, parts, plan, room),
         *_of_sampling(load, plan, room),
-        *_of_learning(load, plan),
+        *_of_learning(load),
         *_of_the_rest(load, plan),
     ]
 
@@ -68,19 +69,19 @@ def _of_memory(room: Room) -> Iterator[str]:
         )
 
 
-def _of_cards(load: Load, plan: StepPlan) -> Iterator[str]:
-    split = plan.split
-    if plan.ahead and plan.sampling_s and plan.learning_s:
-        if plan.sampling_s > 1.25 * plan.learning_s and split.learners > 1:
-            yield (
-                f"Sampling takes {plan.sampling_s:.1f} s, learning {plan.learning_s:.1f} s: give an engine one of the "
-                "learners' cards."
-            )
-        elif plan.learning_s > 1.25 * plan.sampling_s and split.engines > 1:
-            yield (
-                f"Learning takes {plan.learning_s:.1f} s, sampling {plan.sampling_s:.1f} s: give the learner one of "
-                "the engines' cards."
-            )
+def _of_cards(load: Load, parts: Parts, plan: StepPlan, room: Room | None) -> Iterator[str]:
+    split, samples = plan.split, room.samples if room else None
+    if plan.ahead:
+        for side, moved in (("engines", 1), ("learner", -1)):
+            other = Split(learners=split.learners - moved, engines=split.engines + moved)
+            if not other.learners or not other.engines:
+                continue
+            sooner = plan_step(load, parts, other, ahead=True, room=samples)
+            if sooner.step_s < 0.95 * plan.step_s:
+                yield (
+                    f"Sampling takes {plan.sampling_s:.1f} s, learning {plan.learning_s:.1f} s: with one card more for "
+                    f"the {side} ({other}) a step takes {sooner.step_s:.1f} s of {plan.step_s:.1f} s."
+                )
     if not plan.ahead and not split.shared and plan.sampling_s and plan.learning_s:
         saved = min(plan.sampling_s, plan.learning_s)
         if saved > 0.1 * plan.step_s:
@@ -114,13 +115,15 @@ def _of_sampling(load: Load, plan: StepPlan, room: Room | None) -> Iterator[str]
     if plan.tail_s > 0.3 * seconds:
         yield (
             f"For {plan.tail_s:.1f} s of {seconds:.1f} s an engine writes less than half of its {plan.rows} samples: "
-            "the longest ones hold the others up. Lower sampling.max_tokens, or let overlap use the time."
+            "the longest ones hold the others up. Lower sampling.max_tokens"
+            f"{'' if plan.ahead or plan.split.shared else ', or let the learner use the time (ahead = 1)'}."
         )
 
 
-def _of_learning(load: Load, plan: StepPlan) -> Iterator[str]:
-    if load.views > 1 and load.prompt_tokens is not None:
-        whole = math.ceil(load.prompt_tokens.value + load.samples * load.mean)
+def _of_learning(load: Load) -> Iterator[str]:
+    prompt = load.prompt_tokens.value if load.prompt_tokens else 0.0
+    if (load.views - 1) * prompt > 0.1 * (load.views * prompt + load.samples * load.mean):
+        whole = math.ceil(prompt + load.samples * load.mean)
         yield (
             f"A group does not fit a micro-batch, so a page is computed {load.views} times a pass: raise "
             f"optim.micro_tokens to {whole}, if memory allows."

@@ -99,9 +99,18 @@ def load_of(
 
 
 def spread(lengths: Sequence[int], n: int) -> list[int]:
-    """`n` lengths with the distribution of `lengths`, in an order that is always the same."""
-    ordered = sorted(lengths)
-    chosen = [ordered[int((i + 0.5) * len(ordered) / n)] for i in range(n)] if ordered else []
+    """`n` lengths with the distribution of `lengths`, the longest first."""
+    ordered = sorted(lengths, reverse=True)
+    return [ordered[int((i + 0.5) * len(ordered) / n)] for i in range(n)] if ordered else []
+
+
+def of_an_engine(load: Load, pages: int) -> list[int]:
+    """Lengths of the samples of so many of the step's pages: of the engine that has the longest one of all.
+
+    In an order that is always the same, as if by chance.
+    """
+    step, n = spread(load.lengths, load.pages * load.samples), pages * load.samples
+    chosen = [step[int(i * len(step) / n)] for i in range(n)]
     Random(0).shuffle(chosen)
     return chosen
 
@@ -114,7 +123,7 @@ def lengths_between(mean: float, longest: float, n: int) -> list[int]:
 
 def busy_of(load: Load, pages: int, room: int | None = None) -> Busy:
     """How an engine is used while it writes the samples of so many pages; `room`: samples that its memory holds."""
-    lengths = spread(load.lengths, pages * load.samples)
+    lengths = of_an_engine(load, pages)
     rows = max(1, load.rows if room is None else min(load.rows, room))
     if load.continuous:
         return occupancy(lengths, rows)

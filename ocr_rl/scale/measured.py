@@ -7,6 +7,7 @@ what a page costs, what a decoding step costs and what a token costs: non-negati
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -16,13 +17,22 @@ import numpy as np
 from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.run import read_json
-from ocr_rl.scale.parts import Figure, Parts, merged
+from ocr_rl.scale.parts import ABOUT_SAMPLES, Figure, Parts, merged, require_number
 from ocr_rl.scale.runs import Measured, Rollout, read_run
 
 
-def read_measured(paths: Sequence[Path], recipe: config.Recipe) -> tuple[list[Measured], Parts]:
-    """Runs and files as they come; a folder without config.json is one of `make gpu`. Runs go before files."""
-    runs, parts = [], Parts()
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Known:
+    """What all that was given says together."""
+
+    runs: Sequence[Measured]
+    parts: Parts
+    about: dict[str, Figure]  # prompts and samples, by their names in ABOUT_SAMPLES
+
+
+def read_measured(paths: Sequence[Path], recipe: config.Recipe) -> Known:
+    """Runs, results of `make gpu`, and files of parts, as they come. What runs say goes before what files say."""
+    runs, parts, about = list[Measured](), Parts(), dict[str, Figure]()
     for path in paths:
         if not path.exists():
             raise UserError(f"--measured {path}: there is no such run or file.")
@@ -32,8 +42,9 @@ def read_measured(paths: Sequence[Path], recipe: config.Recipe) -> tuple[list[Me
             runs.append(read_run(path, recipe))
             continue
         for file in sorted(path.glob("*.json")) if path.is_dir() else [path]:
-            parts = merged(parts, parts_of_gpu(file, recipe))
-    return runs, merged(parts_of_runs(runs), parts) if runs else parts
+            more, samples = parts_of_file(file, recipe)
+            parts, about = merged(parts, more), samples | about
+    return Known(runs=runs, parts=merged(parts_of_runs(runs), parts) if runs else parts, about=about)
 
 
 def parts_of_runs(runs: Sequence[Measured]) -> Parts:
@@ -136,15 +147,26 @@ def _rate(pairs: Sequence[tuple[float, float]], source: str) -> Figure | None:
     return Figure(seconds / done, source) if seconds and done else None
 
 
-def parts_of_gpu(file: Path, recipe: config.Recipe) -> Parts:
-    """What a file of `make gpu` says of the recipe's policy; nothing where it is about others."""
+def parts_of_file(file: Path, recipe: config.Recipe) -> tuple[Parts, dict[str, Figure]]:
+    """Of a result of `make gpu` what is about this recipe's policy; or parts, as `ocr-rl plan --json` prints them."""
     answer = read_json(file)
-    if "part" not in answer:
-        raise UserError(f"--measured {file}: is no result of make gpu, nor a run's folder.")
     try:
-        return _of_update(answer, recipe, file) if answer["part"] == "update" else Parts()
-    except (KeyError, TypeError, ValueError):
-        raise UserError(f"--measured {file}: is damaged; run make gpu again.") from None
+        if "parts" in answer:
+            figures = {name: _figure(name, part, file) for name, part in answer["parts"].items() if part is not None}
+            parts = {name: figure for name, figure in figures.items() if name not in ABOUT_SAMPLES}
+            return Parts(**parts), {name: figure for name, figure in figures.items() if name in ABOUT_SAMPLES}
+        return (_of_update(answer, recipe, file) if answer["part"] == "update" else Parts()), {}
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UserError(
+            f"--measured {file}: is no result of make gpu and no file of parts ({type(error).__name__}: {error})."
+        ) from None
+
+
+def _figure(name: str, part: Any, file: Path) -> Figure:
+    """ValueError for no number of that part."""
+    value, source = (part["value"], part["source"]) if isinstance(part, dict) else (part, str(file))
+    require_number(name, value)
+    return Figure(float(value), str(source))
 
 
 def _of_update(answer: dict[str, Any], recipe: config.Recipe, file: Path) -> Parts:

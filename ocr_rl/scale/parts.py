@@ -65,17 +65,23 @@ def given_figures(settings: list[str]) -> tuple[dict[str, Figure], list[str]]:
     figures, others = {}, []
     for setting in settings:
         name, equals, text = setting.partition("=")
-        if not equals or name.strip() not in GIVEN_NAMES:
+        name = name.strip()
+        if not equals or name not in GIVEN_NAMES:
             others.append(setting)
             continue
         try:
-            value = float(text)
+            figures[name] = Figure(require_number(name, float(text)), "given")
         except ValueError:
-            value = -1.0
-        if not 0 <= value < float("inf") or (value == 0 and not name.strip().endswith(("step_s", "row_s", "page_s"))):
-            raise UserError(f"--set {setting!r}: {name.strip()} must be a number above 0, as in {name.strip()}=100.")
-        figures[name.strip()] = Figure(value, "given")
+            raise UserError(f"--set {setting!r}: {name} must be a number above 0, as in {name}=100.") from None
     return figures, others
+
+
+def require_number(name: str, value: float) -> float:
+    """ValueError for what is none that a part can have; seconds may be 0, where they are in another part."""
+    least = 0 if name.endswith(("step_s", "row_s", "page_s", "sample_s")) else 1e-300
+    if isinstance(value, bool) or not least <= value < float("inf"):
+        raise ValueError(f"{name} is {value!r}")
+    return value
 
 
 def with_given(parts: Parts, figures: dict[str, Figure], rows: int) -> Parts:

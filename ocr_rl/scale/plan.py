@@ -40,11 +40,11 @@ def answer(question: Question) -> Sheet:
     recipe, notes = question.recipe, list[str]()
     splits = require_splits(question)
     load_of(recipe)  # refuses algorithms that have no such step, before anything is read
-    runs, parts = read_measured(question.measured, recipe)
-    sizes = _sizes(recipe, notes)
-    load, source = _load(question, runs, sizes, notes)
+    known = read_measured(question.measured, recipe)
+    runs, sizes = known.runs, _sizes(recipe, notes)
+    load, source = _load(recipe, known.about | question.given, runs, sizes, notes)
     engine_samples = -(-load.pages // max(1, splits[0].engines)) * load.samples
-    parts = with_given(parts, question.given, min(load.rows, engine_samples))
+    parts = with_given(known.parts, question.given, min(load.rows, engine_samples))
     if runs and runs[0].recipe.sampling.engine != recipe.sampling.engine:
         notes.append(
             f"The runs sampled with {runs[0].recipe.sampling.engine}, the recipe says {recipe.sampling.engine}: what "
@@ -91,9 +91,14 @@ def _sizes(recipe: config.Recipe, notes: list[str]) -> Sizes | None:
         return None
 
 
-def _load(question: Question, runs: Sequence[Measured], sizes: Sizes | None, notes: list[str]) -> tuple[Load, str]:
+def _load(
+    recipe: config.Recipe,
+    given: dict[str, Figure],
+    runs: Sequence[Measured],
+    sizes: Sizes | None,
+    notes: list[str],
+) -> tuple[Load, str]:
     """The step's load, and where its samples' lengths come from: what a user says, else the runs."""
-    recipe, given = question.recipe, question.given
     prompt = given.get("prompt_tokens") or _prompt_of(runs)
     if prompt is None and sizes is not None:
         prompt = Figure(page_tokens(recipe), "an A4 page at this size")
@@ -132,9 +137,9 @@ def _lengths(
     recipe: config.Recipe, given: dict[str, Figure], runs: Sequence[Measured], n: int
 ) -> tuple[list[int], str]:
     if mean := given.get("mean_tokens"):
-        longest = given.get("longest_tokens", Figure(recipe.sampling.max_tokens, "max_tokens"))
-        text = "given, the longest" if longest.source == "given" else "given, the longest taken to be max_tokens"
-        return lengths_between(mean.value, max(mean.value, longest.value), n), f"mean {text}; the others alike"
+        longest = given.get("longest_tokens", Figure(recipe.sampling.max_tokens, "the longest is max_tokens"))
+        sources = dict.fromkeys((mean.source, longest.source))
+        return lengths_between(mean.value, max(mean.value, longest.value), n), f"{', '.join(sources)}; others alike"
     if "longest_tokens" in given:
         raise UserError("--set longest_tokens: say mean_tokens too.")
     return [length for run in runs for length in run.lengths], ", ".join(run.source for run in runs)

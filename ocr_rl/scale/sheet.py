@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import wrap
 from typing import Any
 
 from ocr_rl.scale.advice import GIB, Room, advise
 from ocr_rl.scale.load import Load
-from ocr_rl.scale.parts import PART_NAMES, Parts
+from ocr_rl.scale.parts import PART_NAMES, Figure, Parts
 from ocr_rl.scale.step import STAGES, Split, StepPlan, plan_step
 
 _NOTHING = "not measured"
+WIDTH = 118
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,22 +62,30 @@ def make_sheet(
 
 def to_text(sheet: Sheet) -> str:
     """Everything that a person wants to read of it."""
-    lines = [*_load_lines(sheet), "", *_part_lines(sheet.parts), "", *_table(sheet), ""]
+    lines = [*_load_lines(sheet), *_part_lines(sheet.parts), "", *_table(sheet)]
+    indents = {"- ": "  "}
+    sentences = (wrap(line, WIDTH, subsequent_indent=indents.get(line[:2], "")) for line in _sentences(sheet))
+    return "\n".join([*lines, "", *(line for part in sentences for line in part)]).rstrip()
+
+
+def _sentences(sheet: Sheet) -> list[str]:
+    """What is not known, the quickest split, and what to change of it; then why others do not fit."""
+    lines = []
     if lacks := list(dict.fromkeys(name for plan in sheet.plans for name in plan.lacks)):
         lines.append(
-            f"A step takes at least that: {', '.join(lacks)} {'is' if len(lacks) == 1 else 'are'} not measured. "
-            "Give a run on such a machine (--measured RUN), or a number (--set NAME=NUMBER)."
+            f"Not measured: {', '.join(lacks)}. So a step takes at least that. Give a run on such a machine "
+            "(--measured RUN), or a number (--set NAME=NUMBER)."
         )
     lines += sheet.notes
     if sheet.best is not None:
         plan, room = sheet.plans[sheet.best], sheet.rooms[sheet.best]
         if len(sheet.plans) > 1:
             lines.append(f"Quickest: {plan.split}, {_least(plan)}{_seconds(plan.step_s)} s a step.")
-        lines += [f"- {sentence}" for sentence in advise(sheet.load, plan, room)]
+        lines += [f"- {sentence}" for sentence in advise(sheet.load, sheet.parts, plan, room)]
     for plan, room in zip(sheet.plans, sheet.rooms, strict=True):
         if room is not None and not room.fits:
-            lines += [f"- {plan.split}: {sentence}" for sentence in advise(sheet.load, plan, room)]
-    return "\n".join(lines)
+            lines += [f"- {plan.split}: {sentence}" for sentence in advise(sheet.load, sheet.parts, plan, room)]
+    return lines
 
 
 def to_json(sheet: Sheet) -> dict[str, Any]:
@@ -89,11 +99,11 @@ def to_json(sheet: Sheet) -> dict[str, Any]:
         },
         "notes": list(sheet.notes),
         "quickest": None if sheet.best is None else str(sheet.plans[sheet.best].split),
-        "splits": [_as_json(sheet.load, plan, room) for plan, room in zip(sheet.plans, sheet.rooms, strict=True)],
+        "splits": [_as_json(sheet, plan, room) for plan, room in zip(sheet.plans, sheet.rooms, strict=True)],
     }
 
 
-def _as_json(load: Load, plan: StepPlan, room: Room | None) -> dict[str, Any]:
+def _as_json(sheet: Sheet, plan: StepPlan, room: Room | None) -> dict[str, Any]:
     return {
         "split": str(plan.split),
         "learners": plan.split.learners,
@@ -108,7 +118,7 @@ def _as_json(load: Load, plan: StepPlan, room: Room | None) -> dict[str, Any]:
         "learner_card_gib": None if room is None else room.learner / GIB,
         "engine_samples": None if room is None else room.samples,
         "fits": None if room is None or room.card is None else room.fits,
-        "advice": advise(load, plan, room),
+        "advice": advise(sheet.load, sheet.parts, plan, room),
     }
 
 
@@ -126,12 +136,14 @@ def _load_lines(sheet: Sheet) -> list[str]:
 
 
 def _part_lines(parts: Parts) -> list[str]:
-    width = max(map(len, PART_NAMES))
-    shown = {name: getattr(parts, name) for name in PART_NAMES}
-    return [
-        f"  {name:<{width}}  {_NOTHING if figure is None else f'{figure.value:<10.4g} {figure.source}'}"
-        for name, figure in shown.items()
-    ]
+    """What is measured, by its source."""
+    by_source: dict[str, list[str]] = {}
+    for name in PART_NAMES:
+        figure: Figure | None = getattr(parts, name)
+        if figure is not None:
+            by_source.setdefault(figure.source, []).append(f"{name} {_number(figure.value)}")
+    texts = (f"{source}: {', '.join(names)}" for source, names in by_source.items())
+    return [line for text in texts for line in wrap(text, WIDTH, subsequent_indent="  ", break_long_words=False)]
 
 
 def _table(sheet: Sheet) -> list[str]:
@@ -142,7 +154,7 @@ def _table(sheet: Sheet) -> list[str]:
             [
                 str(plan.split),
                 *(_stage(plan, name) for name in STAGES),
-                f"{_least(plan)}{_seconds(plan.step_s)}",
+                f"{_least(plan)}{_seconds(plan.step_s)}" if plan.step_s else "?",
                 _share(plan.learners_wait),
                 _share(None if plan.split.shared else plan.engines_wait),
                 "?" if room is None else f"{room.learner / GIB:.1f}{'' if room.fits else ' (too much)'}",
@@ -153,6 +165,10 @@ def _table(sheet: Sheet) -> list[str]:
     aligned = ["  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     order = "each after the other" if not sheet.plans[0].ahead else "sample and score beside reference and update"
     return [f"seconds of a step, {order}:", *aligned]
+
+
+def _number(value: float) -> str:
+    return f"{value:,.0f}" if value >= 1000 else f"{value:.4g}"
 
 
 def _stage(plan: StepPlan, name: str) -> str:

@@ -49,6 +49,7 @@ class StepPlan:
     engine_pages: int  # of the busiest engine
     busiest: float  # pages of the busiest learner card
     even: float  # pages of a learner card on average, as a share of the busiest one's
+    engines_even: float  # of engines
     rows: int  # samples that an engine writes side by side at most
     waves: int  # how often an engine fills up
     tail_s: float  # of sampling, with less than half of these rows at work
@@ -83,7 +84,7 @@ class StepPlan:
 
     @property
     def engines_wait(self) -> float | None:
-        return self._wait(("sample",), self.stages["sample"].seconds or 0.0)
+        return self._wait(("sample",), (self.stages["sample"].seconds or 0.0) * self.engines_even)
 
     @property
     def limit(self) -> str:
@@ -122,6 +123,7 @@ def plan_step(load: Load, parts: Parts, split: Split, *, ahead: bool = False, ro
         engine_pages=pages,
         busiest=busiest,
         even=load.learnt / split.learners / busiest if busiest else 1.0,
+        engines_even=load.pages / (max(1, split.engines) * pages),
         rows=rows,
         waves=math.ceil(pages * load.samples / rows) if rows else 0,
         tail_s=decode_s(parts, tail) or 0.0,
