@@ -74,11 +74,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     args = parser.parse_args(arguments)
     always = {**_ALWAYS, "sampling.engine": args.engine, "grpo.steps": args.steps, "save_every": args.steps}
     always |= {"sampling.url": args.url} if args.url else {}
-    always |= SMALL if args.small else {}
-    measured = [run(args.out, name, always | own) for name, own in CALIBRATION.items()]
+    small = SMALL if args.small else {}
+    measured = [run(args.out, name, always | own | small) for name, own in CALIBRATION.items()]
     wrong = 0
     for name, own in FORESEEN.items():
-        settings = always | own
+        settings = always | own | small
         foreseen = foresee(settings, measured)
         took = seconds_of(run(args.out, name, settings), settings)
         ratio = sum(foreseen.values()) / sum(took.values())
@@ -89,13 +89,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def run(out: Path, name: str, settings: Mapping[str, Any]) -> Path:
-    """The folder of a run with these settings."""
+    """The folder of a run with these settings; one that is there is not run again."""
     folder = out / name.replace(" ", "_").replace(",", "")
+    kept, text = folder.with_suffix(".json"), json.dumps(settings, indent=1)
+    if kept.exists() and kept.read_text() != text:
+        sys.exit(f"{folder}: was run with other settings; give another --out.")
     if (folder / "ckpt" / f"{settings['grpo.steps']:06d}").is_dir():
         return folder
     command = [sys.executable, "-m", "ocr_rl.cli", "train", "nano_grpo", "--out", str(folder), "--resume"]
     command += [word for key, value in settings.items() for word in ("--set", f"{key}={value}")]
     out.mkdir(parents=True, exist_ok=True)
+    kept.write_text(text)
     with folder.with_suffix(".log").open("w") as log:
         environment = {**os.environ, "OMP_NUM_THREADS": "1"}
         code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, env=environment).returncode

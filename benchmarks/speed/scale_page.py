@@ -10,11 +10,14 @@ import re
 import shlex
 from collections.abc import Callable
 from contextlib import redirect_stdout
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from unittest import mock
 
 from benchmarks.gpu.policies import Load, write_policy
 from ocr_rl.cli import main as run_command
+from ocr_rl.learn.memory import shape_of
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "scale.md"
 _BLOCK = re.compile(r"^```\n(\$ ocr-rl plan (?:.*\\\n)*.*\n)[^`]*^```$", re.MULTILINE)
@@ -32,11 +35,11 @@ def commands(text: str) -> list[str]:
 def printer(folder: Path) -> Callable[[str], str]:
     """Runs commands with the 7B policy's configuration, written into `folder`."""
     load = Load(groups=1, samples=1, completion=1, longest_px=1288, micro_tokens=24576)
-    policy = write_policy("7B", folder, load)
+    policy, shape_once = write_policy("7B", folder, load), cache(shape_of)
 
     def printed(command: str) -> str:
         _, *words = shlex.split(command.removeprefix("$ ").replace("\\\n", " "))
-        with redirect_stdout(io.StringIO()) as out:
+        with redirect_stdout(io.StringIO()) as out, mock.patch("ocr_rl.scale.room.shape_of", shape_once):
             code = run_command([*words, "--set", f"policy.path={policy}"])
         if code:
             raise RuntimeError(f"{command}: exit code {code}")

@@ -39,7 +39,7 @@ def plan(
     ] = None,
     json: Annotated[bool, Option("--json", help="print it as JSON")] = False,
 ) -> None:
-    """Say what a step would take on other cards, stage by stage, from measured parts. Nothing is guessed."""
+    """What a step would take on other cards. Stage by stage, from measured parts; memory, and what to change."""
     from ocr_rl.config import load_recipe
     from ocr_rl.scale.parts import given_figures
 
