@@ -62,14 +62,8 @@ def answer(question: Question) -> Sheet:
 def require_splits(question: Question) -> list[Split]:
     """The splits to look at: the one that is asked for, a node's or the whole; else those that make sense."""
     if question.split is None:
-        return (
-            [
-                Split(learners=split.learners * question.nodes, engines=split.engines * question.nodes)
-                for split in splits_of(question.gpus)
-            ]
-            if question.nodes == 1 or question.gpus > 1
-            else splits_of(question.nodes)
-        )
+        cards, times = (question.gpus, question.nodes) if question.gpus > 1 else (question.nodes, 1)
+        return [Split(learners=times * s.learners, engines=times * s.engines) for s in splits_of(cards)]
     learners, plus, engines = question.split.replace(" ", "").partition("+")
     if not plus or not (learners.isdecimal() and engines.isdecimal() and int(learners) and int(engines)):
         raise UserError(f"--split {question.split!r}: write the learner's cards and the engines' cards, as in 6+2.")
