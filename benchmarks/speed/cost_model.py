@@ -37,7 +37,7 @@ _STAGES = {
 _ALWAYS: dict[str, Any] = {
     "optim.lr": 1e-7,
     "grpo.refills": 0,
-    "grpo.pages.n": 128,
+    "grpo.pages.n": 160,
     "scoring.workers": 1,
     "scoring.audit": "false",
     "evaluation.sets.new.n": 1,
@@ -46,10 +46,10 @@ _ALWAYS: dict[str, Any] = {
 }
 CALIBRATION: dict[str, dict[str, Any]] = {
     "8 pages x 8": {"grpo.pages_per_step": 8, "grpo.samples_per_page": 8},
-    "6 pages x 3": {"grpo.pages_per_step": 6, "grpo.samples_per_page": 3},
+    "12 pages x 3": {"grpo.pages_per_step": 12, "grpo.samples_per_page": 3},
 }
 FORESEEN: dict[str, dict[str, Any]] = {
-    "12 pages x 5": {"grpo.pages_per_step": 12, "grpo.samples_per_page": 5},
+    "16 pages x 4": {"grpo.pages_per_step": 16, "grpo.samples_per_page": 4},
     "6 pages x 12, 64 tokens": {
         "grpo.pages_per_step": 6,
         "grpo.samples_per_page": 12,
