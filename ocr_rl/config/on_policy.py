@@ -149,8 +149,8 @@ class Critic(Section):
             raise ValueError('path is for kind = "model": any other critic has the policy\'s own base')
         if self.kind == "head" and self.lr is not None:
             raise ValueError("lr: a head moves by the policy's own rate; set critic.weight")
-        if self.kind != "head" and (odd := {"weight", "stop_gradient"} & self.model_fields_set):
-            raise ValueError(f'{min(odd)} is for kind = "head": any other critic has a loss and weights of its own')
+        if self.kind != "head" and (odd := self.changed("weight", "stop_gradient")):
+            raise ValueError(f'{odd[0]} is for kind = "head": any other critic has a loss and weights of its own')
         if self.kind == "head" and self.warmup and not self.stop_gradient:
             raise ValueError("warmup leaves the policy where it is: set stop_gradient = true, or leave out warmup")
         return self
