@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 
 from typer import Argument, BadParameter, Option, Typer
 
-from ocr_rl.cli.options import Dataset
+from ocr_rl.cli.options import INTERRUPTED, Dataset, whole
 from ocr_rl.cli.refusals import require_dataset, require_file, require_file_place, require_new
 from ocr_rl.contract import UserError
 
@@ -75,3 +75,45 @@ def rank(
         lines = rank_pages(data, samples, recipe=rewards, top=top, out=out, to=to)
     for line in lines:
         print(line)
+
+
+@app.command(epilog=f"{INTERRUPTED}each decision is in the journal, and the same command goes on")
+def review(
+    data: Dataset,
+    suspects: Annotated[
+        Path | None,
+        Argument(metavar="SUSPECTS", help="what `pages rank --by suspect --out` wrote (default: every test)"),
+    ] = None,
+    journal: Annotated[
+        Path | None, Option(metavar="FILE", help="the decisions, appended one by one (default: DATA/review.journal)")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        Option(metavar="FOLDER", help="the dataset as it is decided, a new folder (default: DATA_reviewed)"),
+    ] = None,
+    in_place: Annotated[
+        bool, Option("--in-place", help="write DATA's own JSONL files instead; the old ones stay as *.before-review")
+    ] = False,
+    apply: Annotated[bool, Option("--apply", help="only write what the journal has decided")] = False,
+    port: Annotated[int, whole("of the page, on this machine alone; 0: any", 0, 65535)] = 0,
+) -> None:
+    """Keep, drop or edit tests beside the page, in the browser."""
+    require_dataset(data)
+    if suspects is not None:
+        require_file(suspects)
+    if out is not None and in_place:
+        raise UserError("--in-place writes into DATA, --out into a new folder: give one of them.")
+    to = None if in_place else out or data.resolve().with_name(f"{data.resolve().name}_reviewed")
+    if out is not None:
+        require_new(out)
+    path = journal or data / "review.journal"
+    if apply:
+        require_file(path)
+
+    from ocr_rl.review.desk import apply_decisions
+    from ocr_rl.review.run import review_tests
+
+    if apply:
+        print(apply_decisions(data, path, to))
+    else:
+        review_tests(data, suspects, path, to, port=port)

@@ -97,14 +97,15 @@ def edits(needle: str, there: str) -> Iterator[str]:
         if op.tag == "insert":
             inserted[at] = inserted.get(at, "") + other
         else:
-            yield f"{_letter(needle, words, at)} is {other if op.tag == 'replace' else ''!r}"
-    yield from (f"before {_letter(needle, words, at)} is {more!r}" for at, more in inserted.items())
+            yield f"{_letter(needle, words, at)} is {repr(other) if op.tag == 'replace' else 'missing'}"
+    yield from (f"{more!r} stands before {_letter(needle, words, at)}" for at, more in inserted.items())
 
 
 def _letter(needle: str, words: Sequence[tuple[int, int]], at: int) -> str:
-    """ "letter 3 of 'word'"; what stands between two words belongs to the one before it."""
-    start, end = next((span for span in reversed(words) if span[0] <= at), (0, len(needle)))
-    return f"letter {at - start + 1} of {needle[start:end]!r}"
+    """What stands at that place of the needle, by its word or by the word before it."""
+    start, end = next((span for span in reversed(words) if span[0] <= at), (0, 0))
+    word = needle[start:end]
+    return f"letter {at - start + 1} of {word!r}" if at < end else f"what follows {word!r}"
 
 
 def _order(check: Order, text: str) -> Iterator[str]:

@@ -12,7 +12,7 @@ from typing import Any
 from ocr_rl import outputs
 from ocr_rl.config import RewardChoice, Scoring, load_recipe
 from ocr_rl.contract import Page, Transcript, UserError
-from ocr_rl.evaluate.groups import read_groups
+from ocr_rl.evaluate.groups import SavedGroup, read_groups
 from ocr_rl.evaluate.headroom import Headroom, chosen, first_of, headroom_of, ranked
 from ocr_rl.evaluate.suspects import Suspicion, look_at, suspicions
 from ocr_rl.evaluate.tables import to_markdown_table
@@ -32,8 +32,9 @@ def rank_pages(
 ) -> Iterator[str]:
     """Lines for people; `out` gets every page with its figures, `to` the chosen pages as a dataset."""
     _refuse_taken(out, to)
+    groups = read_groups(samples)
     pages = load_dataset(data)
-    rows = ranked(list(_headrooms(samples_of(samples, pages, data), recipe)))
+    rows = ranked(list(_headrooms(samples_of(groups, pages, data), recipe)))
     kept = chosen(rows, top)
     by_id = {page.id: page for page in pages}
     yield to_markdown_table(
@@ -61,10 +62,11 @@ def rank_pages(
 def rank_tests(data: Path, samples: Path, *, top: float | None, out: Path | None) -> Iterator[str]:
     """Lines for people; `out` gets the listed tests with what samples read, for `ocr-rl pages review`."""
     _refuse_taken(out, None)
+    groups = read_groups(samples)
     pages, contents = load_with_contents(data)
     placed = {test.check.id: test for tests in contents.tests.values() for test in tests}
     rows: list[tuple[Page, Suspicion]] = []
-    for page, transcripts in samples_of(samples, pages, data):
+    for page, transcripts in samples_of(groups, pages, data):
         ids = [check.id for check in page.checks]
         rows += [(page, one) for one in suspicions(ids, look_at(page.checks, transcripts))]
     rows.sort(key=lambda row: (-row[1].value, row[1].id))
@@ -81,12 +83,14 @@ def rank_tests(data: Path, samples: Path, *, top: float | None, out: Path | None
         yield f"all of them: {out} (ocr-rl pages review {data} {out})"
 
 
-def samples_of(samples: Path, pages: Sequence[Page], data: Path) -> list[tuple[Page, Sequence[Transcript]]]:
+def samples_of(
+    groups: Sequence[SavedGroup], pages: Sequence[Page], data: Path
+) -> list[tuple[Page, Sequence[Transcript]]]:
     """The pages that have samples, each with those of its last group. UserError for a page that `data` lacks."""
-    groups = {group.page_id: group.samples for group in read_groups(samples)}
-    if unknown := set(groups) - {page.id for page in pages}:
-        raise UserError(f"{samples}: {data} has no page {min(unknown)}; give the dataset that the samples are of.")
-    return [(page, groups[page.id]) for page in pages if page.id in groups]
+    samples = {group.page_id: group.samples for group in groups}
+    if unknown := set(samples) - {page.id for page in pages}:
+        raise UserError(f"{data}: has no page {min(unknown)}; give the dataset that the samples are of.")
+    return [(page, samples[page.id]) for page in pages if page.id in samples]
 
 
 def _headrooms(groups: Sequence[tuple[Page, Sequence[Transcript]]], recipe: str | None) -> Iterator[Headroom]:

@@ -144,6 +144,15 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
         ("pages rank data file --to empty", "empty: is there already"),
         ("pages rank data file --out empty", "empty: is a folder"),
     ],
+    "pages review": [
+        ("pages review nothere", "nothere: there is no such folder"),
+        ("pages review data nothere", "nothere: there is no such file"),
+        ("pages review data --out new --in-place", "give one of them"),
+        ("pages review data --out empty", "empty: is there already"),
+        ("pages review data --apply", "review.journal: there is no such file"),
+        ("pages review data --journal file --apply", "file:1: is no decision of a review; give another --journal"),
+        ("pages review data --port 70000", "must be a whole number from 0 to 65535"),
+    ],
     "pages show": [
         ("pages show nothere", "nothere: there is no such folder"),
         ("pages show data --out empty", "empty: is a folder"),

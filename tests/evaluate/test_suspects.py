@@ -34,8 +34,14 @@ def test_what_passes_is_not_contradicted() -> None:
     ("text", "statements"),
     [
         ("paid 13.50 for", {"letter 2 of '13.50' is '2'"}),
-        ("paid 1.50 for", {"before letter 2 of '1.50' is '2'"}),
-        ("paid 122.50 for", {"letter 3 of '122.50' is ''"}),
+        ("paid 1.50 for", {"'2' stands before letter 2 of '1.50'"}),
+        ("paid 122.50 for", {"letter 3 of '122.50' is missing"}),
+        (
+            "paid 12.50forthe",
+            {"' ' stands before letter 6 of '12.50forthe'", "' ' stands before letter 9 of '12.50forthe'"},
+        ),
+        ("paid, 12.50", {"letter 5 of 'paid,' is missing"}),
+        ("paid 12.5 for", {"'0' stands before what follows '12.5'"}),
         ("xaid 12.50 fox", {"letter 1 of 'xaid' is 'p'", "letter 3 of 'fox' is 'r'"}),
         ("quarterly council report", {f"{word!r} stands nowhere" for word in ("quarterly", "council", "report")}),
     ],
