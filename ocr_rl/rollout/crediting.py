@@ -29,31 +29,28 @@ class _Job:
     checks: Sequence[Check]
     bodies: Sequence[str]  # of siblings
     reading: Reading
-    reference: str | None
 
 
-def locate_group(
-    checks: Sequence[Check], bodies: Sequence[str], reading: Reading, reference: str | None = None
-) -> list[list[Located]]:
+def locate_group(checks: Sequence[Check], bodies: Sequence[str], reading: Reading) -> list[list[Located]]:
     """Verdicts of each test in each sibling; with their places where siblings differ in that test.
 
-    What a sibling lacks is placed by the page's reference, or else by a sibling that has it.
+    What a sibling lacks is placed by one that has it, and never by the page's reference: who trains on tests alone
+    does so with credit too.
     """
     sources = [Sources(body, reading) for body in bodies]
     verdicts = [[check.run(own.prepared, reading) for check in checks] for own in sources]
-    true = None if reference is None else Sources(reference, reading)
     rows = [[Located(verdict=verdict) for verdict in row] for row in verdicts]
     for t, check in enumerate(checks):
         if len({row[t].degree for row in verdicts}) < 2:
             continue
         has = next((own for own, row in zip(sources, verdicts, strict=True) if row[t].passed), None)
         for row, own in zip(rows, sources, strict=True):
-            row[t] = locate_in(check, own, true or has)
+            row[t] = locate_in(check, own, has)
     return rows
 
 
 def _work(job: _Job) -> list[list[Located]]:
-    return locate_group(job.checks, job.bodies, job.reading, job.reference)
+    return locate_group(job.checks, job.bodies, job.reading)
 
 
 def open_credit(
@@ -105,7 +102,7 @@ class SpanCredit:
         for reward in self.rewards:
             if is_tested(reward, scored.scores):
                 assert isinstance(reward.reward, Tested)
-                yield page.checks, bodies, reward.reward.reading, page.reference
+                yield page.checks, bodies, reward.reward.reading
 
     def _credited(
         self, scored: ScoredGroup, compared: ComparedGroup, results: Iterator[list[list[Located]] | Refusal]

@@ -1,97 +1,83 @@
-"""Where a table test found its cell and its neighbours, and a formula test its formula, in the transcript.
+"""Where the elements of a page stand in a transcript: what each one was read from, what is missing, what is invented.
 
-Each answers with stretches of the transcript, none where nothing can be told. Knows nothing about running text.
+    places = element_spans(reference, body)
+    places.elements[0].spans      # in characters of body; empty: the place where a missing one belongs
+    places.invented               # what no element of the reference claims
+
+Elements are matched as `elements` scores them. Knows nothing about tests.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from rapidfuzz import fuzz, process
-from rapidfuzz.distance import Levenshtein
+from ocr_rl.text.element import Element, elements
+from ocr_rl.text.elements import Part, match
+from ocr_rl.text.source_map import SourceMap, Span, gap, merged, without_tags
+from ocr_rl.text.walk import Kind
 
-from ocr_rl.contract import Verdict
-from ocr_rl.text import distance
-from ocr_rl.text.element_checks import LIKELY_FORMULAS, Look, Math, TableRelation
-from ocr_rl.text.page_check import needle_of
-from ocr_rl.text.source_map import Span
-from ocr_rl.text.sources import Sources
-from ocr_rl.text.tables import Cell
-
-MOST_NEIGHBOURS = 3  # of a cell, that are shown as the wrong ones
-MOST_ANCHORS = 50  # cells that say the same, of which the best is looked for
-_DELIMITERS = (("\\(", "\\)"), ("\\[", "\\]"), ("$$", "$$"), ("$", "$"))
+_SHORTEST = 2  # visible characters that are shown as invented, at least
+_BETWEEN = "\ue001"  # elements; equal to nothing in a transcript
 
 
-def cell_spans(check: TableRelation, verdict: Verdict, sources: Sources) -> list[Span | None]:
-    """Passed: the cell and what its relations were found in. Failed: the wrong neighbours, or the closest cell."""
-    tables = sources.prepared.tables(sources.reading, markdown=not check.ignore_markdown_tables)
-    if not tables or check.cell is None:
-        return []
-    needle = needle_of(check.cell, sources.reading)
-    wanted = [(name, needle_of(value, sources.reading)) for name in check.RELATIONS if (value := getattr(check, name))]
-    looks = [Look(table, check.max_diffs, sources.reading) for table in tables]
-    anchors = [(look, cell) for look in looks for cell in look.anchors(needle)][:MOST_ANCHORS]
-    if not anchors:
-        return _closest_cell(needle, looks, sources)
-    failed = [[relation for relation in wanted if not look.holds(cell, *relation)] for look, cell in anchors]
-    best = min(range(len(anchors)), key=lambda k: len(failed[k]))
-    look, cell = anchors[best]
-    if failed[best]:
-        wrong = [other for name, _ in failed[best] for other in look.others(cell, name)[:MOST_NEIGHBOURS]]
-        return [sources.cell(look.table, other) for other in wrong or [cell]]
-    others = [_likest(look, look.others(cell, name), text) for name, text in wanted]
-    return [sources.cell(look.table, one) for one in [cell, *(other for other in others if other)]]
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElementPlace:
+    """An element of the reference, and what of the transcript was matched with it."""
+
+    kind: Kind
+    score: float  # [0, 1]
+    reference: Span | None  # in the reference
+    spans: tuple[Span, ...]  # in the transcript
 
 
-def _likest(look: Look, cells: Sequence[Cell], text: str) -> Cell | None:
-    return max(cells, key=lambda cell: fuzz.ratio(look.table.by_place[cell.place], text), default=None)
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ElementPlaces:
+    """All elements of a page, in the reference's order, and what the transcript has beyond them."""
+
+    elements: tuple[ElementPlace, ...]
+    invented: tuple[Span, ...]
 
 
-def _closest_cell(needle: str, looks: Sequence[Look], sources: Sources) -> list[Span | None]:
-    near = [
-        (likeness, look, look.table.cells[k])
-        for look in looks
-        for _, likeness, k in process.extract(needle, look.table.texts, scorer=fuzz.ratio, limit=1)
-    ]
-    likeness, look, cell = max(near, key=lambda one: one[0], default=(0.0, looks[0], None))
-    if cell is None or likeness < 100 * distance.HALF:
-        return []
-    return [sources.cell(look.table, cell)]
+def element_spans(reference: str, body: str) -> ElementPlaces:
+    """Places of the reference's elements in a transcript without front matter; no spans beyond 20,000 characters."""
+    wanted, shown = elements(reference), elements(body)
+    matches, _ = match(wanted, shown) if wanted else ([], 0.0)
+    true, own = _Joined(wanted, reference), _Joined(shown, body)
+    places = []
+    for n, (element, found_in) in enumerate(zip(wanted, matches, strict=True)):
+        there = true.span((n, 0, len(element.text)))
+        spans = [own.span(part) for part in found_in.parts]
+        if not spans and there:
+            spans = [gap(reference, there, body)]
+        told = merged(span for span in spans if span)
+        places.append(ElementPlace(kind=element.kind, score=found_in.score, reference=there, spans=told))
+    claimed = [part for one in matches for part in one.parts]
+    rest = (own.span(part) for part in _rest(shown, claimed))
+    return ElementPlaces(elements=tuple(places), invented=merged(span for span in rest if span and span[0] < span[1]))
 
 
-def formula_spans(check: Math, verdict: Verdict, sources: Sources) -> list[Span | None]:
-    """The formula that is the searched one, or the one most like it, with its delimiters."""
-    formulas = sources.prepared.formulas(sources.reading, dollars=not check.ignore_dollar_delimited)
-    if not formulas:
-        return []
-    ranked = [
-        formula
-        for formula, _, _ in process.extract(
-            check.math, formulas, scorer=Levenshtein.normalized_similarity, limit=LIKELY_FORMULAS
-        )
-    ]
-    if check.math in formulas:
-        return [_formula_span(check.math, sources)]
-    from ocr_rl.text.formulas import equal, likeness
-
-    if verdict.passed:
-        same = (formula for formula in [*ranked, *formulas] if equal(check.math, formula, sources.reading))
-        return [_formula_span(next(same), sources)]
-    if verdict.degree <= 0:
-        return []
-    return [_formula_span(max(ranked, key=lambda formula: likeness(check.math, formula)), sources)]
+def _rest(shown: Sequence[Element], claimed: Sequence[Part]) -> list[Part]:
+    """What of each element nobody claims."""
+    rest = list[Part]()
+    for m, element in enumerate(shown):
+        at = 0
+        for _, start, end in [*sorted(part for part in claimed if part[0] == m), (m, len(element.text), 0)]:
+            if len(element.text[at:start].strip()) >= _SHORTEST:
+                rest.append((m, at, start))
+            at = max(at, end)
+    return rest
 
 
-def _formula_span(tex: str, sources: Sources) -> Span | None:
-    """Where a formula stands between its delimiters; the first of several that are written alike."""
-    body = sources.body
-    start = body.find(tex)
-    while start >= 0:
-        end = start + len(tex)
-        before, behind = body[:start].rstrip(), body[end:].lstrip()
-        for opening, closing in _DELIMITERS:
-            if before.endswith(opening) and behind.startswith(closing):
-                return len(before) - len(opening), len(body) - len(behind) + len(closing)
-        start = body.find(tex, start + 1)
-    return None
+class _Joined:
+    """The texts of elements one after the other, and the map from there to what they are of."""
+
+    def __init__(self, some: Sequence[Element], source: str) -> None:
+        self._starts = [0]
+        for element in some:
+            self._starts.append(self._starts[-1] + len(element.text) + 1)
+        self._map = SourceMap(_BETWEEN.join(element.text for element in some), without_tags(source))
+
+    def span(self, part: Part) -> Span | None:
+        element, start, end = part
+        return self._map.span(self._starts[element] + start, self._starts[element] + end)

@@ -19,7 +19,7 @@ from ocr_rl.text.html_rows import tags
 LONGEST = 20_000  # characters of either text; the alignment takes quadratic time
 NEAR = 40  # characters around a mapped stretch in which the very same text is looked for
 RUN = 8  # equal characters from which two texts are sure to go together
-_MASK = "\ue000"  # stands for what is no text; equal to nothing
+MASK = "\ue000"  # stands for what is no text; equal to nothing
 
 Span = tuple[int, int]  # start and end in characters, half-open
 
@@ -46,7 +46,8 @@ class SourceMap:
             return at
         first, last = bisect_right(self._ends, start), bisect_left(self._starts, end) - 1
         if start >= end or first > last:
-            return (self._before(start),) * 2
+            place = self._before(start)
+            return place, place
         low = max(start, self._starts[first]) + self._shifts[first]
         return low, min(end, self._ends[last]) + self._shifts[last]
 
@@ -74,7 +75,7 @@ def without_tags(source: str) -> str:
     """The text with private characters for its HTML tags and comments: nothing that is shown was made of them."""
     pieces, at = [], 0
     for tag in tags(source):
-        pieces += [source[at : tag.start], _MASK * (tag.end - tag.start)]
+        pieces += [source[at : tag.start], MASK * (tag.end - tag.start)]
         at = tag.end
     return "".join(pieces) + source[at:]
 
@@ -83,24 +84,59 @@ def only(source: str, spans: Iterable[Span]) -> str:
     """The text with private characters for all that is outside of some spans."""
     pieces, at = [], 0
     for start, end in merged(spans):
-        pieces += [_MASK * (start - at), source[start:end]]
+        pieces += [MASK * (start - at), source[start:end]]
         at = end
-    return "".join(pieces) + _MASK * (len(source) - at)
+    return "".join(pieces) + MASK * (len(source) - at)
 
 
 def gap(reference: str, span: Span, text: str) -> Span | None:
     """The place in `text` of what stands in reference[span], between what stands before and behind it in both.
 
-    Empty where `text` has nothing there. None where the texts are too long, or have nothing in common.
+    First between lines that both have, then between equal stretches within. Empty where `text` has nothing there. None
+    where it has much more there, where the texts are too long, or have nothing in common.
     """
     if max(len(reference), len(text)) > LONGEST:
         return None
-    runs = [run for run in _equal_runs(reference, text) if run[1] - run[0] >= RUN]
-    if not runs:
+    (start, end), (low, high) = _between_lines(reference, span, text)
+    if not text[low:high].strip():
+        return (low, low)
+    own = reference[start:end]
+    runs = [run for run in _equal_runs(own, text[low:high]) if run[1] - run[0] >= RUN]
+    if not runs and (start, end) == (0, len(reference)):
         return None
-    low = max((at + min(end, span[0]) - start for start, end, at in runs if start < span[0]), default=0)
-    high = min((at + max(0, span[1] - start) for start, end, at in runs if end > span[1]), default=len(text))
-    return (low, high) if low <= high <= low + 2 * (span[1] - span[0]) + RUN else (low, low)
+    first, last = span[0] - start, span[1] - start
+    before = (at + min(stop, first) - since for since, stop, at in runs if since < first)
+    behind = (at + max(0, last - since) for since, stop, at in runs if stop > last)
+    low, high = low + max(before, default=0), low + min(behind, default=high - low)
+    if low >= high or not (inner := text[low:high].strip()):
+        return (low, low)
+    at = low + text[low:high].index(inner)
+    return (at, at + len(inner)) if len(inner) <= 2 * (last - first) + RUN else None
+
+
+def _between_lines(reference: str, span: Span, text: str) -> tuple[Span, Span]:
+    """The stretches of both between the nearest lines before and behind a span that both have, in their order."""
+    wanted, shown = _lines(reference), _lines(text)
+    before, behind = (0, 0), (len(reference), len(text))
+    for op in Indel.opcodes([line for line, _, _ in wanted], [line for line, _, _ in shown]):
+        for k in range(op.src_end - op.src_start) if op.tag == "equal" else ():
+            (_, start, end), (_, low, high) = wanted[op.src_start + k], shown[op.dest_start + k]
+            if end <= span[0]:
+                before = end, high
+            elif start >= span[1] and behind[0] == len(reference):
+                behind = start, low
+    return (before[0], behind[0]), (before[1], behind[1])
+
+
+def _lines(text: str) -> list[tuple[str, int, int]]:
+    """(line, start, end) of each line that is not blank, without white space at its ends."""
+    lines, at = [], 0
+    for line in text.splitlines(keepends=True):
+        if inner := line.strip():
+            start = at + line.index(inner)
+            lines.append((inner, start, start + len(inner)))
+        at += len(line)
+    return lines
 
 
 def merged(spans: Iterable[Span]) -> tuple[Span, ...]:

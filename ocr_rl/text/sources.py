@@ -8,11 +8,12 @@ from functools import cached_property
 from ocr_rl.contract import Reading
 from ocr_rl.text.normalize import canonical
 from ocr_rl.text.prepared import Prepared, TextTable, prepare
-from ocr_rl.text.source_map import LONGEST, SourceMap, Span, only, without_tags
+from ocr_rl.text.source_map import LONGEST, MASK, SourceMap, Span, only, without_tags
 from ocr_rl.text.tables import Cell, Place
 
 _TABLE = re.compile(r"</?table\b", re.IGNORECASE)
 _BAR = re.compile(r"[^|\n]*\|[^\n]*")
+_DROPPED = re.compile(r"</?[bi]>|<br/?>")  # by `normalize`
 _BETWEEN = "\ue001"  # cells; equal to nothing in a transcript
 
 
@@ -48,8 +49,10 @@ class Sources:
 
     @cached_property
     def _shown(self) -> str:
-        """The transcript without what the strict reading does not see; the other one sees tags."""
-        return without_tags(self.body) if self.reading == "strict" else self.body
+        """The transcript without tags; the compatible reading sees all but a few of them."""
+        if self.reading == "strict":
+            return without_tags(self.body)
+        return _DROPPED.sub(lambda tag: MASK * len(tag[0]), self.body)
 
     def cell(self, table: TextTable, cell: Cell) -> Span | None:
         """A cell of one of the transcript's tables."""

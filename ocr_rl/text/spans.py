@@ -22,14 +22,16 @@ from rapidfuzz.distance import Indel
 
 from ocr_rl.contract import Check, Reading, Verdict
 from ocr_rl.text import distance, markdown
+from ocr_rl.text.cell_spans import cell_spans, formula_spans
 from ocr_rl.text.element_checks import Math, TableRelation
-from ocr_rl.text.element_spans import cell_spans, formula_spans
 from ocr_rl.text.normalize import canonical, count_alphanumeric
-from ocr_rl.text.page_check import Hit, needle_of
+from ocr_rl.text.page_check import needle_of
 from ocr_rl.text.source_map import Span, gap, merged
 from ocr_rl.text.sources import Sources
 from ocr_rl.text.text_checks import Absent, Baseline, Footnote, Format, Order, Present
 
+SURE = 0.9  # likeness from which a text is taken for the searched one where another reading of the page can tell
+WORD = 30  # characters of a word by which a place grows at most
 MOST_PLACES = 20  # of a text that should not be there, or of a heading
 
 Kind = Literal["found", "closest", "missing"]
@@ -64,37 +66,40 @@ def locate_in(check: Check, sources: Sources, reference: Sources | None = None) 
     verdict = check.run(sources.prepared, sources.reading)
     if not sources.known:
         return Located(verdict=verdict)
-    located = _placed(check, verdict, sources)
-    if located.kind != "missing" or located.spans or verdict.passed or reference is None:
+    located = _placed(check, verdict, sources, distance.HALF)
+    if verdict.passed or reference is None:
         return located
+    if (sure := _placed(check, verdict, sources, SURE)).spans:
+        return sure
     there = locate_in(check, reference)
-    if there.kind != "found":
-        return located
-    places = [place for span in there.spans if (place := gap(reference.body, span, sources.body))]
-    return replace(located, spans=merged(places))
+    places = [gap(reference.body, span, sources.body) for span in there.spans if there.verdict.passed]
+    told = _located(verdict, places)
+    # What is only somewhat like the text is its place where the other reading says so too.
+    agree = all(any(low < min(high, end) and start < high for low, high in told.spans) for start, end in located.spans)
+    return located if not told.spans or (located.spans and agree) else told
 
 
-def _placed(check: Check, verdict: Verdict, sources: Sources) -> Located:
+def _placed(check: Check, verdict: Verdict, sources: Sources, least: float) -> Located:
+    """`least`: how alike a text must be to stand for the searched one."""
     match check:
         case Absent():
-            spans, wrong = _unwanted(check, verdict, sources), ()
+            return _located(verdict, _unwanted(check, verdict, sources))
         case Present():
-            return _present(check, verdict, sources)
+            return _present(check, verdict, sources, least)
         case Order():
-            return _order(check, verdict, sources)
+            return _order(check, verdict, sources, least)
         case Format():
-            return _format(check, verdict, sources)
+            return _format(check, verdict, sources, least)
         case Baseline():
-            spans, wrong = _baseline(check, verdict, sources), ()
+            return _located(verdict, _baseline(check, verdict, sources))
         case Footnote():
-            spans, wrong = _footnote(check, sources), ()
+            return _located(verdict, _footnote(check, sources, least))
         case TableRelation():
-            spans, wrong = cell_spans(check, verdict, sources), ()
+            return _located(verdict, *cell_spans(check, sources, least))
         case Math():
-            spans, wrong = formula_spans(check, verdict, sources), ()
+            return _located(verdict, formula_spans(check, verdict, sources, least))
         case _:
-            spans, wrong = (), ()
-    return _located(verdict, spans, wrong)
+            return Located(verdict=verdict)
 
 
 def _located(verdict: Verdict, spans: Sequence[Span | None], wrong: Sequence[Span] = ()) -> Located:
@@ -107,20 +112,16 @@ def _located(verdict: Verdict, spans: Sequence[Span | None], wrong: Sequence[Spa
 # --- Running text -----------------------------------------------------------------------------------------------------
 
 
-def _present(check: Present, verdict: Verdict, sources: Sources) -> Located:
+def _present(check: Present, verdict: Verdict, sources: Sources, least: float) -> Located:
     hit, text = check.search(sources.prepared, sources.reading, locate=True)
-    window = _window(check, hit, text, sources)
-    if window is None:
+    if not hit.passed and hit.near.similarity < least:
         return Located(verdict=verdict)
     needle = needle_of(check.text, sources.reading)
-    return _compared(verdict, needle, window, sources)
+    return _compared(verdict, needle, _window(check, hit.near, text, sources), sources)
 
 
-def _window(check: Present, hit: Hit, text: str, sources: Sources) -> Span | None:
+def _window(check: Present, near: distance.Near, text: str, sources: Sources) -> Span:
     """Where the window of a search stands in the whole searched text, of which `text` may be both ends."""
-    near = hit.near
-    if near.similarity < distance.HALF and not hit.passed:
-        return None
     whole = sources.searched
     cut = min(check.first_n, len(whole)) if check.first_n else 0
     shift = len(whole) - len(text) if near.start >= cut else 0
@@ -128,20 +129,31 @@ def _window(check: Present, hit: Hit, text: str, sources: Sources) -> Span | Non
 
 
 def _compared(verdict: Verdict, needle: str, window: Span, sources: Sources) -> Located:
-    """A window of the searched text; of a failed test what of it is not as in the needle.
-
-    What the window has beyond the needle at either end is no part of it: a window is as long as the needle.
-    """
-    if verdict.passed:
-        return _located(verdict, [sources.span(*window)])
-    (start, end), text = window, sources.searched[window[0] : window[1]]
-    parts = [(op.tag, op.dest_start, op.dest_end) for op in Indel.opcodes(needle, text) if op.tag != "equal"]
-    if parts and parts[0][0] == "insert" and parts[0][1] == 0:
-        start += parts.pop(0)[2]
-    if parts and parts[-1][0] == "insert" and parts[-1][2] == len(text):
-        end -= len(text) - parts.pop()[1]
-    wrong = (sources.span(window[0] + low, window[0] + high) for _, low, high in parts)
+    """A window of the searched text as far as the needle would go; of a failed test with what is not as in it."""
+    start, end = _stretched(needle, window, sources.searched)
+    parts = Indel.opcodes(needle, sources.searched[start:end])
+    strange = [op for op in parts if op.tag != "equal" and not verdict.passed]
+    wrong = (sources.span(start + op.dest_start, start + op.dest_end) for op in strange)
     return _located(verdict, [sources.span(start, end)], [span for span in wrong if span])
+
+
+def _stretched(needle: str, window: Span, text: str) -> Span:
+    """The stretch of `text` from where the needle would begin to where it would end, in whole words.
+
+    A window is as long as the needle: where something is missing inside it, it goes too far, and where its end is
+    misread it may be anywhere.
+    """
+    parts = Indel.opcodes(needle, text[window[0] : window[1]])
+    equal = [op for op in parts if op.tag == "equal" and op.src_end - op.src_start > 1]
+    if not equal or len(parts) == 1:
+        return window
+    start = max(0, window[0] + equal[0].dest_start - equal[0].src_start)
+    end = min(len(text), window[0] + equal[-1].dest_end + len(needle) - equal[-1].src_end)
+    while start > 0 and window[0] - start < WORD and text[start - 1].isalnum() and text[start : start + 1].isalnum():
+        start -= 1
+    while end < len(text) and end - window[1] < WORD and text[end].isalnum() and text[end - 1 : end].isalnum():
+        end += 1
+    return (start, end) if start < end else window
 
 
 def _unwanted(check: Absent, verdict: Verdict, sources: Sources) -> list[Span | None]:
@@ -150,8 +162,7 @@ def _unwanted(check: Absent, verdict: Verdict, sources: Sources) -> list[Span | 
         return []
     hit, text = check.search(sources.prepared, sources.reading, locate=False)
     near = hit.near if hit.passed else distance.closest(needle_of(check.text, sources.reading).lower(), text)
-    window = _window(check, Hit(True, near), text, sources)
-    assert window is not None
+    window = _window(check, near, text, sources)
     lower = sources.prepared.searched(sources.reading, lower=True)
     places = _places_of(lower[window[0] : window[1]], lower) or [window]
     return [sources.span(*place) for place in places]
@@ -165,30 +176,31 @@ def _places_of(text: str, whole: str) -> list[Span]:
     return places
 
 
-def _order(check: Order, verdict: Verdict, sources: Sources) -> Located:
-    """Both texts; where one is not there, what comes nearest to it, or else its side of the other one."""
-    text, windows = sources.searched, list[Span]()
-    needles = [needle_of(name, sources.reading) for name in (check.before, check.after)]
-    places = [distance.first_and_last(needle, text, check.max_diffs) for needle in needles]
-    for needle, place, which in zip(needles, places, (0, 1), strict=True):
-        if place:
-            windows.append((place[which], min(len(text), place[which] + len(needle))))
-    if all(places):
-        return _located(verdict, [sources.span(*window) for window in windows])
-    lost = [needle for needle, place in zip(needles, places, strict=True) if not place]
-    nearest = [(needle, distance.closest(needle, text)) for needle in lost]
-    close = [(needle, near) for needle, near in nearest if near.similarity >= distance.HALF]
-    if close:
-        parts = [_compared(verdict, needle, (near.start, near.end), sources) for needle, near in close]
-        spans, wrong = ([span for part in parts for span in getattr(part, name)] for name in ("spans", "wrong"))
+def _order(check: Order, verdict: Verdict, sources: Sources, least: float) -> Located:
+    """Both texts, what comes nearest for one that is not there; where nothing does its side of the other one."""
+    text = sources.searched
+    parts = list[Located]()
+    lost = 0
+    for name, which in ((check.before, 0), (check.after, 1)):
+        needle = needle_of(name, sources.reading)
+        if place := distance.first_and_last(needle, text, check.max_diffs):
+            window = place[which], min(len(text), place[which] + len(needle))
+            parts.append(_located(verdict, [sources.span(*window)]))
+        elif (near := distance.closest(needle, text)).similarity >= least:
+            parts.append(_compared(verdict, needle, (near.start, near.end), sources))
+        else:
+            lost += 1
+    spans, wrong = ([span for part in parts for span in getattr(part, name)] for name in ("spans", "wrong"))
+    if not lost:
         return _located(verdict, spans, wrong)
-    if len(lost) == 2 or (other := sources.span(*windows[0])) is None:
+    if lost == 2 or least > distance.HALF or not spans:  # another reading can tell
         return Located(verdict=verdict)
-    side = other[0] if places[0] is None else other[1]
+    first = bool(distance.first_and_last(needle_of(check.before, sources.reading), text, check.max_diffs))
+    side = spans[-1][1] if first else spans[0][0]
     return _located(verdict, [(side, side)])
 
 
-def _format(check: Format, verdict: Verdict, sources: Sources) -> Located:
+def _format(check: Format, verdict: Verdict, sources: Sources, least: float) -> Located:
     """The text with its marks; of a failed test where it stands without them, for there they were left out."""
     needle, text = needle_of(check.text, sources.reading), sources.searched
     if verdict.passed:
@@ -199,9 +211,11 @@ def _format(check: Format, verdict: Verdict, sources: Sources) -> Located:
         best = max(marked, key=lambda both: both[1] - both[0], default=None)
         return _located(verdict, [best] if best else [])
     near = distance.closest(needle, text)
-    if near.similarity < distance.HALF:
+    if near.similarity < least:
         return Located(verdict=verdict)
-    return _located(verdict, [sources.span(near.start, near.end)])
+    located = _compared(verdict, needle, (near.start, near.end), sources)
+    spans = merged(_with_marks(span, sources.body) for span in located.spans)
+    return replace(located, spans=spans)
 
 
 def _with_marks(span: Span, body: str) -> Span:
@@ -252,7 +266,7 @@ def _loop_start(text: str, n: int, count: int) -> int:
     return at
 
 
-def _footnote(check: Footnote, sources: Sources) -> list[Span | None]:
+def _footnote(check: Footnote, sources: Sources, least: float) -> list[Span | None]:
     """The marker with what stands around it as far as the texts go; without one the place behind the text before it."""
     strict = sources.reading == "strict"
     notes = canonical(sources.prepared.seen.notes) if strict else sources.prepared.raw
@@ -261,7 +275,7 @@ def _footnote(check: Footnote, sources: Sources) -> list[Span | None]:
     if not places:
         needle = needle_of(before, sources.reading) if before else ""
         near = distance.closest(needle, sources.searched)
-        if not needle or near.similarity < distance.HALF:
+        if not needle or near.similarity < least:
             return []
         place = sources.span(near.start, near.end)
         return [place and (place[1], place[1])]
