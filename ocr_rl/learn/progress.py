@@ -50,6 +50,7 @@ _LINE = {
     "nll_blank": "blank {:.2f}",
     "sync_s": "sync {:.1f}s",
     "rollout_s": "sample {:.1f}s",
+    "wait_s": "wait {:.1f}s",
     "score_s": "score {:.1f}s",
     "annotate_s": "ref {:.1f}s",
     "update_s": "update {:.1f}s",

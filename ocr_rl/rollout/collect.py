@@ -80,6 +80,7 @@ class Rollout:
     prompted: int  # of these, pages that have a prompt
     generated: int  # tokens
     clock: Mapping[str, float]  # seconds
+    after: Mapping[str, Any]  # `Turns.state` after it
 
     @property
     def live(self) -> list[ComparedGroup]:
@@ -133,7 +134,13 @@ def collect(asking: Asking, turns: Turns, n: int) -> Rollout:
         turns.rests.learn(group.group.page.id, has_signal(group))
     require_one(prompts, pages, turns.refused)
     return Rollout(
-        groups=compared, scored=scored, drawn=len(pages), prompted=len(prompts), generated=generated, clock=clock
+        groups=compared,
+        scored=scored,
+        drawn=len(pages),
+        prompted=len(prompts),
+        generated=generated,
+        clock=clock,
+        after=turns.state,
     )
 
 

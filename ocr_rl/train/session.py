@@ -84,9 +84,9 @@ def open_session(
         if credit is not None:
             stack.enter_context(closing(credit))
         require_lengths(recipe, origin.prompter)
-        plan = memory_plan(recipe, origin.path)
-        print(plan.to_text())
-        require_memory(plan)
+        memory = memory_plan(recipe, origin.path)
+        print(memory.to_text())
+        require_memory(memory)
         pages = checked_pages(recipe, sources, origin.prompter, pool)
         held_out = held_out_pages(recipe, sources)
         ranks.tell("", "open", "policy", origin.path)
@@ -117,12 +117,15 @@ def open_session(
                     setting = SamplingSetting(**shared)
             if recipe.algorithm.on_policy and sampler is not None:
                 require_eyes(learner, sampler, pages)
+        plan = _plan(recipe, run, setting, held_out, sampler, until=until)
+        if isinstance(setting, SamplingSetting):
+            setting = replace(setting, pauses=plan.pauses)
         yield Session(
             algorithm=recipe.algorithm,
             setting=setting,
             critic=critic,
             held_out=held_out,
-            plan=_plan(recipe, run, setting, held_out, sampler, until=until),
+            plan=plan,
             sources=sources,
             state=state,
             evaluates_start=sampler is not None and not isinstance(learner, RewardLearner),

@@ -124,4 +124,6 @@ def loss_of(cfg: config.OnPolicy) -> PolicyGradient:
         kl=cfg.kl,
         importance_level=cfg.importance_level,
         importance_cap=cfg.importance_cap,
+        importance_mask=cfg.importance_mask,
+        stale=cfg.ahead > 0,
     )

@@ -35,6 +35,8 @@ class SamplingSetting(Setting):
     score: Score
     sampling: config.Sampling
     credit: Credit | None = None  # shares a sample's advantage out over its tokens
+    # Steps done -> whether the loop saves then, or asks the sampler itself: then no rollout may be on its way.
+    pauses: Callable[[int], bool] = lambda done: True
 
     def asking(
         self, algorithm: config.Algorithm, seed_at: Callable[[int], int], *, refills: int = 0, ahead: int = 0
