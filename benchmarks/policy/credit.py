@@ -90,13 +90,15 @@ class Curve:
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         made = {row["step"]: row.get("generated", 0) for row in rows}
         self.passed: list[Mapping[str, int]] = []
-        self.tokens: list[int] = []  # generated before each evaluation
+        self.steps: list[int] = []  # of each evaluation
+        self.tokens: list[int] = []  # generated before it
         self.tests: dict[str, int] = {}
-        for evaluation in sorted((folder / "eval").iterdir()):
-            results = read_rows(evaluation / f"{name}.jsonl")
+        for file in sorted((folder / "eval").glob(f"*/{name}.jsonl")):
+            results = read_rows(file)
+            self.steps.append(int(file.parent.name))
             self.passed.append({row.page: sum(check.passed for check in row.checks) for row in results})
             self.tests = {row.page: len(row.checks) for row in results}
-            self.tokens.append(sum(number for step, number in made.items() if step <= int(evaluation.name)))
+            self.tokens.append(sum(number for step, number in made.items() if step <= self.steps[-1]))
 
     def at(self, tokens: Sequence[float], pages: Sequence[str]) -> Floats:
         """Tests passed beyond the start, by number of tokens and page: between evaluations in proportion."""
@@ -106,6 +108,11 @@ class Curve:
 
 
 def report(out: Path, arms: Sequence[str], seeds: Sequence[int], steps: int, every: int) -> str:
+    every_arm = {PLAIN, *arms}
+    if not (
+        seeds := [seed for seed in seeds if all((out / arm / f"seed{seed}" / "eval").exists() for arm in every_arm)]
+    ):
+        return "no seed has been evaluated in every arm yet"
     names = sorted(path.stem for path in (out / PLAIN / f"seed{seeds[0]}" / "eval" / "000000").glob("*.jsonl"))
     return "\n".join(f"## {name}\n\n{_table(out, name, arms, seeds, steps, every)}" for name in names)
 
@@ -118,7 +125,7 @@ def _table(out: Path, name: str, arms: Sequence[str], seeds: Sequence[int], step
     grid = list(range(0, steps + 1, every))
     # By arm: (evaluation, page), the mean over seeds, where each seed's tokens are those of its plain run.
     gains = {
-        arm: np.mean([curves[arm, seed].at(_tokens(curves[PLAIN, seed], grid, steps), pages) for seed in seeds], axis=0)
+        arm: np.mean([curves[arm, seed].at(_tokens(curves[PLAIN, seed], grid), pages) for seed in seeds], axis=0)
         for arm in every_arm
     }
     times = np.random.default_rng(0).multinomial(len(pages), np.full(len(pages), 1 / len(pages)), size=DRAWS)
@@ -140,9 +147,9 @@ def _table(out: Path, name: str, arms: Sequence[str], seeds: Sequence[int], step
     return to_markdown_table(heads, rows) + "\n"
 
 
-def _tokens(plain: Curve, grid: Sequence[int], steps: int) -> list[float]:
-    """Tokens that plain had generated at each step of the grid, were all of its steps alike."""
-    return [plain.tokens[-1] * step / steps for step in grid]
+def _tokens(plain: Curve, grid: Sequence[int]) -> list[float]:
+    """Tokens that plain had generated at each step of the grid."""
+    return np.interp(grid, plain.steps, plain.tokens).tolist()
 
 
 def _reached(gains: Floats, target: float, grid: Sequence[int]) -> float:
