@@ -2,7 +2,7 @@
 
     python -m benchmarks.policy.credit --seeds 0 1 2 --out runs/credit
     python -m benchmarks.policy.credit --seeds 0 1 2 --out runs/credit --arms plain mined mined_spans \\
-        --pages 'grpo.pages.dir="runs/mined"'
+        --pages 'grpo.pages.dir="runs/mined"' --arm spans_kl 'grpo.credit="spans"' grpo.beta=0.3
 
 Each arm and seed is a run of `ocr-rl train nano_grpo` that is evaluated every 20 steps on the recipe's own sets; a run
 that was cut off goes on, one that is whole is not run again. Prints the gain (tests passed, strict) of each arm and how
@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.policy.credit")
     parser.add_argument("--recipe", default="nano_grpo")
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=[PLAIN, "spans", "siblings"])
+    parser.add_argument("--arm", nargs="+", action="append", default=[], help="one more: its name and its settings")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--every", type=int, default=20, help="steps between evaluations")
@@ -57,24 +58,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/credit"))
     parser.add_argument("--only-table", action="store_true", help="of the runs that are there")
     args = parser.parse_args(arguments)
+    arms = {name: ARMS[name] for name in args.arms} | {name: tuple(settings) for name, *settings in args.arm}
     if any(arm.startswith("mined") for arm in args.arms) and not args.pages:
         parser.error("the mined arms learn from pages of their own: name them with --pages")
     if not args.only_table:
         shared = [*args.set, f"grpo.steps={args.steps}", f"evaluation.every={args.every}"]
-        jobs = [(arm, seed) for seed in args.seeds for arm in args.arms]
+        jobs = [(arm, seed) for seed in args.seeds for arm in arms]
         with ThreadPoolExecutor(args.jobs) as pool:
-            list(pool.map(lambda job: run(args.out, args.recipe, job[0], job[1], shared, args.pages, args.steps), jobs))
-    print(report(args.out, args.arms, args.seeds, args.steps, args.every))
+            list(pool.map(lambda job: run(args, job[0], job[1], [*shared, *arms[job[0]]]), jobs))
+    print(report(args.out, list(arms), args.seeds, args.steps, args.every))
     return 0
 
 
-def run(out: Path, recipe: str, arm: str, seed: int, shared: Sequence[str], pages: Sequence[str], steps: int) -> None:
+def run(args: argparse.Namespace, arm: str, seed: int, settings: Sequence[str]) -> None:
     """One arm with one seed, from where it was cut off."""
-    folder = out / arm / f"seed{seed}"
-    if (folder / "report").exists() and (folder / "eval" / f"{steps:06d}").exists():
+    out, folder = args.out, args.out / arm / f"seed{seed}"
+    if (folder / "report").exists() and (folder / "eval" / f"{args.steps:06d}").exists():
         return
-    settings = [*shared, *ARMS[arm], *(pages if arm.startswith("mined") else ()), f"seed={seed}"]
-    command = [sys.executable, "-m", "ocr_rl.cli", "train", recipe, "--out", str(folder), "--resume"]
+    settings = [*settings, *(args.pages if arm.startswith("mined") else ()), f"seed={seed}"]
+    command = [sys.executable, "-m", "ocr_rl.cli", "train", args.recipe, "--out", str(folder), "--resume"]
     command += [part for setting in settings for part in ("--set", setting)]
     folder.mkdir(parents=True, exist_ok=True)
     with (out / arm / f"seed{seed}.log").open("a", encoding="utf-8") as log:
