@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from threading import Event
@@ -53,8 +54,7 @@ def open_(fakes, nano_dir: Path, prompter: Prompter, tmp_path: Path) -> Iterator
 @pytest.fixture(scope="module")
 def asked(tiny_pages: list[Page], prompter: Prompter) -> list[tuple[Page, Prompt]]:
     """Eight pages that look like four, each with samples of its own."""
-    pages = [Page(id=f"0a1b2c3d:p{n}", pdf=page.pdf, number=page.number, reference=None)
-             for n, page in enumerate(tiny_pages * 2, 1)]  # fmt: skip
+    pages = [replace(page, id=f"0a1b2c3d:p{n}") for n, page in enumerate(tiny_pages * 2, 1)]
     return [(page, prompter.prompt(page)) for page in pages]
 
 
