@@ -52,6 +52,12 @@ def test_the_end_of_a_transcript_is_not_paid_for_where_run_ons_are_masked(recipe
     assert isinstance(shipped.algorithm, Grpo) and not shipped.algorithm.mask_unfinished
 
 
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_what_a_run_writes_down_is_read_again(name: str) -> None:
+    recipe = load_recipe(name)
+    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+
+
 def test_there_are_shipped_recipes_for_both_algorithms() -> None:
     recipes = [load_recipe(name) for name in shipped_recipes()]
     assert {"sft", "grpo"} <= {recipe.algorithm.name for recipe in recipes}

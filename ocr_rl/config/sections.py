@@ -118,8 +118,7 @@ class Policy(Section):
 
     @model_validator(mode="after")
     def _adapters(self) -> Policy:
-        given = {"lora_alpha", "lora_dropout", "lora_targets", "lora_vision"} & self.model_fields_set
-        changed = sorted(key for key in given if getattr(self, key) != type(self).model_fields[key].default)
+        changed = self.changed("lora_alpha", "lora_dropout", "lora_targets", "lora_vision")
         if changed and self.lora_rank == 0:
             raise ValueError(f"{changed[0]} is for adapters: set lora_rank too")
         if self.lora_vision and self.freeze_vision:
@@ -168,8 +167,8 @@ class Optim(Section):
         steps = [step for step, _ in self.schedule]
         if any(later <= earlier for earlier, later in pairwise(steps)):
             raise ValueError("schedule: each step must be later than the one before it")
-        if self.schedule and (twice := {"warmup", "cooldown", "final"} & self.model_fields_set):
-            raise ValueError(f"schedule stands instead of {', '.join(sorted(twice))}: leave that out, or schedule = []")
+        if self.schedule and (twice := self.changed("warmup", "cooldown", "final")):
+            raise ValueError(f"schedule stands instead of {', '.join(twice)}: leave that out, or schedule = []")
         return self
 
 

@@ -22,6 +22,9 @@ def best_and_worst(compared: ComparedGroup) -> dict[str, Any]:
         for name, k in (("best", order[-1]), ("worst", order[0]))
     }
     samples = [as_json(sample.transcript()) for sample in compared.group.samples]
+    if compared.token_advantages is not None:
+        for sample, advantages in zip(samples, compared.token_advantages, strict=True):
+            sample["token_advantages"] = [round(advantage, 4) for advantage in advantages]
     return {"page": compared.group.page.id, **shown, "samples": samples}
 
 

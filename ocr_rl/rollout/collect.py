@@ -88,6 +88,11 @@ class Rollout:
         return [group for group in self.groups if has_signal(group)]
 
     @property
+    def live_with_scores(self) -> list[tuple[ScoredGroup, ComparedGroup]]:
+        """The same groups, each with its scores."""
+        return [both for both in zip(self.scored, self.groups, strict=True) if has_signal(both[1])]
+
+    @property
     def lost(self) -> int:
         """Groups that could not be scored."""
         return self.prompted - len(self.scored)

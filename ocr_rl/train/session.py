@@ -29,6 +29,7 @@ from ocr_rl.models.load import model_folder, use_dtype
 from ocr_rl.pages.bound import BoundSources
 from ocr_rl.policy import open_learning_origin, open_origin, open_sampler
 from ocr_rl.rollout.collect import Score
+from ocr_rl.rollout.crediting import open_credit
 from ocr_rl.rollout.prompt import Origin
 from ocr_rl.rollout.reward_pool import RewardPool, weighted
 from ocr_rl.rollout.sampler.base import Sampler
@@ -79,6 +80,9 @@ def open_session(
         sources = bound_sources(recipe, run, lent, go_on=go_on)
         pool = stack.enter_context(closing(open_pool(recipe, run)))
         origin = open_learning_origin(recipe, _start_model(recipe, run))
+        credit = open_credit(recipe, pool.rewards, origin.prompter.processor.tokenizer)
+        if credit is not None:
+            stack.enter_context(closing(credit))
         require_lengths(recipe, origin.prompter)
         memory = memory_plan(recipe, origin.path)
         print(memory.to_text())
@@ -106,7 +110,7 @@ def open_session(
             if sampler is None and recipe.needs_sampler:
                 sampler = stack.enter_context(closing(open_sampler(recipe.sampling, origin, recipe.policy)))
             if sampler is not None:
-                shared |= {"sampler": sampler, "score": scorer(pool), "sampling": recipe.sampling}
+                shared |= {"sampler": sampler, "score": scorer(pool), "sampling": recipe.sampling, "credit": credit}
                 if isinstance(recipe.algorithm, config.Ppo):
                     setting = PpoSetting(**shared, critic=critic or learner)
                 else:

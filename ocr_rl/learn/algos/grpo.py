@@ -39,7 +39,12 @@ def grpo(cfg: config.Grpo, setting: SamplingSetting, state: Mapping[str, Any]) -
             if learner.policy == 0 and got.groups:
                 tqdm.write(describe_shares(got.scored, cfg.advantage))
             drawn = got.after["drawn"]
-            live = [upside_down(group, cfg.flip, f"{setting.seed}/{drawn}") for group in got.live]
+            live, figures = got.live, {**got.figures, "pages_drawn": drawn}
+            if setting.credit is not None:
+                with timed(tally.clock, "credit_s"):
+                    live = setting.credit(got.live_with_scores)
+                figures["uncredited"] = sum(group.token_advantages is None for group in live)
+            live = [upside_down(group, cfg.flip, f"{setting.seed}/{drawn}") for group in live]
             rows = to_rows(live, cfg, setting.sampling.max_tokens)  # none too when every sample was cut off and masked
             if not rows:
                 tally.require_signal(setting.score)
@@ -47,7 +52,7 @@ def grpo(cfg: config.Grpo, setting: SamplingSetting, state: Mapping[str, Any]) -
             with timed(tally.clock, "annotate_s"):
                 # One update a rollout: the old policy is the one that is updated, and the pass through it its own.
                 rows = learner.annotate(rows, old=cfg.minibatches > 1, reference=cfg.beta > 0)
-                figures = {**got.figures, **stream.figures(got), "pages_drawn": drawn}
+                figures |= stream.figures(got)
             parts = split_by_group(rows, cfg.minibatches)
             for i, part in enumerate(parts):
                 last = i == len(parts) - 1 or learner.policy + 1 == cfg.steps
