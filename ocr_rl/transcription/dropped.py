@@ -21,6 +21,7 @@ from ocr_rl.evaluate.endpoint import attempts_at
 from ocr_rl.evaluate.readers import AtEndpoint
 from ocr_rl.evaluate.results import check_verdicts
 from ocr_rl.evaluate.transcribe import RETRY_TEMPERATURES
+from ocr_rl.local_web import Full, Wrong
 from ocr_rl.pages.dataset import load_dataset
 from ocr_rl.pages.images import encoded
 from ocr_rl.pages.raster import ImageRef, PageError, count_pages, document_sha
@@ -34,14 +35,6 @@ _AT_ONCE = 4  # pages being read
 _WAIT_S = 30.0  # for one of these to be done
 _SHOWN_PX = 1400
 _TESTS_S = 60.0
-
-
-class Wrong(Exception):
-    """A sentence for whoever asked."""
-
-
-class Full(Exception):
-    """Too much is being done already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from ocr_rl import local_web
 from ocr_rl.evaluate.chat import Endpoint
 from ocr_rl.evaluate.readers import AtEndpoint
 from ocr_rl.models.settings import PromptSettings
 from ocr_rl.pages.dataset import write_tests
-from ocr_rl.transcription import dropped, web
+from ocr_rl.transcription import dropped
 from ocr_rl.transcription.shown import shown
 from ocr_rl.transcription.web import View
 from tests.transcription.fake_chat import FakeChat, completion
@@ -168,7 +169,7 @@ def test_the_page_may_load_its_own_files_alone(view: View, path: str, kind: str)
 
 
 def test_more_connections_than_fit_are_told_so(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
-    waiting = [socket.create_connection(("127.0.0.1", view.port)) for _ in range(web._AT_ONCE)]
+    waiting = [socket.create_connection(("127.0.0.1", view.port)) for _ in range(local_web.AT_ONCE)]
     for connection in waiting:
         connection.sendall(b"GET / HTTP/1.1\r\n")
     late = socket.create_connection(("127.0.0.1", view.port), timeout=10)
