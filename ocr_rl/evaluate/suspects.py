@@ -14,7 +14,7 @@ from statistics import fmean
 
 from ocr_rl.contract import Check, Transcript
 from ocr_rl.evaluate.contradictions import THERE, TURNED, contradictions, reading
-from ocr_rl.text.checks import prepare
+from ocr_rl.text.checks import Prepared, prepare
 
 ALONE = frozenset({THERE, TURNED})  # contradictions that say nothing of a place
 MOST_READINGS = 5  # different ones that are kept for people
@@ -49,12 +49,12 @@ def look_at(checks: Sequence[Check], transcripts: Sequence[Transcript]) -> list[
     return [[_look(check, prepared) for check in checks] for prepared in (prepare(one.body) for one in transcripts)]
 
 
-def _look(check: Check, prepared: object) -> Look:
+def _look(check: Check, prepared: Prepared) -> Look:
     verdict = check.run(prepared, "strict")
     if verdict.passed:
         return Look(passed=True, degree=1.0)
-    against = contradictions(check, prepared, verdict)  # type: ignore[arg-type]
-    return Look(passed=False, degree=verdict.degree, against=against, reading=reading(check, prepared, verdict))  # type: ignore[arg-type]
+    against = contradictions(check, prepared, verdict)
+    return Look(passed=False, degree=verdict.degree, against=against, reading=reading(check, prepared, verdict))
 
 
 def suspicions(ids: Sequence[str], looks: Sequence[Sequence[Look]]) -> list[Suspicion]:
