@@ -90,9 +90,9 @@ def suspicion(
     for look, standing in zip(looks, standings, strict=True):
         for statement in look.against:
             weights[statement] += standing / len(looks)
-    for statement in weights:
-        if statement not in ALONE:
-            weights[statement] /= max(1, (shared or {}).get(statement, 1))
+    tests = {one: 1 if one in ALONE else max(1, (shared or {}).get(one, 1)) for one in weights}
+    for statement, number in tests.items():
+        weights[statement] /= number
     most = max(weights, key=lambda statement: (weights[statement], statement), default="")
     return Suspicion(
         id=id_,
@@ -100,7 +100,7 @@ def suspicion(
         failing=len(failing) / len(looks),
         agreement=counts[most] / len(failing) if most else 0.0,
         standing=fmean(standings),
-        tests=max(1, (shared or {}).get(most, 1)),
+        tests=tests.get(most, 1),
         against=most,
         readings=_counted(look.reading for look in failing),
     )
