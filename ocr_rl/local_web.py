@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socket import socket
+from socket import SHUT_WR, socket
 from typing import Any
 
 from ocr_rl.contract import UserError
@@ -109,8 +109,17 @@ class Handler(BaseHTTPRequestHandler):
         except Wrong as wrong:
             self.close_connection = True  # the rest of a body that was not read is no request
             self.say(HTTPStatus.BAD_REQUEST, str(wrong))
+            self._let_come()
         except Full:
             self.say(HTTPStatus.SERVICE_UNAVAILABLE, "Others are being read; try again in a minute.")
+
+    def _let_come(self) -> None:
+        """Take what is still on its way: a browser reads an answer only once it has sent all of a file."""
+        end = time.monotonic() + _UPLOAD_S
+        with contextlib.suppress(OSError):
+            self.connection.shutdown(SHUT_WR)
+            while time.monotonic() < end and self.rfile.read1(2**16):
+                pass
 
     def say(self, status: HTTPStatus, sentence: str) -> None:
         self.send(status, as_json({"error": sentence}), "application/json")

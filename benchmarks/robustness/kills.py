@@ -3,6 +3,7 @@
     python -m benchmarks.robustness.kills --kills 20 --engine transformers
     python -m benchmarks.robustness.kills --kills 3 --engine vllm
     python -m benchmarks.robustness.kills --kills 5 --algorithm ppo
+    python -m benchmarks.robustness.kills --kills 5 --ahead 1
 
 Each run is killed `--each` times and then gone on with to its end. Its weights must be the same bits, its metrics file
 the same but for wall-clock fields. Prints one JSON line a run, with what differs, and exits 1 where something does.
@@ -53,13 +54,15 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=4, help="kills a run")
     parser.add_argument("--engine", choices=("transformers", "vllm"), default="transformers")
     parser.add_argument("--algorithm", choices=tuple(OF), default="grpo")
+    parser.add_argument("--ahead", type=int, choices=(0, 1), default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/kills"))
     args = parser.parse_args()
     shutil.rmtree(args.out, ignore_errors=True)
     args.out.mkdir(parents=True)
     own = (setting.format(args.algorithm) for setting in SETTINGS)
-    settings = (*own, *OF[args.algorithm], f'sampling.engine="{args.engine}"')
+    ahead = f"{args.algorithm}.ahead={args.ahead}"
+    settings = (*own, *OF[args.algorithm], ahead, f'sampling.engine="{args.engine}"')
     recipe = f"nano_{args.algorithm}"
     started = time.perf_counter()
     _finish(args.out / "alone", recipe, settings)
