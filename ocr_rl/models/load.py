@@ -85,9 +85,7 @@ def sampling_dtype(sampling: config.Sampling, policy: config.Policy) -> Dtype:
     return "bfloat16" if policy.autocast and torch.cuda.is_available() else policy.dtype
 
 
-def empty_model(
-    path: str, *, tied: bool, dtype: str = "float32", trust_remote_code: bool = False
-) -> PreTrainedModel:
+def empty_model(path: str, *, tied: bool, dtype: str = "float32", trust_remote_code: bool = False) -> PreTrainedModel:
     """The model of a folder as `load_model` gives it, but for its numbers, which are whatever memory holds.
 
     For who is given the numbers by somebody else: no file of weights is read, and no memory touched. `tied`: whether

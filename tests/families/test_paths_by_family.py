@@ -18,7 +18,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 
 import torch
 
-from benchmarks.families.policies import TEXTS, two_pages
+from benchmarks.families.policies import LONGEST_PX, TEXTS, two_pages
 from ocr_rl import config
 from ocr_rl.cli import main
 from ocr_rl.contract import Page, Score, Transcript
@@ -43,7 +43,7 @@ from ocr_rl.rollout.scoring import WeightedReward, score
 from tests.fakes import FakeSampler
 from tests.learn.conftest import NLL
 
-SETTINGS = PromptSettings(longest_px=112, instruction="Read.", max_prompt_tokens=200, max_tokens=4)
+SETTINGS = PromptSettings(longest_px=LONGEST_PX, instruction="Read.", max_prompt_tokens=200, max_tokens=4)
 READS = "Hi!"  # what the taught policy writes
 SAMPLES = {"pages_per_step": 2, "samples_per_page": 4, "pages": {"synth": "nano"}}
 
