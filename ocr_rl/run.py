@@ -198,7 +198,7 @@ def _bound(config: dict[str, Any]) -> dict[str, Any]:
 
 
 def environment() -> dict[str, Any]:
-    """What a run was made with: date, versions, machine."""
+    """What a run was made with: date, versions, machine, how many processes share it."""
     packages = {}
     for package in _PACKAGES:
         try:
@@ -210,6 +210,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "platform": platform.platform(),
         "cores": os.cpu_count(),
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
         "packages": packages,
     }
 

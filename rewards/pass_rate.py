@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
@@ -45,6 +45,15 @@ class PassRate:
     @staticmethod
     def value_of(verdict: Verdict) -> float:
         return float(verdict.passed)
+
+    def shares(self, checks: Sequence[Check]) -> list[float]:
+        """What each test counts, before floors; they sum to 1."""
+        if self.by in ("micro", "length"):
+            counts = _lengths(checks) if self.by == "length" else [1.0] * len(checks)
+        else:
+            of_type = Counter(check.type for check in checks)
+            counts = [self.weights.get(check.type, 1.0) / of_type[check.type] for check in checks]
+        return [count / sum(counts) for count in counts]
 
     @per_transcript
     def __call__(self, page: Page, transcript: Transcript) -> Score:

@@ -52,6 +52,12 @@ def test_the_end_of_a_transcript_is_not_paid_for_where_run_ons_are_masked(recipe
     assert isinstance(shipped.algorithm, Grpo) and not shipped.algorithm.mask_unfinished
 
 
+@pytest.mark.parametrize("name", shipped_recipes())
+def test_what_a_run_writes_down_is_read_again(name: str) -> None:
+    recipe = load_recipe(name)
+    assert Recipe.model_validate(recipe.model_dump(mode="json")) == recipe
+
+
 def test_there_are_shipped_recipes_for_both_algorithms() -> None:
     recipes = [load_recipe(name) for name in shipped_recipes()]
     assert {"sft", "grpo"} <= {recipe.algorithm.name for recipe in recipes}
@@ -90,10 +96,10 @@ def test_an_override_wins_over_the_file(recipe: Path, override: str, value) -> N
 
 def test_a_run_may_go_on_with_its_server_elsewhere(recipe: Path) -> None:
     here, there = (
-        load_recipe(str(recipe), ["sampling.engine=vllm_server", f"sampling.url=http://{host}:8000"])
-        for host in ("here", "there")
+        load_recipe(str(recipe), ["sampling.engine=vllm_server", f"sampling.url={url}"])
+        for url in ("http://here:8000", '["http://there:8000", "http://there:8001"]')
     )
-    assert here.sampling.url != there.sampling.url
+    assert (here.sampling.url, there.sampling.url) == ("http://here:8000", ("http://there:8000", "http://there:8001"))
     assert here.model_dump() == there.model_dump()
 
 
@@ -114,6 +120,8 @@ def test_the_last_of_two_overrides_wins(recipe: Path) -> None:
         ("grpo.steps=0", ["grpo.steps", "greater than 0"]),
         ("grpo.steps=1.5", ["grpo.steps", "1.5"]),
         ("grpo.ratio=word", ["grpo.ratio", "'token'", "word"]),
+        ("grpo.ahead=2", ["grpo.ahead", "0 or 1"]),
+        ("grpo.importance_mask=[1.5, 5.0]", ["grpo", "importance_mask must have 1 inside", "[1.5, 5.0]"]),
         ("grpo.samples_per_page=1", ["grpo.samples_per_page"]),
         ("rewards=[]", ["[[rewards]]", "[grpo] learns from rewards"]),
         ("grpo.beta=nan", ["grpo.beta"]),
@@ -122,6 +130,11 @@ def test_the_last_of_two_overrides_wins(recipe: Path) -> None:
         ("sampling.temperature=inf", ["sampling.temperature"]),
         ("sampling.engine=vllm_server", ["sampling", "url", "needs one"]),
         ("sampling.url=http://127.0.0.1:8000", ["sampling", 'url belongs to engine = "vllm_server"']),
+        ('sampling={ engine = "vllm_server", url = ["http://a:1", "b:2"] }', ["sampling", "'b:2'"]),
+        (
+            'sampling={ engine = "vllm_server", url = ["http://a:1", "http://a:1/"] }',
+            ["sampling", "names a server twice"],
+        ),
         ('sampling={ engine = "vllm_server", url = "localhost" }', ["sampling", "http://127.0.0.1:8000", "localhost"]),
         ("optim.lr=inf", ["optim.lr", "finite"]),
         ('rewards=[{ name = "bleu", options = { since = 2026-01-02 } }]', ["rewards", "since", "JSON"]),

@@ -19,6 +19,7 @@ WINGS = (
     "file_kinds",
     "extras",
     "files",
+    "local_web",
     "text",
     "plugins",
     "track",
@@ -33,11 +34,13 @@ WINGS = (
     "policy",
     "evaluate",
     "transcription",
+    "review",
     "api",
     "interop",
     "train",
     "study",
     "doctor",
+    "scale",
     "cli",
 )
 BY_NAME = ("rewards", "engines")  # plug-ins: found by entry point, and imported by nobody
@@ -179,6 +182,7 @@ def test_scoring_and_reports_load_without_torch() -> None:
     light += tuple(
         f"evaluate.{name}" for name in ("results", "figures", "stats", "tables", "view", "report", "score", "bench")
     )
+    light += tuple(f"scale.{name}" for name in ("parts", "load", "step", "advice", "runs", "measured", "sheet"))
     light_wings = tuple(f"ocr_rl.{name}." for name in ("rewards", *light))
     todo = [module for module in MODULES if f"{module}.".startswith(light_wings)]
     reached = {module: module for module in todo}  # -> the chain of imports that led there

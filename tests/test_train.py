@@ -164,6 +164,19 @@ def test_a_run_stopped_on_the_way_leaves_a_weaker_policy_and_goes_on_as_the_same
 
 
 @pytest.mark.slow
+def test_one_rollout_ahead_a_run_pauses_where_it_saves(nano_dir: Path, tmp_path: Path, capsys) -> None:
+    settings = ("grpo.ahead=1", "grpo.steps=4", "save_every=2", "scoring.audit=false", 'sampling.engine="transformers"')
+    begun = command(nano_dir, tmp_path / "run", *settings)
+    assert main([*begun, "--until", "3"]) == 2
+    assert "give a multiple of save_every (2)" in capsys.readouterr().err
+    assert main([*begun, "--until", "2"]) == main([*begun, "--resume"]) == 0
+    assert 'grpo.ahead = 1 gains no time with sampling.engine = "transformers"' in capsys.readouterr().out
+    rows = [json.loads(line) for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["behind"] for row in rows] == [0, 1, 0, 1]
+    assert [row.get("gap_max", 1.0) < 1e-4 for row in rows] == [True, False] * 2  # nothing is loaded before a pause
+
+
+@pytest.mark.slow
 def test_a_run_does_not_go_on_with_other_pages_or_another_reward(
     nano_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

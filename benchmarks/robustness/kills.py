@@ -3,6 +3,7 @@
     python -m benchmarks.robustness.kills --kills 20 --engine transformers
     python -m benchmarks.robustness.kills --kills 3 --engine vllm
     python -m benchmarks.robustness.kills --kills 5 --algorithm ppo
+    python -m benchmarks.robustness.kills --kills 5 --ahead 1
     python -m benchmarks.robustness.kills --kills 2 --each 2 --steps 6 --family qwen3_5
 
 Each run is killed `--each` times and then gone on with to its end. Its weights must be the same bits, its metrics file
@@ -65,6 +66,7 @@ def main() -> None:
     parser.add_argument("--algorithm", choices=tuple(OF), default="grpo")
     parser.add_argument("--family", choices=[family.model_type for family in FAMILIES])
     parser.add_argument("--steps", type=int, default=30)
+    parser.add_argument("--ahead", type=int, choices=(0, 1), default=0)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=Path("runs/kills"))
     args = parser.parse_args()
@@ -72,6 +74,7 @@ def main() -> None:
     args.out.mkdir(parents=True)
     own = [setting.format(args.algorithm) for setting in SETTINGS]
     own += [*OF[args.algorithm], f"{args.algorithm}.steps={args.steps}", f'sampling.engine="{args.engine}"']
+    own.append(f"{args.algorithm}.ahead={args.ahead}")
     if args.family:
         new_policy(args.out / "policy", args.seed, args.family)
         own += [*RANDOM, f"policy.path={args.out / 'policy'}"]

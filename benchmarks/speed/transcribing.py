@@ -1,10 +1,13 @@
-"""How fast is `transcribe --endpoint` beside the engine in process, and is every page there once after kills?
+"""How many pages a second does `transcribe --endpoint` read at `ocr-rl serve nano`, beside the engine in process?
 
-    python -m benchmarks.speed.transcribing --pages 200
+    python -m benchmarks.speed.transcribing --pages 200 --out runs/transcribing
 
-Typesets pages and has them transcribed: by an engine in process, at `ocr-rl serve nano`, and once more there with the
-client and the server killed on the way. Prints wall and processor seconds, the client's peak memory, and what became of
-the pages.
+Both sides are started once, which is counted apart, and read the same slices of pages in turn (process, endpoint;
+endpoint, process; …), each slice as a job of its own with 64 pages at once, its rows and Markdown written. So what else
+the machine does befalls both alike; the ratio is the median over pairs of slices. What an `--endpoint` job starts for
+itself (its client, the process that draws pages) is within its slices. Processor seconds are of all processes of a
+side, the server's among them. A slice is a line of OUT/slices.jsonl: the same command goes on where it was stopped.
+`--real FOLDER` reads the PDFs there too, after the typeset ones.
 """
 
 from __future__ import annotations
@@ -12,30 +15,35 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
-import resource
+import shutil
 import signal
 import subprocess
 import sys
 import time
 import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from statistics import median
+from typing import Any
 
 OCR_RL = [sys.executable, "-m", "ocr_rl.cli"]
 PORT = 8791
-URL = f"http://127.0.0.1:{PORT}/v1"
+SIDES = ("process", "endpoint")
 
 
 class Server:
     """vLLM's server in a process group of its own."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int) -> None:
+        self.port, self.url = port, f"http://127.0.0.1:{port}/v1"
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # else the server would stay behind
         self.start()
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            [*OCR_RL, "serve", "nano", "--port", str(PORT)],
+            [*OCR_RL, "serve", "nano", "--port", str(self.port)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
@@ -44,7 +52,7 @@ class Server:
     def wait(self) -> None:
         while True:
             try:
-                urllib.request.urlopen(f"{URL}/models", timeout=5).close()
+                urllib.request.urlopen(f"{self.url}/models", timeout=5).close()
                 return
             except OSError:
                 if self.process.poll() is not None:
@@ -55,111 +63,208 @@ class Server:
         os.killpg(self.process.pid, signal.SIGKILL)
         self.process.wait()
 
-    def processor_s(self) -> float:
-        """Of the group so far, as Linux counts it."""
-        ticks = 0
-        for stat in Path("/proc").glob("[0-9]*/stat"):
-            try:
-                fields = stat.read_text().rpartition(")")[2].split()
-            except OSError:
-                continue
-            if int(fields[2]) == self.process.pid:
-                ticks += int(fields[11]) + int(fields[12])
-        return ticks / os.sysconf("SC_CLK_TCK")
+
+def rows(out: Path) -> list[dict[str, Any]]:
+    """The whole rows of a job, or of this program."""
+    path = out / "pages.jsonl" if out.is_dir() else out
+    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] if path.is_file() else []
 
 
-def transcribe(pdfs: Path, out: Path, *how: str) -> subprocess.Popen[bytes]:
-    words = [*OCR_RL, "transcribe", str(pdfs), "--out", str(out), *how]
-    return subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def typeset(out: Path, pages: int, kind: str) -> list[Path]:
+    """PDFs of a page each, the same for the same number."""
+    data = out / "data"
+    if not data.is_dir():
+        words = ["pages", "synth", "--kind", kind, "--n", str(pages), "--seed", "77"]
+        subprocess.run([*OCR_RL, *words, "--pages-per-document", "1", "--out", str(data)], check=True)
+    return sorted((data / "pdfs").glob("*.pdf"))
 
 
-def rows(out: Path) -> list[dict]:
-    path = out / "pages.jsonl"
-    return [json.loads(line) for line in path.read_bytes().split(b"\n")[:-1]] if path.exists() else []
+def processor_s(*pids: int) -> float:
+    """Of processes and all that they started, as Linux counts it."""
+    ticks: dict[int, int] = {}
+    children: dict[int, list[int]] = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            fields = stat.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        pid = int(stat.parent.name)
+        ticks[pid] = sum(map(int, fields[11:15]))  # its own, and of children that have ended
+        children.setdefault(int(fields[1]), []).append(pid)
+    todo, total = list(pids), 0
+    while todo:
+        pid = todo.pop()
+        total += ticks.get(pid, 0)
+        todo += children.get(pid, [])
+    return total / os.sysconf("SC_CLK_TCK")
 
 
-def timed(process: subprocess.Popen[bytes]) -> tuple[float, float, float]:
-    """Wall seconds, processor seconds and peak memory in MB of a child and its own."""
+# --- a side: a process of its own that reads slices -------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A reader whose engine stays open from job to job."""
+
+    reader: Any
+    ask: Any
+
+    @property
+    def model(self) -> str:
+        return self.reader.model
+
+    @property
+    def settings(self) -> Any:
+        return self.reader.settings
+
+    def bound(self) -> Any:
+        return self.reader.bound()
+
+    @contextmanager
+    def opened(self) -> Iterator[Any]:
+        yield self.ask
+
+
+def read_slices(side: str) -> None:
+    """The life of a side: a line names a slice's files and folder, a line answers when it is read."""
+    from ocr_rl.evaluate.readers import Asking, InProcess, at_endpoint
+    from ocr_rl.transcription.job import transcribe_files
+
+    answers, sys.stdout = sys.stdout, sys.stderr  # engines print too
+    reader: Any = InProcess(model="nano", backend="vllm", asking=Asking())
+    if side == "endpoint":
+        reader = at_endpoint(f"http://127.0.0.1:{PORT}", model=None)
+    with reader.opened() as ask:
+        print("ready", file=answers, flush=True)
+        for line in sys.stdin:
+            pdfs, out = json.loads(line)
+            start = time.perf_counter()
+            failed = transcribe_files([Path(pdf) for pdf in pdfs], Kept(reader, ask), Path(out))
+            print(json.dumps([time.perf_counter() - start, len(failed)]), file=answers, flush=True)
+
+
+class Side:
+    def __init__(self, name: str, log: Path) -> None:
+        start = time.perf_counter()
+        words = [sys.executable, "-m", "benchmarks.speed.transcribing", "--side", name]
+        with log.open("ab") as lines:
+            self.process = subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=lines)
+        self._line()
+        self.start_s = time.perf_counter() - start
+
+    def read(self, pdfs: Sequence[Path], out: Path) -> tuple[float, int]:
+        """Wall seconds, and how many pages have no text."""
+        assert self.process.stdin
+        self.process.stdin.write(json.dumps([list(map(str, pdfs)), str(out)]).encode() + b"\n")
+        self.process.stdin.flush()
+        seconds, failed = json.loads(self._line())
+        return seconds, failed
+
+    def _line(self) -> bytes:
+        assert self.process.stdout
+        line = self.process.stdout.readline()
+        return line or sys.exit("a side ended; see log")  # type: ignore[func-returns-value]
+
+
+# --- both in turn -----------------------------------------------------------------------------------------------------
+
+
+def compare(out: Path, pdfs: Sequence[Path], size: int) -> None:
+    slices = [pdfs[start : start + size] for start in range(0, len(pdfs), size)]
+    done = {(row["side"], row["slice"]) for row in rows(out / "slices.jsonl")}
+    todo = [
+        (number, side)
+        for number in range(len(slices))
+        for side in (SIDES if number % 2 == 0 else SIDES[::-1])
+        if (side, number) not in done
+    ]
+    if todo:
+        _read(out, pdfs[:2], slices, todo)
+    print(json.dumps(summary(out), indent=2))
+
+
+def _read(out: Path, warm: Sequence[Path], slices: Sequence[Sequence[Path]], todo: Sequence[tuple[int, str]]) -> None:
     start = time.perf_counter()
-    _, _, usage = os.wait4(process.pid, 0)
-    return time.perf_counter() - start, usage.ru_utime + usage.ru_stime, usage.ru_maxrss / 1024
+    server = Server(PORT)
+    try:
+        server.wait()
+        server_s = time.perf_counter() - start
+        sides = {name: Side(name, out / "log") for name in SIDES}
+        for name, side in sides.items():
+            shutil.rmtree(out / "warm", ignore_errors=True)
+            side.read(warm, out / "warm")
+            print(f"{name}: started in {side.start_s + server_s * (name == 'endpoint'):.0f} s", flush=True)
+        for number, name in todo:
+            place, side = out / name / f"{number:04}", sides[name]
+            shutil.rmtree(place, ignore_errors=True)  # half a slice says nothing
+            pids = (side.process.pid, server.process.pid)[: 1 + (name == "endpoint")]
+            before = processor_s(*pids)
+            wall_s, failed = side.read(slices[number], place)
+            used, of_slice = processor_s(*pids) - before, rows(place)
+            line = {"side": name, "slice": number, "pages": len(of_slice), "failed": failed}
+            line |= {"tokens": sum(row["tokens"] for row in of_slice), "wall_s": wall_s, "processor_s": used}
+            with (out / "slices.jsonl").open("a") as file:
+                file.write(json.dumps(line) + "\n")
+            print(json.dumps(line), flush=True)
+        for side in sides.values():
+            side.process.kill()
+            side.process.wait()
+    finally:
+        server.kill()
 
 
-def killed(pdfs: Path, out: Path, server: Server, count: int, clients: int, servers: int) -> None:
-    """The same job with kills at random places, spread over the pages."""
-    draw = random.Random(0)
-    at = sorted(draw.sample(range(1, count), clients + servers))
-    of_server = set(draw.sample(at, servers))
-    process = transcribe(pdfs, out, "--endpoint", URL)
-    for place in at:
-        while len(rows(out)) < place and process.poll() is None:
-            time.sleep(0.1)
-        if place in of_server:
-            server.kill()
-            server.start()
-        else:
-            process.kill()
-            process.wait()
-            server.wait()
-            process = transcribe(pdfs, out, "--endpoint", URL)
-    process.wait()
+def summary(out: Path) -> dict[str, Any]:
+    """Ratios are the endpoint's over the process's, medians over pairs of slices."""
+    of = {side: {row["slice"]: row for row in rows(out / "slices.jsonl") if row["side"] == side} for side in SIDES}
+    pairs = sorted(of["process"].keys() & of["endpoint"].keys())
+    texts = [_texts(out, side, pairs) for side in SIDES]
+    seconds = {name: [of["process"][k][name] / of["endpoint"][k][name] for k in pairs] for name in _SECONDS}
+    return {
+        "pages": {side: len(_texts(out, side, pairs)) for side in SIDES},
+        "same texts": sum(texts[1].get(key) == text for key, text in texts[0].items()),
+        "slices": len(pairs),
+        "pages a second": {
+            side: round(sum(of[side][k]["pages"] for k in pairs) / sum(of[side][k]["wall_s"] for k in pairs), 3)
+            for side in SIDES
+        },
+        "processor ms a page": {
+            side: round(
+                1e3 * sum(of[side][k]["processor_s"] for k in pairs) / sum(of[side][k]["pages"] for k in pairs), 1
+            )
+            for side in SIDES
+        },
+        "ratio of pages a second": [round(value, 3) for value in _spread(seconds["wall_s"])],
+        "ratio of pages a processor second": [round(value, 3) for value in _spread(seconds["processor_s"])],
+        "spread": "median, least, most",
+    }
+
+
+_SECONDS = ("wall_s", "processor_s")
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float, float]:
+    return median(values), min(values), max(values)
+
+
+def _texts(out: Path, side: str, slices: Sequence[int]) -> dict[tuple[str, int], str]:
+    return {(row["pdf"], row["page"]): row["text"] for k in slices for row in rows(out / side / f"{k:04}")}
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pages", type=int, default=200)
+    parser.add_argument("--slice", type=int, default=128, help="pages, two of the batches in process")
     parser.add_argument("--kind", default="nano")
-    parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--server-kills", type=int, default=3)
-    parser.add_argument("--parts", nargs="+", default=["endpoint", "in process", "kills"])
+    parser.add_argument("--real", type=Path, help="a folder of PDFs of one page")
+    parser.add_argument("--out", type=Path, default=Path("runs/transcribing"))
+    parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     given = parser.parse_args()
-    with TemporaryDirectory() as folder:
-        place = Path(folder)
-        made = [
-            "pages",
-            "synth",
-            "--kind",
-            given.kind,
-            "--n",
-            str(given.pages),
-            "--seed",
-            "77",
-            "--out",
-            place / "data",
-        ]
-        subprocess.run([*OCR_RL, *map(str, made)], check=True)
-        run(given, place / "data" / "pdfs", place)
-
-
-def run(given: argparse.Namespace, pdfs: Path, place: Path) -> None:
-    texts: dict[str, dict[str, str]] = {}
-    if "in process" in given.parts:
-        wall, processor, memory = timed(transcribe(pdfs, place / "process"))
-        print(f"in process: {given.pages / wall:.2f} pages/s, {processor:.0f} processor s, {memory:.0f} MB", flush=True)
-        texts["in process"] = {row["id"]: row["text"] for row in rows(place / "process")}
-    server = Server()
-    try:
-        server.wait()
-        before = server.processor_s()
-        wall, processor, memory = timed(transcribe(pdfs, place / "endpoint", "--endpoint", URL))
-        used = server.processor_s() - before
-        print(
-            f"endpoint: {given.pages / wall:.2f} pages/s, {processor:.0f} + {used:.0f} processor s, {memory:.0f} MB "
-            "(client)",
-            flush=True,
-        )
-        texts["endpoint"] = {row["id"]: row["text"] for row in rows(place / "endpoint")}
-        if "kills" in given.parts:
-            killed(pdfs, place / "kills", server, given.pages, given.kills, given.server_kills)
-            ids = [row["id"] for row in rows(place / "kills")]
-            print(f"kills: {len(ids)} rows of {len(set(ids))} pages", flush=True)
-            texts["kills"] = {row["id"]: row["text"] for row in rows(place / "kills")}
-    finally:
-        server.kill()
-    own = texts["endpoint"]
-    for name, others in texts.items():
-        print(f"same text as at the endpoint, {name}: {sum(own[id] == text for id, text in others.items())}")
-    print(f"peak memory of this program: {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024:.0f} MB")
+    if given.side:
+        read_slices(given.side)
+        return
+    given.out.mkdir(parents=True, exist_ok=True)
+    real = sorted(given.real.rglob("*.pdf")) if given.real else []
+    compare(given.out, [*typeset(given.out, given.pages, given.kind), *real], given.slice)
 
 
 if __name__ == "__main__":

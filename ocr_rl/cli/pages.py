@@ -1,4 +1,4 @@
-"""Verbs of page sets: pages synth, check, mine, import, export, split, overlap, show, render."""
+"""Verbs of page sets: pages synth, check, mine, import, export, split, overlap, show, render (rank: ranking.py)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, BadParameter, Option, Typer
 
+from ocr_rl.cli import ranking
 from ocr_rl.cli.options import (
     MAX_PX,
     MAX_SCAN,
@@ -38,7 +39,8 @@ from ocr_rl.contract import UserError
 if TYPE_CHECKING:
     from ocr_rl.pages.harvest import Harvest
 
-app = Typer(help="Make, check and draw pages.")
+app = Typer(help="Make, check, rank and draw pages.")
+app.add_typer(ranking.app)
 MAX_NOTES = 20  # of a dataset that are printed
 
 

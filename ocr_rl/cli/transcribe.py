@@ -39,7 +39,7 @@ from ocr_rl.cli.refusals import (
 )
 from ocr_rl.contract import UserError
 
-Format = Literal["markdown", "dolma", "pdf"]  # as in ocr_rl.transcription.made
+Format = Literal["markdown", "pages", "dolma", "pdf"]  # as in ocr_rl.transcription.made
 Fallback = Literal["text-layer"]
 
 app = Typer()
@@ -63,7 +63,11 @@ def transcribe(
     ] = None,
     form: Annotated[
         list[str] | None,
-        Option("--format", metavar="NAME", help="what is made of the rows: markdown (default), dolma, pdf"),
+        Option(
+            "--format",
+            metavar="NAME",
+            help="what is made of the rows: markdown (default), pages (a file a page, for `pages mine`), dolma, pdf",
+        ),
     ] = None,
     page_marks: Annotated[bool, Option("--page-marks", help="write <!-- page 3 --> before each page")] = False,
     fallback: Annotated[
@@ -90,9 +94,8 @@ def transcribe(
     ray_workers: Annotated[int, whole("of --ray", 1)] = 2,
 ) -> int:
     """PDFs and pictures as Markdown, rows or searchable PDFs."""
-    from ocr_rl.outputs import refuse_taken
     from ocr_rl.pages.documents import documents
-    from ocr_rl.pages.raster import PageError, count_pages, distinct_stems
+    from ocr_rl.transcription.job import Wanted, open_files, transcribe_opened
 
     if endpoint is None:
         require_model(model or "nano")
@@ -107,13 +110,10 @@ def transcribe(
 
     pdfs, left_out = documents(files, out)
     tell_left_out(left_out)
-    if out is not None and "markdown" in forms:
-        refuse_taken((out / f"{stem}.md" for stem in distinct_stems(pdfs).values()), pdfs)
-
-    unread = [counted for _, counted in count_pages(pdfs) if isinstance(counted, PageError)]
+    opened = open_files(pdfs)
+    unread, pdfs = opened.refused, [file.pdf for file in opened.opened]
     if exit_code(unread, pdfs) < 2:  # else no policy need be loaded to refuse them
         from ocr_rl.evaluate.readers import Asking, InProcess, at_endpoint, extra_fields
-        from ocr_rl.transcription.job import Wanted, transcribe_files
 
         asking = Asking(preset=preset, instruction=instruction, longest_px=longest_px, max_tokens=max_tokens, seed=seed)
         reader = InProcess(model=model or "nano", backend=backend, asking=asking)
@@ -133,7 +133,7 @@ def transcribe(
 
             reader = OnRay(reader=reader, address=ray, workers=ray_workers)
         wanted = Wanted(formats=forms, page_marks=page_marks, fallback=fallback is not None)
-        unread = transcribe_files(pdfs, reader, out, wanted)
+        unread = transcribe_opened(opened, reader, out, wanted)
     tell_refused(unread)
     return exit_code(unread, pdfs)
 

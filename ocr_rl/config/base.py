@@ -20,6 +20,11 @@ class Section(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True)
 
+    def changed(self, *keys: str) -> list[str]:
+        """Of these keys those that differ from their defaults, not those that are written: config.json has them all."""
+        fields = type(self).model_fields
+        return sorted(key for key in keys if getattr(self, key) != fields[key].default)
+
 
 @dataclass(frozen=True)
 class KeyOf:

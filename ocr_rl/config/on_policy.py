@@ -42,6 +42,10 @@ class OnPolicy(OwnSamples):
     """Truncated importance correction between sampler and learner: per token, or one a sample (geometric mean)."""
     importance_cap: float = Field(default=2.0, gt=0)
     """The largest importance weight that counts."""
+    importance_mask: tuple[float, float] | None = None
+    """As in [0.2, 5.0]: leave out tokens (samples, by importance_level) whose weight lies outside; by default none."""
+    ahead: Literal[0, 1] = 0
+    """1: the next rollout is sampled while the learner updates, with the weights before that (docs/training.md)."""
     mask_unfinished: bool = False
     """Leave samples that hit max_tokens out of the loss; not beside `eos`, which would then push none of them down."""
 
@@ -49,6 +53,12 @@ class OnPolicy(OwnSamples):
     def _one_bound(self) -> Self:
         if self.surrogate == "cispo" and self.delta is not None:
             raise ValueError("delta is for the clipped surrogate; cispo bounds every ratio by epsilon_high")
+        return self
+
+    @model_validator(mode="after")
+    def _around_one(self) -> Self:
+        if self.importance_mask is not None and not 0 <= self.importance_mask[0] < 1 < self.importance_mask[1]:
+            raise ValueError(f"importance_mask must have 1 inside, as in [0.2, 5.0], got {list(self.importance_mask)}")
         return self
 
     @property
@@ -62,6 +72,11 @@ class OnPolicy(OwnSamples):
         if self.epsilon is not None:
             low = high = self.epsilon
         return low, self.epsilon_high or high
+
+    @property
+    def updates(self) -> int:
+        """Optimiser updates per rollout, at most."""
+        return self.minibatches
 
     @property
     def beta_of_loss(self) -> float:
@@ -82,12 +97,28 @@ class Grpo(OnPolicy):
     """Siblings in a group."""
     advantage: Annotated[str, KeyOf(ADVANTAGES)] = "group_std"
     """How rewards become advantages (`ocr_rl/objectives/advantages.py`)."""
+    credit: Literal["sample", "spans", "siblings"] = "sample"
+    """Who gets a sample's advantage: all its tokens alike, those where its tests found their text, or those in which it
+    differs from siblings of other reward. Its sum stays the same."""
+    credit_share: Share = 1.0
+    """Share of the advantage that is given so; the rest goes to all tokens alike."""
     flip: Share = 0.0
     """Share of groups whose advantages are turned upside down: label noise, for studies."""
     refills: Natural = 1
     """How many more rollouts a step may ask for to replace groups without signal."""
     rest: Natural = 0
     """A page without signal is passed over for one of its turns, then two, four, at most so many; 0: never."""
+
+    @model_validator(mode="after")
+    def _splits(self) -> Grpo:
+        if self.credit == "spans" and self.advantage == "gdpo":
+            raise ValueError(
+                'credit = "spans" splits what is one factor times the rewards, and gdpo scales each reward for '
+                'itself: set advantage = "group_std", or credit = "siblings"'
+            )
+        if self.credit == "sample" and "credit_share" in self.model_fields_set:
+            raise ValueError('credit_share is for credit = "spans" and "siblings": set one of them, or leave it out')
+        return self
 
     @property
     def comparison(self) -> str:
@@ -118,8 +149,8 @@ class Critic(Section):
             raise ValueError('path is for kind = "model": any other critic has the policy\'s own base')
         if self.kind == "head" and self.lr is not None:
             raise ValueError("lr: a head moves by the policy's own rate; set critic.weight")
-        if self.kind != "head" and (odd := {"weight", "stop_gradient"} & self.model_fields_set):
-            raise ValueError(f'{min(odd)} is for kind = "head": any other critic has a loss and weights of its own')
+        if self.kind != "head" and (odd := self.changed("weight", "stop_gradient")):
+            raise ValueError(f'{odd[0]} is for kind = "head": any other critic has a loss and weights of its own')
         if self.kind == "head" and self.warmup and not self.stop_gradient:
             raise ValueError("warmup leaves the policy where it is: set stop_gradient = true, or leave out warmup")
         return self
@@ -153,7 +184,6 @@ class Ppo(OnPolicy):
 
     @property
     def updates(self) -> int:
-        """Optimiser updates per rollout."""
         return self.epochs * self.minibatches
 
     @property

@@ -118,8 +118,7 @@ class Policy(Section):
 
     @model_validator(mode="after")
     def _adapters(self) -> Policy:
-        given = {"lora_alpha", "lora_dropout", "lora_targets", "lora_vision"} & self.model_fields_set
-        changed = sorted(key for key in given if getattr(self, key) != type(self).model_fields[key].default)
+        changed = self.changed("lora_alpha", "lora_dropout", "lora_targets", "lora_vision")
         if changed and self.lora_rank == 0:
             raise ValueError(f"{changed[0]} is for adapters: set lora_rank too")
         if self.lora_vision and self.freeze_vision:
@@ -168,8 +167,8 @@ class Optim(Section):
         steps = [step for step, _ in self.schedule]
         if any(later <= earlier for earlier, later in pairwise(steps)):
             raise ValueError("schedule: each step must be later than the one before it")
-        if self.schedule and (twice := {"warmup", "cooldown", "final"} & self.model_fields_set):
-            raise ValueError(f"schedule stands instead of {', '.join(sorted(twice))}: leave that out, or schedule = []")
+        if self.schedule and (twice := self.changed("warmup", "cooldown", "final")):
+            raise ValueError(f"schedule stands instead of {', '.join(twice)}: leave that out, or schedule = []")
         return self
 
 
@@ -191,8 +190,8 @@ class Sampling(Section):
     gpu_share: float = Field(default=0.4, gt=0, lt=1, exclude=True)
     """Of a GPU's memory, what vLLM in this process takes, keys and values included; the learner needs the rest."""
     # Where the server is changes no result: left out of a run's config.json, so a run resumes with another one.
-    url: str | None = Field(default=None, exclude=True)
-    """Of the server, as in "http://127.0.0.1:8000"; this run must have it to itself."""
+    url: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(default=None, exclude=True)
+    """Of the server, as in "http://127.0.0.1:8000", or a list of several; this run must have them to itself."""
     weights_dir: Path | None = Field(default=None, exclude=True)
     """Where weights are written for the server, which must see the same path; by default a temporary folder."""
     deadline_s: float = Field(default=600.0, gt=0, exclude=True)
@@ -204,9 +203,17 @@ class Sampling(Section):
     def _server(self) -> Sampling:
         if (self.engine == "vllm_server") != (self.url is not None):
             raise ValueError('url belongs to engine = "vllm_server", and that engine needs one')
-        if self.url is not None and not re.fullmatch(r"https?://[^/\s]+/?", self.url):
-            raise ValueError(f"url must look like http://127.0.0.1:8000, got {self.url!r}")
+        urls = [self.url] if isinstance(self.url, str) else self.url or ()
+        if wrong := next((url for url in urls if not re.fullmatch(r"https?://[^/\s]+/?", url)), None):
+            raise ValueError(f"url must look like http://127.0.0.1:8000, got {wrong!r}")
+        if len({url.rstrip("/") for url in urls}) < len(urls):
+            raise ValueError("url names a server twice")
         return self
+
+    @property
+    def elsewhere(self) -> bool:
+        """Whether samples are written in another process than the learner's, so that both can work at once."""
+        return self.engine == "vllm_server"
 
 
 class Evaluation(Section):

@@ -117,7 +117,12 @@ def bench(
     _refuse_twins([*(_named(text)[0] for text in candidates), *(reader.name for reader in readers)])
     pages, file_of = load_subset(data, subset)
     pages = with_baseline(pages, data / "pdfs") if subset.adds_baselines else pages
-    common = {"ocr-rl": environment()["packages"].get("ocr-rl"), "reading": reading, "tests": _digest(pages)}
+    common = {
+        "ocr-rl": environment()["packages"].get("ocr-rl"),
+        "reading": reading,
+        "subset": subset.note().get("subset", "all pages"),
+        "tests": _digest(pages),
+    }
     with outputs.writing(out):
         journal.settle(out / "settings.json", common)
     settings = {reader.name: reader.settings() for reader in readers}  # all of them before the first begins

@@ -39,6 +39,7 @@ _NO_ENTRY = {
     404: "has no such address or model",
 }
 _REASON = 300  # characters of a server's own words
+_THOUGHTS = ("reasoning_content", "reasoning")  # where servers put what a model thinks before it writes
 _LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -232,19 +233,34 @@ def _read(answer: Mapping[str, Any]) -> tuple[Transcript, int]:
     """The transcript and the prompt's tokens of a chat completion. Raises _Spoilt for an answer in another form."""
     try:
         choice = answer["choices"][0]
-        text, finish = choice["message"]["content"], choice.get("finish_reason")
+        message, finish = choice["message"], choice.get("finish_reason")
+        text = _text(message["content"])
     except (KeyError, IndexError, TypeError, AttributeError):
         raise _Spoilt("answered without a choice") from None
-    if not isinstance(text, str):
-        raise _Spoilt("answered without a text")
     usage = answer.get("usage")
+    tokens = _whole(usage, "completion_tokens")
+    if not text and any(message.get(name) for name in _THOUGHTS):
+        raise Refused(
+            f"the model thought for {tokens} tokens and wrote no text; raise --max-tokens, or switch its thinking off "
+            "(--extra), as its server's guide says"
+        )
+    if text is None:
+        raise _Spoilt("answered without a text")
     transcript = Transcript(
         raw=text,
         body=split_front_matter(text)[1],
         finish=finish if finish in ("stop", "length") else "abort",
-        num_tokens=_whole(usage, "completion_tokens"),
+        num_tokens=tokens,
     )
     return transcript, _whole(usage, "prompt_tokens")
+
+
+def _text(content: Any) -> str | None:
+    """What a message says: a text, or parts of which some are text; None where it is neither."""
+    if isinstance(content, list):
+        parts = [part["text"] for part in content if isinstance(part, dict) and part.get("type") == "text"]
+        return "".join(parts) if parts and all(isinstance(part, str) for part in parts) else None
+    return content if isinstance(content, str) else None
 
 
 def _whole(usage: Any, name: str) -> int:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,10 @@ class Plan:
     def evaluates(self, done: int) -> bool:
         return bool(self.evaluate_every) and (done % self.evaluate_every == 0 or done == self.total)
 
+    def pauses(self, done: int) -> bool:
+        """Whether no rollout may be on its way then: what is saved has none, and an evaluation needs the engine."""
+        return self.saves(done) or self.evaluates(done)
+
 
 def fit(
     steps_from: StepsFrom,
@@ -68,7 +73,11 @@ def fit(
     """
     state, history, due = dict(state or {}), run.metrics(), False
     steps = steps_from(state)
-    with tqdm(total=plan.total, initial=learner.policy, desc="training", unit="step", smoothing=0.05) as bar:
+    with ExitStack() as at_the_end:
+        at_the_end.callback(lambda: _end(steps))
+        bar = at_the_end.enter_context(
+            tqdm(total=plan.total, initial=learner.policy, desc="training", unit="step", smoothing=0.05)
+        )
         while (step := next(steps, None)) is not None:
             looks = plan.probe(step.rows) if plan.probe and learner.policy == 0 and step.rows else {}
             decisions = tripped([*history, {"step": 0, **looks}], plan.tripwires) if looks else []
@@ -90,6 +99,7 @@ def fit(
             bar.update()
             bar.write("  ".join([line_of(row, plan.total), *(f"! {decision}" for decision in decisions)]))
             if request := _act(decisions, done, step, steps, state):
+                _end(steps)
                 state = roll_back(request, learner, run, plan.tripwires.roll_backs, critic)
                 history, due, steps = run.metrics(), False, steps_from(state)
                 bar.n = learner.policy
@@ -153,6 +163,12 @@ def _act(
             latest = done - decision.steps
             return RollBack(why=decision.why, done=done, latest=latest, state=_position(step, steps, state))
     return None
+
+
+def _end(steps: Iterator[Step]) -> None:
+    """Have an algorithm let go of what it works with, a rollout on its way included."""
+    if isinstance(steps, Generator):
+        steps.close()
 
 
 def _position(step: Step, steps: Iterator[Step], before: Mapping[str, Any]) -> Mapping[str, Any]:

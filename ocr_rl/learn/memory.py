@@ -31,6 +31,17 @@ GIB = 2**30
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Device:
+    """What a run computes on, in bytes; a run that is only planned has one that is not here."""
+
+    gpu: bool
+    ranks: int  # processes that share the policy, each with a GPU of its own where there are GPUs
+    free: int
+    total: int
+    host: int  # free on the host's side
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MemoryPlan:
     """Bytes by purpose, on the device; `activations` (one micro-batch) and what follows it come and go."""
 
@@ -70,25 +81,52 @@ class MemoryPlan:
         return f"memory: about {self.peak / GIB:.1f} GiB of {self.available / GIB:.1f} GiB ({parts}){host}"
 
 
-def memory_plan(recipe: config.Recipe, path: str) -> MemoryPlan:
-    """The plan for a recipe whose policy starts from the folder or hub name `path`, on the device it would use.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """A policy without its numbers."""
 
-    With several ranks: on the first one's GPU, or in the memory that they all share.
-    """
-    policy, dtype = recipe.policy, DTYPES[recipe.policy.dtype]
+    settings: Any  # transformers' configuration
+    family: Family
+    module: nn.Module  # on meta, with its adapters
+    weights: int  # bytes, without adapters
+    numbers: int  # how many weights that are
+    blocks: Sequence[int]  # how many of these each block has
+
+
+def shape_of(policy: config.Policy, path: str) -> Shape:
+    """The shape of a policy that starts from the folder or hub name `path`; no weights are read."""
     settings = load_config(path, trust_remote_code=policy.trust_remote_code)
     family = family_of(settings)
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(
-            settings, dtype=dtype, trust_remote_code=policy.trust_remote_code
+            settings, dtype=DTYPES[policy.dtype], trust_remote_code=policy.trust_remote_code
         )
         weights, numbers = _size(model), model.num_parameters()
         blocks = [_numbers(block) for block in family.blocks(model)]
         module = trainable(model, family, policy)
+    return Shape(settings=settings, family=family, module=module, weights=weights, numbers=numbers, blocks=blocks)
+
+
+def this_device() -> Device:
+    """The first rank's GPU, or the memory that all ranks share."""
+    memory = psutil.virtual_memory().available
+    free, total = torch.cuda.mem_get_info() if torch.cuda.is_available() else (memory, memory)
+    return Device(gpu=torch.cuda.is_available(), ranks=ranks.world(), free=free, total=total, host=memory)
+
+
+def memory_plan(recipe: config.Recipe, path: str) -> MemoryPlan:
+    """The plan for a recipe whose policy starts from the folder or hub name `path`, on the device it would use."""
+    return memory_on(this_device(), recipe, shape_of(recipe.policy, path))
+
+
+def memory_on(device: Device, recipe: config.Recipe, shape: Shape) -> MemoryPlan:
+    """The plan for a recipe's policy on any device, one that is not here too."""
+    policy, dtype, on_gpu = recipe.policy, DTYPES[recipe.policy.dtype], device.gpu
+    settings, family, module = shape.settings, shape.family, shape.module
+    weights, numbers, blocks = shape.weights, shape.numbers, shape.blocks
     learnt = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     frozen_copy = recipe.algorithm.needs_reference and policy.lora_rank == 0
-    on_gpu = torch.cuda.is_available()
-    parts, several = ranks.world() if on_gpu else 1, ranks.world() > 1
+    parts, several = device.ranks if on_gpu else 1, device.ranks > 1
     itemsize = 2 if policy.autocast else dtype.itemsize
     plan = MemoryPlan(
         weights=_size(module) // parts,
@@ -98,18 +136,42 @@ def memory_plan(recipe: config.Recipe, path: str) -> MemoryPlan:
         reference=weights // parts if frozen_copy else 0,
         critic=_critic(recipe, module, learnt) // parts,
         learned=sum(map(_learned, recipe.learned)),
-        sampler=_sampler(recipe, numbers, on_gpu) if recipe.needs_sampler else 0,
+        sampler=_sampler(recipe, numbers, device) if recipe.needs_sampler else 0,
         activations=_activations(recipe, settings, family),
         casts=0 if several or not policy.autocast else sum(2 * p.numel() for _, p in learnt if p.ndim > 1),
         # Of the root, which is whole for the whole pass, and of the block that is computed and the one after it.
         gathered=itemsize * (numbers - sum(blocks) + 2 * max(blocks)) if several else 0,
         step=_step(recipe.optim, learnt, on_gpu) // parts,
-        available=torch.cuda.mem_get_info()[0] if on_gpu else psutil.virtual_memory().available,
+        available=device.free,
         host=(2 if frozen_copy and several else 1) * weights if on_gpu else 0,
-        host_available=psutil.virtual_memory().available if on_gpu else 0,
+        host_available=device.host if on_gpu else 0,
     )
     plan = replace(plan, available=plan.available + plan.learned)  # those are open already
     return replace(plan, ways=_ways(plan, recipe))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EngineSize:
+    """Bytes of an engine that has a card of its own."""
+
+    weights: int
+    sent: int  # what it is given after each update: all weights, or the adapters
+    token: int  # keys and values of a token
+
+
+def engine_size(recipe: config.Recipe, shape: Shape) -> EngineSize:
+    """Of the recipe's policy on a GPU. Layers that keep a state of one size (DeltaNet) count as no keys and values."""
+    policy, text = recipe.policy, shape.settings.text_config
+    itemsize = DTYPES[recipe.sampling.dtype or ("bfloat16" if policy.autocast else policy.dtype)].itemsize
+    kinds = getattr(text, "layer_types", None) or ["attention"] * text.num_hidden_layers
+    layers = sum(kind != "linear_attention" for kind in kinds)
+    head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
+    adapters = sum(4 * p.numel() for p in shape.module.parameters() if p.requires_grad)
+    return EngineSize(
+        weights=shape.numbers * itemsize,
+        sent=adapters if policy.lora_rank else shape.numbers * itemsize,
+        token=2 * layers * text.num_key_value_heads * head * itemsize,
+    )
 
 
 def require_memory(plan: MemoryPlan) -> None:
@@ -184,15 +246,15 @@ def _size(module: nn.Module) -> int:
     return sum(p.nbytes for p in module.parameters())
 
 
-def _sampler(recipe: config.Recipe, numbers: int, on_gpu: bool) -> int:
+def _sampler(recipe: config.Recipe, numbers: int, device: Device) -> int:
     """`numbers`: how many weights the model has."""
     weights = numbers * DTYPES[sampling_dtype(recipe.sampling, recipe.policy)].itemsize
     if recipe.sampling.engine == "transformers":
         return weights
     if recipe.sampling.engine == "vllm_server":
         return 0  # the server's memory is its own
-    if on_gpu:
-        return int(recipe.sampling.gpu_share * torch.cuda.mem_get_info()[1])
+    if device.gpu:
+        return int(recipe.sampling.gpu_share * device.total)
     return weights + int(CPU_CACHE_GIB * GIB)
 
 

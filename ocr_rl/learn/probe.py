@@ -26,12 +26,13 @@ from ocr_rl.models.family import Family
 from ocr_rl.models.weights import Adapter, Weights
 from ocr_rl.pages.raster import PageError
 from ocr_rl.rollout.flow import Prompt, Row, Sample
-from ocr_rl.rollout.sampler.base import Sampler, Sampling
+from ocr_rl.rollout.sampler.base import Sampler, Sampling, seed_for
 
 Logprobs = Sequence[Sequence[float]]  # token by token
 
 _ROWS = 8  # pages whose samples are computed again with a blank image
 _TOKENS = 16  # of the transcripts that must change with the tower
+_CANARY_TOKENS = 32
 
 
 def looks(learner: Learner, rows: Sequence[Row]) -> dict[str, float]:
@@ -78,6 +79,48 @@ def exchanged(image: Image.Image) -> Image.Image:
     return moved
 
 
+class Canary:
+    """A short sample of always the same page, written right after weights were loaded: do engine and learner agree?
+
+    Where samples are one rollout old, what parts them from the learner is mostly what it learnt meanwhile. Of this
+    sample the learner has the very weights. One page, because what an engine wrongly keeps (features, a prefix) it
+    keeps of pages that it has seen.
+    """
+
+    def __init__(self, learner: Learner, sampler: Sampler, pages: Sequence[Page], how: Sampling, seed: int) -> None:
+        self._learner, self._sampler, self._pages, self._seed = learner, sampler, pages, seed
+        self._how = replace(how, n=1, max_tokens=min(how.max_tokens, _CANARY_TOKENS))
+        self._prompted: list[tuple[Page, Prompt]] = []
+        self._row: Row | None = None
+        self._policy = -1
+
+    def ask(self) -> None:
+        """Have the engine write; it does nothing else meanwhile."""
+        self._prompted = self._prompted or [first_drawn(self._learner, self._pages)]
+        self._policy = self._learner.policy
+        how = replace(self._how, seed=seed_for(self._seed, "canary", self._policy))
+        (group,) = self._sampler.sample(self._prompted, how)
+        (sample,) = group.samples
+        self._row = Row(
+            prompt=group.prompt,
+            completion_ids=sample.token_ids,
+            group_id=0,
+            weight=0.0,
+            temperature=group.temperature,
+            banned_ids=group.banned_ids,
+            sampler_logprobs=sample.logprobs,
+        )
+
+    def gap(self) -> dict[str, float]:
+        """`gap` and `gap_max` of the loss, but of that sample; nothing where the learner has moved since."""
+        row = self._row
+        if row is None or row.sampler_logprobs is None or self._policy != self._learner.policy:
+            return {}
+        (own,) = self._learner.logprobs([row])
+        gaps = [abs(mine - theirs) for mine, theirs in zip(own, row.sampler_logprobs, strict=True)]
+        return {"gap": _mean(gaps), "gap_max": max(gaps)}
+
+
 def require_eyes(learner: Learner, sampler: Sampler, pages: Sequence[Page]) -> None:
     """UserError where the engine says the same whatever it is given to see with: a stale cache, or no image at all.
 
@@ -85,7 +128,7 @@ def require_eyes(learner: Learner, sampler: Sampler, pages: Sequence[Page]) -> N
     policy's again: the second answer must differ from the first by more than the third does. Where adapters learn it is
     they that are changed, the tower's if it has some: so they are switched on. The sampler keeps the policy's weights.
     """
-    prompts = [_first_drawn(learner, pages)]
+    prompts = [first_drawn(learner, pages)]
 
     def answer(weights: Weights) -> Sample:
         sampler.load(weights, learner.policy)
@@ -123,7 +166,8 @@ def _changed(weights: Weights, family: Family) -> Weights:
     return replace(weights, tensors=tensors)
 
 
-def _first_drawn(learner: Learner, pages: Sequence[Page]) -> tuple[Page, Prompt]:
+def first_drawn(learner: Learner, pages: Sequence[Page]) -> tuple[Page, Prompt]:
+    """The first page that can be drawn. UserError where none can."""
     for page in pages:
         with contextlib.suppress(PageError):
             return page, learner.prompter.prompt(page)

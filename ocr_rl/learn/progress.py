@@ -22,6 +22,9 @@ def best_and_worst(compared: ComparedGroup) -> dict[str, Any]:
         for name, k in (("best", order[-1]), ("worst", order[0]))
     }
     samples = [as_json(sample.transcript()) for sample in compared.group.samples]
+    if compared.token_advantages is not None:
+        for sample, advantages in zip(samples, compared.token_advantages, strict=True):
+            sample["token_advantages"] = [round(advantage, 4) for advantage in advantages]
     return {"page": compared.group.page.id, **shown, "samples": samples}
 
 
@@ -47,6 +50,7 @@ _LINE = {
     "nll_blank": "blank {:.2f}",
     "sync_s": "sync {:.1f}s",
     "rollout_s": "sample {:.1f}s",
+    "wait_s": "wait {:.1f}s",
     "score_s": "score {:.1f}s",
     "annotate_s": "ref {:.1f}s",
     "update_s": "update {:.1f}s",

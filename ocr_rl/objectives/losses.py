@@ -64,7 +64,12 @@ class PolicyGradient:
 
     The truncated importance correction min(pi_old / pi_sampler, cap), without gradient, weighs each token (or each
     sample, by the geometric mean over its tokens) for the engine's own rounding; it differs from the paper, which has
-    one engine.
+    one engine. pi_old is the learner's as the updates of a rollout begin, so the same weight corrects for samples that
+    are `stale`, of weights before these (decoupled PPO, Hilton et al. 2021, arXiv 2110.00641).
+
+    `importance_mask` leaves tokens (or samples) out of the surrogate whose weight lies outside of it, before the cap:
+    the two-sided mask of IcePop (Zhao et al. 2025, ringtech.notion.site/icepop), which has it by token and knows no
+    cap. The KL term keeps all tokens.
     """
 
     surrogate: str = "clip"
@@ -76,6 +81,8 @@ class PolicyGradient:
     kl: str = "k3"
     importance_level: str = "token"
     importance_cap: float = 2.0
+    importance_mask: tuple[float, float] | None = None
+    stale: bool = False  # samples may be of older weights: what parts them from the learner is called drift, not gap
 
     @property
     def high(self) -> float:
@@ -90,16 +97,26 @@ class PolicyGradient:
         gap_N = zero_N if batch.sampler_N is None else old_N - batch.sampler_N
         importance_N = IMPORTANCE[self.importance_level](gap_N, batch.row_N, B).exp()
         kl_N = zero_N if batch.ref_N is None else KL[self.kl](logprob_N, batch.ref_N)
-        kept_N = importance_N.clamp(max=self.importance_cap)
+        kept_N, masked = self._kept(importance_N)
         total = ((self.beta * kl_N - surrogate_N * kept_N) * batch.weight_N).sum()
         return total, {
             "kl": float(kl_N.detach().sum()),
             "clip_share": float(outside_N.sum()),
-            "gap": float(gap_N.abs().sum()),
-            "gap_max": float(gap_N.abs().max()),
+            ("drift" if self.stale else "gap"): float(gap_N.abs().sum()),
+            ("drift_max" if self.stale else "gap_max"): float(gap_N.abs().max()),
             "importance": float(importance_N.sum()),
             "truncated_share": float((importance_N > self.importance_cap).float().sum()),
+            **masked,
         }
+
+    def _kept(self, importance_N: Tensor) -> tuple[Tensor, Sums]:
+        """The importance weights that count, and how many tokens the mask leaves out."""
+        kept_N = importance_N.clamp(max=self.importance_cap)
+        if self.importance_mask is None:
+            return kept_N, {}
+        low, high = self.importance_mask
+        outside_N = (importance_N < low) | (importance_N > high)
+        return kept_N.masked_fill(outside_N, 0.0), {"masked_share": float(outside_N.float().sum())}
 
 
 Surrogate = Callable[[PolicyGradient, "Tensor", "Tensor", "Tensor"], "tuple[Tensor, Tensor]"]

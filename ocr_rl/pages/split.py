@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from itertools import accumulate
 from pathlib import Path
@@ -13,12 +13,9 @@ from unicodedata import normalize
 
 from ocr_rl import outputs
 from ocr_rl.contract import Page, UserError
-from ocr_rl.files import Unreadable
-from ocr_rl.pages.check_lines import PlacedCheck
-from ocr_rl.pages.dataset import load_with_contents, write_tests
-from ocr_rl.pages.folder import Contents
+from ocr_rl.pages.chosen import copy_pages, places_of
+from ocr_rl.pages.dataset import load_with_contents
 from ocr_rl.pages.manifest import write_manifest
-from ocr_rl.pages.references import reference_name
 
 
 def split(pages: Sequence[Page], fractions: Mapping[str, float], seed: int) -> dict[str, list[Page]]:
@@ -48,7 +45,6 @@ def write_split(folder: Path, fractions: Mapping[str, float], seed: int, out: Pa
     """
     require_part_names(list(fractions))
     pages, contents = load_with_contents(folder)
-    names = {path: name for name, path in contents.pdfs.items()}
     try:
         parts = split(pages, fractions, seed)
     except ValueError as error:
@@ -60,7 +56,7 @@ def write_split(folder: Path, fractions: Mapping[str, float], seed: int, out: Pa
             raise UserError(f"{out / name}: is there already; give a new folder with --out.")
     with outputs.writing(out), _whole(out, list(parts)) as aside:
         for name, pages in parts.items():
-            _copy(contents, dict.fromkeys(names[page.pdf] for page in pages), aside / name)
+            copy_pages(contents, places_of(pages, contents), aside / name)
             made_by = {"split": folder.name, "part": name, "fractions": dict(fractions), "seed": seed}
             write_manifest(aside / name, made_by)
     return {name: len(pages) for name, pages in parts.items()}
@@ -101,30 +97,3 @@ def _whole(out: Path, names: Sequence[str]) -> Iterator[Path]:
             if path == first or any(path.iterdir()):
                 break
             path.rmdir()
-
-
-def _copy(contents: Contents, pdfs: Collection[str], out: Path) -> None:
-    """Write the dataset that holds only these PDFs, with the references and tests of each."""
-    tests: list[PlacedCheck] = []
-    for name in pdfs:
-        _place(contents.pdfs[name], out / "pdfs" / name)
-    for (name, number), path in contents.reference_files.items():
-        if name in pdfs:
-            _place(path, out / "pdfs" / _reference_name(contents, name, number))
-    for (name, _), of_page in contents.tests.items():
-        tests += of_page if name in pdfs else ()
-    for file in dict.fromkeys(sorted(test.file for test in tests)):
-        of_file = sorted((test for test in tests if test.file == file), key=lambda test: test.line)
-        write_tests(out / file.name, [test.fields for test in of_file])
-
-
-def _reference_name(contents: Contents, name: str, number: int) -> str:
-    try:
-        return reference_name(name, number, contents.num_pages[name], contents.pdfs)
-    except Unreadable as flaw:
-        raise UserError(f"{contents.reference_files[name, number]}: {flaw}.") from None
-
-
-def _place(path: Path, target: Path) -> None:
-    target.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(path, target)

@@ -80,11 +80,17 @@ class Rollout:
     prompted: int  # of these, pages that have a prompt
     generated: int  # tokens
     clock: Mapping[str, float]  # seconds
+    after: Mapping[str, Any]  # `Turns.state` after it
 
     @property
     def live(self) -> list[ComparedGroup]:
         """Groups whose samples differ: only they have a gradient."""
         return [group for group in self.groups if has_signal(group)]
+
+    @property
+    def live_with_scores(self) -> list[tuple[ScoredGroup, ComparedGroup]]:
+        """The same groups, each with its scores."""
+        return [both for both in zip(self.scored, self.groups, strict=True) if has_signal(both[1])]
 
     @property
     def lost(self) -> int:
@@ -128,7 +134,13 @@ def collect(asking: Asking, turns: Turns, n: int) -> Rollout:
         turns.rests.learn(group.group.page.id, has_signal(group))
     require_one(prompts, pages, turns.refused)
     return Rollout(
-        groups=compared, scored=scored, drawn=len(pages), prompted=len(prompts), generated=generated, clock=clock
+        groups=compared,
+        scored=scored,
+        drawn=len(pages),
+        prompted=len(prompts),
+        generated=generated,
+        clock=clock,
+        after=turns.state,
     )
 
 

@@ -31,4 +31,9 @@ def upside_down(group: ComparedGroup, share: float, key: str) -> ComparedGroup:
     """Label noise: with probability `share` (by hash, so a resumed run has the same) the best sample is the worst."""
     if seed_for("flip", key, group.group.page.id) / 2**62 >= share:
         return group
-    return replace(group, advantages=tuple(-advantage for advantage in group.advantages))
+    tokens = group.token_advantages
+    return replace(
+        group,
+        advantages=tuple(-advantage for advantage in group.advantages),
+        token_advantages=tokens and tuple(tuple(-advantage for advantage in own) for own in tokens),
+    )

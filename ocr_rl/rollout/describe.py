@@ -22,6 +22,7 @@ def describe(groups: Sequence[ComparedGroup]) -> dict[str, float]:
     figures = {
         "reward": _mean([reward for compared in groups for reward in compared.rewards]),
         "length": _mean([len(sample.token_ids) for sample in samples]),
+        "prompt_tokens": _mean([len(compared.group.prompt.expanded_ids) for compared in groups]),
         "finished": _mean([float(sample.finish == "stop") for sample in samples]),
         "flat_groups": _mean([float(not has_signal(compared)) for compared in groups]),
     }

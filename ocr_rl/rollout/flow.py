@@ -66,6 +66,7 @@ class ComparedGroup:
     scores: Mapping[str, Sequence[Score]]  # by reward name, one per sample
     rewards: tuple[float, ...]  # weighted mean over the rewards that apply
     advantages: tuple[float, ...]
+    token_advantages: tuple[tuple[float, ...], ...] | None = None  # of each sample's tokens, where it was shared out
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

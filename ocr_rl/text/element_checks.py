@@ -76,7 +76,7 @@ class TableRelation(PageCheck):
         needle = needle_of(self.cell, reading)
         wanted = [(name, needle_of(value, reading)) for name in self.RELATIONS if (value := getattr(self, name))]
         missing = ""
-        looks = [_Look(table, self.max_diffs, reading) for table in tables]
+        looks = [Look(table, self.max_diffs, reading) for table in tables]
         for look in looks:
             for cell in look.anchors(needle):
                 failed = next((relation for relation in wanted if not look.holds(cell, *relation)), None)
@@ -93,7 +93,7 @@ class TableRelation(PageCheck):
 
 
 @dataclass(frozen=True, slots=True)
-class _Look:
+class Look:
     """One table as one test sees it."""
 
     table: TextTable
@@ -105,20 +105,18 @@ class _Look:
         """The cells that say the searched text, in the order of the table."""
         if self.max_diffs == 0:  # in both readings only an equal text is alike enough then
             return self.table.by_text.get(needle, ())
-        return [
-            cell for text, cell in zip(self.table.texts, self.table.cells, strict=True) if self._alike(text, needle)
-        ]
+        return [cell for text, cell in zip(self.table.texts, self.table.cells, strict=True) if self.alike(text, needle)]
 
     def holds(self, cell: Cell, relation: str, needle: str) -> bool:
         def good(other: Cell) -> bool:
-            return self._alike(self.table.by_place[other.place], needle)
+            return self.alike(self.table.by_place[other.place], needle)
 
         if way := _HEADINGS.get(relation):
             return self.table.table.some_heading(cell, way, good, self.ways.setdefault(relation, {}))
         return any(map(good, self.table.table.neighbours(cell, cast(Direction, relation))))
 
     def in_words(self, cell: Cell, relation: str, needle: str) -> str:
-        others = self._others(cell, relation)
+        others = self.others(cell, relation)
         texts = ", ".join(quote(self.table.by_place[other.place]) for other in others[:3]) or "nothing"
         return f"its {relation} at row {cell.row + 1}, column {cell.col + 1} is {texts}, not {quote(needle)}"
 
@@ -137,15 +135,15 @@ class _Look:
         return best
 
     def _relation_degree(self, cell: Cell, relation: str, needle: str) -> float:
-        texts = [self.table.by_place[other.place] for other in self._others(cell, relation)]
+        texts = [self.table.by_place[other.place] for other in self.others(cell, relation)]
         return max((degree_of(fuzz.ratio(text, needle) / 100.0) for text in texts), default=0.0)
 
-    def _others(self, cell: Cell, relation: str) -> Sequence[Cell]:
+    def others(self, cell: Cell, relation: str) -> Sequence[Cell]:
         if way := _HEADINGS.get(relation):
             return self.table.table.headings(cell, way)
         return self.table.table.neighbours(cell, cast(Direction, relation))
 
-    def _alike(self, text: str, needle: str) -> bool:
+    def alike(self, text: str, needle: str) -> bool:
         """Whether the whole text of a cell is close enough to the text that it should have."""
         if text == needle:
             return True

@@ -29,6 +29,7 @@ from ocr_rl.text.table_tree import Tree
 from ocr_rl.text.teds import similarity
 from ocr_rl.text.walk import Kind
 
+Part = tuple[int, int, int]  # element, and start and end in its text
 KINDS: tuple[Kind, ...] = ("text", "table", "formula")
 ORDER_SHARE = 0.25  # of the value
 READABLE = 0.6  # likeness from which it is the score; below, the score falls faster and is 0 at `CHANCE`
@@ -63,18 +64,19 @@ class ElementScores:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Match:
+class Match:
     """What a transcript has for an element of the reference."""
 
     score: float
     likeness: float  # TEDS, likeness of formulas, or similarity of text
     structure: float = 0.0  # TEDS-S
     place: tuple[int, int] = (0, 0)  # in the transcript
+    parts: tuple[Part, ...] = ()  # of the transcript's elements that it was read from
     excess: float = 0.0  # visible length beyond the reference's, or for which it is too little alike
 
 
-_MISSING = _Match(score=0.0, likeness=0.0)
-_Pairs = dict[int, tuple[int, _Match]]  # element of the reference -> element of the transcript
+_MISSING = Match(score=0.0, likeness=0.0)
+_Pairs = dict[int, tuple[int, Match]]  # element of the reference -> element of the transcript
 
 
 def element_score(reference: str, candidate: str) -> float:
@@ -88,16 +90,21 @@ def compare(reference: str, candidate: str) -> ElementScores:
     shown_length = sum(element.length for element in shown)
     if not wanted:
         return _blank(shown_length)
-    pairs = _pairs(wanted, shown, "table", _alike_tables) | _pairs(wanted, shown, "formula", _alike_formulas)
-    matches, invented = _matches(wanted, shown, pairs)
+    matches, invented = match(wanted, shown)
     return _figures(wanted, matches, invented, shown_length)
+
+
+def match(wanted: Sequence[Element], shown: Sequence[Element]) -> tuple[list[Match], float]:
+    """What a transcript's elements have for each element of the reference, and the visible length of what is beyond."""
+    pairs = _pairs(wanted, shown, "table", _alike_tables) | _pairs(wanted, shown, "formula", _alike_formulas)
+    return _matches(wanted, shown, pairs)
 
 
 # --- Tables and formulas: pairs ---------------------------------------------------------------------------------------
 
 
 def _pairs(
-    wanted: Sequence[Element], shown: Sequence[Element], kind: Kind, alike: Callable[[Element, Element], _Match]
+    wanted: Sequence[Element], shown: Sequence[Element], kind: Kind, alike: Callable[[Element, Element], Match]
 ) -> _Pairs:
     """Pairs of tables or of formulas, the most alike first; none of two that have nothing in common."""
     own = [n for n, element in enumerate(wanted) if element.kind == kind]
@@ -124,7 +131,7 @@ def _equal_pairs(
     for m in others:
         if shown[m].text in texts:
             places[shown[m].text, shown[m].tree].append(m)
-    same = _Match(score=1.0, likeness=1.0, structure=1.0)
+    same = Match(score=1.0, likeness=1.0, structure=1.0)
     keys = {n: (wanted[n].text, wanted[n].tree) for n in own}
     return {n: (places[key].popleft(), same) for n, key in keys.items() if places[key]}
 
@@ -137,24 +144,24 @@ def _nearest(element: Element, shown: Sequence[Element], others: Sequence[int]) 
     return sorted((m for m in alike if alike[m] >= least), key=lambda m: (-alike[m], m))[:NEAREST]
 
 
-def _alike_tables(wanted: Element, shown: Element) -> _Match:
+def _alike_tables(wanted: Element, shown: Element) -> Match:
     """Validity counts against the reference's own. A table without structure is worth its words."""
     assert wanted.tree and shown.tree
     as_text = AS_TEXT["table"] * _readable(_similarity(wanted.text, shown.text))
     teds, structure = (similarity(wanted.tree, shown.tree, structure_only=only) for only in (False, True))
     validity = min(1.0, shown.validity / wanted.validity) if wanted.validity else 1.0
-    return _Match(score=max(as_text, validity * structure * teds), likeness=teds, structure=structure)
+    return Match(score=max(as_text, validity * structure * teds), likeness=teds, structure=structure)
 
 
-def _alike_formulas(wanted: Element, shown: Element) -> _Match:
+def _alike_formulas(wanted: Element, shown: Element) -> Match:
     alike = 1.0 if wanted.text == shown.text else likeness(wanted.tex, shown.tex)
-    return _Match(score=_readable(alike), likeness=alike)
+    return Match(score=_readable(alike), likeness=alike)
 
 
 # --- Text: places in the stream ---------------------------------------------------------------------------------------
 
 
-def _matches(wanted: Sequence[Element], shown: Sequence[Element], pairs: _Pairs) -> tuple[list[_Match], float]:
+def _matches(wanted: Sequence[Element], shown: Sequence[Element], pairs: _Pairs) -> tuple[list[Match], float]:
     """What the transcript has for each element of the reference, and the visible length of what it has beyond."""
     running = sorted(set(range(len(shown))) - {m for m, _ in pairs.values()})
     left = [n for n in range(len(wanted)) if n not in pairs]
@@ -163,19 +170,22 @@ def _matches(wanted: Sequence[Element], shown: Sequence[Element], pairs: _Pairs)
     matches = [_MISSING] * len(wanted)
     for n, (m, match) in pairs.items():
         behind = bisect_left(running, m)  # the first block of the stream behind the pair
-        matches[n] = replace(match, place=(starts[behind] if behind < len(starts) else len(stream), m))
+        place = starts[behind] if behind < len(starts) else len(stream), m
+        matches[n] = replace(match, place=place, parts=((m, 0, len(shown[m].text)),))
     claimed = [0.0] * len(running)  # characters of each block that have a place in the reference, without spaces
     for n, parts in zip(left, stretches, strict=True):
         window = "".join(stream[start:end] for start, end in parts)
         alike = _similarity(wanted[n].text, window.strip())
         if score := _readable(alike):
+            own: list[Part] = []
             for start, end in parts:
                 for block in range(max(0, bisect_right(starts, start) - 1), bisect_left(starts, end)):
-                    behind = starts[block] + len(shown[running[block]].text)
-                    claimed[block] += _count(stream[max(start, starts[block]) : min(end, behind)]) * score / alike
+                    first, last = max(start, starts[block]), min(end, starts[block] + len(shown[running[block]].text))
+                    claimed[block] += _count(stream[first:last]) * score / alike
+                    own.append((running[block], first - starts[block], last - starts[block]))
             worth = AS_TEXT[wanted[n].kind] * score
             of_kind = 0.0 if wanted[n].table else worth  # running text is no table at all
-            matches[n] = _Match(score=worth, likeness=of_kind, place=(parts[0][0], len(shown)))
+            matches[n] = Match(score=worth, likeness=of_kind, place=(parts[0][0], len(shown)), parts=tuple(own))
     rest = (
         shown[m].length * max(0.0, 1 - own / _count(shown[m].text)) for m, own in zip(running, claimed, strict=True)
     )
@@ -212,13 +222,13 @@ def _blank(length: int) -> ElementScores:
     )
 
 
-def _figures(wanted: Sequence[Element], matches: Sequence[_Match], invented: float, shown_length: int) -> ElementScores:
+def _figures(wanted: Sequence[Element], matches: Sequence[Match], invented: float, shown_length: int) -> ElementScores:
     both = list(zip(wanted, matches, strict=True))
     length = sum(element.length for element in wanted)
     reached = fsum(element.length * match.score for element, match in both)
     content = reached / (length + invented)
     order = _order(both) if len(wanted) > 1 else None
-    by_kind: dict[Kind, list[tuple[Element, _Match]]] = {
+    by_kind: dict[Kind, list[tuple[Element, Match]]] = {
         kind: own for kind in KINDS if (own := [pair for pair in both if pair[0].kind == kind])
     }
     text, tables, formulas = (by_kind.get(kind) for kind in KINDS)
@@ -236,7 +246,7 @@ def _figures(wanted: Sequence[Element], matches: Sequence[_Match], invented: flo
     )
 
 
-def _order(both: Sequence[tuple[Element, _Match]]) -> float:
+def _order(both: Sequence[tuple[Element, Match]]) -> float:
     """Share of the matched elements, by length, that need not be moved: those of the heaviest ascending sequence.
 
     That is 1 - an edit distance between the two orders in which to move an element costs its length. So a small element

@@ -6,7 +6,7 @@ Rules: olmOCR-Bench (allenai/olmocr 0.4.27, Apache-2.0). Knows nothing about tab
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Literal
 
@@ -220,6 +220,11 @@ class Baseline(PageCheck):
         if suspect and (character := _DISALLOWED.search(text)):
             return Verdict(passed=False, why=f"disallowed character {character[0]!r} at character {character.start()}")
         return PASSED
+
+    @staticmethod
+    def disallowed(text: str) -> Iterator[re.Match[str]]:
+        """Every character of a script that the benchmark does not have."""
+        return _DISALLOWED.finditer(text)
 
     def _within(self, most: int, prepared: Prepared, reading: Reading) -> Verdict:
         if reading == "strict":

@@ -7,7 +7,7 @@ from pathlib import Path
 from ocr_rl import config
 from ocr_rl.learn.fit import fit
 from ocr_rl.run import Run
-from ocr_rl.train.checks import require_ranks, require_until
+from ocr_rl.train.checks import require_ranks, require_until, require_whole_steps
 from ocr_rl.train.evaluation import evaluate_policy, report_run
 from ocr_rl.train.session import Lent, follow, open_session
 
@@ -28,6 +28,7 @@ def train(
     run.claim(resolved, resume=go_on)
     require_ranks(recipe)
     require_until(recipe, until)
+    require_whole_steps(recipe, until)
     with open_session(recipe, run, go_on=go_on, until=until, lent=lent) as session:
         session.sources.keep()
         run.start(resolved, resume=go_on)  # once everything has been opened

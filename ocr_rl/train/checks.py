@@ -51,6 +51,24 @@ def require_until(recipe: config.Recipe, until: int | None) -> None:
         raise UserError(f"--until must be a step before the last one (1 to {last}), got {until}.")
 
 
+def require_whole_steps(recipe: config.Recipe, until: int | None) -> None:
+    """UserError where `until` is a step at which a rollout would be on its way; a line where `ahead` gains nothing."""
+    algorithm = recipe.algorithm
+    if not isinstance(algorithm, config.OnPolicy) or not algorithm.ahead:
+        return
+    every = [recipe.save_every, recipe.evaluation.every if recipe.evaluation else 0]
+    if until is not None and all(n == 0 or until % n for n in every):
+        raise UserError(
+            f"--until: with {algorithm.name}.ahead = 1 a run can be gone on with from the steps at which it saves or "
+            f"evaluates alone; give a multiple of save_every ({recipe.save_every})."
+        )
+    if not recipe.sampling.elsewhere:
+        print(
+            f'{algorithm.name}.ahead = 1 gains no time with sampling.engine = "{recipe.sampling.engine}", which writes '
+            'in the learner\'s own process: each rollout is sampled before the update; use "vllm_server".'
+        )
+
+
 def require_lengths(recipe: config.Recipe, prompter: Prompter) -> None:
     """UserError where a page and its transcript may be longer than what the engine is opened for."""
     if not recipe.needs_sampler or recipe.sampling.engine == "transformers":

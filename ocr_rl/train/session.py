@@ -29,6 +29,7 @@ from ocr_rl.models.load import model_folder, use_dtype
 from ocr_rl.pages.bound import BoundSources
 from ocr_rl.policy import open_learning_origin, open_origin, open_sampler
 from ocr_rl.rollout.collect import Score
+from ocr_rl.rollout.crediting import open_credit
 from ocr_rl.rollout.prompt import Origin
 from ocr_rl.rollout.reward_pool import RewardPool, weighted
 from ocr_rl.rollout.sampler.base import Sampler
@@ -79,10 +80,13 @@ def open_session(
         sources = bound_sources(recipe, run, lent, go_on=go_on)
         pool = stack.enter_context(closing(open_pool(recipe, run)))
         origin = open_learning_origin(recipe, _start_model(recipe, run))
+        credit = open_credit(recipe, pool.rewards, origin.prompter.processor.tokenizer)
+        if credit is not None:
+            stack.enter_context(closing(credit))
         require_lengths(recipe, origin.prompter)
-        plan = memory_plan(recipe, origin.path)
-        print(plan.to_text())
-        require_memory(plan)
+        memory = memory_plan(recipe, origin.path)
+        print(memory.to_text())
+        require_memory(memory)
         pages = checked_pages(recipe, sources, origin.prompter, pool)
         held_out = held_out_pages(recipe, sources)
         ranks.tell("", "open", "policy", origin.path)
@@ -106,19 +110,22 @@ def open_session(
             if sampler is None and recipe.needs_sampler:
                 sampler = stack.enter_context(closing(open_sampler(recipe.sampling, origin, recipe.policy)))
             if sampler is not None:
-                shared |= {"sampler": sampler, "score": scorer(pool), "sampling": recipe.sampling}
+                shared |= {"sampler": sampler, "score": scorer(pool), "sampling": recipe.sampling, "credit": credit}
                 if isinstance(recipe.algorithm, config.Ppo):
                     setting = PpoSetting(**shared, critic=critic or learner)
                 else:
                     setting = SamplingSetting(**shared)
             if recipe.algorithm.on_policy and sampler is not None:
                 require_eyes(learner, sampler, pages)
+        plan = _plan(recipe, run, setting, held_out, sampler, until=until)
+        if isinstance(setting, SamplingSetting):
+            setting = replace(setting, pauses=plan.pauses)
         yield Session(
             algorithm=recipe.algorithm,
             setting=setting,
             critic=critic,
             held_out=held_out,
-            plan=_plan(recipe, run, setting, held_out, sampler, until=until),
+            plan=plan,
             sources=sources,
             state=state,
             evaluates_start=sampler is not None and not isinstance(learner, RewardLearner),

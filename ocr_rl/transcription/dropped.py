@@ -6,11 +6,13 @@ The last few are kept, in a folder that goes with the program. Knows nothing abo
 from __future__ import annotations
 
 import hashlib
+import os
 import threading
 from collections import OrderedDict
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from secrets import token_hex
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -19,6 +21,7 @@ from ocr_rl.evaluate.endpoint import attempts_at
 from ocr_rl.evaluate.readers import AtEndpoint
 from ocr_rl.evaluate.results import check_verdicts
 from ocr_rl.evaluate.transcribe import RETRY_TEMPERATURES
+from ocr_rl.local_web import Full, Wrong
 from ocr_rl.pages.dataset import load_dataset
 from ocr_rl.pages.images import encoded
 from ocr_rl.pages.raster import ImageRef, PageError, count_pages, document_sha
@@ -32,14 +35,6 @@ _AT_ONCE = 4  # pages being read
 _WAIT_S = 30.0  # for one of these to be done
 _SHOWN_PX = 1400
 _TESTS_S = 60.0
-
-
-class Wrong(Exception):
-    """A sentence for whoever asked."""
-
-
-class Full(Exception):
-    """Too much is being done already."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,33 +62,40 @@ class Desk:
         self._folder.cleanup()
 
     def put(self, data: bytes) -> dict[str, Any]:
-        """Take a file; its id and the number of its pages. Raises Wrong, Full."""
+        """Take a file; its id and the number of its pages. Raises Wrong, Full; then nothing of it stays."""
         sha = hashlib.sha256(data).hexdigest()
         name = sha[:32]
+        with self._lock:
+            known = name in self._documents
+        if not known:
+            self._keep(name, sha, data)
+        with self._lock:
+            if name in self._documents:
+                self._documents.move_to_end(name)
+        return self.document(name)
+
+    def _keep(self, name: str, sha: str, data: bytes) -> None:
         path = Path(self._folder.name) / name
-        with self._lock:
-            known = self._documents.get(name)
-        if known is None:
-            path.write_bytes(data)
-            known = _Dropped(path=path, sha256=sha, pages=self._count(path))
-        with self._lock:
-            self._documents[name] = known
-            self._documents.move_to_end(name)
-            gone = [self._documents.popitem(last=False)[1] for _ in range(len(self._documents) - _KEPT)]
+        aside = path.with_name(f"{name}.{token_hex(8)}")  # two may drop the same file at once
+        try:
+            aside.write_bytes(data)
+            dropped = _Dropped(path=path, sha256=sha, pages=self._count(aside))
+            with self._lock:
+                os.replace(aside, path)
+                self._documents[name] = dropped
+                gone = [self._documents.popitem(last=False)[1] for _ in range(len(self._documents) - _KEPT)]
+        finally:
+            aside.unlink(missing_ok=True)
         for old in gone:
             old.path.unlink(missing_ok=True)
-        return self.document(name)
 
     def _count(self, path: Path) -> int:
         with self._busy():
             ((_, count),) = count_pages([path])
-        if isinstance(count, PageError) or count > MAX_PAGES:
-            path.unlink(missing_ok=True)
-            raise Wrong(
-                f"It cannot be read: {count.reason}."
-                if isinstance(count, PageError)
-                else f"It has {count} pages; at most {MAX_PAGES} are shown here."
-            )
+        if isinstance(count, PageError):
+            raise Wrong(f"It cannot be read: {count.reason}.")
+        if count > MAX_PAGES:
+            raise Wrong(f"It has {count} pages; at most {MAX_PAGES} are shown here.")
         return count
 
     def document(self, name: str) -> dict[str, Any]:

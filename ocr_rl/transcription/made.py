@@ -20,7 +20,7 @@ from ocr_rl.pages.workers import Pool, Refusal
 from ocr_rl.text.visible import see
 from ocr_rl.transcription.rows import Document
 
-Format = Literal["markdown", "dolma", "pdf"]
+Format = Literal["markdown", "pages", "dolma", "pdf"]
 _PDF_TIMEOUT_S = 600.0
 DOLMA = "dolma.jsonl"
 _ENDINGS: Mapping[Format, str] = {"markdown": ".md", "pdf": ".pdf"}
@@ -29,9 +29,21 @@ _OF_PAGE = ("is_rotation_valid", "rotation_correction", "is_table", "is_diagram"
 Row = Mapping[str, Any]
 
 
-def targets(document: Document, out: Path, formats: Sequence[Format]) -> dict[Format, Path]:
-    """Where the document's own files go."""
-    return {form: out / f"{document.stem}{_ENDINGS[form]}" for form in formats if form in _ENDINGS}
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Target:
+    """A file that is made of a document, or of one of its pages."""
+
+    path: Path
+    form: Format
+    page: int | None = None
+
+
+def targets(document: Document, out: Path, formats: Sequence[Format]) -> list[Target]:
+    """The document's own files."""
+    files = [Target(path=out / f"{document.stem}{_ENDINGS[form]}", form=form) for form in formats if form in _ENDINGS]
+    numbers = range(1, len(document.places) + 1) if "pages" in formats else ()
+    pages = [Target(path=out / f"{document.stem}_pg{page}.md", form="pages", page=page) for page in numbers]
+    return files + pages
 
 
 def markdown(rows: Iterable[Row], *, page_marks: bool) -> str:
@@ -62,16 +74,23 @@ def layered(job: Layered) -> bytes:
     return searchable(Searchable(source=job.source, texts=texts))
 
 
-def write_document(
-    target: Path, form: Format, document: Document, rows: Sequence[Row], pool: Pool, *, page_marks: bool
-) -> None:
-    """Write one of the document's files; a document without a row has none. Raises PageError."""
+def write_document(target: Target, document: Document, rows: Sequence[Row], pool: Pool, *, page_marks: bool) -> bool:
+    """Write one of the document's files, where there are rows for it; whether it was written. Raises PageError.
+
+    A page has a file of its own only where the policy came to its end: such files are corrected, and become tests.
+    """
+    if target.form == "pages":
+        rows = [row for row in rows if row["page"] == target.page and _is_whole(row)]
     if not rows:
-        return
-    if form == "markdown":
-        outputs.write(target, markdown(rows, page_marks=page_marks))
-    else:
-        outputs.write(target, searchable_pdf(document, rows, pool))
+        return False
+    is_pdf = target.form == "pdf"
+    own_marks = page_marks and target.form == "markdown"
+    outputs.write(target.path, searchable_pdf(document, rows, pool) if is_pdf else markdown(rows, page_marks=own_marks))
+    return True
+
+
+def _is_whole(row: Row) -> bool:
+    return row["finish"] == "stop" and row["source"] == "model"
 
 
 def searchable_pdf(document: Document, rows: Sequence[Row], pool: Pool) -> bytes:

@@ -11,11 +11,11 @@ import fcntl
 import json
 import os
 from array import array
-from collections import defaultdict
-from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 from ocr_rl import outputs
 from ocr_rl.contract import Page, UserError
@@ -27,13 +27,27 @@ NAME = "pages.jsonl"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Document:
-    """A file whose pages are read, and where in `pages.jsonl` the row of each page stands; -1: nowhere yet."""
+    """A file whose pages are read, and where in `pages.jsonl` the row of each page stands; -1: nowhere yet.
+
+    `sums` are the rows' own, so that what was made of other rows is known.
+    """
 
     pdf: Path
     stem: str  # of the files that are made of it
     sha256: str
     id: str  # what its pages' ids begin with
-    places: array[int] = field(default_factory=lambda: array("q"))
+    places: array[int]
+    sums: array[int]
+
+    @classmethod
+    def unread(cls, *, pdf: Path, stem: str, sha256: str, id: str, pages: int) -> Document:
+        places, sums = array("q", [-1]) * pages, array("L", [0]) * pages
+        return cls(pdf=pdf, stem=stem, sha256=sha256, id=id, places=places, sums=sums)
+
+    def note(self, number: int, place: int, line: bytes) -> None:
+        """A page's row stands there. The first one counts."""
+        if 1 <= number <= len(self.places) and self.places[number - 1] < 0:
+            self.places[number - 1], self.sums[number - 1] = place, crc32(line)
 
     @property
     def done(self) -> bool:
@@ -86,12 +100,9 @@ def _attempt(attempt: Attempt) -> dict[str, Any]:
 class Rows:
     """The file, opened for one job at a time. Leaving a `with` block closes it."""
 
-    def __init__(self, folder: Path, documents: Sequence[Document]) -> None:
-        """Where the rows of these documents stand is noted in them. UserError where another job writes there."""
+    def __init__(self, folder: Path) -> None:
+        """UserError where another job writes there."""
         self.path = folder / NAME
-        self._documents: dict[tuple[str, str], list[Document]] = defaultdict(list)  # one file may have several names
-        for document in documents:
-            self._documents[_key(document.pdf, document.sha256)].append(document)
         with outputs.writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             self._file = self.path.open("a+b")
@@ -100,11 +111,6 @@ class Rows:
         except OSError:
             self._file.close()
             raise UserError(f"{self.path}: another job is writing there; wait for it, or give another --out.") from None
-        try:
-            self._resume()
-        except BaseException:
-            self._file.close()
-            raise
 
     def __enter__(self) -> Rows:
         return self
@@ -112,31 +118,31 @@ class Rows:
     def __exit__(self, *_: object) -> None:
         self._file.close()
 
-    def _resume(self) -> None:
+    def find(self, documents: Iterable[Document]) -> None:
+        """Note in the documents where their rows stand; a last line that was cut goes. UserError for a broken one."""
+        of_id = {document.id: document for document in documents}
         self._file.seek(0)
         place = 0
         for number, line in enumerate(self._file, 1):
             if not line.endswith(b"\n"):
                 break
-            self._note(_parsed(line, self.path, number), place)
+            row = _parsed(line, self.path, number)
+            document = of_id.get(row["id"].rpartition(":p")[0])
+            if document is not None and document.sha256 == row["sha256"]:
+                document.note(row["page"], place, line)
             place += len(line)
         self._file.truncate(place)
         self._file.seek(place)
 
-    def _note(self, row: dict[str, Any], place: int) -> None:
-        for document in self._documents.get(_key(Path(row["pdf"]), row["sha256"]), ()):
-            if 1 <= row["page"] <= len(document.places) and document.places[row["page"] - 1] < 0:
-                document.places[row["page"] - 1] = place
-                return
-
     def append(self, document: Document, row: dict[str, Any]) -> None:
         """Write a page's row; it is on the disk when this returns."""
         place = self._file.seek(0, os.SEEK_END)
+        line = json.dumps(row).encode() + b"\n"  # ASCII: a transcript may hold half a surrogate pair
         with outputs.writing(self.path):
-            self._file.write(json.dumps(row).encode() + b"\n")  # ASCII: a transcript may hold half a surrogate pair
+            self._file.write(line)
             self._file.flush()
             os.fsync(self._file.fileno())
-        document.places[row["page"] - 1] = place
+        document.note(row["page"], place, line)
 
     def of(self, document: Document) -> Iterator[dict[str, Any]]:
         """The rows that a document has, in the order of its pages."""
@@ -146,14 +152,10 @@ class Rows:
                 yield json.loads(self._file.readline())
 
 
-def _key(pdf: Path, sha256: str) -> tuple[str, str]:
-    return os.path.realpath(pdf), sha256
-
-
 def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
     try:
         row = json.loads(line)
-        if isinstance(row["pdf"], str) and isinstance(row["sha256"], str) and isinstance(row["page"], int):
+        if isinstance(row["id"], str) and isinstance(row["sha256"], str) and isinstance(row["page"], int):
             return row
     except (ValueError, KeyError, TypeError, RecursionError):
         pass

@@ -12,7 +12,7 @@ from markdown_it import MarkdownIt
 
 from ocr_rl.text.normalize import without_surrogates
 
-MAX_SHOWN = 50_000  # characters; what is left is there as written, and brackets take the square of their number
+MAX_SHOWN = 50_000  # characters: half a second at worst, for brackets take the square of their number
 _FORMULA = re.compile(r"\\[()\[\]]")  # their marks, which Markdown would take for signs of its own
 _HEAD = """<!doctype html><meta charset="utf-8">
 <meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'">

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 
 import pytest
 
@@ -12,8 +13,10 @@ pytest.importorskip("torch", reason="torch is not installed")
 from ocr_rl import config
 from ocr_rl.contract import Page, Score, Transcript, UserError
 from ocr_rl.learn.algos.grpo import grpo
+from ocr_rl.learn.progress import best_and_worst
 from ocr_rl.learn.step import Step
 from ocr_rl.pages.epochs import draw
+from ocr_rl.rollout.crediting import SiblingCredit
 from ocr_rl.rollout.scoring import FaultBudget, WeightedReward, score
 from tests.fakes import FakeSampler
 from tests.learn.conftest import Asked, Counter, MakeLearner, longer, sampling_setting
@@ -64,6 +67,26 @@ def test_rows_and_figures_of_a_step(tiny_pages, prompter, counter, capsys: pytes
     assert {(row.temperature, row.banned_ids) for row in step.rows} == {(0.7, prompter.banned_ids)}
     assert json.loads(json.dumps(step.state)) == {"drawn": 2}
     assert "share of the advantage on the first 2 groups: longer 100%" in capsys.readouterr().out
+
+
+def test_credit_gives_each_token_its_own_and_off_is_as_before(tiny_pages, prompter, counter) -> None:
+    def first_step(credit: SiblingCredit | None) -> Step:
+        setting = sampling_setting(tiny_pages, Asked(prompter, lambda page, k: ("abcd", "abxdy")[k]), counter)
+        return next(grpo(settings(), replace(setting, credit=credit), {}))
+
+    plain, credited = first_step(None), first_step(SiblingCredit(share=1.0))
+    for row, even in zip(credited.rows, plain.rows, strict=True):
+        assert isinstance(row.advantage, tuple) and isinstance(even.advantage, float)
+        assert len(row.advantage) == len(row.completion_ids)
+        assert sum(row.advantage) == pytest.approx(even.advantage * len(row.completion_ids))
+        assert row.advantage[:2] == (0.0, 0.0) and row.advantage[2] != 0.0  # "c" or "x" was the first decision
+        assert replace(row, advantage=0.0) == replace(even, advantage=0.0)
+    assert credited.metrics["uncredited"] == 0
+    assert {"uncredited", "credit_s"} == credited.metrics.keys() - plain.metrics.keys()
+    assert all(group.token_advantages is None for group in plain.groups)
+    kept, old = (best_and_worst(step.groups[0]) for step in (credited, plain))
+    assert kept["samples"][0].pop("token_advantages") == [round(a, 4) for a in credited.rows[0].advantage]  # type: ignore[union-attr]
+    assert kept["samples"][0] == old["samples"][0]
 
 
 def test_trap_14_groups_without_signal_are_replaced_by_further_pages(tiny_pages, prompter, counter) -> None:

@@ -197,6 +197,37 @@ def test_trap_6_a_whole_sample_can_be_corrected_by_its_mean() -> None:
     assert sums["importance"] == pytest.approx(2 * root)
 
 
+def test_the_mask_leaves_out_what_lies_outside_on_either_side() -> None:
+    # Importance 0.1, 0.5, 4 and 6; the mask [0.2, 5] leaves the second and the third, of which the cap keeps 0.5 and 2.
+    # loss = -(0.5 + 2) / 4; the KL (k1: log-ratio LN2 each, weight 1/4, beta 1) keeps all four: + LN2.
+    now = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    sampler = [-math.log(weight) for weight in (0.1, 0.5, 4.0, 6.0)]
+    batch = batch_of([1, 3], weight=[0.25] * 4, advantage=[1.0] * 4, sampler=sampler, ref=[-LN2] * 4)
+    masked = PolicyGradient(importance_mask=(0.2, 5.0))
+    assert close(value_and_gradient(masked, now, batch), -0.625, [0.0, -0.125, -0.5, 0.0])
+    assert masked(read_of(now), batch)[1]["masked_share"] == 2.0  # tokens; the learner divides by their number
+    assert float(replace(masked, beta=1.0, kl="k1")(read_of(now.detach()), batch)[0]) == pytest.approx(-0.625 + LN2)
+    assert "masked_share" not in PolicyGradient()(read_of(now), batch)[1]
+
+
+def test_the_mask_leaves_out_whole_samples_where_weights_are_those_of_samples() -> None:
+    # Geometric means: 0.1 of the first row; (0.5 * 4 * 8) ** (1/3) = 2.52 of the second, which the cap takes to 2.
+    now = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    sampler = [-math.log(weight) for weight in (0.1, 0.5, 4.0, 8.0)]
+    batch = batch_of([1, 3], weight=[0.25] * 4, advantage=[1.0] * 4, sampler=sampler)
+    masked = PolicyGradient(importance_mask=(0.2, 5.0), importance_level="sequence")
+    assert close(value_and_gradient(masked, now, batch), -1.5, [0.0, -0.5, -0.5, -0.5])
+
+
+def test_of_stale_samples_the_distance_to_the_sampler_has_another_name() -> None:
+    batch = batch_of([2], weight=[0.5, 0.5], advantage=[1.0, 1.0], sampler=[-LN2, LN3])
+    now = torch.zeros(2, dtype=torch.float64)
+    fresh, stale = (PolicyGradient(stale=stale)(read_of(now), batch) for stale in (False, True))
+    assert fresh[0] == stale[0]
+    assert (stale[1].pop("drift"), stale[1].pop("drift_max")) == (fresh[1].pop("gap"), fresh[1].pop("gap_max"))
+    assert stale[1] == fresh[1]
+
+
 def test_without_the_samplers_log_probabilities_nothing_is_corrected() -> None:
     batch = batch_of([1], weight=[1.0], advantage=[1.0], old=[-1.0])
     now = torch.tensor([-1.0], dtype=torch.float64, requires_grad=True)

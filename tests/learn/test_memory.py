@@ -16,7 +16,7 @@ from ocr_rl.contract import UserError
 from ocr_rl.learn import memory
 from ocr_rl.learn.adapter_critic import AdapterCritic
 from ocr_rl.learn.learner import Learner
-from ocr_rl.learn.memory import GIB, memory_plan, require_memory
+from ocr_rl.learn.memory import GIB, Device, engine_size, memory_on, memory_plan, require_memory, shape_of
 from ocr_rl.learn.network import Reads
 from ocr_rl.models.settings import PromptSettings
 from ocr_rl.objectives.scalar_losses import ValueLoss
@@ -125,12 +125,11 @@ def test_a_reward_model_that_scores_is_counted(policy_dir: Path) -> None:
 
 
 def test_vllm_on_a_gpu_takes_the_share_that_the_recipe_gives_it(
-    policy_dir: Path, monkeypatch: pytest.MonkeyPatch
+    policy_dir: Path,
 ) -> None:
-    monkeypatch.setattr("torch.cuda.mem_get_info", lambda: (900, 1000))
     given = recipe(policy_dir, sampling={"gpu_share": 0.25})
-    assert memory._sampler(given, 10, on_gpu=True) == 250
-    assert memory._sampler(recipe(policy_dir), 10, on_gpu=True) == 400
+    assert memory._sampler(given, 10, gpus(1)) == 250
+    assert memory._sampler(recipe(policy_dir), 10, gpus(1)) == 400
 
 
 def test_a_server_has_memory_of_its_own(policy_dir: Path) -> None:
@@ -163,3 +162,30 @@ def test_trap_13_a_run_that_cannot_fit_is_refused_with_a_way_out(policy_dir: Pat
     with pytest.raises(UserError, match="lora_rank"):
         require_memory(replace(plan, available=plan.held - 1))
     assert "sampler 1." in plan.to_text() and f"{plan.available / GIB:.1f} GiB" in plan.to_text()
+
+
+def gpus(ranks: int) -> Device:
+    return Device(gpu=True, ranks=ranks, free=900, total=1000, host=2**60)
+
+
+def test_gpus_that_are_not_here_share_what_is_held(policy_dir: Path) -> None:
+    given = recipe(policy_dir, sampling={"engine": "vllm_server", "url": "http://127.0.0.1:8000"})
+    shape = shape_of(given.policy, str(policy_dir))
+    alone, shared = memory_on(gpus(1), given, shape), memory_on(gpus(4), given, shape)
+    for name in ("weights", "gradients", "optimizer"):
+        assert getattr(shared, name) == getattr(alone, name) // 4
+    assert alone.weights == memory_plan(given, str(policy_dir)).weights
+    assert shared.gathered > alone.gathered == 0 and alone.available == 900
+
+
+def test_an_engine_of_its_own_holds_weights_and_is_sent_what_learns(policy_dir: Path) -> None:
+    given = recipe(policy_dir, sampling={"dtype": "bfloat16"})
+    whole = engine_size(given, shape_of(given.policy, str(policy_dir)))
+    assert whole.weights == whole.sent == memory_plan(given, str(policy_dir)).weights // 2
+    text = shape_of(given.policy, str(policy_dir)).settings.text_config
+    heads = text.num_key_value_heads * text.hidden_size // text.num_attention_heads
+    assert whole.token == 2 * 2 * text.num_hidden_layers * heads
+    adapted = recipe(policy_dir, policy={"lora_rank": 2})
+    size = engine_size(adapted, shape_of(adapted.policy, str(policy_dir)))
+    plan = memory_plan(adapted, str(policy_dir))
+    assert (size.weights, size.sent) == (2 * whole.weights, plan.gradients)  # float32 adapters

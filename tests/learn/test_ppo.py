@@ -21,7 +21,7 @@ from ocr_rl.objectives.losses import PolicyGradient
 from ocr_rl.objectives.scalar_losses import ValueLoss, WithCritic
 from ocr_rl.rollout.flow import ComparedGroup, Group, Row, Sample
 from tests.fakes import FakeSampler
-from tests.learn.conftest import Asked, Counter, MakeLearner, apart, sampling_setting
+from tests.learn.conftest import Asked, Counter, MakeLearner, Referee, apart, sampling_setting
 from tests.learn.test_learner import gradient_of
 
 CLIPPED = PolicyGradient(epsilon=0.2, epsilon_high=0.2)
@@ -127,6 +127,18 @@ def test_a_resumed_run_draws_what_it_would_have_drawn(tiny_pages, prompter, coun
     counter.policy = 2
     rest = list(run_ppo(settings(epochs=2), tiny_pages, Asked(prompter, WORDS), counter, Judge(0.1), whole[1].state))  # type: ignore[arg-type]
     assert [step.rows for step in rest] == [step.rows for step in whole[2:]]
+
+
+def test_one_ahead_ppo_learns_from_samples_that_are_one_rollout_old(tiny_pages, prompter) -> None:
+    cfg, referee = settings(epochs=2, ahead=1, steps=8), Referee(prompter)
+    shared = replace(sampling_setting(tiny_pages, Asked(prompter, WORDS), referee), pauses=lambda done: done == 8)
+    setting = PpoSetting(**{name: getattr(shared, name) for name in (*PLAIN, "pauses")}, critic=Judge(0.1))  # type: ignore[arg-type]
+    behind = []
+    for step in ppo(cfg, setting, {}):
+        referee.policy += 1
+        behind.append(step.metrics["behind"])
+        assert all(row.old_logprobs is not None for row in step.rows) and step.loss.stale  # type: ignore[union-attr]
+    assert behind == [0, 0, 2, 2, 2, 2, 2, 2]
 
 
 def test_the_critic_warms_up_alone(tiny_pages, prompter, counter) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 from ocr_rl import config
 from ocr_rl.contract import Page
 from ocr_rl.learn.algos.rollouts import reweighted, split_by_group, to_rows
+from ocr_rl.learn.rows import _advantages
 from ocr_rl.objectives.losses import PolicyGradient
 from ocr_rl.rollout.flow import ComparedGroup, Group, Row, Sample
 from tests.learn.conftest import PROMPT, batch_of, read_of
@@ -104,3 +106,33 @@ def test_a_token_of_fixed_length_weighs_the_same_whatever_its_neighbours_lengths
     rows = rows_of(0, 0, 1)
     assert [row.weight for row in reweighted(rows[:2], rows, "fixed_length")] == pytest.approx([0.15, 0.15])
     assert [row.weight for row in reweighted(rows[2:], rows, "fixed_length")] == pytest.approx([0.3])  # a third
+
+
+def test_a_row_carries_an_advantage_a_token_only_where_it_was_shared_out() -> None:
+    shared = [replace(TWO_GROUPS[0], token_advantages=((3.0, 1.0), (-4.0, 0.0, 0.0, 0.0))), TWO_GROUPS[1]]
+    plain, rows = (to_rows(groups, settings(), max_tokens=8) for groups in (TWO_GROUPS, shared))
+    assert [row.advantage for row in rows] == [(3.0, 1.0), (-4.0, 0.0, 0.0, 0.0), 1.0, -3.0]
+    assert [replace(row, advantage=0.0) for row in rows] == [replace(row, advantage=0.0) for row in plain]
+    assert rows[2:] == plain[2:]  # off: the very same rows
+
+
+def test_the_gradient_of_a_token_is_its_own_advantage() -> None:
+    """On the policy's own samples d loss / d log-probability = -weight x advantage, token by token."""
+    shared = [replace(TWO_GROUPS[0], token_advantages=((3.0, 1.0), (-4.0, 0.0, 0.0, 0.0))), TWO_GROUPS[1]]
+    rows = to_rows(shared, settings(), max_tokens=8)
+    batch = batch_of(
+        [len(row.completion_ids) for row in rows],
+        weight=[row.weight for row in rows for _ in row.completion_ids],
+        advantage=_advantages(rows).tolist(),
+        old=[-1.0] * 10,
+    )
+    now = torch.full((10,), -1.0, dtype=torch.float64, requires_grad=True)
+    PolicyGradient()(read_of(now), batch)[0].backward()
+    # Weights are 1/8, 1/16, 1/4 and 1/12 (2, 4, 1 and 3 tokens).
+    by_hand = [-3 / 8, -1 / 8, 4 / 16, 0, 0, 0, -1 / 4, 3 / 12, 3 / 12, 3 / 12]
+    assert now.grad is not None
+    assert now.grad.tolist() == pytest.approx(by_hand, abs=1e-12)
+    even = to_rows(TWO_GROUPS, settings(), max_tokens=8)
+    for row, plain in zip(rows, even, strict=True):  # what a sample's tokens pull in all is as before
+        of_row, of_plain = (_advantages([some]).sum() * some.weight for some in (row, plain))
+        assert float(of_row) == pytest.approx(float(of_plain))

@@ -15,7 +15,7 @@ from ocr_rl import config
 from ocr_rl.contract import Page, UserError
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.run import Run
-from ocr_rl.train.checks import checked_pages, require_lengths
+from ocr_rl.train.checks import checked_pages, require_lengths, require_whole_steps
 from ocr_rl.train.evaluation import held_out_pages
 from ocr_rl.train.session import _start_model, open_pool, open_session
 
@@ -24,6 +24,29 @@ SYNTH = {"synth": "nano"}
 
 def recipe(**sections) -> config.Recipe:
     return config.Recipe.model_validate({"policy": {"path": "nano"}} | sections)
+
+
+def test_one_ahead_a_run_ends_early_only_where_no_rollout_is_on_its_way(capsys: pytest.CaptureFixture[str]) -> None:
+    sections = {
+        "grpo": {"pages": SYNTH, "steps": 40, "ahead": 1},
+        "rewards": [{"name": "eos"}],
+        "sampling": {"engine": "vllm_server", "url": "http://127.0.0.1:8000"},
+        "evaluation": {"sets": {"new": SYNTH}, "every": 15},
+        "save_every": 10,
+    }
+    for until in (10, 15, 30, None):
+        require_whole_steps(recipe(**sections), until)
+    with pytest.raises(UserError, match=r"--until: with grpo.ahead = 1 .* multiple of save_every \(10\)"):
+        require_whole_steps(recipe(**sections), 7)
+    assert not capsys.readouterr().out
+    require_whole_steps(recipe(**sections | {"grpo": {"pages": SYNTH, "steps": 40}}), 7)
+
+
+def test_one_ahead_in_one_process_says_that_it_gains_nothing(capsys: pytest.CaptureFixture[str]) -> None:
+    sections = {"grpo": {"pages": SYNTH, "steps": 4, "ahead": 1}, "rewards": [{"name": "eos"}]}
+    require_whole_steps(recipe(**sections), None)
+    (line,) = capsys.readouterr().out.splitlines()
+    assert 'grpo.ahead = 1 gains no time with sampling.engine = "vllm"' in line
 
 
 def test_no_reward_is_asked_where_somebody_has_judged(

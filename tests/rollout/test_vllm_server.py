@@ -22,7 +22,8 @@ from ocr_rl.rollout.flow import Prompt
 from ocr_rl.rollout.prompt import Origin, Prompter
 from ocr_rl.rollout.sampler import wire
 from ocr_rl.rollout.sampler.base import Sampling
-from ocr_rl.rollout.sampler.vllm_server import BANNED, ServerSettings, VllmServerSampler
+from ocr_rl.rollout.sampler.server import BANNED
+from ocr_rl.rollout.sampler.vllm_server import ServerSettings, VllmServerSampler
 from ocr_rl.rollout.sampler.wire import REDOS
 from tests.fake_vllm import FakeVllm, _sum
 

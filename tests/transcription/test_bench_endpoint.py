@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -130,11 +131,38 @@ def test_a_subset_opens_only_what_it_needs(many: Path, subset: Subset, tests: li
     assert sorted(file_of) == sorted(tests)
 
 
+def test_a_bench_of_tables_opens_two_documents_of_a_thousand(
+    fake: FakeChat, many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fake.write = lambda body: completion("hello world")
+    opened: list[str] = []
+    plain = Path.open
+
+    def counted(self: Path, *how: Any, **more: Any) -> Any:
+        opened.append(self.name)
+        return plain(self, *how, **more)
+
+    monkeypatch.setattr(Path, "open", counted)
+    argv = ["bench", str(many), "--endpoint", f"{fake.url},longest_px=64", "--limit", "20", "--type", "table"]
+    assert main([*argv, "--out", str(tmp_path / "out")]) == 0
+    assert {name for name in opened if name.endswith(".pdf")} == {"0007.pdf", "0500.pdf"} and len(fake.asked) == 2
+
+
 def test_a_limit_alone_takes_the_first_pages_with_all_their_tests(data: Path) -> None:
     pages, _ = load_subset(data, Subset(limit=1))
     assert [(page.pdf.name, [check.id for check in page.checks]) for page in pages] == [("a.pdf", ["a1"])]
     assert load_subset(data, Subset())[0][:1] == pages
     assert len(load_subset(data, Subset(limit=9))[0]) == 2
+
+
+def test_another_subset_is_named_where_a_bench_goes_on(fake: FakeChat, data: Path, tmp_path: Path) -> None:
+    fake.write = lambda body: completion("hello world")
+    how = {"out": tmp_path / "out", "endpoints": [f"{fake.url},longest_px=64"]}
+    bench(data, subset=Subset(limit=1), **how)
+    with pytest.raises(UserError, match="begun with subset 'the first 1 pages', which is now 'the first 2 pages'"):
+        bench(data, subset=Subset(limit=2), **how)
+    with pytest.raises(UserError, match="begun with subset 'the first 1 pages', which is now 'all pages'"):
+        bench(data, **how)
 
 
 def test_tags_of_references_count_too(data: Path) -> None:

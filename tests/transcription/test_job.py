@@ -109,14 +109,14 @@ def test_a_job_goes_on_with_its_own_settings_alone(fake: FakeChat, pdf: Pdf, tmp
 
 
 def test_two_jobs_do_not_write_into_one_folder(tmp_path: Path) -> None:
-    with Rows(tmp_path, []), pytest.raises(UserError, match="another job is writing there"):
-        Rows(tmp_path, [])
+    with Rows(tmp_path), pytest.raises(UserError, match="another job is writing there"):
+        Rows(tmp_path)
 
 
 def test_a_broken_line_is_named(tmp_path: Path) -> None:
     (tmp_path / "pages.jsonl").write_text("{}\n")
-    with pytest.raises(UserError, match=r"pages\.jsonl, line 1: is no row"):
-        Rows(tmp_path, [])
+    with Rows(tmp_path) as rows, pytest.raises(UserError, match=r"pages\.jsonl, line 1: is no row"):
+        rows.find([])
 
 
 def test_a_page_without_an_answer_is_named_and_asked_about_again(fake: FakeChat, pdf: Pdf, tmp_path: Path) -> None:
@@ -217,7 +217,7 @@ def test_the_command_prints_or_writes_and_says_what_is_wrong(
         ("--endpoint http://127.0.0.1:9", "cannot be reached"),
         ("--extra top_k=1", "--extra is for --endpoint"),
         ("--format dolma", "--format is for --out"),
-        ("--format docx --out out", "--format docx: is not one of markdown, dolma, pdf"),
+        ("--format docx --out out", "--format docx: is not one of markdown, pages, dolma, pdf"),
         ("--fallback tesseract", "'tesseract' is not"),
         ("--endpoint http://127.0.0.1:9 --deadline 0", "deadline"),
     ],

@@ -12,11 +12,12 @@ from typing import Any
 
 import pytest
 
+from ocr_rl import local_web
 from ocr_rl.evaluate.chat import Endpoint
 from ocr_rl.evaluate.readers import AtEndpoint
 from ocr_rl.models.settings import PromptSettings
 from ocr_rl.pages.dataset import write_tests
-from ocr_rl.transcription import dropped, web
+from ocr_rl.transcription import dropped
 from ocr_rl.transcription.shown import shown
 from ocr_rl.transcription.web import View
 from tests.transcription.fake_chat import FakeChat, completion
@@ -25,10 +26,13 @@ Ask = Callable[..., tuple[int, Any, http.client.HTTPResponse]]
 OURS = {"X-Ocr-Rl": "1"}
 
 
-def view_of(fake: FakeChat, data: Path | None = None) -> View:
+def view_reader(fake: FakeChat) -> AtEndpoint:
     endpoint = Endpoint(url=fake.url, model="fake", deadline_s=5.0)
-    settings = PromptSettings(longest_px=64, instruction="", max_tokens=9)
-    view = View(AtEndpoint(endpoint=endpoint, settings=settings), port=0, data=data)
+    return AtEndpoint(endpoint=endpoint, settings=PromptSettings(longest_px=64, instruction="", max_tokens=9))
+
+
+def view_of(fake: FakeChat, data: Path | None = None) -> View:
+    view = View(view_reader(fake), port=0, data=data)
     threading.Thread(target=view.serve, daemon=True).start()
     return view
 
@@ -95,6 +99,30 @@ def test_a_file_of_fifty_megabytes_is_refused_before_it_is_read(view: View) -> N
     connection.close()
 
 
+def test_who_sends_fifty_megabytes_gets_the_sentence(view: View) -> None:
+    status, content, _ = asked(view, "POST", "/documents", b"%PDF-1.7" + bytes(50_000_000 - 8))
+    assert status == 400 and content == {"error": "The file has 50 MB; at most 40 MB are read here."}
+
+
+def test_nothing_stays_of_a_file_that_is_not_taken(
+    fake: FakeChat, pdf: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    desk = dropped.Desk(view_reader(fake), None)
+    data = pdf("a.pdf", 1).read_bytes()
+    with monkeypatch.context() as patch, pytest.raises(dropped.Full):
+        patch.setattr(dropped, "_WAIT_S", 0.0)
+        patch.setattr(desk, "_room", threading.BoundedSemaphore(1))
+        with desk._busy():
+            desk.put(data)
+    with pytest.raises(dropped.Wrong):
+        desk.put(b"no PDF")
+    folder = Path(desk._folder.name)
+    assert list(folder.iterdir()) == []
+    name = desk.put(data)["id"]
+    assert desk.put(data)["id"] == name and [path.name for path in folder.iterdir()] == [name]
+    desk.close()
+
+
 def test_a_document_of_too_many_pages_is_refused(
     view: View, pdf: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -141,7 +169,7 @@ def test_the_page_may_load_its_own_files_alone(view: View, path: str, kind: str)
 
 
 def test_more_connections_than_fit_are_told_so(view: View, monkeypatch: pytest.MonkeyPatch) -> None:
-    waiting = [socket.create_connection(("127.0.0.1", view.port)) for _ in range(web._AT_ONCE)]
+    waiting = [socket.create_connection(("127.0.0.1", view.port)) for _ in range(local_web.AT_ONCE)]
     for connection in waiting:
         connection.sendall(b"GET / HTTP/1.1\r\n")
     late = socket.create_connection(("127.0.0.1", view.port), timeout=10)

@@ -7,6 +7,7 @@ Schulman et al. 2017 (arXiv 1707.06347), for language models as in RLHF (Ouyang 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from functools import partial
 from statistics import fmean
@@ -15,11 +16,12 @@ from typing import Any
 from ocr_rl import config
 from ocr_rl.learn.algos.rollouts import Tally, loss_of, reweighted, split_by_group, to_rows
 from ocr_rl.learn.algos.setting import PpoSetting
+from ocr_rl.learn.algos.stream import Stream
 from ocr_rl.learn.step import Step
 from ocr_rl.objectives.losses import Loss
 from ocr_rl.objectives.returns import explained_variance, gae, token_rewards, whitened
 from ocr_rl.objectives.scalar_losses import ValueLoss, WithCritic
-from ocr_rl.rollout.collect import Turns, collect, timed
+from ocr_rl.rollout.collect import Turns, timed
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.sampler.base import seed_for
 
@@ -29,42 +31,35 @@ def ppo(cfg: config.Ppo, setting: PpoSetting, state: Mapping[str, Any]) -> Itera
     learner, critic = setting.learner, setting.critic
     turns = Turns(pages=setting.pages, seed=setting.seed, drawn=int(state.get("drawn", 0)))
     asking = setting.asking(cfg, partial(seed_for, setting.seed), ahead=cfg.pages_per_step)
-    tally = Tally("ppo")
-    while learner.policy < cfg.steps:
-        with timed(tally.clock, "sync_s"):
-            setting.sampler.load(learner.weights(), learner.policy)
-        got = collect(asking, turns, cfg.pages_per_step)
-        tally.add(got)
-        # What a whole sample is worth; what its tokens are worth is for the critic to say.
-        rows = to_rows([replace(g, advantages=g.rewards) for g in got.groups], cfg, setting.sampling.max_tokens)
-        if len({row.advantage for row in rows}) < 2:
-            tally.require_signal(setting.score)
-            continue
-        with timed(tally.clock, "annotate_s"):
-            old = cfg.updates > 1 or cfg.beta_of_reward > 0
-            rows = learner.annotate(rows, old=old, reference=cfg.beta > 0)
-            rows, judged = with_critic(rows, critic.values(rows), cfg)
-        parts = split_by_group(rows, cfg.minibatches) * cfg.epochs
-        for i, part in enumerate(parts):
-            last = i == len(parts) - 1 or learner.policy + 1 == cfg.steps
-            loss, critic_loss = losses_of(cfg, warm=learner.policy < cfg.critic.warmup)
-            yield Step(
-                rows=reweighted(part, rows, cfg.aggregation),
-                loss=loss,
-                critic_loss=critic_loss,
-                metrics={
-                    **got.figures,
-                    "pages_drawn": turns.drawn,
-                    **judged,
-                    **tally.clock,
-                    **(tally.counts if i == 0 else {}),
-                },
-                groups=got.groups if last else (),
-                state=turns.state if last else None,
-            )
-            if learner.policy >= cfg.steps:
-                return
-        tally = Tally("ppo")
+    stream, tally = Stream(cfg, setting, asking, turns), Tally("ppo")
+    with closing(stream.rollouts()) as arriving:
+        for got in arriving:
+            tally.add(got)
+            # What a whole sample is worth; what its tokens are worth is for the critic to say.
+            rows = to_rows([replace(g, advantages=g.rewards) for g in got.groups], cfg, setting.sampling.max_tokens)
+            if len({row.advantage for row in rows}) < 2:
+                tally.require_signal(setting.score)
+                continue
+            with timed(tally.clock, "annotate_s"):
+                old = cfg.updates > 1 or cfg.beta_of_reward > 0
+                rows = learner.annotate(rows, old=old, reference=cfg.beta > 0)
+                rows, judged = with_critic(rows, critic.values(rows), cfg)
+                figures = {**got.figures, **stream.figures(got), "pages_drawn": got.after["drawn"], **judged}
+            parts = split_by_group(rows, cfg.minibatches) * cfg.epochs
+            for i, part in enumerate(parts):
+                last = i == len(parts) - 1 or learner.policy + 1 == cfg.steps
+                loss, critic_loss = losses_of(cfg, warm=learner.policy < cfg.critic.warmup)
+                yield Step(
+                    rows=reweighted(part, rows, cfg.aggregation),
+                    loss=loss,
+                    critic_loss=critic_loss,
+                    metrics={**figures, **tally.clock, **(tally.counts if i == 0 else {})},
+                    groups=got.groups if last else (),
+                    state=got.after if last else None,
+                )
+                if learner.policy >= cfg.steps:
+                    return
+            tally = Tally("ppo")
 
 
 def losses_of(cfg: config.Ppo, *, warm: bool) -> tuple[Loss | None, Loss | None]:
@@ -96,6 +91,6 @@ def with_critic(
 
 
 def drift_of(row: Row) -> tuple[float, ...]:
-    """log pi - log ref of each token, of the policy that sampled it."""
+    """log pi - log ref of each token, of the policy as the rollout's updates begin: its writer, or the next one."""
     assert row.old_logprobs is not None and row.ref_logprobs is not None
     return tuple(old - ref for old, ref in zip(row.old_logprobs, row.ref_logprobs, strict=True))

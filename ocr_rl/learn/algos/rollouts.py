@@ -79,13 +79,18 @@ def to_rows(groups: Sequence[ComparedGroup], cfg: config.OnPolicy, max_tokens: i
                 completion_ids=sample.token_ids,
                 group_id=j,
                 weight=AGGREGATIONS[cfg.aggregation].weight(sizes),
-                advantage=groups[j].advantages[k],
+                advantage=_advantage(groups[j], k),
                 temperature=group.temperature,
                 banned_ids=group.banned_ids,
                 sampler_logprobs=sample.logprobs,
             )
         )
     return rows
+
+
+def _advantage(compared: ComparedGroup, k: int) -> float | tuple[float, ...]:
+    tokens = compared.token_advantages
+    return compared.advantages[k] if tokens is None else tokens[k]
 
 
 def split_by_group(rows: Sequence[Row], parts: int) -> list[list[Row]]:
@@ -119,4 +124,6 @@ def loss_of(cfg: config.OnPolicy) -> PolicyGradient:
         kl=cfg.kl,
         importance_level=cfg.importance_level,
         importance_cap=cfg.importance_cap,
+        importance_mask=cfg.importance_mask,
+        stale=cfg.ahead > 0,
     )

@@ -10,6 +10,7 @@ from ocr_rl import config
 from ocr_rl.contract import Page
 from ocr_rl.learn.learner import Learner
 from ocr_rl.rollout.collect import Asking, Score
+from ocr_rl.rollout.crediting import Credit
 from ocr_rl.rollout.sampler.base import Sampler, Sampling
 
 OpenPages = Callable[[config.PageSource], Sequence[Page]]
@@ -33,6 +34,9 @@ class SamplingSetting(Setting):
     sampler: Sampler
     score: Score
     sampling: config.Sampling
+    credit: Credit | None = None  # shares a sample's advantage out over its tokens
+    # Steps done -> whether the loop saves then, or asks the sampler itself: then no rollout may be on its way.
+    pauses: Callable[[int], bool] = lambda done: True
 
     def asking(
         self, algorithm: config.Algorithm, seed_at: Callable[[int], int], *, refills: int = 0, ahead: int = 0

@@ -8,9 +8,8 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from concurrent.futures import Future
-from itertools import count
 from typing import Any
 
 import httpx
@@ -32,11 +31,16 @@ class ServerDown(Exception):
 
 
 class Wire:
-    """Calls to one server. `deadline_s` bounds each of them, `wait_s` every wait for the server to come (back)."""
+    """Calls to one server. `deadline_s` bounds each of them, `wait_s` every wait for the server to come (back).
 
-    def __init__(self, url: str, *, deadline_s: float, wait_s: float) -> None:
+    Where there are `several` servers, the line that says so speaks of the others.
+    """
+
+    def __init__(self, url: str, *, deadline_s: float, wait_s: float, several: bool = False) -> None:
         self.url = url.rstrip("/")
         self._deadline_s, self._wait_s = deadline_s, wait_s
+        self._meanwhile = "its pages go to the others, it is tried again" if several else "waiting for it"
+        self._closed = False
         self._loop = asyncio.new_event_loop()
         threading.Thread(target=self._loop.run_forever, daemon=True).start()
         self._slots = asyncio.Semaphore(IN_FLIGHT)
@@ -48,16 +52,15 @@ class Wire:
         )
 
     def close(self) -> None:
-        self.start(self._client.aclose()).result()
+        """Give up the calls that are not answered, and waiting."""
+        self._closed = True
+        self.start(self._give_up()).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
 
-    def insist(self, act: Callable[[], None]) -> None:
-        """Do it, waiting for the server where that is needed."""
-        for failures in count(1):
-            try:
-                return act()
-            except ServerDown as down:
-                self.wait(down, failures)
+    async def _give_up(self) -> None:
+        for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            task.cancel()
+        await self._client.aclose()
 
     def wait(self, down: ServerDown, failures: int) -> None:
         """Say what happened and return once the server is well again. UserError when it does not get well."""
@@ -66,9 +69,11 @@ class Wire:
                 f"The server {self.url} failed {failures} times in a row; the last time it {down}. Look into its "
                 "log, then go on with --resume."
             )
-        tqdm.write(f"The vLLM server {self.url} {down}: waiting for it, at most {self._wait_s:g} s.")
+        tqdm.write(f"The vLLM server {self.url} {down}: {self._meanwhile}, for at most {self._wait_s:g} s.")
         end = time.monotonic() + self._wait_s
         while not self._is_well():
+            if self._closed:
+                raise ServerDown("is given up")
             if time.monotonic() > end:
                 raise UserError(
                     f"The server {self.url} {down}, and was not back within {self._wait_s:g} s "
@@ -84,6 +89,8 @@ class Wire:
         return True
 
     def call(self, path: str, body: Any = None, **how: Any) -> dict[str, Any]:
+        if self._closed:
+            raise ServerDown("is given up")
         return self.start(self.post(path, body, **how)).result()
 
     def start(self, doing: Coroutine[Any, Any, Any]) -> Future[Any]:

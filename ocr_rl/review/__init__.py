@@ -1,0 +1,1 @@
+"""`ocr-rl pages review`: a person keeps, drops or edits tests, beside the page's image."""

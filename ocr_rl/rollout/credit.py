@@ -1,0 +1,195 @@
+"""From failed tests to the words that failed them: a sample's advantage, shared out over its tokens.
+
+A sample's advantage is linear in its rewards, so it splits exactly: one piece a unit test (what the test adds to the
+sample's reward, less what it adds to its siblings' on average), and a rest. `by_spans` puts a piece on the tokens where
+its test found its text, or what comes nearest; the rest, and a piece of no place, stand on all tokens alike.
+`by_siblings` asks no test: where a sample differs from siblings of other reward was the decision.
+
+The sum over a sample's tokens stays the sum that one number a token has, so that learning rates mean the same. No
+token gets more than `MOST` times what it would get if all got the same; what is above stands on all tokens alike.
+Plain floats. Off by default (`grpo.credit`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+from math import fsum
+from statistics import fmean
+from typing import Protocol, runtime_checkable
+
+from rapidfuzz.distance import Levenshtein
+
+from ocr_rl.contract import Check, Reading, Verdict
+from ocr_rl.objectives.advantages import FLAT
+from ocr_rl.rollout.flow import ComparedGroup
+from ocr_rl.rollout.scoring import GroupScores, WeightedReward
+from ocr_rl.rollout.token_ends import tokens_in
+from ocr_rl.text.source_map import Span
+from ocr_rl.text.spans import Located
+
+MOST = 16.0  # times a token's even share of a piece
+LONGEST = 8_192  # tokens; longer samples are not aligned with their siblings
+
+Tokens = tuple[tuple[float, ...], ...]  # advantage of each token, by sample
+Places = Sequence[Sequence[Located]]  # of each test (inner) in each sample
+
+
+@runtime_checkable
+class Tested(Protocol):
+    """A reward that is a weighted mean over a page's unit tests, as `pass_rate` and `pass_degree` are."""
+
+    @property
+    def reading(self) -> Reading: ...
+    def shares(self, checks: Sequence[Check]) -> Sequence[float]:
+        """What each test counts; they sum to 1."""
+        ...
+
+    def value_of(self, verdict: Verdict) -> float: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A part of a sample's advantage, and where in its text (characters) it was earned; nowhere: by all of it."""
+
+    amount: float
+    spans: tuple[Span, ...] = ()
+
+
+def pieces(
+    compared: ComparedGroup, scores: GroupScores, rewards: Sequence[WeightedReward], places: Sequence[Places]
+) -> list[list[Piece]]:
+    """The pieces of each sample's advantage, which they sum to; spans are those of the sample's body.
+
+    places: of each of the `rewards` that is `Tested` and counts, in their order. A sample that a gate holds back
+    earned its 0 as a whole.
+    """
+    scale = _scale(compared)
+    by_sample: list[list[Piece]] = [[] for _ in compared.rewards]
+    tested = [reward for reward in rewards if is_tested(reward, scores)]
+    for reward, located in zip(tested, places, strict=True):
+        weight = scale * scores.weights[reward.name]
+        for test, values in enumerate(zip(*_adds(reward, compared, scores, located), strict=True)):
+            mean = fmean(values)
+            for k, value in enumerate(values):
+                if scores.passes[k] and abs(amount := weight * (value - mean)) > 0.0:
+                    by_sample[k].append(Piece(amount, _earned(located[k][test], amount)))
+    return [
+        [*own, Piece(advantage - fsum(piece.amount for piece in own))]
+        for own, advantage in zip(by_sample, compared.advantages, strict=True)
+    ]
+
+
+def is_tested(reward: WeightedReward, scores: GroupScores) -> bool:
+    """Whether a reward counts on a page and splits into its unit tests."""
+    return isinstance(reward.reward, Tested) and reward.name in scores.weights
+
+
+def _scale(compared: ComparedGroup) -> float:
+    """Advantage per reward above the mean; one factor a group, whatever the advantages are scaled by."""
+    mean = fmean(compared.rewards)
+    k = max(range(len(compared.rewards)), key=lambda k: abs(compared.rewards[k] - mean))
+    above = compared.rewards[k] - mean
+    return compared.advantages[k] / above if abs(above) > FLAT**2 else 0.0
+
+
+def _adds(reward: WeightedReward, compared: ComparedGroup, scores: GroupScores, places: Places) -> list[list[float]]:
+    """What each test adds to the reward's value of each sample; it sums to the value that counted, floors included."""
+    tested = reward.reward
+    assert isinstance(tested, Tested)
+    shares = tested.shares(compared.group.page.checks)
+    adds = []
+    for k, located in enumerate(places):
+        own = [share * tested.value_of(one.verdict) for share, one in zip(shares, located, strict=True)]
+        value = (scores.by_reward[reward.name][k].value or 0.0) if scores.passes[k] else 0.0
+        whole = fsum(own)
+        adds.append([add * value / whole if whole else 0.0 for add in own])
+    return adds
+
+
+def _earned(located: Located, amount: float) -> tuple[Span, ...]:
+    """A loss falls on what is wrong in a place, a gain on what is right in it; on all of it where that is nothing."""
+    if not located.wrong:
+        return located.spans
+    return located.wrong if amount < 0 else _without(located.spans, located.wrong) or located.spans
+
+
+def _without(spans: Sequence[Span], wrong: Sequence[Span]) -> tuple[Span, ...]:
+    kept = []
+    for start, end in spans:
+        for low, high in wrong:
+            if start < low < end:
+                kept.append((start, low))
+            start = max(start, min(high, end))
+        kept += [(start, end)] if start < end else []
+    return tuple(kept)
+
+
+def by_spans(
+    pieces: Sequence[Sequence[Piece]], ends: Sequence[Sequence[int]], shifts: Sequence[int], share: float = 1.0
+) -> Tokens:
+    """Advantages of tokens from the pieces of each sample.
+
+    ends: of each sample's tokens in its text (`token_ends`). shifts: characters of the text in front of its body.
+    share: of the advantage that is put in its places; the others of it stand on all tokens alike.
+    """
+    return tuple(_put(own, ends_T, shift, share) for own, ends_T, shift in zip(pieces, ends, shifts, strict=True))
+
+
+def _put(own: Sequence[Piece], ends_T: Sequence[int], shift: int, share: float) -> tuple[float, ...]:
+    n, even, more = len(ends_T), 0.0, [0.0] * len(ends_T)
+    for piece in own:
+        held = {t for start, end in piece.spans for t in tokens_in((start + shift, end + shift), ends_T)}
+        factor = min(MOST, n / len(held)) if held else 0.0
+        put = share * factor * len(held) / n  # of the piece
+        even += piece.amount * (1.0 - put)
+        for t in held:
+            more[t] += piece.amount * share * factor
+    return tuple(value + even for value in more)
+
+
+def by_siblings(
+    samples: Sequence[Sequence[int]], rewards: Sequence[float], advantages: Sequence[float], share: float = 1.0
+) -> Tokens:
+    """Advantages of tokens from where each sample (token ids) differs from siblings of other reward.
+
+    A token counts by how much the rewards of those siblings differ that it is not common with. Where a sample lacks
+    what a sibling has, the token counts that stands there instead.
+    """
+    texts = ["".join(map(chr, ids)) for ids in samples]
+    aligned = all(len(ids) <= LONGEST for ids in samples)
+    tokens = []
+    for k, text in enumerate(texts):
+        weights = [0.0] * len(text)
+        for j, other in enumerate(texts if aligned else ()):
+            if (apart := abs(rewards[k] - rewards[j])) > FLAT:
+                weights = [w + apart * d for w, d in zip(weights, _differs(text, other), strict=True)]
+        tokens.append(tuple(advantages[k] * (1.0 - share + share * factor) for factor in _spread(weights)))
+    return tuple(tokens)
+
+
+def _spread(weights: Sequence[float], most: float = MOST) -> list[float]:
+    """Weights of tokens as factors of mean 1, none above `most` before what is cut off is shared by all alike."""
+    n, total = len(weights), fsum(weights)
+    if total <= 0:
+        return [1.0] * n
+    cut = [min(most, n * weight / total) for weight in weights]
+    rest = (n - fsum(cut)) / n
+    return [factor + rest for factor in cut]
+
+
+def _differs(text: str, other: str) -> list[int]:
+    """1 for each character of `text` that is not common with the other one in the nearest alignment of both."""
+    steps = [0] * (len(text) + 1)
+    for op in Levenshtein.opcodes(text, other):
+        if op.tag != "equal":
+            start = min(op.src_start, len(text) - 1)
+            steps[start] += 1
+            steps[max(op.src_end, start + 1)] -= 1
+    return [min(1, depth) for depth in accumulate(steps[:-1])]
+
+
+def with_tokens(compared: ComparedGroup, tokens: Tokens) -> ComparedGroup:
+    """The group with an advantage for each token."""
+    return replace(compared, token_advantages=tokens)

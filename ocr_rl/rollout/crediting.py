@@ -1,0 +1,151 @@
+"""Credit for the groups of a run: tests are located in worker processes, for transcripts are anybody's text.
+
+A group whose tests could not be located in time keeps one advantage a sample.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from typing import Any
+
+from ocr_rl import config
+from ocr_rl.contract import Check, Reading, UserError
+from ocr_rl.pages.workers import Pool, Refusal
+from ocr_rl.rollout.credit import Places, Tested, by_siblings, by_spans, is_tested, pieces, with_tokens
+from ocr_rl.rollout.flow import ComparedGroup
+from ocr_rl.rollout.scoring import ScoredGroup, WeightedReward
+from ocr_rl.rollout.token_ends import token_ends
+from ocr_rl.text.sources import Sources
+from ocr_rl.text.spans import Located, locate_in
+
+Credited = tuple[ScoredGroup, ComparedGroup]  # the same group, before and after it was compared
+Credit = Callable[[Sequence[Credited]], list[ComparedGroup]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Job:
+    checks: Sequence[Check]
+    bodies: Sequence[str]  # of siblings
+    reading: Reading
+
+
+def locate_group(checks: Sequence[Check], bodies: Sequence[str], reading: Reading) -> list[list[Located]]:
+    """Verdicts of each test in each sibling; with their places where siblings differ in that test.
+
+    What a sibling lacks is placed by one that has it, and never by the page's reference: who trains on tests alone
+    does so with credit too.
+    """
+    sources = [Sources(body, reading) for body in bodies]
+    verdicts = [[check.run(own.prepared, reading) for check in checks] for own in sources]
+    rows = [[Located(verdict=verdict) for verdict in row] for row in verdicts]
+    for t, check in enumerate(checks):
+        if len({row[t].degree for row in verdicts}) < 2:
+            continue
+        has = next((own for own, row in zip(sources, verdicts, strict=True) if row[t].passed), None)
+        for row, own in zip(rows, sources, strict=True):
+            row[t] = locate_in(check, own, has)
+    return rows
+
+
+def _work(job: _Job) -> list[list[Located]]:
+    return locate_group(job.checks, job.bodies, job.reading)
+
+
+def open_credit(
+    recipe: config.Recipe, rewards: Sequence[WeightedReward], tokenizer: Any
+) -> SpanCredit | SiblingCredit | None:
+    """What shares advantages out as the recipe says; None where each sample keeps its own as it is."""
+    cfg = recipe.algorithm
+    if not isinstance(cfg, config.Grpo) or cfg.credit == "sample":
+        return None
+    if cfg.credit == "siblings":
+        return SiblingCredit(share=cfg.credit_share)
+    return SpanCredit(
+        rewards=rewards,
+        tokenizer=tokenizer,
+        share=cfg.credit_share,
+        workers=recipe.scoring.workers,
+        timeout_s=recipe.scoring.timeout_s,
+    )
+
+
+@dataclass(slots=True, kw_only=True)
+class SpanCredit:
+    """`credit = "spans"`: what a test adds stands where it found its text. `close` ends the workers."""
+
+    rewards: Sequence[WeightedReward]  # of the recipe
+    tokenizer: Any
+    share: float
+    workers: int
+    timeout_s: float
+    _pool: Pool = field(init=False)
+
+    def __post_init__(self) -> None:
+        if not any(isinstance(reward.reward, Tested) and reward.weight > 0 for reward in self.rewards):
+            raise UserError(
+                'grpo.credit = "spans" puts the rewards of unit tests where they were earned, and no reward of this '
+                'recipe is one: add pass_degree or pass_rate, or set grpo.credit = "siblings".'
+            )
+        self._pool = Pool(_work, workers=self.workers, timeout_s=self.timeout_s)
+
+    def __call__(self, groups: Sequence[Credited]) -> list[ComparedGroup]:
+        """The groups with an advantage for each token."""
+        jobs = [_Job(*job) for scored, compared in groups for job in self._jobs(scored, compared)]
+        with closing(self._pool.run(jobs)) as results:
+            return [self._credited(scored, compared, (result for _, result in results)) for scored, compared in groups]
+
+    def _jobs(self, scored: ScoredGroup, compared: ComparedGroup) -> Iterator[tuple[Any, ...]]:
+        page = compared.group.page
+        bodies = [sample.transcript().body for sample in compared.group.samples]
+        for reward in self.rewards:
+            if is_tested(reward, scored.scores):
+                assert isinstance(reward.reward, Tested)
+                yield page.checks, bodies, reward.reward.reading
+
+    def _credited(
+        self, scored: ScoredGroup, compared: ComparedGroup, results: Iterator[list[list[Located]] | Refusal]
+    ) -> ComparedGroup:
+        places: list[Places | Refusal] = [next(results) for _ in self._jobs(scored, compared)]
+        located = [place for place in places if not isinstance(place, Refusal)]
+        if len(located) < len(places):
+            return compared
+        samples = compared.group.samples
+        return with_tokens(
+            compared,
+            by_spans(
+                pieces(compared, scored.scores, self.rewards, located),
+                [token_ends(self.tokenizer, sample.token_ids, sample.text) for sample in samples],
+                [len(sample.text) - len(sample.transcript().body) for sample in samples],
+                self.share,
+            ),
+        )
+
+    def close(self) -> None:
+        self._pool.close()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiblingCredit:
+    """`credit = "siblings"`: the advantage stands where a sample differs from siblings of other reward."""
+
+    share: float
+
+    def __call__(self, groups: Sequence[Credited]) -> list[ComparedGroup]:
+        """The groups with an advantage for each token."""
+        return [
+            with_tokens(
+                compared,
+                by_siblings(
+                    [sample.token_ids for sample in compared.group.samples],
+                    compared.rewards,
+                    compared.advantages,
+                    self.share,
+                ),
+            )
+            for _, compared in groups
+        ]
+
+    def close(self) -> None:
+        """Nothing is held."""

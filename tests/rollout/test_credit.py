@@ -1,0 +1,223 @@
+"""Advantages of tokens against numbers worked by hand, and their sums."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from ocr_rl import config
+from ocr_rl.contract import Page, UserError
+from ocr_rl.objectives.advantages import ADVANTAGES
+from ocr_rl.pages.raster import ImageRef
+from ocr_rl.plugins import load_reward
+from ocr_rl.rollout.compare import upside_down, with_advantages
+from ocr_rl.rollout.credit import MOST, Piece, by_siblings, by_spans, pieces
+from ocr_rl.rollout.crediting import SiblingCredit, SpanCredit, locate_group, open_credit
+from ocr_rl.rollout.flow import ComparedGroup, Group, Prompt, Sample
+from ocr_rl.rollout.scoring import ScoredGroup, WeightedReward, score
+from ocr_rl.text.checks import load_check
+
+PROMPT = Prompt(page_id="ab:p1", image=ImageRef(pdf=Path("a.pdf"), number=1), token_ids=(5,), expanded_ids=(5,))
+TESTS = ({"type": "present", "text": "alpha"}, {"type": "present", "text": "beta"})
+# A letter a token; the last one is the end.
+TOKENIZER = SimpleNamespace(
+    convert_ids_to_tokens=lambda ids: [chr(i) if i else "<end>" for i in ids],
+    added_tokens_decoder={0: SimpleNamespace(special=True)},
+)
+
+
+def page(tests: Sequence[dict[str, Any]] = TESTS) -> Page:
+    checks = [load_check({"pdf": "a.pdf", "page": 1, "id": f"t{k}", **test}) for k, test in enumerate(tests)]
+    return Page(id="ab:p1", pdf=Path("a.pdf"), number=1, checks=checks)
+
+
+def scored(texts: Sequence[str], rewards: Sequence[WeightedReward], of: Page | None = None) -> ScoredGroup:
+    samples = [
+        Sample(token_ids=(*map(ord, text), 0), logprobs=(-1.0,) * (len(text) + 1), text=text, finish="stop", policy=0)
+        for text in texts
+    ]
+    group = Group(page=of or page(), prompt=PROMPT, samples=tuple(samples), temperature=1.0, banned_ids=())
+    return next(score([group], rewards))
+
+
+def unit_tests(name: str = "pass_rate", weight: float = 1.0, **options: Any) -> WeightedReward:
+    return WeightedReward(name=name, reward=load_reward(name, options), weight=weight)
+
+
+class InThisProcess:
+    """The pool's `run` without workers."""
+
+    def __init__(self, function: Callable[[Any], Any], **_: Any) -> None:
+        self.function = function
+
+    def run(self, jobs: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
+        return ((job, self.function(job)) for job in jobs)
+
+    def close(self) -> None: ...
+
+
+@pytest.fixture
+def no_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ocr_rl.rollout.crediting.Pool", InThisProcess)
+
+
+def credited(texts: Sequence[str], rewards: Sequence[WeightedReward], how: str = "centred") -> ComparedGroup:
+    group = scored(texts, rewards)
+    (compared,) = with_advantages([group], how)
+    credit = SpanCredit(rewards=rewards, tokenizer=TOKENIZER, share=1.0, workers=1, timeout_s=60.0)
+    try:
+        return credit([(group, compared)])[0]
+    finally:
+        credit.close()
+
+
+def test_a_failed_test_is_charged_to_the_letter_that_failed_it() -> None:
+    group = credited(["alpha and beta", "alpha and bets"], [unit_tests()])
+    assert group.advantages == (0.25, -0.25)  # 1 and 1/2
+    assert group.token_advantages is not None
+    good, bad = group.token_advantages
+    # 15 tokens with the end. The gain stands on the 4 of "beta": 0.25 * 15 / 4 each. The loss on the "s" alone.
+    assert good == pytest.approx([0.0] * 10 + [0.9375] * 4 + [0.0])
+    assert bad == pytest.approx([0.0] * 13 + [-3.75] + [0.0])
+    assert sum(good) == pytest.approx(15 * 0.25)
+    assert sum(bad) == pytest.approx(15 * -0.25)
+
+
+def test_what_belongs_to_no_test_stands_on_all_tokens() -> None:
+    """Half the weight is of a reward without tests: its piece is even; an alike test has none."""
+    group = scored(["alpha and beta", "alpha and bet"], [unit_tests(), unit_tests("length", max_tokens=14)])
+    located = locate_group(group.group.page.checks, [s.text for s in group.group.samples], "strict")
+    (compared,) = with_advantages([group], "centred")
+    own = pieces(compared, group.scores, [unit_tests()], [located])
+    for k, (of_beta, rest) in enumerate(own):
+        assert of_beta.amount == pytest.approx((0.125, -0.125)[k])
+        assert of_beta.amount + rest.amount == pytest.approx(compared.advantages[k])
+        assert rest.spans == ()
+    assert own[0][0].spans == ((10, 14),)
+    assert own[1][0].spans == ((13, 13),)  # the last letter is missing there
+    tokens = by_spans(own, [range(1, 15), range(1, 14)], [0, 0])
+    rest = own[1][1].amount
+    # 13 tokens; the missing letter's neighbour is the last one, as no end is given here.
+    assert tokens[1] == pytest.approx([rest] * 12 + [rest - 0.125 * 13])
+
+
+def test_no_token_gets_more_than_its_bound_and_the_sum_is_kept() -> None:
+    ends = range(1, 101)
+    (tokens,) = by_spans([[Piece(1.0, ((50, 51),))]], [ends], [0])
+    even = (100 - MOST) / 100
+    assert tokens[50] == pytest.approx(MOST + even)
+    assert tokens[0] == tokens[99] == pytest.approx(even)
+    assert sum(tokens) == pytest.approx(100.0)
+
+
+def test_a_share_of_it_stays_on_all_tokens_and_a_place_counts_from_the_body() -> None:
+    (tokens,) = by_spans([[Piece(1.0, ((0, 2),)), Piece(0.5)]], [range(1, 9)], [4], share=0.5)
+    assert tokens == pytest.approx([1.0] * 4 + [3.0] * 2 + [1.0] * 2)  # 0.5 + 0.5 * 1, and 8 / 2 * 0.5 more
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_a_gate_charges_the_sample_as_a_whole() -> None:
+    gate = WeightedReward(name="repetition", reward=load_reward("repetition", {}), weight=0.0, gate=0.99)
+    loop = "alpha and beta " + "so " * 40
+    group = credited([loop, "alpha and beta", "alpha and bets"], [unit_tests(), gate])
+    assert group.rewards[0] == 0.0
+    assert group.token_advantages is not None
+    assert group.token_advantages[0] == pytest.approx([group.advantages[0]] * len(group.token_advantages[0]))
+
+
+MIXES = (
+    [unit_tests(by="macro")],
+    [unit_tests(by="weighted", weights={"present": 2.0, "absent": 0.5}), unit_tests("length", max_tokens=60)],
+    [unit_tests("pass_degree", 3.0, floors={"order": 0.9}), unit_tests(floors={"present": 1.0})],
+)
+
+
+@pytest.mark.parametrize("how", sorted(set(ADVANTAGES) - {"gdpo"}))
+@pytest.mark.parametrize("rewards", MIXES, ids=("macro", "weighted", "floors"))
+def test_sums_are_kept_whatever_the_mix_and_the_scale(rewards: list[WeightedReward], how: str) -> None:
+    tests = (
+        *TESTS,
+        {"type": "order", "before": "alpha", "after": "beta"},
+        {"type": "absent", "text": "Page header"},
+        {"type": "baseline"},
+    )
+    texts = ["alpha and beta", "beta and alpha, a longer one", "Page header\n\nalfa und bets", "", "alp"]
+    groups = [scored(texts, rewards, page(tests)), scored(texts[:2], rewards, page(tests))]
+    for group, compared in zip(groups, with_advantages(groups, how), strict=True):
+        bodies = [sample.text for sample in group.group.samples]
+        places = [locate_group(group.group.page.checks, bodies, "strict") for r in rewards if r.name != "length"]
+        own = pieces(compared, group.scores, rewards, places)
+        tokens = by_spans(own, [range(1, len(text) + 2) for text in bodies], [0] * len(bodies))
+        for advantage, text, of_text, values in zip(compared.advantages, bodies, own, tokens, strict=True):
+            assert len(values) == len(text) + 1
+            assert sum(values) == pytest.approx(advantage * len(values), abs=1e-9)
+            assert abs(of_text[-1].amount) < 1e-9 or len(rewards) > 1 or how != "centred"  # tests are all there is
+
+
+def test_siblings_differ_where_the_decision_was() -> None:
+    tokens = by_siblings([(1, 2, 3, 0), (1, 9, 3, 0)], [1.0, 0.0], [0.5, -0.5])
+    assert tokens == (pytest.approx((0.0, 2.0, 0.0, 0.0)), pytest.approx((0.0, -2.0, 0.0, 0.0)))
+    # What is lacking is charged to what stands there instead.
+    tokens = by_siblings([(1, 2, 3, 0), (1, 3, 0)], [1.0, 0.0], [0.5, -0.5])
+    assert tokens == (pytest.approx((0.0, 2.0, 0.0, 0.0)), pytest.approx((0.0, -1.5, 0.0)))
+
+
+def test_a_sibling_counts_by_how_far_its_reward_is_off() -> None:
+    # The second token differs from a sibling 1.0 off, the third from one 0.5 off: 2 to 1 of 3 * 0.5.
+    tokens = by_siblings([(1, 2, 3), (1, 9, 3), (1, 2, 9)], [1.0, 0.0, 0.5], [0.5, -0.5, 0.0])
+    assert tokens[0] == pytest.approx((0.0, 1.0, 0.5))
+    assert tokens[2] == pytest.approx((0.0, 0.0, 0.0))
+
+
+def test_siblings_that_are_alike_share_evenly_and_a_bound_holds() -> None:
+    assert by_siblings([(1, 2), (1, 2)], [1.0, 0.0], [0.5, -0.5]) == ((0.5, 0.5), (-0.5, -0.5))
+    assert by_siblings([(1, 2), (3, 4)], [1.0, 1.0], [0.5, 0.5]) == ((0.5, 0.5), (0.5, 0.5))
+    one, other = by_siblings([(7,) * 99 + (1,), (7,) * 99 + (2,)], [1.0, 0.0], [1.0, -1.0])
+    assert max(one) == pytest.approx(MOST + 0.84)
+    assert min(one) == pytest.approx(0.84)
+    assert sum(one) == pytest.approx(100.0)
+    assert sum(other) == pytest.approx(-100.0)
+    long = by_siblings([(1,) * 9000, (2,) * 9000], [1.0, 0.0], [0.5, -0.5])
+    assert set(long[0]) == {0.5}
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_label_noise_turns_tokens_upside_down_too() -> None:
+    group = credited(["alpha and beta", "alpha and bets"], [unit_tests()])
+    turned = upside_down(group, 1.0, "key")
+    assert group.token_advantages and turned.token_advantages
+    assert turned.token_advantages[1] == tuple(-value for value in group.token_advantages[1])
+
+
+def recipe(**grpo: Any) -> config.Recipe:
+    given = {"pages": {"synth": "nano"}, "steps": 1, **grpo}
+    return config.Recipe.model_validate(
+        {"policy": {"path": "nano"}, "grpo": given, "rewards": [{"name": "diff_ratio"}]}
+    )
+
+
+def test_what_a_recipe_may_ask_for() -> None:
+    assert open_credit(recipe(), [], TOKENIZER) is None
+    siblings = open_credit(recipe(credit="siblings", credit_share=0.5), [], TOKENIZER)
+    assert siblings == SiblingCredit(share=0.5)
+    with pytest.raises(UserError, match="no reward of this recipe is one: add pass_degree or pass_rate"):
+        open_credit(recipe(credit="spans"), [unit_tests("diff_ratio")], TOKENIZER)
+    with pytest.raises(ValueError, match="gdpo scales each reward for itself"):
+        recipe(credit="spans", advantage="gdpo")
+    with pytest.raises(ValueError, match="credit_share is for credit"):
+        recipe(credit_share=0.5)
+
+
+def test_what_hangs_or_dies_in_a_worker_leaves_one_advantage_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+    from ocr_rl.pages.workers import Refusal
+
+    rewards = [unit_tests()]
+    group = scored(["alpha and beta", "alpha"], rewards)
+    (compared,) = with_advantages([group], "centred")
+    credit = SpanCredit(rewards=rewards, tokenizer=TOKENIZER, share=1.0, workers=1, timeout_s=60.0)
+    monkeypatch.setattr(type(credit._pool), "run", lambda _, jobs: ((job, Refusal("hung")) for job in jobs))
+    assert credit([(group, compared)]) == [compared]

@@ -1,0 +1,181 @@
+"""Several servers: they share pages, die, come back with the right weights, and the samples are the same."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from threading import Event
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed")
+pytest.importorskip("httpx", reason="httpx is not installed")
+
+from ocr_rl.contract import Page, UserError
+from ocr_rl.rollout.flow import Prompt
+from ocr_rl.rollout.prompt import Prompter
+from ocr_rl.rollout.sampler import wire
+from ocr_rl.rollout.sampler.base import Sampling
+from ocr_rl.rollout.sampler.vllm_server import ServerSettings, VllmServerSampler
+from tests.fake_vllm import FakeVllm
+from tests.rollout.test_vllm_server import weights
+
+HOW = Sampling(n=3, temperature=0.7, max_tokens=60, seed=5)
+Open = Callable[..., VllmServerSampler]
+
+
+@pytest.fixture
+def fakes(prompter: Prompter, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[FakeVllm, FakeVllm]]:
+    monkeypatch.setattr(wire, "POLL_S", 0.02)
+    servers = FakeVllm(prompter), FakeVllm(prompter)
+    yield servers
+    for server in servers:
+        server.stop()
+
+
+@pytest.fixture
+def open_(fakes, nano_dir: Path, prompter: Prompter, tmp_path: Path) -> Iterator[Open]:
+    opened = []
+
+    def open_both(**settings) -> VllmServerSampler:
+        urls = tuple(server.url for server in fakes)
+        given = {"max_model_len": 256, "weights_dir": tmp_path, "deadline_s": 30.0, "wait_s": 30.0, **settings}
+        opened.append(VllmServerSampler(nano_dir, prompter, ServerSettings(url=urls, **given)))
+        return opened[-1]
+
+    yield open_both
+    for sampler in opened:
+        sampler.close()
+
+
+@pytest.fixture(scope="module")
+def asked(tiny_pages: list[Page], prompter: Prompter) -> list[tuple[Page, Prompt]]:
+    """Eight pages that look like four, each with samples of its own."""
+    pages = [Page(id=f"0a1b2c3d:p{n}", pdf=page.pdf, number=page.number, reference=None)
+             for n, page in enumerate(tiny_pages * 2, 1)]  # fmt: skip
+    return [(page, prompter.prompt(page)) for page in pages]
+
+
+def written(sampler: VllmServerSampler, asked, how: Sampling = HOW) -> dict[str, list[tuple[str, int]]]:
+    groups = list(sampler.sample(asked, how))
+    assert len({group.page.id for group in groups}) == len(groups) == len(asked)
+    return {group.page.id: [(sample.text, sample.policy) for sample in group.samples] for group in groups}
+
+
+def pages_asked(server: FakeVllm) -> int:
+    return server.calls.count("/inference/v1/generate")
+
+
+def test_both_hold_the_weights_and_share_the_pages(open_, fakes, asked) -> None:
+    sampler = open_()
+    sampler.load(weights(2.0), 1)
+    assert fakes[0].loaded == fakes[1].loaded == "16.000" and fakes[0].version == fakes[1].version
+    for server in fakes:
+        server.calls.clear()
+    written(sampler, asked)
+    assert all(pages_asked(server) >= 4 for server in fakes)  # and what one takes over at the end
+
+
+def test_one_killed_in_mid_step_ten_times_changes_no_sample(open_, fakes, asked, capsys) -> None:
+    sampler, rng = open_(), Random(0)
+    for step in range(1, 11):
+        sampler.load(weights(float(step)), step)
+        undisturbed = written(sampler, asked)
+        assert {policy for group in undisturbed.values() for _, policy in group} == {step}
+        capsys.readouterr()
+        dies = fakes[step % 2]
+        dies.faults = [""] * rng.randrange(4) + ["dies"]  # and is back a moment later, without our weights
+        assert written(sampler, asked) == undisturbed
+        assert dies.url in capsys.readouterr().out
+        dies.faults = []
+
+
+def test_the_others_take_the_pages_of_one_that_stays_dead_and_it_gets_the_weights_before_its_next_page(
+    open_, fakes, asked
+) -> None:
+    sampler, (first, second) = open_(), fakes
+    sampler.load(weights(2.0), 1)
+    second.stop()
+    of_one = written(sampler, asked)
+    sampler.load(weights(3.0), 2)  # does not wait for the dead one
+    assert written(sampler, asked) != of_one
+    second.calls.clear()
+    second.start()
+    while second.version != first.version:  # it is tried again in the background
+        time.sleep(0.01)
+    second.calls.clear()
+    answers = written(sampler, asked)
+    assert pages_asked(second) >= 4 and {policy for group in answers.values() for _, policy in group} == {2}
+
+
+def test_one_that_forgot_the_weights_answers_no_page_with_others(open_, fakes, asked) -> None:
+    sampler = open_()
+    sampler.load(weights(2.0), 1)
+    ours = written(sampler, asked)
+    fakes[1].stop()
+    fakes[1].start()
+    fakes[1].faults = ["old weights"]
+    assert written(sampler, asked) == ours
+
+
+def test_a_slow_one_answers_fewer_pages_and_holds_nobody_up(open_, fakes, asked, monkeypatch) -> None:
+    sampler, (quick, slow) = open_(max_num_seqs=6), fakes  # room for three pages of three samples
+    alone = written(sampler, asked)
+    never = Event()
+    write = slow.write
+
+    def late(body: dict) -> dict:
+        if "content_parts" in body:
+            never.wait(30)
+        return write(body)
+
+    monkeypatch.setattr(slow, "write", late)
+    for server in fakes:
+        server.calls.clear()
+    assert written(sampler, asked) == alone
+    assert pages_asked(slow) == 3 and pages_asked(quick) == len(asked)
+    never.set()
+
+
+def test_one_page_is_not_asked_twice(open_, fakes, asked) -> None:
+    sampler = open_()
+    for server in fakes:
+        server.calls.clear()
+    written(sampler, asked[:1])
+    assert sum(map(pages_asked, fakes)) == 1
+
+
+def test_all_dead_is_one_sentence(open_, fakes, asked) -> None:
+    sampler = open_(wait_s=0.1)
+    for server in fakes:
+        server.stop()
+    with pytest.raises(UserError, match=r"None of the 2 servers is left\. The server http.* was not back within 0.1 s"):
+        written(sampler, asked)
+    fakes[0].start()
+    assert len(written(sampler, asked)) == len(asked)
+
+
+def test_a_run_begins_with_those_that_are_there(open_, fakes, asked, capsys) -> None:
+    fakes[0].stop()
+    sampler = open_(wait_s=0.1)
+    assert len(written(sampler, asked)) == len(asked)
+    assert "its pages go to the others, it is tried again, for at most 0.1 s" in capsys.readouterr().out
+
+
+def test_one_started_with_other_settings_is_named_at_once(open_, fakes) -> None:
+    fakes[1].raw_logprobs = True
+    with pytest.raises(UserError, match=rf"{fakes[1].url} gives log-probabilities of another distribution"):
+        open_()
+
+
+def test_one_that_fails_again_and_again_is_left_out_and_tried_in_the_next_step(open_, fakes, asked, capsys) -> None:
+    sampler = open_()
+    alone = written(sampler, asked)
+    fakes[1].faults = ["error"] * 99
+    assert written(sampler, asked) == alone
+    fakes[1].faults = []
+    fakes[1].calls.clear()
+    assert written(sampler, asked) == alone
+    assert pages_asked(fakes[1]) > 0

@@ -1,0 +1,260 @@
+"""`ocr-rl plan`: parts out of runs and files, what it refuses, and the page that shows it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch", reason="torch is not installed")
+
+from ocr_rl.cli import main
+from ocr_rl.config import load_recipe
+from ocr_rl.scale.load import occupancy
+from ocr_rl.scale.measured import least_squares, read_measured
+from ocr_rl.scale.parts import given_figures
+from ocr_rl.scale.plan import Question, answer
+
+ROOT = Path(__file__).resolve().parents[1]
+# What the made-up machine takes: a page, a decoding step, a row of it; a page and a token in the learner.
+PAGE_S, STEP_S, ROW_S, UPDATE_PAGE_S, UPDATE_TOKEN_S = 0.3, 0.02, 0.001, 0.5, 0.01
+
+
+def write_run(folder: Path, settings: list[str], *, lengths: list[int], steps: int = 3, older: bool = False) -> Path:
+    """A finished run of `nano_grpo` on that machine; its first step takes ten times as long. All groups teach."""
+    recipe = load_recipe("nano_grpo", settings)
+    algorithm: Any = recipe.algorithm
+    pages, samples = algorithm.pages_per_step, algorithm.samples_per_page
+    assert len(lengths) == pages * samples
+    busy = occupancy(lengths, 256)
+    writing = pages * PAGE_S + sum(steps * (STEP_S + rows * ROW_S) for steps, rows in busy)
+    row = {
+        "generated": sum(lengths),
+        "length": sum(lengths) / len(lengths),
+        "flat_groups": 0.0,
+        "rollout_s": writing,
+        "score_s": 0.1 * len(lengths),
+        "annotate_s": pages * 0.1 + sum(lengths) * 0.005,
+        "sync_s": 0.25,
+        "update_s": pages * UPDATE_PAGE_S + sum(lengths) * UPDATE_TOKEN_S,
+        "tokens": sum(lengths),
+        **({} if older else {"prompt_tokens": 50.0}),
+    }
+    folder.mkdir(parents=True)
+    (folder / "config.json").write_text(json.dumps(recipe.model_dump(mode="json")))
+    (folder / "env.json").write_text(json.dumps({} if older else {"processes": 1}))
+    rows = [{"step": 1, **{k: v * (10 if k.endswith("_s") else 1) for k, v in row.items()}}]
+    rows += [{"step": step, **row} for step in range(2, steps + 1)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rows))
+    (folder / "groups").mkdir()
+    groups = [{"samples": [{"tokens": n} for n in lengths[i * samples :][:samples]]} for i in range(pages)]
+    for step in range(1, steps + 1):
+        (folder / "groups" / f"{step:06d}.jsonl").write_text("".join(json.dumps(group) + "\n" for group in groups))
+    return folder
+
+
+def small(pages: int, samples: int) -> list[str]:
+    return [f"grpo.pages_per_step={pages}", f"grpo.samples_per_page={samples}"]
+
+
+@pytest.fixture
+def runs(tmp_path: Path) -> list[Path]:
+    """Two that differ in samples a page."""
+    return [
+        write_run(tmp_path / "eight", small(2, 8), lengths=[10, 12, 14, 16, 18, 20, 22, 40] * 2),
+        write_run(tmp_path / "two", small(4, 2), lengths=[10, 40, 12, 14] * 2),
+    ]
+
+
+def test_runs_of_two_shapes_tell_pages_steps_and_tokens_apart(runs: list[Path]) -> None:
+    parts = read_measured(runs, load_recipe("nano_grpo")).parts
+    figures = {name: getattr(parts, name).value for name in ("prefill_page_s", "decode_step_s", "decode_row_s")}
+    # Three rates from two shapes: what they give is right, how it is shared out between page and step is not known.
+    assert 2 * figures["prefill_page_s"] + 40 * figures["decode_step_s"] + 304 * figures[
+        "decode_row_s"
+    ] == pytest.approx(2 * PAGE_S + 40 * STEP_S + 304 * ROW_S)
+    assert parts.update_page_s and parts.update_page_s.value == pytest.approx(UPDATE_PAGE_S)
+    assert parts.update_tokens_per_s and parts.update_tokens_per_s.value == pytest.approx(1 / UPDATE_TOKEN_S)
+    assert parts.annotate_page_s and parts.annotate_page_s.value == pytest.approx(0.1)
+    assert parts.score_sample_s and parts.score_sample_s.value == pytest.approx(0.2)  # two workers
+    assert parts.sync_s and parts.sync_s.value == 0.25  # of all steps but the first
+    assert parts.checkpoint_bytes_per_s is None
+
+
+@pytest.mark.parametrize("older", [False, True])
+def test_a_runs_own_step_is_foreseen_from_it_alone(tmp_path: Path, older: bool) -> None:
+    settings = small(2, 8)
+    run = write_run(tmp_path / "run", settings, lengths=[10, 12, 14, 16, 18, 20, 22, 40] * 2, older=older)
+    recipe = load_recipe("nano_grpo", settings)
+    sheet = answer(Question(name="n", recipe=recipe, gpus=1, measured=[run], given={}))
+    stages, row = sheet.plans[0].stages, json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    for stage, name in (
+        ("load", "sync_s"),
+        ("sample", "rollout_s"),
+        ("score", "score_s"),
+        ("reference", "annotate_s"),
+        ("update", "update_s"),
+    ):
+        assert stages[stage].seconds == pytest.approx(row[name]), stage
+    assert sheet.load.lengths == tuple([10, 12, 14, 16, 18, 20, 22, 40] * 4)
+
+
+def test_what_another_step_takes_is_foreseen_from_two_runs(runs: list[Path], tmp_path: Path) -> None:
+    settings = small(3, 4)
+    third = write_run(tmp_path / "third", settings, lengths=[10, 12, 14, 16, 18, 20, 22, 40, 12, 14, 16, 18])
+    recipe = load_recipe("nano_grpo", settings)
+    plan = answer(Question(name="n", recipe=recipe, gpus=1, measured=runs, given={})).plans[0]
+    row = json.loads((third / "metrics.jsonl").read_text().splitlines()[-1])
+    assert plan.stages["update"].seconds == pytest.approx(row["update_s"], rel=0.05)  # lengths are those of the runs
+    assert plan.stages["sample"].seconds == pytest.approx(row["rollout_s"], rel=0.1)
+
+
+def test_minibatches_are_one_rollout(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "run", small(2, 2), lengths=[10, 10, 10, 10])
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    late = {"step": 9, "update_s": 1.0, "rollout_s": 5.0, "tokens": 20}  # the second half of one that began earlier
+    whole = [late]
+    for row in rows:
+        halves = {**row, "update_s": row["update_s"] / 2, "tokens": 20}
+        whole += [halves, {name: value for name, value in halves.items() if name != "generated"}]
+    config = json.loads((run / "config.json").read_text())
+    config["grpo"]["minibatches"] = 2
+    (run / "config.json").write_text(json.dumps(config))
+    (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in whole))
+    (measured,) = read_measured([run], load_recipe("nano_grpo")).runs
+    assert len(measured.rollouts) == 2
+    assert measured.rollouts[0].learnt_tokens == 40 and measured.rollouts[0].learnt_pages == 2
+    assert measured.rollouts[0].load.passes == 2  # the old policy too
+
+
+def test_least_squares_gives_no_negative_rates() -> None:
+    assert least_squares([[1.0, 2.0], [1.0, 1.0]], [3.0, 5.0]) == pytest.approx([2.0, 1.0])
+    assert min(least_squares([[1.0, 2.0, 3.0], [3.0, 2.0, 1.0]], [3.0, 2.0, 1.0])) == 0.0
+
+
+def test_results_of_make_gpu_and_files_of_parts(tmp_path: Path) -> None:
+    case = {"shape": "7B", "trained": "lora", "tokens_a_second": 8000.0}
+    results = tmp_path / "results"
+    results.mkdir()
+    whole = {"part": "update", "device": "H200", "result": {"cases": [{**case, "trained": "all"}, case]}}
+    (results / "update.json").write_text(json.dumps(whole))
+    (results / "parity.json").write_text(json.dumps({"part": "parity", "failed": "no GPU"}))
+    given = tmp_path / "given.json"
+    given.write_text(json.dumps({"parts": {"decode_step_s": 0.01, "mean_tokens": {"value": 9, "source": "a guess"}}}))
+    known = read_measured([results, given], load_recipe("qwen2_5_vl_7b_grpo"))
+    assert known.parts.update_tokens_per_s and known.parts.update_tokens_per_s.value == 8000
+    assert "7B on H200" in known.parts.update_tokens_per_s.source
+    assert known.parts.decode_step_s and known.parts.decode_step_s.source == str(given)
+    assert known.about["mean_tokens"].source == "a guess"
+    assert read_measured([results], load_recipe("nano_grpo")).parts.update_tokens_per_s is None
+
+
+def test_a_step_as_json(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["plan", "nano_grpo", "--gpus", "2", "--json", "--set", "sample_tokens_per_s=640", *measured(runs)]
+    assert main(words) == 0
+    sheet = json.loads(capsys.readouterr().out)
+    (split,) = sheet["splits"]
+    assert (split["split"], split["learners"], split["engines"], split["fits"]) == ("1 + 1", 1, 1, None)
+    assert sheet["parts"]["decode_step_s"] == {
+        "value": 0.1,
+        "source": "sample_tokens_per_s=640, 64 side by side",
+    }
+    assert split["not_measured"] == ["checkpoint_bytes_per_s"] and split["seconds"]["save"] is None
+    assert split["step_s"] == pytest.approx(sum(value or 0.0 for value in split["seconds"].values()))
+
+
+def test_nothing_measured_is_nothing_said(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["plan", "nano_grpo", "--set", "prompt_tokens=60"]) == 0
+    out = capsys.readouterr().out
+    assert "a sample: not measured" in out and "Not measured: transfer_bytes_per_s, mean_tokens" in out
+    assert "shared     ?" in out and "a step." not in out
+
+
+def measured(paths: list[Path]) -> list[str]:
+    return [word for path in paths for word in ("--measured", str(path))]
+
+
+def test_another_engine_and_a_lower_limit_are_said(runs: list[Path], capsys: pytest.CaptureFixture[str]) -> None:
+    low = write_run(runs[0].parent / "low", [*small(2, 2), "sampling.max_tokens=10"], lengths=[10, 10, 5, 10])
+    assert main(["plan", "nano_grpo", "--set", "sampling.engine=transformers", *measured([low])]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "75% of the runs' samples ended at a lower max_tokens than this recipe's." in out
+    assert "The runs sampled with vllm, the recipe says transformers" in out
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["nano_sft"], "[sft] does not sample between its updates"),
+        (["nano_grpo", "--gpus", "0"], "must be a whole number from 1 to 1024, got '0'"),
+        (["nano_grpo", "--gpus", "8", "--split", "6"], "as in 6+2"),
+        (["nano_grpo", "--gpus", "8", "--split", "6+3"], "shares out 9 cards, and there are 8 in a node"),
+        (["nano_grpo", "--gpus", "8", "--nodes", "2", "--split", "9+9"], "there are 8 in a node (16 in all)"),
+        (["nano_grpo", "--gpus", "1", "--split", "0+1"], "as in 6+2"),
+        (["nano_grpo", "--measured", "nothing_here"], "nothing_here: there is no such run or file"),
+        (["nano_grpo", "--measured", "{empty}"], "is neither a run nor a folder of results"),
+        (["nano_grpo", "--measured", "{list}"], "is no file of a run any more"),
+        (["nano_grpo", "--measured", "{odd}"], "is no result of make gpu and no file of parts"),
+        (["nano_grpo", "--measured", "{unknown}"], "is no result of make gpu and no file of parts"),
+        (["nano_grpo", "--measured", "{two}", "--set", "policy.dtype=bfloat16"], "policy.dtype = 'float32'"),
+        (["nano_grpo", "--set", "decode_step_s=fast"], "decode_step_s must be a number above 0"),
+        (["nano_grpo", "--set", "update_tokens_per_s=0"], "update_tokens_per_s must be a number above 0"),
+        (["nano_grpo", "--set", "decode_rows=nan"], "decode_rows must be a number above 0"),
+        (["nano_grpo", "--set", "decode_stop_s=1"], "decode_stop_s"),
+        (["nano_grpo", "--set", "longest_tokens=9"], "say mean_tokens too"),
+        (["nano_grpo", "--card-memory", "0"], "Input should be greater than or equal to 1"),
+    ],
+)
+def test_wrong_input_is_one_sentence(
+    words: list[str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    places = {"empty": tmp_path / "empty", "two": tmp_path / "two"}
+    places["empty"].mkdir()
+    if "{two}" in words:
+        write_run(places["two"], small(2, 2), lengths=[1, 2, 3, 4])
+    for name, text in {
+        "list": "[]",
+        "odd": '{"part": "update", "result": 3}',
+        "unknown": '{"parts": {"x": 1}}',
+    }.items():
+        places[name] = tmp_path / f"{name}.json"
+        places[name].write_text(text)
+    assert main(["plan", *(word.format(**places) for word in words)]) == 2
+    said = capsys.readouterr()
+    assert sentence in said.err and said.err.count("\n") == 1 and not said.out
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        ({"metrics.jsonl": '{"step": 1}\n'}, "has no step yet that sampled and learnt"),
+        ({"metrics.jsonl": "{\n"}, "its metrics.jsonl is damaged"),
+        ({"groups/000002.jsonl": '{"samples": 3}\n'}, "the groups of step 2 are damaged"),
+        ({"config.json": '{"policy": {"path": "nano"}}'}, "is of another version"),
+    ],
+)
+def test_a_damaged_run_is_one_sentence(
+    damage: dict[str, str], sentence: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = write_run(tmp_path / "run", small(2, 2), lengths=[1, 2, 3, 4])
+    for name, text in damage.items():
+        (run / name).write_text(text)
+    assert main(["plan", "nano_grpo", "--measured", str(run)]) == 2
+    said = capsys.readouterr()
+    assert sentence in said.err and said.err.count("\n") == 1
+
+
+def test_settings_of_the_recipe_stay_settings() -> None:
+    figures, others = given_figures(["decode_step_s=0.5", "optim.lr=1e-6", "seed=3"])
+    assert figures["decode_step_s"].value == 0.5 and others == ["optim.lr=1e-6", "seed=3"]
+
+
+def test_the_page_shows_what_its_commands_print(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from benchmarks.speed.scale_page import PAGE, commands, filled, printer
+
+    monkeypatch.chdir(ROOT)
+    text = PAGE.read_text(encoding="utf-8")
+    assert len(commands(text)) == 4
+    assert filled(text, printer(tmp_path)) == text, "stale: run python -m benchmarks.speed.scale_page"
