@@ -116,7 +116,7 @@ class Grpo(OnPolicy):
                 'credit = "spans" splits what is one factor times the rewards, and gdpo scales each reward for '
                 'itself: set advantage = "group_std", or credit = "siblings"'
             )
-        if self.credit == "sample" and "credit_share" in self.model_fields_set:
+        if self.credit == "sample" and self.credit_share != 1.0:
             raise ValueError('credit_share is for credit = "spans" and "siblings": set one of them, or leave it out')
         return self
 
