@@ -116,6 +116,11 @@ class Grpo(OnPolicy):
                 'credit = "spans" splits what is one factor times the rewards, and gdpo scales each reward for '
                 'itself: set advantage = "group_std", or credit = "siblings"'
             )
+        if self.credit != "sample" and self.ratio != "token" and self.surrogate == "clip":
+            raise ValueError(
+                f'credit = "{self.credit}" tells tokens apart, and ratio = "{self.ratio}" moves all tokens of a sample '
+                'by the sum of their advantages, which credit keeps: set ratio = "token", or surrogate = "cispo"'
+            )
         if self.credit == "sample" and self.credit_share != 1.0:
             raise ValueError('credit_share is for credit = "spans" and "siblings": set one of them, or leave it out')
         return self

@@ -63,17 +63,17 @@ def pieces(
     """The pieces of each sample's advantage, which they sum to; spans are those of the sample's body.
 
     places: of each of the `rewards` that is `Tested` and counts, in their order. A sample that a gate holds back
-    earned its 0 as a whole.
+    earned its 0 as a whole, and what a floor takes away is of no test: one that passes is charged for neither.
     """
     scale = _scale(compared)
     by_sample: list[list[Piece]] = [[] for _ in compared.rewards]
     tested = [reward for reward in rewards if is_tested(reward, scores)]
     for reward, located in zip(tested, places, strict=True):
-        weight = scale * scores.weights[reward.name]
-        for test, values in enumerate(zip(*_adds(reward, compared, scores, located), strict=True)):
+        weight, counts = scale * scores.weights[reward.name], _counts(reward, rewards, scores)
+        for test, values in enumerate(zip(*_adds(reward, compared, counts, located), strict=True)):
             mean = fmean(values)
             for k, value in enumerate(values):
-                if scores.passes[k] and abs(amount := weight * (value - mean)) > 0.0:
+                if counts[k] and abs(amount := weight * (value - mean)) > 0.0:
                     by_sample[k].append(Piece(amount, _earned(located[k][test], amount)))
     return [
         [*own, Piece(advantage - fsum(piece.amount for piece in own))]
@@ -94,18 +94,21 @@ def _scale(compared: ComparedGroup) -> float:
     return compared.advantages[k] / above if abs(above) > FLAT**2 else 0.0
 
 
-def _adds(reward: WeightedReward, compared: ComparedGroup, scores: GroupScores, places: Places) -> list[list[float]]:
-    """What each test adds to the reward's value of each sample; it sums to the value that counted, floors included."""
+def _counts(reward: WeightedReward, rewards: Sequence[WeightedReward], scores: GroupScores) -> list[bool]:
+    """Whether no gate holds a sample back from a reward."""
+    held = [scores.held[gate.name] for gate in rewards if gate.gate is not None and reward.name in gate.holds]
+    return [passes and not any(by[k] for by in held) for k, passes in enumerate(scores.passes)]
+
+
+def _adds(reward: WeightedReward, compared: ComparedGroup, counts: Sequence[bool], places: Places) -> list[list[float]]:
+    """What each test adds to the reward's value of each sample, before floors; nothing where that does not count."""
     tested = reward.reward
     assert isinstance(tested, Tested)
     shares = tested.shares(compared.group.page.checks)
-    adds = []
-    for k, located in enumerate(places):
-        own = [share * tested.value_of(one.verdict) for share, one in zip(shares, located, strict=True)]
-        value = (scores.by_reward[reward.name][k].value or 0.0) if scores.passes[k] else 0.0
-        whole = fsum(own)
-        adds.append([add * value / whole if whole else 0.0 for add in own])
-    return adds
+    return [
+        [share * tested.value_of(one.verdict) * counts[k] for share, one in zip(shares, located, strict=True)]
+        for k, located in enumerate(places)
+    ]
 
 
 def _earned(located: Located, amount: float) -> tuple[Span, ...]:
@@ -139,7 +142,7 @@ def by_spans(
 
 def _put(own: Sequence[Piece], ends_T: Sequence[int], shift: int, share: float) -> tuple[float, ...]:
     n, even, more = len(ends_T), 0.0, [0.0] * len(ends_T)
-    for piece in own:
+    for piece in own if n else ():  # an engine may give up before the first token
         held = {t for start, end in piece.spans for t in tokens_in((start + shift, end + shift), ends_T)}
         factor = min(MOST, n / len(held)) if held else 0.0
         put = share * factor * len(held) / n  # of the piece

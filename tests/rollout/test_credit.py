@@ -129,6 +129,37 @@ def test_a_gate_charges_the_sample_as_a_whole() -> None:
     assert group.token_advantages[0] == pytest.approx([group.advantages[0]] * len(group.token_advantages[0]))
 
 
+def test_what_a_floor_takes_away_is_charged_to_no_test_that_passes() -> None:
+    """The second sample has "alpha" as the first does; its order fails, and the floor of orders makes it all 0."""
+    tests = ({"type": "present", "text": "alpha"}, {"type": "order", "before": "alpha", "after": "beta"})
+    rewards = [unit_tests(floors={"order": 1.0})]
+    group = scored(["alpha and beta", "beta and alpha"], rewards, page(tests))
+    located = locate_group(group.group.page.checks, ["alpha and beta", "beta and alpha"], "strict")
+    (compared,) = with_advantages([group], "centred")
+    assert compared.advantages == (0.5, -0.5)
+    for own, sign in zip(pieces(compared, group.scores, rewards, [located]), (1, -1), strict=True):
+        assert [piece.amount for piece in own] == pytest.approx([0.25 * sign, 0.25 * sign])  # the order's, and the rest
+        assert own[0].spans and not own[1].spans
+
+
+@pytest.mark.parametrize("holds", [(), ("pass_rate",)])
+def test_a_gate_of_all_rewards_or_of_one_charges_no_test(holds: tuple[str, ...]) -> None:
+    gate = WeightedReward(name="repetition", reward=load_reward("repetition", {}), weight=0.0, gate=0.99, holds=holds)
+    rewards, texts = [unit_tests(), gate], ["alpha and beta " + "so " * 40, "alpha and beta", "alpha and bets"]
+    group = scored(texts, rewards)
+    (compared,) = with_advantages([group], "centred")
+    located = locate_group(group.group.page.checks, texts, "strict")
+    own = pieces(compared, group.scores, rewards, [located])
+    assert group.scores.rewards[0] == 0.0
+    assert own[0] == [Piece(compared.advantages[0])]
+    assert len(own[1]) == 3  # a piece a test, and the rest
+
+
+def test_a_sample_without_tokens_has_no_advantages() -> None:
+    assert by_spans([[Piece(1.0, ((0, 2),)), Piece(0.5)]], [()], [0]) == ((),)
+    assert by_siblings([(), (1,)], [0.0, 1.0], [-0.5, 0.5]) == ((), (0.5,))
+
+
 MIXES = (
     [unit_tests(by="macro")],
     [unit_tests(by="weighted", weights={"present": 2.0, "absent": 0.5}), unit_tests("length", max_tokens=60)],
@@ -210,6 +241,10 @@ def test_what_a_recipe_may_ask_for() -> None:
         recipe(credit="spans", advantage="gdpo")
     with pytest.raises(ValueError, match="credit_share is for credit"):
         recipe(credit_share=0.5)
+    for credit in ("spans", "siblings"):  # one ratio a sample has one gradient, whoever has the advantage
+        with pytest.raises(ValueError, match=f'credit = "{credit}" tells tokens apart, and ratio = "geometric" moves'):
+            recipe(credit=credit, ratio="geometric")
+    assert recipe(credit="siblings", ratio="geometric", surrogate="cispo").algorithm.name == "grpo"
 
 
 def test_what_hangs_or_dies_in_a_worker_leaves_one_advantage_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
