@@ -4,21 +4,28 @@
     places.span(0, 5)    # (2, 7)
 
 One alignment of both texts (insertions and deletions) serves for every way in which a text is made of another, so that
-no normaliser keeps a map of its own. Time and memory are bounded: a text of more than `LONGEST` characters has no map.
+no normaliser keeps a map of its own. Both are aligned in one form (`canonical`), for what looks alike may share no
+character: wide letters, accents and syllables in pieces. Time and memory are bounded: a text of more than `LONGEST`
+characters has no map.
 """
 
 from __future__ import annotations
 
+import unicodedata
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
+from itertools import accumulate
 
 from rapidfuzz.distance import Indel
 
 from ocr_rl.text.html_rows import tags
+from ocr_rl.text.normalize import canonical
 
 LONGEST = 20_000  # characters of either text; the alignment takes quadratic time
 NEAR = 40  # characters around a mapped stretch in which the very same text is looked for
 RUN = 8  # equal characters from which two texts are sure to go together
+CLUSTER = 32  # characters that are composed together at most
 MASK = "\ue000"  # stands for what is no text; equal to nothing
 
 Span = tuple[int, int]  # start and end in characters, half-open
@@ -28,9 +35,10 @@ class SourceMap:
     """An alignment of `shown`, which was made of `source`, with `source`."""
 
     def __init__(self, shown: str, source: str) -> None:
-        self.shown, self.source = shown, source
-        self.known = max(len(shown), len(source)) <= LONGEST
-        equal = _equal_runs(shown, source) if self.known else []
+        self._shown, self._source = _Form(shown), _Form(source)
+        texts = (shown, source, self._shown.text, self._source.text)
+        self.known = max(map(len, texts)) <= LONGEST
+        equal = _equal_runs(self._shown.text, self._source.text) if self.known else []
         self._starts = [start for start, _, _ in equal]
         self._ends = [end for _, end, _ in equal]
         self._shifts = [at - start for start, _, at in equal]
@@ -40,8 +48,10 @@ class SourceMap:
 
         It is empty where the source has none of it: the place where it would stand.
         """
-        if not self.known:
-            return None
+        return self._source.back(self._mapped(*self._shown.there((start, end)))) if self.known else None
+
+    def _mapped(self, start: int, end: int) -> Span:
+        """`span` in the form in which both are aligned."""
         if at := self._exact(start, end):
             return at
         first, last = bisect_right(self._ends, start), bisect_left(self._starts, end) - 1
@@ -58,17 +68,72 @@ class SourceMap:
 
     def _exact(self, start: int, end: int) -> Span | None:
         """Where the very same text stands near the place to which its middle goes."""
-        window = self.shown[start:end]
+        window = self._shown.text[start:end]
         middle = (start + end) // 2
         run = bisect_right(self._starts, middle) - 1
         if not window.strip() or run < 0:
             return None
         guess = middle + self._shifts[run] - (middle - start)
-        at = self.source.rfind(window, max(0, guess - NEAR), max(0, guess) + len(window))
-        later = self.source.find(window, max(0, guess), guess + len(window) + NEAR)
+        at = self._source.text.rfind(window, max(0, guess - NEAR), max(0, guess) + len(window))
+        later = self._source.text.find(window, max(0, guess), guess + len(window) + NEAR)
         if later >= 0 and (at < 0 or later - guess < guess - at):
             at = later
         return (at, at + len(window)) if at >= 0 else None
+
+
+class _Form:
+    """A text in its canonical form, letter by letter, with the ways there and back."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._here, self._there = list[int](), list[int]()  # where each letter starts; empty where both are the same
+        if text.isascii():
+            return
+        letters = set(text)
+        if not any(map(_goes_on, letters)) and all(len(_canonical(letter)) == 1 for letter in letters):
+            self.text = canonical(text)
+            return
+        places = list(_clusters(text))
+        forms = [_canonical(text[start:end]) for start, end in places]
+        self.text = "".join(forms)
+        if self.text != text:
+            self._here = [0, *(end for _, end in places)]
+            self._there = [0, *accumulate(map(len, forms))]
+
+    def there(self, span: Span) -> Span:
+        """A stretch of the text in the form."""
+        return _from_to(span, self._here, self._there)
+
+    def back(self, span: Span) -> Span:
+        """A stretch of the form in the text, of whole letters."""
+        return _from_to(span, self._there, self._here)
+
+
+def _from_to(span: Span, here: Sequence[int], there: Sequence[int]) -> Span:
+    """A stretch, widened to whole letters, which start `here` in one text and `there` in the other."""
+    start, end = span
+    if not here:
+        return span
+    first = there[bisect_right(here, start) - 1]
+    return (first, there[min(bisect_left(here, end), len(there) - 1)]) if start < end else (first, first)
+
+
+def _clusters(text: str) -> Iterator[Span]:
+    """Each letter with the marks that belong to it, a syllable of Hangul with all of its parts."""
+    start = 0
+    for at in range(1, len(text) + 1):
+        if at == len(text) or at - start >= CLUSTER or not _goes_on(text[at]):
+            yield start, at
+            start = at
+
+
+def _goes_on(character: str) -> bool:
+    return character > "\u02ff" and ("\u1160" <= character <= "\u11ff" or unicodedata.category(character)[0] == "M")
+
+
+@lru_cache(2**12)
+def _canonical(letter: str) -> str:
+    return canonical(letter)
 
 
 def without_tags(source: str) -> str:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Callable
+
 import pytest
 
-from ocr_rl.text.normalize import normalize
+from ocr_rl.text.normalize import canonical, normalize
 from ocr_rl.text.source_map import LONGEST, SourceMap, gap, merged, only, without_tags
 
 
@@ -23,6 +26,34 @@ def test_a_stretch_is_led_back(source: str, searched: str, held: str) -> None:
     span = SourceMap(shown, source).span(at, at + len(searched))
     assert span is not None
     assert source[slice(*span)].strip("\u201c\u201d") == held.strip("\u201c\u201d")
+
+
+WORDS = "전체 금액은 천이백 원"
+
+
+@pytest.mark.parametrize("made", [normalize, canonical])
+@pytest.mark.parametrize(
+    ("before", "text"),
+    [
+        ("", unicodedata.normalize("NFD", WORDS)),
+        ("", unicodedata.normalize("NFD", "mười hai đồng à")),
+        ("– ", unicodedata.normalize("NFD", "কোন কৌ")),  # vowels that are composed, and no combining marks
+        ("Ünten: ", "".join(chr(ord(letter) + 0xFEE0) for letter in "Total:12345")),
+        ("\ufb01ne ", "\U0001d413\U0001d428\U0001d42d\U0001d41a\U0001d425"),
+        ("", "a" + "\u0301" * 96),  # more than one cluster
+    ],
+)
+def test_letters_that_only_look_alike_are_led_back_whole(made: Callable[[str], str], before: str, text: str) -> None:
+    source = f"{before}{text} behind"
+    shown = made(source)
+    start, end = len(made(before)), len(shown) - len(" behind")
+    assert SourceMap(shown, source).span(start, end) == (len(before), len(before) + len(text))
+    assert SourceMap(shown, source).span(len(shown), len(shown)) == (len(source), len(source))
+
+
+def test_a_text_that_grows_beyond_all_bounds_has_no_map() -> None:
+    long = "\ufdfa" * (LONGEST // 10)  # 18 letters each
+    assert SourceMap(canonical(long), long).span(0, 5) is None
 
 
 def test_the_nearest_of_equal_stretches() -> None:
