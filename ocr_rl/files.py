@@ -96,7 +96,7 @@ def _objects(lines: TextIO, longest: int, halves: bool) -> Iterator[tuple[int, d
             yield number, Unreadable(f"the line is longer than {longest:,} characters, shorten it or take it out")
         elif text := text.lstrip(BOM).strip():  # a mark within: two files were joined
             try:
-                yield number, _object(text, halves)
+                yield number, object_of(text, halves)
             except Unreadable as flaw:
                 yield number, flaw
 
@@ -114,7 +114,7 @@ def require_objects(
         raise UserError(f"{path}: {flaw}.") from None
 
 
-def _object(text: str, halves: bool) -> dict[str, Any]:
+def object_of(text: str, halves: bool = False) -> dict[str, Any]:
     """The JSON object that a line describes. Raises Unreadable."""
     if not is_utf8(text):
         raise _marked(text)

@@ -141,4 +141,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 def as_json(content: Any) -> bytes:
-    return json.dumps(content).encode()  # ASCII: a transcript may hold half a surrogate pair
+    """ASCII, since a transcript may hold half a surrogate pair; null for what is no number, which no browser reads."""
+    try:
+        return json.dumps(content, allow_nan=False).encode()
+    except ValueError:
+        return json.dumps(json.loads(json.dumps(content), parse_constant=lambda _: None)).encode()

@@ -9,8 +9,9 @@ from typing import Annotated, Literal
 from typer import Argument, BadParameter, Option, Typer
 
 from ocr_rl.cli.options import INTERRUPTED, Dataset, whole
-from ocr_rl.cli.refusals import require_dataset, require_file, require_file_place, require_new
+from ocr_rl.cli.refusals import require_dataset, require_file, require_file_place, require_new, require_no_tests
 from ocr_rl.contract import UserError
+from ocr_rl.outputs import refuse_taken
 
 app = Typer()
 
@@ -64,8 +65,10 @@ def rank(
         raise UserError(f"--by suspect lists tests: leave {'--rewards' if rewards else '--to'} out.")
     if out is not None:
         require_file_place(out)
+        require_no_tests(out, data, "--out")
+        refuse_taken([out], [samples])
     if to is not None:
-        require_new(to)
+        require_new(to, "--to")
 
     from ocr_rl.evaluate.ranking import rank_pages, rank_tests
 
@@ -106,6 +109,7 @@ def review(
     if out is not None:
         require_new(out)
     path = journal or data / "review.journal"
+    require_no_tests(path, data, "--journal")
     if apply:
         require_file(path)
 

@@ -33,26 +33,32 @@ def require_file(path: Path, of: str = "") -> None:
         raise UserError(f"{of}{path}: there is no such file.")
 
 
-def require_place(out: Path) -> None:
+def require_place(out: Path, option: str = "--out") -> None:
     """UserError where no folder `out` can be made, or written into."""
     if out.exists() and not out.is_dir():
-        raise UserError(f"{out}: is a file, and a folder would be written there; give another --out.")
-    _require_room(out, out)
+        raise UserError(f"{out}: is a file, and a folder would be written there; give another {option}.")
+    _require_room(out, out, option)
 
 
-def _require_room(out: Path, folder: Path) -> None:
+def _require_room(out: Path, folder: Path, option: str = "--out") -> None:
     """UserError, which names `out`, where nothing can be written into the folder."""
     above = next(path for path in (folder, *folder.parents) if path.exists())
     if not above.is_dir():
-        raise UserError(f"{out}: cannot be written ({above} is a file); give another --out.")
+        raise UserError(f"{out}: cannot be written ({above} is a file); give another {option}.")
     if not os.access(above, os.W_OK | os.X_OK):
-        raise UserError(f"{out}: cannot be written (Permission denied); give another --out.")
+        raise UserError(f"{out}: cannot be written (Permission denied); give another {option}.")
 
 
-def require_new(out: Path) -> None:
+def require_new(out: Path, option: str = "--out") -> None:
     if os.path.lexists(out):  # also a link that leads nowhere
-        raise UserError(f"{out}: is there already; give another --out.")
-    require_place(out)
+        raise UserError(f"{out}: is there already; give another {option}.")
+    require_place(out, option)
+
+
+def require_no_tests(out: Path, data: Path, option: str) -> None:
+    """UserError for a file that the dataset would take for its own tests from then on."""
+    if out.suffix.lower() == ".jsonl" and out.resolve().parent == data.resolve():
+        raise UserError(f"{out}: would be read as tests of {data}, as every *.jsonl there; give another {option}.")
 
 
 def require_file_place(out: Path) -> None:

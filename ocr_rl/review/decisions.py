@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from ocr_rl.contract import UserError
-from ocr_rl.files import is_utf8
+from ocr_rl.files import Unreadable, is_utf8, object_of
 from ocr_rl.local_web import Wrong
 from ocr_rl.text.checks import load_check
 
@@ -50,7 +50,8 @@ def read_decisions(path: Path) -> dict[str, Decision]:
     for number, line in enumerate(lines, 1):
         try:
             row = json.loads(line)
-            decision = Decision(what=row["what"], was=dict(row["was"]), test=row.get("test"))
+            test = None if row.get("test") is None else dict(row["test"])
+            decision = Decision(what=row["what"], was=dict(row["was"]), test=test)
             if decision.what not in get_args(What) or (decision.test is None) == (decision.what == "edit"):
                 raise ValueError(decision.what)
             decisions[decision.id] = decision
@@ -100,10 +101,12 @@ def edited(text: str, was: Fields) -> Fields:
         raise Wrong("This is not JSON that anybody would write.") from None
     if not isinstance(fields, dict) or not is_utf8(json.dumps(fields, ensure_ascii=False)):
         raise Wrong("A test is a JSON object, as in {…}, without halves of characters.")
-    if moved := next((name for name in _PLACE if fields.get(name) != was[name]), None):
+    if moved := next((name for name in _PLACE if repr(fields.get(name)) != repr(was[name])), None):  # True == 1
         raise Wrong(f"{moved!r} must stay {was[moved]!r}: drop the test instead.")
     try:
-        load_check(fields)
+        load_check(object_of(json.dumps(fields, ensure_ascii=False)))  # as the dataset will be read
+    except Unreadable as flaw:
+        raise Wrong(f"A dataset cannot hold this test: {flaw}.") from None
     except ValueError as error:
         raise Wrong(f"{error}.") from None
     except TypeError:

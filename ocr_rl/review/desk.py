@@ -69,6 +69,12 @@ class Desk:
             self.decisions[decision.id] = decision
         return self._shown(k)
 
+    def settle(self) -> None:
+        """Take the dataset as written in place: what is decided from now on is decided of what edits made."""
+        with self._lock:
+            decided = [(test, standing(self.decisions, test.fields)) for test in self.tests]
+            self.tests = [replace(test, fields=one.test) if one and one.test else test for test, one in decided]
+
     def image(self, k: int) -> bytes:
         """The page of test k as PNG. Raises Wrong."""
         test = self._test(k)
@@ -169,5 +175,7 @@ def _write_in_place(files: Mapping[Path, Sequence[Mapping[str, Any]]]) -> None:
     if taken := [path for path in backups.values() if path.exists()]:
         raise UserError(f"{taken[0]}: is there already, an earlier review left it; move it away.")
     for file, tests in files.items():
-        shutil.copy2(file, backups[file])
+        with file.open("rb") as old, backups[file].open("xb") as kept:  # never over another one, of a moment ago too
+            shutil.copyfileobj(old, kept)
+        shutil.copystat(file, backups[file])
         write_tests(file, tests)

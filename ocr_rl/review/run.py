@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from itertools import chain, count
 from pathlib import Path
+from threading import Lock
 
 from ocr_rl.contract import UserError
 from ocr_rl.local_web import Wrong
@@ -27,11 +28,19 @@ def review_tests(
 ) -> None:
     """Show the page until it is ended."""
 
+    one_at_a_time = Lock()  # two tabs may ask
+
     def write() -> str:
         try:
-            return write_reviewed(data, journal, out, in_place=in_place)
+            with one_at_a_time:
+                written = write_reviewed(data, journal, out, in_place=in_place)
+                if in_place:
+                    desk.settle()
+                return written
         except UserError as error:
             raise Wrong(str(error)) from None
+        except OSError as error:
+            raise Wrong(f"{error.filename or data}: cannot be written ({error.strerror}).") from None
 
     desk = open_desk(data, suspects, journal)
     review = Review(desk, write, port=port)

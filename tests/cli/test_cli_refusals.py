@@ -141,7 +141,8 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
         ("pages rank data file --by suspect --to new", "--by suspect lists tests: leave --to out"),
         ("pages rank data file --rewards nano_grop", "did you mean nano_grpo"),
         ("pages rank data file --rewards nano_sft", "the recipe nano_sft has no rewards"),
-        ("pages rank data file --to empty", "empty: is there already"),
+        ("pages rank data file --to empty", "empty: is there already; give another --to"),
+        ("pages rank data file --out data/new.jsonl", "data/new.jsonl: would be read as tests of data"),
         ("pages rank data file --out empty", "empty: is a folder"),
     ],
     "pages review": [
@@ -151,6 +152,7 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
         ("pages review data --out empty", "empty: is there already"),
         ("pages review data --apply", "review.journal: there is no such file"),
         ("pages review data --journal file --apply", "file:1: is no decision of a review; give another --journal"),
+        ("pages review data --journal data/new.jsonl", "would be read as tests of data, as every *.jsonl there"),
         ("pages review data --port 70000", "must be a whole number from 0 to 65535"),
     ],
     "pages show": [

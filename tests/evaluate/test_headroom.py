@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ocr_rl import outputs
 from ocr_rl.cli import main
 from ocr_rl.config import load_recipe
 from ocr_rl.evaluate import ranking
@@ -137,6 +138,15 @@ def test_the_recipes_gates_and_weights_count(data: Path, tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("in_process")
+def test_samples_are_not_written_over(data: Path, tmp_path: Path, refused: Callable[..., str]) -> None:
+    samples = write_groups(tmp_path / "groups.jsonl", [(load_dataset(data)[0].id, ["a", "b"])])
+    outputs.write(tmp_path / "ours.jsonl", samples.read_text())  # as `ocr-rl sample` does, which may write it over
+    ours = str(tmp_path / "ours.jsonl")
+    for by in ("headroom", "suspect"):
+        assert "is an input of this command" in refused("pages", "rank", str(data), ours, "--by", by, "--out", ours)
+    assert (tmp_path / "ours.jsonl").read_text() == samples.read_text()
+
+
 def test_samples_of_other_pages_and_no_headroom_are_refused(
     data: Path, tmp_path: Path, refused: Callable[..., str]
 ) -> None:

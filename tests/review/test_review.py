@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import http.client
 import json
+import os
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,11 @@ import pytest
 
 from ocr_rl.cli import main
 from ocr_rl.contract import UserError
-from ocr_rl.local_web import Wrong
+from ocr_rl.local_web import Wrong, as_json
 from ocr_rl.pages.dataset import check_dataset, load_dataset, write_tests
 from ocr_rl.review.decisions import Decision, edited, note, read_decisions, reviewed, standing
 from ocr_rl.review.desk import apply_decisions, open_desk
+from ocr_rl.review.run import review_tests
 from ocr_rl.review.web import Review
 from tests.evaluate.scripted import make_pdf
 
@@ -81,6 +85,7 @@ def test_a_line_that_a_kill_cut_is_dropped_and_the_rest_goes_on(tmp_path: Path) 
         '{"what": "keep", "was": {}}',
         '{"what": "burn", "was": {"id": "a"}}',
         '{"what": "edit", "was": {"id": "a"}}',
+        '{"what": "edit", "was": {"id": "a"}, "test": "x"}',
     ],
 )
 def test_a_line_that_is_no_decision_is_named(line: str, tmp_path: Path) -> None:
@@ -108,6 +113,8 @@ def test_a_file_of_somebodys_is_left_alone(content: str, data: Path, capsys: pyt
         ("[" * 100_000, "This is not JSON that anybody would write."),
         (json.dumps(a_test("z")), "'id' must stay 'a'"),
         (json.dumps(a_test("a", page=2)), "'page' must stay 1"),
+        (json.dumps(a_test("a", page=True)), "'page' must stay 1"),  # equal to 1, and no page to a dataset
+        (json.dumps(a_test("a", text="x\0")), "A dataset cannot hold this test: the text holds a NUL"),
         (json.dumps(a_test("a", text=" ")), "text must be a text that is not blank"),
         (json.dumps(a_test("a", txt="x")), "did you mean 'text'?"),
         (json.dumps(a_test("a", type="presnt")), "did you mean 'present'?"),
@@ -166,6 +173,51 @@ def test_in_place_only_by_word_and_the_old_file_stays(data: Path) -> None:
     with pytest.raises(UserError, match="is there already, an earlier review left it"):
         decide(data, a="drop")
         apply_decisions(data, journal, None)
+
+
+def test_in_place_again_and_again(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A person edits a test, writes, edits it again and writes; two tabs that write at once keep one old file."""
+    write, desks = [], []
+    monkeypatch.setattr(
+        "ocr_rl.review.run.Review", lambda desk, how, port: desks.append(desk) or write.append(how) or Idle
+    )
+    review_tests(data, None, data / "review.journal", None, in_place=True, port=0)
+    ((desk,), (write_in_place,)) = desks, write
+    old = (data / "one.jsonl").read_bytes()
+    for text in ("once", "twice"):
+        desk.decide(0, "edit", json.dumps(a_test("a", text=text)))
+        with ThreadPoolExecutor(2) as tabs:
+            outcomes = [tab.exception() for tab in [tabs.submit(write_in_place) for _ in range(2)]]
+        assert outcomes == [None, None]  # nothing is left for the second one to change
+        assert texts(data)["a"] == text
+        backup = data / "one.jsonl.before-review"
+        assert backup.read_bytes() == old
+        old = (data / "one.jsonl").read_bytes()
+        backup.unlink()
+    monkeypatch.setattr("ocr_rl.review.desk.write_tests", full)
+    desk.decide(0, "drop", None)
+    with pytest.raises(Wrong, match=r"one.jsonl: cannot be written \(No space left on device\)"):
+        write_in_place()
+
+
+class Idle:
+    url = ""
+
+    @staticmethod
+    def serve() -> None: ...
+
+
+def full(path: Path, tests: object) -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
+
+
+def test_no_old_file_is_written_over_by_another_process(data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal, backup = decide(data, b="drop"), data / "one.jsonl.before-review"
+    backup.write_text("of another process, a moment ago")
+    monkeypatch.setattr(type(backup), "exists", lambda path: path != backup and os.path.exists(path))
+    with pytest.raises(FileExistsError):
+        apply_decisions(data, journal, None)
+    assert backup.read_text() == "of another process, a moment ago"
 
 
 def test_suspects_are_looked_at_in_their_order(data: Path, tmp_path: Path) -> None:
@@ -238,6 +290,11 @@ def test_what_is_no_decision_decides_nothing(body: bytes, says: str, url: str, d
     status, content, _ = asked(url, "tests/0", body)
     assert status == 400 and content["error"].startswith(says)
     assert not (data / "review.journal").exists()
+
+
+def test_a_browser_reads_what_is_no_number() -> None:
+    """Of a suspect or a test with NaN, which JSON in Python takes and JSON in a browser does not."""
+    assert as_json({"a": [float("nan"), 1.5], "b": "NaN"}) == b'{"a": [null, 1.5], "b": "NaN"}'
 
 
 def test_writing_says_what_is_wrong(url: str) -> None:
