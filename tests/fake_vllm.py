@@ -29,6 +29,7 @@ class FakeVllm:
         self.prompter = prompter
         self.version, self.loaded = "default", "start"  # a sum over the weights that were read
         self.calls: list[str] = []
+        self.seeds: list[int] = []  # of the pages that it was asked for, answered or not
         self.faults: list[str] = []  # one for each answer to come, "" for none
         self.raw_logprobs = False
         self.max_model_len = 256
@@ -150,6 +151,8 @@ def _handler(fake: FakeVllm) -> type[BaseHTTPRequestHandler]:
                 return self.say(404, b"The model `x` does not exist.")
             if path != "/inference/v1/generate":
                 return self.say(200, json.dumps(fake.answer(path, body)).encode())
+            if "content_parts" in body:
+                fake.seeds.append(body["sampling_params"]["seed"])
             fault = fake.fault() if "content_parts" in body else ""
             if fault == "dies":
                 fake.restart_after(0.2)

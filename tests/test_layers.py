@@ -39,6 +39,7 @@ WINGS = (
     "interop",
     "train",
     "study",
+    "look",
     "doctor",
     "scale",
     "cli",
@@ -176,13 +177,14 @@ def test_scoring_and_reports_load_without_torch() -> None:
         "rollout.prompt",
         "api",
         "interop",
+        "look",
         "cli",
     )
     light += ("rollout.collect", "rollout.compare", "rollout.describe", "rollout.reward_pool")
     light += tuple(
         f"evaluate.{name}" for name in ("results", "figures", "stats", "tables", "view", "report", "score", "bench")
     )
-    light += tuple(f"scale.{name}" for name in ("parts", "load", "step", "advice", "runs", "measured", "sheet"))
+    light += tuple(f"scale.{name}" for name in ("parts", "load", "step", "advice", "runs", "measured", "sheet", "plan"))
     light_wings = tuple(f"ocr_rl.{name}." for name in ("rewards", *light))
     todo = [module for module in MODULES if f"{module}.".startswith(light_wings)]
     reached = {module: module for module in todo}  # -> the chain of imports that led there

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -12,51 +11,12 @@ pytest.importorskip("torch", reason="torch is not installed")
 
 from ocr_rl.cli import main
 from ocr_rl.config import load_recipe
-from ocr_rl.scale.load import occupancy
 from ocr_rl.scale.measured import least_squares, read_measured
 from ocr_rl.scale.parts import given_figures
 from ocr_rl.scale.plan import Question, answer
+from tests.made_runs import PAGE_S, ROW_S, STEP_S, UPDATE_PAGE_S, UPDATE_TOKEN_S, small, write_run
 
 ROOT = Path(__file__).resolve().parents[1]
-# What the made-up machine takes: a page, a decoding step, a row of it; a page and a token in the learner.
-PAGE_S, STEP_S, ROW_S, UPDATE_PAGE_S, UPDATE_TOKEN_S = 0.3, 0.02, 0.001, 0.5, 0.01
-
-
-def write_run(folder: Path, settings: list[str], *, lengths: list[int], steps: int = 3, older: bool = False) -> Path:
-    """A finished run of `nano_grpo` on that machine; its first step takes ten times as long. All groups teach."""
-    recipe = load_recipe("nano_grpo", settings)
-    algorithm: Any = recipe.algorithm
-    pages, samples = algorithm.pages_per_step, algorithm.samples_per_page
-    assert len(lengths) == pages * samples
-    busy = occupancy(lengths, 256)
-    writing = pages * PAGE_S + sum(steps * (STEP_S + rows * ROW_S) for steps, rows in busy)
-    row = {
-        "generated": sum(lengths),
-        "length": sum(lengths) / len(lengths),
-        "flat_groups": 0.0,
-        "rollout_s": writing,
-        "score_s": 0.1 * len(lengths),
-        "annotate_s": pages * 0.1 + sum(lengths) * 0.005,
-        "sync_s": 0.25,
-        "update_s": pages * UPDATE_PAGE_S + sum(lengths) * UPDATE_TOKEN_S,
-        "tokens": sum(lengths),
-        **({} if older else {"prompt_tokens": 50.0}),
-    }
-    folder.mkdir(parents=True)
-    (folder / "config.json").write_text(json.dumps(recipe.model_dump(mode="json")))
-    (folder / "env.json").write_text(json.dumps({} if older else {"processes": 1}))
-    rows = [{"step": 1, **{k: v * (10 if k.endswith("_s") else 1) for k, v in row.items()}}]
-    rows += [{"step": step, **row} for step in range(2, steps + 1)]
-    (folder / "metrics.jsonl").write_text("".join(json.dumps(line) + "\n" for line in rows))
-    (folder / "groups").mkdir()
-    groups = [{"samples": [{"tokens": n} for n in lengths[i * samples :][:samples]]} for i in range(pages)]
-    for step in range(1, steps + 1):
-        (folder / "groups" / f"{step:06d}.jsonl").write_text("".join(json.dumps(group) + "\n" for group in groups))
-    return folder
-
-
-def small(pages: int, samples: int) -> list[str]:
-    return [f"grpo.pages_per_step={pages}", f"grpo.samples_per_page={samples}"]
 
 
 @pytest.fixture
@@ -249,6 +209,29 @@ def test_a_damaged_run_is_one_sentence(
 def test_settings_of_the_recipe_stay_settings() -> None:
     figures, others = given_figures(["decode_step_s=0.5", "optim.lr=1e-6", "seed=3"])
     assert figures["decode_step_s"].value == 0.5 and others == ["optim.lr=1e-6", "seed=3"]
+
+
+@pytest.mark.parametrize(("slower", "code"), [(1.0, 0), (1.5, 1)])
+def test_the_benchmark_fails_where_a_step_is_not_foreseen(
+    slower: float, code: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks.speed import cost_model
+
+    def made(out: Path, name: str, settings: dict) -> Path:
+        pages, samples = settings["grpo.pages_per_step"], settings["grpo.samples_per_page"]
+        longest = settings.get("sampling.max_tokens", 256)
+        lengths = [min(longest, 20 + 7 * (i % 11)) for i in range(pages * samples)]
+        return write_run(
+            out / name,
+            [f"{key}={value}" for key, value in settings.items()],
+            lengths=lengths,
+            slower=slower if name in cost_model.FORESEEN else 1.0,
+        )
+
+    monkeypatch.setattr(cost_model, "run", made)
+    assert cost_model.main(["--out", str(tmp_path)]) == code
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert [line["configuration"] for line in lines] == list(cost_model.FORESEEN)
 
 
 def test_the_page_shows_what_its_commands_print(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,10 +32,12 @@ def steps(run: Run) -> list[int]:
     return [int(path.name) for path in run.checkpoints()]
 
 
-def test_a_started_run_tells_its_recipe_and_its_versions(run: Run) -> None:
+def test_a_started_run_tells_its_recipe_and_its_versions(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "6")  # as torchrun sets it
     run.start(CONFIG, resume=False)
     assert json.loads((run.folder / "config.json").read_text()) == {"seed": 0, "optim": {"betas": [0.9, 0.98]}}
     assert json.loads((run.folder / "env.json").read_text())["python"] == environment()["python"]
+    assert environment()["processes"] == 6
 
 
 def test_a_run_is_not_written_over(run: Run) -> None:

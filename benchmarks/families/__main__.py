@@ -3,7 +3,8 @@
     python -m benchmarks.families [--family qwen3_vl] [--no-engine] [--rounds 3]
 
 On policies of random weights, a few million of them, in float32 unless said. Differences of log-probabilities are the
-largest, in nats; of gradients and of changes of the weights the relative norm; in bfloat16 the mean. `time`, `memory`:
+largest, in nats; of gradients and of changes of the weights the relative norm; in bfloat16 the mean: of the learner
+beside float32, and of transformers' sampler beside the learner. `time`, `memory`:
 transformers' plain batch over the shared page, eight samples a page (`benchmarks.speed.shared_page`). Exits 1 where a
 figure is beyond its limit; DeltaNet sums in another order when it is packed, so Qwen3.5 has a limit of its own.
 """
@@ -23,7 +24,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.families.engine import in_process
+from benchmarks.families.engine import in_process, written
 from benchmarks.families.policies import learner_of, loud_policy, origin_of, plain_logprobs, rows_of, two_pages
 from benchmarks.families.ranks import gone_on_with, two_ranks
 from ocr_rl.contract import Page
@@ -31,6 +32,7 @@ from ocr_rl.models.families import FAMILIES
 from ocr_rl.models.fresh import BY_NAME
 from ocr_rl.models.load import load_model
 from ocr_rl.objectives.losses import NegativeLogLikelihood
+from ocr_rl.rollout.sampler.hf import HfSampler
 
 LIMITS = {
     "gradient": 1e-5,
@@ -38,6 +40,7 @@ LIMITS = {
     "new weights": 1e-4,
     "two ranks": 1e-3,
     "bf16": 0.05,
+    "bf16 sampler": 0.05,
 }
 TIMES = "benchmarks.speed.shared_page"
 
@@ -84,11 +87,13 @@ def packed(folder: Path, pages: Sequence[Page]) -> dict[str, float]:
     gradient = {name: weight.grad for name, weight in learner.masters.by_name.items()}
     expected = {name: weight.grad for name, weight in model.named_parameters()}
     norm = lambda values: sum(float(value.double().square().sum()) for value in values) ** 0.5
-    rounded = learner_of(origin, {"dtype": "bfloat16"}).logprobs(rows)
+    rounded = learner_of(origin, {"dtype": "bfloat16"})
+    sampled = written(HfSampler(folder, origin.prompter, dtype="bfloat16"), origin.prompter, pages)
     return {
         "packed": max(_gaps(ours, [piece.tolist() for piece in plain])),
         "gradient": norm(gradient[n] - g for n, g in expected.items()) / norm(expected.values()),  # type: ignore[operator]
-        "bf16": fmean(_gaps(ours, rounded)),
+        "bf16": fmean(_gaps(ours, rounded.logprobs(rows))),
+        "bf16 sampler": fmean(_gaps([row.sampler_logprobs or () for row in sampled], rounded.logprobs(sampled))),
     }
 
 

@@ -2,7 +2,7 @@
 
     python -m benchmarks.policy.credit --seeds 0 1 2 --out runs/credit
     python -m benchmarks.policy.credit --seeds 0 1 2 --out runs/credit --arms plain mined mined_spans \\
-        --pages 'grpo.pages.dir="runs/mined"'
+        --pages 'grpo.pages.dir="runs/mined"' --arm spans_kl 'grpo.credit="spans"' grpo.beta=0.3
 
 Each arm and seed is a run of `ocr-rl train nano_grpo` that is evaluated every 20 steps on the recipe's own sets; a run
 that was cut off goes on, one that is whole is not run again. Prints the gain (tests passed, strict) of each arm and how
@@ -48,6 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.policy.credit")
     parser.add_argument("--recipe", default="nano_grpo")
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=[PLAIN, "spans", "siblings"])
+    parser.add_argument("--arm", nargs="+", action="append", default=[], help="one more: its name and its settings")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--steps", type=int, default=100)
     parser.add_argument("--every", type=int, default=20, help="steps between evaluations")
@@ -57,24 +58,25 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, default=Path("runs/credit"))
     parser.add_argument("--only-table", action="store_true", help="of the runs that are there")
     args = parser.parse_args(arguments)
+    arms = {name: ARMS[name] for name in args.arms} | {name: tuple(settings) for name, *settings in args.arm}
     if any(arm.startswith("mined") for arm in args.arms) and not args.pages:
         parser.error("the mined arms learn from pages of their own: name them with --pages")
     if not args.only_table:
         shared = [*args.set, f"grpo.steps={args.steps}", f"evaluation.every={args.every}"]
-        jobs = [(arm, seed) for seed in args.seeds for arm in args.arms]
+        jobs = [(arm, seed) for seed in args.seeds for arm in arms]
         with ThreadPoolExecutor(args.jobs) as pool:
-            list(pool.map(lambda job: run(args.out, args.recipe, job[0], job[1], shared, args.pages, args.steps), jobs))
-    print(report(args.out, args.arms, args.seeds, args.steps, args.every))
+            list(pool.map(lambda job: run(args, job[0], job[1], [*shared, *arms[job[0]]]), jobs))
+    print(report(args.out, list(arms), args.seeds, args.steps, args.every))
     return 0
 
 
-def run(out: Path, recipe: str, arm: str, seed: int, shared: Sequence[str], pages: Sequence[str], steps: int) -> None:
+def run(args: argparse.Namespace, arm: str, seed: int, settings: Sequence[str]) -> None:
     """One arm with one seed, from where it was cut off."""
-    folder = out / arm / f"seed{seed}"
-    if (folder / "report").exists() and (folder / "eval" / f"{steps:06d}").exists():
+    out, folder = args.out, args.out / arm / f"seed{seed}"
+    if (folder / "report").exists() and (folder / "eval" / f"{args.steps:06d}").exists():
         return
-    settings = [*shared, *ARMS[arm], *(pages if arm.startswith("mined") else ()), f"seed={seed}"]
-    command = [sys.executable, "-m", "ocr_rl.cli", "train", recipe, "--out", str(folder), "--resume"]
+    settings = [*settings, *(args.pages if arm.startswith("mined") else ()), f"seed={seed}"]
+    command = [sys.executable, "-m", "ocr_rl.cli", "train", args.recipe, "--out", str(folder), "--resume"]
     command += [part for setting in settings for part in ("--set", setting)]
     folder.mkdir(parents=True, exist_ok=True)
     with (out / arm / f"seed{seed}.log").open("a", encoding="utf-8") as log:
@@ -90,13 +92,15 @@ class Curve:
         rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
         made = {row["step"]: row.get("generated", 0) for row in rows}
         self.passed: list[Mapping[str, int]] = []
-        self.tokens: list[int] = []  # generated before each evaluation
+        self.steps: list[int] = []  # of each evaluation
+        self.tokens: list[int] = []  # generated before it
         self.tests: dict[str, int] = {}
-        for evaluation in sorted((folder / "eval").iterdir()):
-            results = read_rows(evaluation / f"{name}.jsonl")
+        for file in sorted((folder / "eval").glob(f"*/{name}.jsonl")):
+            results = read_rows(file)
+            self.steps.append(int(file.parent.name))
             self.passed.append({row.page: sum(check.passed for check in row.checks) for row in results})
             self.tests = {row.page: len(row.checks) for row in results}
-            self.tokens.append(sum(number for step, number in made.items() if step <= int(evaluation.name)))
+            self.tokens.append(sum(number for step, number in made.items() if step <= self.steps[-1]))
 
     def at(self, tokens: Sequence[float], pages: Sequence[str]) -> Floats:
         """Tests passed beyond the start, by number of tokens and page: between evaluations in proportion."""
@@ -106,6 +110,11 @@ class Curve:
 
 
 def report(out: Path, arms: Sequence[str], seeds: Sequence[int], steps: int, every: int) -> str:
+    every_arm = {PLAIN, *arms}
+    if not (
+        seeds := [seed for seed in seeds if all((out / arm / f"seed{seed}" / "eval").exists() for arm in every_arm)]
+    ):
+        return "no seed has been evaluated in every arm yet"
     names = sorted(path.stem for path in (out / PLAIN / f"seed{seeds[0]}" / "eval" / "000000").glob("*.jsonl"))
     return "\n".join(f"## {name}\n\n{_table(out, name, arms, seeds, steps, every)}" for name in names)
 
@@ -118,7 +127,7 @@ def _table(out: Path, name: str, arms: Sequence[str], seeds: Sequence[int], step
     grid = list(range(0, steps + 1, every))
     # By arm: (evaluation, page), the mean over seeds, where each seed's tokens are those of its plain run.
     gains = {
-        arm: np.mean([curves[arm, seed].at(_tokens(curves[PLAIN, seed], grid, steps), pages) for seed in seeds], axis=0)
+        arm: np.mean([curves[arm, seed].at(_tokens(curves[PLAIN, seed], grid), pages) for seed in seeds], axis=0)
         for arm in every_arm
     }
     times = np.random.default_rng(0).multinomial(len(pages), np.full(len(pages), 1 / len(pages)), size=DRAWS)
@@ -140,9 +149,9 @@ def _table(out: Path, name: str, arms: Sequence[str], seeds: Sequence[int], step
     return to_markdown_table(heads, rows) + "\n"
 
 
-def _tokens(plain: Curve, grid: Sequence[int], steps: int) -> list[float]:
-    """Tokens that plain had generated at each step of the grid, were all of its steps alike."""
-    return [plain.tokens[-1] * step / steps for step in grid]
+def _tokens(plain: Curve, grid: Sequence[int]) -> list[float]:
+    """Tokens that plain had generated at each step of the grid."""
+    return np.interp(grid, plain.steps, plain.tokens).tolist()
 
 
 def _reached(gains: Floats, target: float, grid: Sequence[int]) -> float:

@@ -2,7 +2,8 @@
 
     python -m benchmarks.policy.sight MODEL MODEL --kind chars --n 128
 
-Pages are typeset here, of a seed that no recipe trains on. Prints Markdown, nats a token.
+Pages are typeset here, of a seed that no recipe trains on. `place_gain`: how much more text loses that moved on the
+page than text that stayed. Prints Markdown, nats a token.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ocr_rl.models.load import model_folder
 from ocr_rl.pages.source import open_pages
 from ocr_rl.policy import open_origin
 
-NAMES = ("nll_page", "nll_blank", "nll_other")
+NAMES = ("nll_page", "nll_blank", "nll_other", "place_gain")
 
 
 def main() -> None:
@@ -38,7 +39,7 @@ def main() -> None:
 
 
 def sight(model: str, source: config.Typeset, folder: Path) -> Sequence[float]:
-    """The three losses, as in NAMES."""
+    """The three losses and the gain, as in NAMES."""
     path = model_folder(model)
     policy = config.Policy(path=path)
     origin = open_origin(policy, path)

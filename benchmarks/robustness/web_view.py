@@ -75,14 +75,14 @@ def main() -> None:
         acted, unread = [], []
         for n, payload in enumerate(PAYLOADS):
             writer.text = payload.format(mark=MARK.format(n=n)) + f"<img src={address}/asked>\n\nthe end"
-            document = _browse(given.browser, here, "--dump-dom")
+            document = browse(given.browser, here, "--dump-dom")
             acted += marks(document)
             unread += [n] if 'data-state="read"' not in document or "the end" not in document else []
         result = {"payloads": len(PAYLOADS), "acted": acted, "not_shown": unread, "asked_for": writer.others}
         writer.text = text
         for name, (width, height, more) in SHOTS.items() if given.out else ():
             target = given.out / f"web_{name}.png"
-            _browse(given.browser, here, f"--window-size={width},{height}", f"--screenshot={target}", *more)
+            browse(given.browser, here, f"--window-size={width},{height}", f"--screenshot={target}", *more)
     view.stop()
     print(json.dumps(result))
     if acted or unread or writer.others:
@@ -105,7 +105,7 @@ def _dropped(view: View, pdf: Path) -> str:
     return json.loads(connection.getresponse().read())["id"]
 
 
-def _browse(browser: str, url: str, *how: str) -> str:
+def browse(browser: str, url: str, *how: str) -> str:
     command = [
         browser,
         "--headless",

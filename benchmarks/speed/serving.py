@@ -66,6 +66,7 @@ class ServerProcess:
             self._process = None
 
     def __enter__(self) -> ServerProcess:
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))  # else the server would stay behind
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import typer
 from typer.main import get_command
 
-from ocr_rl.cli import bench, doctor, pages, plan, recipes, rewards, serve, train, transcribe
+from ocr_rl.cli import bench, doctor, look, pages, plan, recipes, rewards, serve, train, transcribe
 from ocr_rl.cli.options import FROM_THE_START, INTERRUPTED
 from ocr_rl.contract import UserError
 from ocr_rl.extras import way_out
@@ -30,6 +30,7 @@ app = typer.Typer(
     add_completion=False,
 )
 app.add_typer(train.app)
+app.add_typer(look.app)
 app.add_typer(plan.app)
 app.add_typer(transcribe.app)
 app.add_typer(serve.app)

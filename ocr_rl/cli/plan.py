@@ -8,6 +8,7 @@ from typing import Annotated
 from typer import Option, Typer
 
 from ocr_rl.cli.options import RecipeName, whole
+from ocr_rl.cli.refusals import require_model
 
 app = Typer()
 
@@ -45,6 +46,8 @@ def plan(
 
     given, overrides = given_figures(settings or [])
     loaded = load_recipe(recipe, overrides)
+    if loaded.policy.path is not None:
+        require_model(loaded.policy.path, "policy.path: ")
 
     from ocr_rl.scale.plan import Question, answer
     from ocr_rl.scale.sheet import to_json, to_text

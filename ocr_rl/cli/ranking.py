@@ -89,7 +89,7 @@ def review(
     ] = None,
     out: Annotated[
         Path | None,
-        Option(metavar="FOLDER", help="the dataset as it is decided, a new folder (default: DATA_reviewed)"),
+        Option(metavar="FOLDER", help="the dataset as it is decided, a new folder (default: DATA_reviewed, or -2 …)"),
     ] = None,
     in_place: Annotated[
         bool, Option("--in-place", help="write DATA's own JSONL files instead; the old ones stay as *.before-review")
@@ -103,17 +103,15 @@ def review(
         require_file(suspects)
     if out is not None and in_place:
         raise UserError("--in-place writes into DATA, --out into a new folder: give one of them.")
-    to = None if in_place else out or data.resolve().with_name(f"{data.resolve().name}_reviewed")
     if out is not None:
         require_new(out)
     path = journal or data / "review.journal"
     if apply:
         require_file(path)
 
-    from ocr_rl.review.desk import apply_decisions
-    from ocr_rl.review.run import review_tests
+    from ocr_rl.review.run import review_tests, write_reviewed
 
     if apply:
-        print(apply_decisions(data, path, to))
+        print(write_reviewed(data, path, out, in_place=in_place))
     else:
-        review_tests(data, suspects, path, to, port=port)
+        review_tests(data, suspects, path, out, in_place=in_place, port=port)

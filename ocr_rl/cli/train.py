@@ -46,6 +46,7 @@ def train(
         trained = run_recipe(loaded, run, go_on=resume, until=until)
     print(f"policy: {trained}")
     _show(_reports(run))
+    _point_to_look(run)
 
 
 @app.command(epilog=RESUMES)
@@ -65,6 +66,7 @@ def demo(
 
     trained = run_recipe(recipe, out, go_on=resume)
     _show(_reports(out))
+    _point_to_look(out)
     print(f"the trained policy: {trained}")
 
 
@@ -171,6 +173,11 @@ def _require_run(recipe: dict[str, Any], out: Path, resume: bool) -> None:
 
 def _reports(run: Path) -> list[Path]:
     return sorted((run / "report").glob("*/report.md"))
+
+
+def _point_to_look(run: Path) -> None:
+    if any((run / "groups").glob("*.jsonl")):
+        print(f"every group of samples, page by page: ocr-rl look {run}")
 
 
 def _show(reports: Sequence[Path]) -> None:

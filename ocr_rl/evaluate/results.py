@@ -81,21 +81,21 @@ def judge_page(page: Page, transcript: Transcript, reading: Reading = "compatibl
 
 def check_verdicts(page: Page, text: str, reading: Reading) -> tuple[CheckVerdict, ...]:
     """The verdicts of the page's checks on a transcript without front matter, in their order."""
-    verdicts = _verdicts(page.checks, text, reading)
+    verdicts = judge_each(page.checks, text, reading)
     return tuple(
         CheckVerdict(id=check.id, type=check.type, passed=verdict.passed, why=verdict.why)
         for check, verdict in zip(page.checks, verdicts, strict=True)
     )
 
 
-def _verdicts(checks: Sequence[Check], text: str, reading: Reading) -> Sequence[Verdict]:
+def judge_each(checks: Sequence[Check], text: str, reading: Reading) -> Sequence[Verdict]:
     """A check that raises counts as failed, and its verdict names the fault. The other checks still count."""
     try:
         return judge(checks, text, reading)
     except Exception as fault:
         if len(checks) == 1:
             return [Verdict(passed=False, why=f"the test itself broke: {type(fault).__name__}: {fault}")]
-        return [_verdicts([check], text, reading)[0] for check in checks]
+        return [judge_each([check], text, reading)[0] for check in checks]
 
 
 def _similarities(reference: str, text: str) -> dict[str, float | None]:

@@ -41,7 +41,7 @@ def report_runs(runs: Sequence[Path], out: Path) -> list[Path]:
             title=f"{', '.join(ends)}: {name} pages",
             candidates={"before": first, **ends},
             pages=pages,
-            images=partial(image_of, longest_px=_longest_px(runs[0])),
+            images=partial(image_of, longest_px=longest_px_of(runs[0])),
             curves={_name(run, runs): read_jsonl(run / "metrics.jsonl") for run in runs},
             notes={"reading": "strict", **seeds},
             floors=floors.judged_here(list(pages.values()), list(ends.values())[-1], "strict"),
@@ -50,7 +50,7 @@ def report_runs(runs: Sequence[Path], out: Path) -> list[Path]:
     return written
 
 
-def _longest_px(run: Path) -> int:
+def longest_px_of(run: Path) -> int:
     """The longest side of page images in the settings of the run's policy."""
     models = sorted((run / "ckpt").glob("*/model"))
     return read_settings(str(models[-1])).longest_px if models else LONGEST_PX

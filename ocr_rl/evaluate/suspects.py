@@ -14,7 +14,7 @@ from statistics import fmean
 
 from ocr_rl.contract import Check, Transcript
 from ocr_rl.evaluate.contradictions import THERE, TURNED, contradictions, reading
-from ocr_rl.text.checks import prepare
+from ocr_rl.text.checks import Prepared, prepare
 
 ALONE = frozenset({THERE, TURNED})  # contradictions that say nothing of a place
 MOST_READINGS = 5  # different ones that are kept for people
@@ -49,12 +49,12 @@ def look_at(checks: Sequence[Check], transcripts: Sequence[Transcript]) -> list[
     return [[_look(check, prepared) for check in checks] for prepared in (prepare(one.body) for one in transcripts)]
 
 
-def _look(check: Check, prepared: object) -> Look:
+def _look(check: Check, prepared: Prepared) -> Look:
     verdict = check.run(prepared, "strict")
     if verdict.passed:
         return Look(passed=True, degree=1.0)
-    against = contradictions(check, prepared, verdict)  # type: ignore[arg-type]
-    return Look(passed=False, degree=verdict.degree, against=against, reading=reading(check, prepared, verdict))  # type: ignore[arg-type]
+    against = contradictions(check, prepared, verdict)
+    return Look(passed=False, degree=verdict.degree, against=against, reading=reading(check, prepared, verdict))
 
 
 def suspicions(ids: Sequence[str], looks: Sequence[Sequence[Look]]) -> list[Suspicion]:
@@ -90,9 +90,9 @@ def suspicion(
     for look, standing in zip(looks, standings, strict=True):
         for statement in look.against:
             weights[statement] += standing / len(looks)
-    for statement in weights:
-        if statement not in ALONE:
-            weights[statement] /= max(1, (shared or {}).get(statement, 1))
+    tests = {one: 1 if one in ALONE else max(1, (shared or {}).get(one, 1)) for one in weights}
+    for statement, number in tests.items():
+        weights[statement] /= number
     most = max(weights, key=lambda statement: (weights[statement], statement), default="")
     return Suspicion(
         id=id_,
@@ -100,7 +100,7 @@ def suspicion(
         failing=len(failing) / len(looks),
         agreement=counts[most] / len(failing) if most else 0.0,
         standing=fmean(standings),
-        tests=max(1, (shared or {}).get(most, 1)),
+        tests=tests.get(most, 1),
         against=most,
         readings=_counted(look.reading for look in failing),
     )

@@ -61,14 +61,14 @@ def card(
     panes = [_pane(name, row, reference, against) for name, row in rows.items() if row]
     verdicts = [{check.id: check for check in row.checks} for row in results]
     rates = [row.pass_rate for row in results]
-    asks = {check.id: _asks(check) for check in page.checks}
+    questions = {check.id: asks(check) for check in page.checks}
     return {
         "page": page,
         "file": page.pdf.name,
         "tags": sorted(page.tags),
         "rates": rates,
         "gain": (rates[-1] or 0.0) - (rates[0] or 0.0) if rates else 0.0,
-        "image": _data_uri(page, images),
+        "image": data_uri(page, images),
         "reference": None if page.reference is None else page.reference[:_SHOWN_CHARACTERS],
         "panes": panes,
         "marked": any(pane["against"] for pane in panes),
@@ -76,7 +76,7 @@ def card(
             {
                 "id": check.id,
                 "type": check.type,
-                "asks": asks.get(check.id, ""),
+                "asks": questions.get(check.id, ""),
                 "verdicts": [of_row.get(check.id) for of_row in verdicts],
                 "bits": "".join(
                     "-" if c is None else str(int(c.passed)) for c in (of_row.get(check.id) for of_row in verdicts)
@@ -87,7 +87,7 @@ def card(
     }
 
 
-def _asks(check: Check) -> str:
+def asks(check: Check) -> str:
     """The fields that hold a test's question; "" where the test is no dataclass, as the built-in ones are."""
     if not is_dataclass(check):
         return ""
@@ -108,7 +108,7 @@ def _pane(name: str, row: PageResult, reference: str | None, against: str) -> di
     }
 
 
-def _data_uri(page: Page, images: Callable[[Page], Image.Image] | None) -> dict[str, Any]:
+def data_uri(page: Page, images: Callable[[Page], Image.Image] | None) -> dict[str, Any]:
     """{uri, width, height} of the page as PNG or JPEG, whichever is smaller; {why} where there is no image."""
     if images is None:
         return {"why": ""}

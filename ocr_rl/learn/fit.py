@@ -13,8 +13,9 @@ from tqdm import tqdm
 from ocr_rl.config import Tripwires
 from ocr_rl.contract import UserError
 from ocr_rl.learn.checkpoints import RollBack, best, roll_back, save
+from ocr_rl.learn.heard import Key, Listening, Tokens
 from ocr_rl.learn.learner import Learner, update_together
-from ocr_rl.learn.progress import best_and_worst, line_of
+from ocr_rl.learn.progress import group_row, line_of
 from ocr_rl.learn.step import Step
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.tripwires import Decision, tripped
@@ -73,6 +74,7 @@ def fit(
     """
     state, history, due = dict(state or {}), run.metrics(), False
     steps = steps_from(state)
+    heard: dict[Key, Tokens] = {}  # of the rollout's rows
     with ExitStack() as at_the_end:
         at_the_end.callback(lambda: _end(steps))
         bar = at_the_end.enter_context(
@@ -85,7 +87,7 @@ def fit(
             learnt: dict[str, float] = {}
             if all(decision.then == "warn" for decision in decisions):
                 try:
-                    learnt = _learn(step, learner, critic)
+                    learnt = _learn(step, learner, critic, heard)
                 except FloatingPointError as error:
                     wire = plan.tripwires.not_finite
                     decisions = [Decision(name="not_finite", then=wire, why=str(error), steps=1)]
@@ -94,8 +96,9 @@ def fit(
                 due = due or plan.saves(done)
                 figures = _with_looks({**figures, **learnt}, step, plan, done, due)
                 decisions = tripped([*history, {"step": done, **figures}], plan.tripwires)
-            row = _log(run, step, done, figures, decisions)
+            row = _log(run, done, figures, decisions)
             history.append(row)
+            _log_groups(run, done, step, heard, learner)
             bar.update()
             bar.write("  ".join([line_of(row, plan.total), *(f"! {decision}" for decision in decisions)]))
             if request := _act(decisions, done, step, steps, state):
@@ -116,9 +119,14 @@ def fit(
     return run.checkpoints()[-1] / "model"
 
 
-def _learn(step: Step, learner: Learner, critic: Learner | None) -> dict[str, float]:
-    """Move the policy and its critic by one step; the critic's own figures are called `critic_…`."""
-    moves = [] if step.loss is None else [(learner, step.rows, step.loss)]
+def _learn(step: Step, learner: Learner, critic: Learner | None, heard: dict[Key, Tokens]) -> dict[str, float]:
+    """Move the policy and its critic by one step; the critic's own figures are called `critic_…`.
+
+    `heard` gets what the policy's pass says of rows that it sampled.
+    """
+    sampled = any(row.sampler_logprobs is not None for row in step.rows)
+    listening = Listening(step.loss) if step.loss is not None and sampled else None
+    moves = [] if step.loss is None else [(learner, step.rows, listening or step.loss)]
     if critic is not None and step.critic_loss is not None:
         moves.append((critic, step.rows, step.critic_loss))
     figures: dict[str, float] = {}
@@ -127,6 +135,8 @@ def _learn(step: Step, learner: Learner, critic: Learner | None) -> dict[str, fl
         figures |= metrics if moved is learner else of_critic
     if step.loss is None:
         learner.stand_still()
+    if listening is not None:
+        heard |= listening.kept
     return figures
 
 
@@ -140,13 +150,20 @@ def _with_looks(figures: Mapping[str, Any], step: Step, plan: Plan, done: int, d
     return figures
 
 
-def _log(run: Run, step: Step, done: int, figures: Mapping[str, Any], decisions: Sequence[Decision]) -> dict[str, Any]:
+def _log(run: Run, done: int, figures: Mapping[str, Any], decisions: Sequence[Decision]) -> dict[str, Any]:
     row = {"step": done, **figures}
     if decisions:
         row["tripwires"] = [str(decision) for decision in decisions]
     run.log(row)
-    run.log_groups(done, [best_and_worst(group) for group in step.groups])
     return row
+
+
+def _log_groups(run: Run, done: int, step: Step, heard: dict[Key, Tokens], learner: Learner) -> None:
+    """At the end of a rollout: its groups, with what was heard of their tokens in all its updates."""
+    tokenizer = learner.prompter.processor.tokenizer
+    run.log_groups(done, [group_row(group, j, heard, tokenizer) for j, group in enumerate(step.groups)])
+    if step.state is not None:
+        heard.clear()
 
 
 def _act(

@@ -1,12 +1,37 @@
-"""What a run shows of itself: a line a step, and for each page its best and its worst sample with the reasons."""
+"""What a run shows of itself: a line a step, and for each page all samples, the best and the worst with the reasons."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
-from ocr_rl.rollout.flow import ComparedGroup
+from ocr_rl.contract import Score
+from ocr_rl.learn.heard import Key, Tokens
+from ocr_rl.rollout.flow import ComparedGroup, Sample
 from ocr_rl.rollout.reward_pool import as_json
+from ocr_rl.rollout.token_ends import token_ends
+from ocr_rl.rollout.token_trace import pack
+
+_DIGITS = 6  # of a score in the log
+
+
+def group_row(compared: ComparedGroup, number: int, heard: Mapping[Key, Tokens], tokenizer: Any) -> dict[str, Any]:
+    """A group of a step as the log has it; `number` is its own in the rows of the step, `heard` what those gave."""
+    row = best_and_worst(compared)
+    for sample, shown in zip(compared.group.samples, row["samples"], strict=True):
+        shown["trace"] = _trace(sample, heard.get((number, sample.token_ids)), tokenizer)
+    return row
+
+
+def _trace(sample: Sample, tokens: Tokens | None, tokenizer: Any) -> dict[str, Any]:
+    ends = token_ends(tokenizer, sample.token_ids, sample.text)
+    return pack(
+        lengths=[end - start for start, end in pairwise((0, *ends))],
+        sampler=sample.logprobs,
+        learner=tokens and tokens.learner,
+        entropy=tokens and tokens.entropy,
+    )
 
 
 def best_and_worst(compared: ComparedGroup) -> dict[str, Any]:
@@ -25,7 +50,25 @@ def best_and_worst(compared: ComparedGroup) -> dict[str, Any]:
     if compared.token_advantages is not None:
         for sample, advantages in zip(samples, compared.token_advantages, strict=True):
             sample["token_advantages"] = [round(advantage, 4) for advantage in advantages]
-    return {"page": compared.group.page.id, **shown, "samples": samples}
+    return {
+        "page": compared.group.page.id,
+        **shown,
+        "rewards": [round(reward, _DIGITS) for reward in compared.rewards],
+        "advantages": [round(advantage, _DIGITS) for advantage in compared.advantages],
+        "scores": {name: _columns(scores) for name, scores in compared.scores.items()},
+        "samples": samples,
+    }
+
+
+def _columns(scores: Sequence[Score]) -> dict[str, Any]:
+    """A reward's scores of all siblings: `values` (null where it does not apply), and those of each of its parts."""
+    names = {name: None for score in scores for name in score.parts}
+    parts = {name: [_short(score.parts.get(name)) for score in scores] for name in names}
+    return {"values": [_short(score.value) for score in scores], **({"parts": parts} if parts else {})}
+
+
+def _short(value: float | None) -> float | None:
+    return None if value is None else round(value, _DIGITS)
 
 
 # What a step's line shows, in order, with its format; figures that a step does not have are left out.

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import torch
 from PIL import Image
 from torch import Tensor
+from transformers import PreTrainedModel
 
 from ocr_rl import config
 from ocr_rl.learn import ranks
@@ -56,8 +57,7 @@ class Reader:
         self.policy = 0
         self.device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
         self.dtype = policy.dtype
-        read = load_model if ranks.rank() == 0 else empty_model  # the others are sent their part (`ranks.shard`)
-        model = read(origin.path, dtype=policy.dtype, trust_remote_code=policy.trust_remote_code)
+        model = _opened(origin.path, dtype=policy.dtype, trust_remote_code=policy.trust_remote_code)
         self.family = origin.prompter.family
         self.family.pack(model)
         self.adapters = policy.lora_rank > 0
@@ -146,6 +146,13 @@ class Reader:
 
     def _adapters_off(self) -> Any:
         return self.module.disable_adapter()  # type: ignore[operator]
+
+
+def _opened(path: str, **how: Any) -> PreTrainedModel:
+    """The first rank reads the files, and tells the others what their numbers go into (`ranks.shard` sends these)."""
+    model = load_model(path, **how) if ranks.rank() == 0 else None
+    tied = ranks.gathered(None if model is None else model.config.tie_word_embeddings)[0]
+    return empty_model(path, tied=tied, **how) if model is None else model
 
 
 def _by_row(value_N: Tensor, batch: Batch) -> list[tuple[float, ...]]:

@@ -85,12 +85,14 @@ def sampling_dtype(sampling: config.Sampling, policy: config.Policy) -> Dtype:
     return "bfloat16" if policy.autocast and torch.cuda.is_available() else policy.dtype
 
 
-def empty_model(path: str, *, dtype: str = "float32", trust_remote_code: bool = False) -> PreTrainedModel:
+def empty_model(path: str, *, tied: bool, dtype: str = "float32", trust_remote_code: bool = False) -> PreTrainedModel:
     """The model of a folder as `load_model` gives it, but for its numbers, which are whatever memory holds.
 
-    For who is given the numbers by somebody else: no file of weights is read, and no memory touched.
+    For who is given the numbers by somebody else: no file of weights is read, and no memory touched. `tied`: whether
+    the head is the embedding, which the files say (`load_model`), and the configuration may say otherwise.
     """
     settings = load_config(path, trust_remote_code=trust_remote_code)
+    settings.tie_word_embeddings = settings.text_config.tie_word_embeddings = tied
     with torch.device("meta"):
         model = AutoModelForImageTextToText.from_config(
             settings, dtype=DTYPES[dtype], attn_implementation="sdpa", trust_remote_code=trust_remote_code

@@ -20,11 +20,16 @@ from ocr_rl.local_web import Wrong, as_json
 from ocr_rl.review.desk import Desk
 
 _MOST_BYTES = 2**20  # of an edited test
-_STATIC = {
+STATIC = {
     "": ("review.html", "text/html"),
     "review.js": ("review.js", "text/javascript"),
     "review.css": ("review.css", "text/css"),
 }
+
+
+def static(file: str) -> bytes:
+    """A file of the page."""
+    return files("ocr_rl.review").joinpath(file).read_bytes()
 
 
 class Review:
@@ -58,11 +63,11 @@ def _handler(desk: Desk, write: Callable[[], str], token: str) -> type[local_web
             name = self._name()
             if name is None:
                 return self.say(HTTPStatus.FORBIDDEN, "Open the whole address that the command printed.")
-            if name in _STATIC:
-                file, kind = _STATIC[name]
-                return self.send(HTTPStatus.OK, files("ocr_rl.review").joinpath(file).read_bytes(), kind)
+            if name in STATIC:
+                file, kind = STATIC[name]
+                return self.send(HTTPStatus.OK, static(file), kind)
             if name == "tests":
-                return self.answer(lambda: as_json({"data": str(desk.data), "tests": desk.listed()}))
+                return self.answer(lambda: as_json({"data": desk.data.resolve().name, "tests": desk.listed()}))
             if asked := re.fullmatch(r"([0-9]{1,8})\.png", name):
                 return self.answer(lambda: desk.image(int(asked[1])), "image/png")
             return self.say(HTTPStatus.NOT_FOUND, "There is no such page.")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ocr_rl import config
 from ocr_rl.contract import UserError
@@ -12,10 +13,12 @@ from ocr_rl.scale.advice import splits_of
 from ocr_rl.scale.load import Load, lengths_between, load_of
 from ocr_rl.scale.measured import read_measured
 from ocr_rl.scale.parts import Figure, with_given
-from ocr_rl.scale.room import Sizes, page_tokens, sizes_of
 from ocr_rl.scale.runs import Measured
 from ocr_rl.scale.sheet import Sheet, make_sheet
 from ocr_rl.scale.step import Split
+
+if TYPE_CHECKING:
+    from ocr_rl.scale.room import Sizes
 
 GIB = 2**30
 
@@ -78,6 +81,8 @@ def require_splits(question: Question) -> list[Split]:
 
 
 def _sizes(recipe: config.Recipe, notes: list[str]) -> Sizes | None:
+    from ocr_rl.scale.room import sizes_of  # here: what is wrong is refused before torch is imported
+
     try:
         return sizes_of(recipe)
     except UserError as error:
@@ -95,7 +100,7 @@ def _load(
     """The step's load, and where its samples' lengths come from: what a user says, else the runs."""
     prompt = given.get("prompt_tokens") or _prompt_of(runs)
     if prompt is None and sizes is not None:
-        prompt = Figure(page_tokens(recipe), "an A4 page at this size")
+        prompt = Figure(sizes.page_tokens(), "an A4 page at this size")
     rollouts = [rollout.load for run in runs for rollout in run.rollouts]
     asked = (
         sum(load.pages for load in rollouts)

@@ -24,6 +24,7 @@ class Sizes:
     """A recipe's policy: its shape, and what an engine of it holds."""
 
     recipe: config.Recipe
+    path: str  # of the policy's folder
     shape: Shape
     engine: EngineSize
 
@@ -40,6 +41,13 @@ class Sizes:
     def rooms(self, splits: Sequence[Split], load: Load, card: int | None) -> list[Room]:
         """Memory of each split; `card`: bytes of one, or None for this machine's own, if it has a GPU."""
         return [self._room(split, load, card) for split in splits]
+
+    def page_tokens(self) -> int:
+        """Of an A4 page's prompt, upright, at the recipe's size. UserError where the processor is not there."""
+        origin = open_learning_origin(self.recipe, self.path)
+        longest = origin.settings.longest_px
+        image = Image.new("RGB", (round(longest / 2**0.5), longest))
+        return len(origin.prompter.expand(origin.prompter.num_image_tokens(image)))
 
     def _room(self, split: Split, load: Load, card: int | None) -> Room:
         here = this_device()
@@ -63,17 +71,9 @@ def sizes_of(recipe: config.Recipe) -> Sizes:
     """From the configuration of the recipe's policy. UserError where that is not there."""
     if recipe.policy.path is None:
         raise UserError(f"policy.fresh = {recipe.policy.fresh!r} is made when a run starts")
-    shape = shape_of(recipe.policy, model_folder(recipe.policy.path))
-    return Sizes(recipe=recipe, shape=shape, engine=engine_size(recipe, shape))
-
-
-def page_tokens(recipe: config.Recipe) -> int:
-    """Tokens of the prompt of an A4 page, upright, at the recipe's size. UserError where the model is not there."""
-    assert recipe.policy.path is not None  # `sizes_of` came before
-    origin = open_learning_origin(recipe, model_folder(recipe.policy.path))
-    longest = origin.settings.longest_px
-    image = Image.new("RGB", (round(longest / 2**0.5), longest))
-    return len(origin.prompter.expand(origin.prompter.num_image_tokens(image)))
+    path = model_folder(recipe.policy.path)
+    shape = shape_of(recipe.policy, path)
+    return Sizes(recipe=recipe, path=path, shape=shape, engine=engine_size(recipe, shape))
 
 
 def _card(size: int, ranks: int) -> Device:

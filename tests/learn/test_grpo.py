@@ -62,6 +62,8 @@ def test_rows_and_figures_of_a_step(tiny_pages, prompter, counter, capsys: pytes
     assert step.metrics["longer"] == pytest.approx(0.425)
     assert step.metrics["longer/characters"] == pytest.approx(17 / 4)
     assert step.metrics["length"] == 5
+    prompts = [len(group.group.prompt.expanded_ids) for group in step.groups]
+    assert step.metrics["prompt_tokens"] == sum(prompts) / 2
     assert step.metrics["finished"] == 0.75
     assert step.metrics["flat_groups"] == 0
     assert {(row.temperature, row.banned_ids) for row in step.rows} == {(0.7, prompter.banned_ids)}

@@ -171,7 +171,7 @@ def figures(run: Run) -> list[dict[str, Any]]:
     return [{name: value for name, value in row.items() if name not in CLOCKS} for row in run.metrics()]
 
 
-def test_a_killed_run_ends_as_one_left_alone_to_the_bit(
+def test_trap_17_a_run_killed_one_ahead_ends_as_one_left_alone_to_the_bit(
     make_learner: MakeLearner, sampler: HfSampler, tiny_pages, tmp_path: Path
 ) -> None:
     whole = make_learner()
@@ -196,7 +196,7 @@ def test_age_alone_trips_no_wire(make_learner: MakeLearner, sampler: HfSampler, 
 
 
 @pytest.mark.parametrize("fault", ["keeps the old weights", "says something else", "keeps what it saw"])
-def test_a_broken_engine_is_caught_as_ever(
+def test_trap_7_one_ahead_a_broken_engine_is_caught_as_ever(
     make_learner: MakeLearner, sampler: HfSampler, tiny_pages, tmp_path: Path, monkeypatch, fault: str
 ) -> None:
     load, sample, image = sampler.load, sampler.sample, sampler._inputs

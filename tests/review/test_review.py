@@ -148,7 +148,9 @@ def test_a_new_dataset_beside_the_old_one(data: Path, tmp_path: Path, capsys: py
     assert texts(tmp_path / "data_reviewed") == {"a": "hello", "c": "bye", "d": "hello"}
     assert not check_dataset(tmp_path / "data_reviewed")
     assert (data / "one.jsonl").read_bytes() == old
-    assert main(["pages", "review", str(data), "--apply"]) == 2
+    assert main(["pages", "review", str(data), "--apply"]) == 0  # nothing is written over
+    assert texts(tmp_path / "data_reviewed-2") == texts(tmp_path / "data_reviewed")
+    assert main(["pages", "review", str(data), "--apply", "--out", str(tmp_path / "data_reviewed")]) == 2
     assert "data_reviewed: is there already" in capsys.readouterr().err
 
 

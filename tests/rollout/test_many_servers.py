@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from random import Random
 from threading import Event
@@ -17,7 +19,7 @@ from ocr_rl.contract import Page, UserError
 from ocr_rl.rollout.flow import Prompt
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler import wire
-from ocr_rl.rollout.sampler.base import Sampling
+from ocr_rl.rollout.sampler.base import Sampling, seed_for
 from ocr_rl.rollout.sampler.vllm_server import ServerSettings, VllmServerSampler
 from tests.fake_vllm import FakeVllm
 from tests.rollout.test_vllm_server import weights
@@ -53,8 +55,7 @@ def open_(fakes, nano_dir: Path, prompter: Prompter, tmp_path: Path) -> Iterator
 @pytest.fixture(scope="module")
 def asked(tiny_pages: list[Page], prompter: Prompter) -> list[tuple[Page, Prompt]]:
     """Eight pages that look like four, each with samples of its own."""
-    pages = [Page(id=f"0a1b2c3d:p{n}", pdf=page.pdf, number=page.number, reference=None)
-             for n, page in enumerate(tiny_pages * 2, 1)]  # fmt: skip
+    pages = [replace(page, id=f"0a1b2c3d:p{n}") for n, page in enumerate(tiny_pages * 2, 1)]
     return [(page, prompter.prompt(page)) for page in pages]
 
 
@@ -64,50 +65,80 @@ def written(sampler: VllmServerSampler, asked, how: Sampling = HOW) -> dict[str,
     return {group.page.id: [(sample.text, sample.policy) for sample in group.samples] for group in groups}
 
 
-def pages_asked(server: FakeVllm) -> int:
-    return server.calls.count("/inference/v1/generate")
+def pages_asked(server: FakeVllm, asked, how: Sampling = HOW) -> int:
+    """How often it was asked for pages with these settings."""
+    seeds = {seed_for(how.seed, page.id) for page, _ in asked}
+    return sum(seed in seeds for seed in server.seeds)
 
 
-def test_both_hold_the_weights_and_share_the_pages(open_, fakes, asked) -> None:
+@pytest.fixture
+def hold(fakes, monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[], bool]], None]:
+    """From then on no page is answered by either before something has come true."""
+
+    def until(come: Callable[[], bool]) -> None:
+        def write(fake: FakeVllm, body: dict) -> dict:
+            end = time.monotonic() + 30
+            while "content_parts" in body and not come():
+                assert time.monotonic() < end, "it has not come true"
+                time.sleep(0.001)
+            return FakeVllm.write(fake, body)
+
+        for fake in fakes:
+            monkeypatch.setattr(fake, "write", partial(write, fake))
+
+    return until
+
+
+def shared(fakes, asked, how: Sampling = HOW) -> Callable[[], bool]:
+    """Whether each of both was asked for half of the pages."""
+    return lambda: all(pages_asked(fake, asked, how) >= len(asked) // 2 for fake in fakes)
+
+
+def of_seeds(asked, how: Sampling, policy: int, loaded: str) -> dict[str, list[tuple[str, int]]]:
+    """What the stand-ins write, whoever is asked."""
+    return {
+        page.id: [(f"{seed_for(how.seed, page.id) % 1000} {k} {loaded} ", policy) for k in range(how.n)]
+        for page, _ in asked
+    }
+
+
+def test_both_hold_the_weights_and_share_the_pages(open_, fakes, asked, hold) -> None:
     sampler = open_()
     sampler.load(weights(2.0), 1)
     assert fakes[0].loaded == fakes[1].loaded == "16.000" and fakes[0].version == fakes[1].version
-    for server in fakes:
-        server.calls.clear()
-    written(sampler, asked)
-    assert all(pages_asked(server) >= 4 for server in fakes)  # and what one takes over at the end
+    hold(shared(fakes, asked))
+    assert written(sampler, asked) == of_seeds(asked, HOW, 1, "16.000")
 
 
-def test_one_killed_in_mid_step_ten_times_changes_no_sample(open_, fakes, asked, capsys) -> None:
+def test_one_killed_in_mid_step_ten_times_changes_no_sample(open_, fakes, asked, hold, capsys) -> None:
     sampler, rng = open_(), Random(0)
     for step in range(1, 11):
         sampler.load(weights(float(step)), step)
-        undisturbed = written(sampler, asked)
-        assert {policy for group in undisturbed.values() for _, policy in group} == {step}
-        capsys.readouterr()
+        how = replace(HOW, seed=step)
         dies = fakes[step % 2]
         dies.faults = [""] * rng.randrange(4) + ["dies"]  # and is back a moment later, without our weights
-        assert written(sampler, asked) == undisturbed
+        hold(lambda dies=dies: not dies.faults)
+        assert written(sampler, asked, how) == of_seeds(asked, how, step, f"{8 * step}.000")
         assert dies.url in capsys.readouterr().out
-        dies.faults = []
+        while dies.version != fakes[1 - step % 2].version:  # until it is back, in the background
+            time.sleep(0.01)
 
 
 def test_the_others_take_the_pages_of_one_that_stays_dead_and_it_gets_the_weights_before_its_next_page(
-    open_, fakes, asked
+    open_, fakes, asked, hold
 ) -> None:
     sampler, (first, second) = open_(), fakes
     sampler.load(weights(2.0), 1)
     second.stop()
-    of_one = written(sampler, asked)
+    assert written(sampler, asked) == of_seeds(asked, HOW, 1, "16.000")
     sampler.load(weights(3.0), 2)  # does not wait for the dead one
-    assert written(sampler, asked) != of_one
-    second.calls.clear()
+    assert written(sampler, asked) == of_seeds(asked, HOW, 2, "24.000")
     second.start()
     while second.version != first.version:  # it is tried again in the background
         time.sleep(0.01)
-    second.calls.clear()
-    answers = written(sampler, asked)
-    assert pages_asked(second) >= 4 and {policy for group in answers.values() for _, policy in group} == {2}
+    how = replace(HOW, seed=6)
+    hold(shared(fakes, asked, how))
+    assert written(sampler, asked, how) == of_seeds(asked, how, 2, "24.000")
 
 
 def test_one_that_forgot_the_weights_answers_no_page_with_others(open_, fakes, asked) -> None:
@@ -122,7 +153,6 @@ def test_one_that_forgot_the_weights_answers_no_page_with_others(open_, fakes, a
 
 def test_a_slow_one_answers_fewer_pages_and_holds_nobody_up(open_, fakes, asked, monkeypatch) -> None:
     sampler, (quick, slow) = open_(max_num_seqs=6), fakes  # room for three pages of three samples
-    alone = written(sampler, asked)
     never = Event()
     write = slow.write
 
@@ -132,19 +162,15 @@ def test_a_slow_one_answers_fewer_pages_and_holds_nobody_up(open_, fakes, asked,
         return write(body)
 
     monkeypatch.setattr(slow, "write", late)
-    for server in fakes:
-        server.calls.clear()
-    assert written(sampler, asked) == alone
-    assert pages_asked(slow) == 3 and pages_asked(quick) == len(asked)
+    how = replace(HOW, seed=6)
+    assert written(sampler, asked, how) == of_seeds(asked, how, 0, fakes[0].loaded)
+    assert pages_asked(slow, asked, how) == 3 and pages_asked(quick, asked, how) == len(asked)
     never.set()
 
 
 def test_one_page_is_not_asked_twice(open_, fakes, asked) -> None:
-    sampler = open_()
-    for server in fakes:
-        server.calls.clear()
-    written(sampler, asked[:1])
-    assert sum(map(pages_asked, fakes)) == 1
+    written(open_(), asked[:1])
+    assert sum(pages_asked(server, asked) for server in fakes) == 1
 
 
 def test_all_dead_is_one_sentence(open_, fakes, asked) -> None:
@@ -170,12 +196,11 @@ def test_one_started_with_other_settings_is_named_at_once(open_, fakes) -> None:
         open_()
 
 
-def test_one_that_fails_again_and_again_is_left_out_and_tried_in_the_next_step(open_, fakes, asked, capsys) -> None:
+def test_one_that_fails_again_and_again_is_left_out_and_tried_in_the_next_step(open_, fakes, asked, hold) -> None:
     sampler = open_()
-    alone = written(sampler, asked)
     fakes[1].faults = ["error"] * 99
-    assert written(sampler, asked) == alone
+    assert written(sampler, asked) == of_seeds(asked, HOW, 0, fakes[0].loaded)
     fakes[1].faults = []
-    fakes[1].calls.clear()
-    assert written(sampler, asked) == alone
-    assert pages_asked(fakes[1]) > 0
+    how = replace(HOW, seed=6)
+    hold(shared(fakes, asked, how))
+    assert written(sampler, asked, how) == of_seeds(asked, how, 0, fakes[0].loaded)

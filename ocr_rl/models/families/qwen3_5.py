@@ -23,6 +23,10 @@ from ocr_rl.models.byte_tokenizer import byte_tokenizer
 from ocr_rl.models.families.qwen3_vl import Qwen3Vl
 from ocr_rl.models.family import SMALL_TEXT, Family, Sizes, kept_by_attention
 
+# Tokens that the rule reads at once. A decay between two of them is a difference of sums of logarithms, which are the
+# larger the longer the chunk is, so float32 rounds more: docs/families.md has figures. transformers has 64.
+CHUNK = 32
+
 # Of a policy that begins from nothing, as the published template ends: an answer begins with its thoughts, or without.
 THINKING = (
     "{% if add_generation_prompt %}{% if enable_thinking is defined and not enable_thinking %}"
@@ -75,7 +79,7 @@ class Qwen3_5(Family):
                 layer.linear_attn.__class__ = PackedDeltaNet
 
     def kept_by_mixers(self, text: Any, size: int) -> list[float]:
-        """Measured on transformers' rule in torch, which keeps float32: 32 times its values, chunks of 64 included.
+        """Measured on transformers' rule in torch, which keeps float32: 32 times its values, its chunks included.
 
         Attention keeps its gate and its normed queries too. `fla` keeps less.
         """
@@ -150,6 +154,7 @@ class PackedDeltaNet(layers.Qwen3_5GatedDeltaNet):
                 value,
                 g=decay_NTH,
                 beta=beta_NTH,
+                chunk_size=CHUNK,
                 initial_state=state,
                 output_final_state=True,
                 use_qk_l2norm_in_kernel=True,

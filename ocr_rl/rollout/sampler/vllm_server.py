@@ -13,6 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,14 @@ class VllmServerSampler:
         coming: dict[Future[Any], Server] = {server.come(self._now): server for server in self._servers}
         ready: list[Server] = []
         asked: dict[Future[Any], tuple[Server, int]] = {}
+
+        def lose(server: Server, down: ServerDown) -> None:
+            server.fails(down)
+            ready.remove(server)
+            shares.lose(server)
+            _drop(asked, [future for future, (writer, _) in asked.items() if writer is server])
+            coming[server.come(self._now)] = server
+
         try:
             while shares.left:
                 for server, place in shares.hand_out(ready, self._room(len(prompts), how.n, ready, coming.values())):
@@ -87,21 +96,18 @@ class VllmServerSampler:
                 for future in wait([*asked, *coming], return_when=FIRST_COMPLETED).done:
                     if future in coming:
                         self._welcome(coming, future, ready)
-                    elif future in asked:  # not dropped by what came before it
-                        server, place = asked.pop(future)
-                        try:
-                            group = server.read(*prompts[place], future.result(), how, load)
-                        except ServerDown as down:
-                            server.fails(down)
-                            ready.remove(server)
-                            shares.lose(server)
-                            _drop(asked, [f for f, (writer, _) in asked.items() if writer is server])
-                            coming[server.come(self._now)] = server
-                        else:
-                            server.forgive()
-                            shares.answered(place, server)
-                            _drop(asked, [f for f, (_, other) in asked.items() if other == place])
-                            yield group
+                    if future not in asked:  # it came, or was dropped by what came before it
+                        continue
+                    server, place = asked.pop(future)
+                    try:
+                        group = server.read(*prompts[place], future.result(), how, load)
+                    except ServerDown as down:
+                        lose(server, down)
+                        continue
+                    server.forgive()
+                    shares.answered(place, server)
+                    _drop(asked, [other for other, (_, same) in asked.items() if same == place])
+                    yield group
         finally:
             _drop(asked, list(asked))
 
@@ -131,10 +137,11 @@ class VllmServerSampler:
         """Until each server that is well holds the load, and one at least; the others get it when they are back."""
         trying = {server.come(self._now): server for server in self._servers if server.down is None}
         wait(trying)
-        ready = [server for future, server in trying.items() if not isinstance(future.exception(), ServerDown)]
-        for future in trying:
-            if not isinstance(future.exception(), ServerDown):
+        ready = []
+        for future, server in trying.items():
+            with suppress(ServerDown):  # any other error is one of settings
                 future.result()
+                ready.append(server)
         coming: dict[Future[Any], Server] = {s.come(self._now): s for s in self._servers if s not in ready}
         while not ready:
             for future in wait(coming, return_when=FIRST_COMPLETED).done:
