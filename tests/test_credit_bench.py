@@ -30,9 +30,13 @@ def write_run(folder: Path, passed: dict[int, int], tokens: int) -> None:
 def test_gains_are_compared_after_as_many_tokens(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_run(tmp_path / "plain" / "seed0", {0: 2, 20: 3, 40: 6}, tokens=100)
     write_run(tmp_path / "spans" / "seed0", {0: 2, 20: 6, 40: 8}, tokens=200)  # twice as many a step
+    write_run(tmp_path / "plain" / "seed1", {0: 2, 20: 3, 40: 9}, tokens=100)
+    write_run(tmp_path / "spans" / "seed1", {0: 2, 20: 9}, tokens=200)  # still on its way
     asked = ["--arms", "plain", "spans", "--seeds", "0", "1", "--steps", "40", "--only-table", "--out", str(tmp_path)]
-    assert credit.main(asked) == 0  # the seed 1 is still to come
-    lines = [line.split("|") for line in capsys.readouterr().out.splitlines() if line.startswith("| ")]
+    assert credit.main(asked) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("## new, seed 0\n")
+    lines = [line.split("|") for line in out.splitlines() if line.startswith("| ")]
     plain, spans = ([cell.strip().replace("\\", "") for cell in line[1:-1]] for line in lines[2:])
     assert plain == ["plain", "+10.0", "+40.0", "40 [40, 40]", "100%"]
     # Its 20th step is plain's 40th: 20 points after 2,000 tokens, 40 after 4,000.

@@ -111,12 +111,12 @@ class Curve:
 
 def report(out: Path, arms: Sequence[str], seeds: Sequence[int], steps: int, every: int) -> str:
     every_arm = {PLAIN, *arms}
-    if not (
-        seeds := [seed for seed in seeds if all((out / arm / f"seed{seed}" / "eval").exists() for arm in every_arm)]
-    ):
-        return "no seed has been evaluated in every arm yet"
+    last = f"eval/{steps:06d}"  # of a run that was cut off the curve would go on flat
+    if not (seeds := [seed for seed in seeds if all((out / arm / f"seed{seed}" / last).exists() for arm in every_arm)]):
+        return f"no seed has been evaluated after {steps} steps in every arm yet"
     names = sorted(path.stem for path in (out / PLAIN / f"seed{seeds[0]}" / "eval" / "000000").glob("*.jsonl"))
-    return "\n".join(f"## {name}\n\n{_table(out, name, arms, seeds, steps, every)}" for name in names)
+    of = f"seed{'s' if len(seeds) > 1 else ''} {', '.join(map(str, seeds))}"
+    return "\n".join(f"## {name}, {of}\n\n{_table(out, name, arms, seeds, steps, every)}" for name in names)
 
 
 def _table(out: Path, name: str, arms: Sequence[str], seeds: Sequence[int], steps: int, every: int) -> str:
