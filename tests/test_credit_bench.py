@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from benchmarks.policy import credit
@@ -46,9 +47,9 @@ def test_gains_are_compared_after_as_many_tokens(tmp_path: Path, capsys: pytest.
 
 def test_the_step_at_which_a_gain_is_reached() -> None:
     grid = [0, 20, 40]
-    assert credit._reached([0.0, 0.2, 0.4], 0.3, grid) == pytest.approx(30.0)
-    assert credit._reached([0.0, 0.5, 0.4], 0.25, grid) == pytest.approx(10.0)
-    assert credit._reached([0.0, 0.1, 0.2], 0.3, grid) == float("inf")
+    assert credit._reached(np.array([0.0, 0.2, 0.4]), 0.3, grid) == pytest.approx(30.0)
+    assert credit._reached(np.array([0.0, 0.5, 0.4]), 0.25, grid) == pytest.approx(10.0)
+    assert credit._reached(np.array([0.0, 0.1, 0.2]), 0.3, grid) == float("inf")
 
 
 def test_mined_arms_need_their_pages(capsys: pytest.CaptureFixture[str]) -> None:

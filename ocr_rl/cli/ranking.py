@@ -9,7 +9,14 @@ from typing import Annotated, Literal
 from typer import Argument, BadParameter, Option, Typer
 
 from ocr_rl.cli.options import INTERRUPTED, Dataset, whole
-from ocr_rl.cli.refusals import require_dataset, require_file, require_file_place, require_new, require_no_tests
+from ocr_rl.cli.refusals import (
+    require_dataset,
+    require_file,
+    require_file_place,
+    require_new,
+    require_no_tests,
+    require_outside,
+)
 from ocr_rl.contract import UserError
 from ocr_rl.outputs import refuse_taken
 
@@ -69,6 +76,7 @@ def rank(
         refuse_taken([out], [samples])
     if to is not None:
         require_new(to, "--to")
+        require_outside(to, data, "--to")
 
     from ocr_rl.evaluate.ranking import rank_pages, rank_tests
 
@@ -108,6 +116,7 @@ def review(
         raise UserError("--in-place writes into DATA, --out into a new folder: give one of them.")
     if out is not None:
         require_new(out)
+        require_outside(out, data, "--out")
     path = journal or data / "review.journal"
     require_no_tests(path, data, "--journal")
     if apply:

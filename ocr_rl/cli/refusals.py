@@ -61,6 +61,12 @@ def require_no_tests(out: Path, data: Path, option: str) -> None:
         raise UserError(f"{out}: would be read as tests of {data}, as every *.jsonl there; give another {option}.")
 
 
+def require_outside(out: Path, data: Path, option: str) -> None:
+    """UserError for a folder whose pages the dataset would take for its own from then on."""
+    if (data / "pdfs").resolve() in out.resolve().parents:
+        raise UserError(f"{out}: would be part of {data}, as all below its pdfs; give another {option}.")
+
+
 def require_file_place(out: Path) -> None:
     """UserError where no file `out` can be written, or where one stands that ocr-rl did not write."""
     if out.is_dir():

@@ -95,6 +95,10 @@ def samples_of(
 
 def _headrooms(groups: Sequence[tuple[Page, Sequence[Transcript]]], recipe: str | None) -> Iterator[Headroom]:
     loaded = load_recipe(recipe) if recipe else None
+    if loaded is None and (blank := next((page for page, _ in groups if not page.checks), None)):
+        raise UserError(
+            f"{blank.pdf}, page {blank.number}: has no tests; name a recipe whose rewards count: --rewards."
+        )
     choices = loaded.mix if loaded else [RewardChoice(name=DEFAULT)]
     how = loaded.scoring if loaded else Scoring()
     pool = RewardPool(

@@ -123,7 +123,7 @@ document.addEventListener("keydown", (event) => {
   }
   if (event.ctrlKey || event.metaKey || event.altKey || !tests.length || !(event.key in KEYS)) return;
   event.preventDefault();
-  KEYS[event.key]();
+  if (!event.repeat || event.key.startsWith("Arrow")) KEYS[event.key](); // a key held down decides once
 });
 by("keep").addEventListener("click", () => decide("keep"));
 by("drop").addEventListener("click", () => decide("drop"));

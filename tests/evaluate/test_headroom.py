@@ -18,6 +18,7 @@ from ocr_rl.pages.source import open_pages
 from ocr_rl.pages.synth.make import make_dataset
 from ocr_rl.rollout.reward_pool import PageGroup, RewardPool
 from ocr_rl.rollout.scoring import GroupScores, RewardFault, score_or_fault
+from tests.evaluate.scripted import make_pdf
 
 
 def test_headroom_and_disagreement_by_hand() -> None:
@@ -145,6 +146,14 @@ def test_samples_are_not_written_over(data: Path, tmp_path: Path, refused: Calla
     for by in ("headroom", "suspect"):
         assert "is an input of this command" in refused("pages", "rank", str(data), ours, "--by", by, "--out", ours)
     assert (tmp_path / "ours.jsonl").read_text() == samples.read_text()
+
+
+def test_a_page_without_tests_asks_for_rewards(tmp_path: Path, refused: Callable[..., str]) -> None:
+    folder = tmp_path / "references"
+    make_pdf(folder / "pdfs" / "a.pdf", 1, 100)
+    (folder / "pdfs" / "a.md").write_text("hello")
+    samples = write_groups(tmp_path / "groups.jsonl", [(load_dataset(folder)[0].id, ["a", "b"])])
+    assert "a.pdf, page 1: has no tests; name a recipe" in refused("pages", "rank", str(folder), str(samples))
 
 
 def test_samples_of_other_pages_and_no_headroom_are_refused(
