@@ -115,10 +115,10 @@ def picture(view: View, width: int, style: Style | None = None) -> list[str]:
     width = max(NARROWEST, min(WIDEST, width))
     parts = [
         _head(view, width, style),
+        _wires(view.rows, width, style),
         _curves(view.rows, width, style),
         _clock(view.rows, width, style),
         _groups(view, width, style),
-        _wires(view.rows, width, style),
     ]
     lines = [line for part in parts if part for line in (*part, "")]
     return lines[:-1]

@@ -89,6 +89,14 @@ def test_nothing_of_a_run_acts_on_the_terminal(write_run: Write) -> None:
     assert "⟨U+001B⟩" in text and "! step 4: warn" in text
 
 
+def test_tripwires_stand_where_a_low_terminal_shows_them(write_run: Write) -> None:
+    run = write_run(steps=9)
+    with (run / "metrics.jsonl").open("a", encoding="utf-8") as lines:
+        lines.write('{"step": 4, "tripwires": ["warn: kl"]}\n')
+    lines = picture(read_view(open_run(run)), 80)
+    assert lines.index("! step 4: warn: kl") < next(k for k, line in enumerate(lines) if line.startswith("reward "))
+
+
 def test_a_terminal_without_blocks_gets_letters(write_run: Write) -> None:
     lines = picture(read_view(open_run(write_run())), 80, Style(blocks="_.-=+*%#"))
     curves = [line for line in lines if line.startswith("reward ")]
@@ -121,6 +129,6 @@ def test_a_long_start_or_evaluation_is_no_silence(write_run: Write) -> None:
     run = open_run(write_run(steps=9))
     assert pace_of(run, [], now=at(run.folder, 600)).state == "begins"
     assert pace_of(run, [], now=at(run.folder, 1000)).state == "silent"
-    evaluated = [{"step": 1, "rollout_s": 4.0, "eval_s": 400.0}, {"step": 2, "rollout_s": 4.0}]
+    evaluated = [{"step": 1, "rollout_s": 4.0, "eval_s": 400.0}, *({"step": k, "rollout_s": 4.0} for k in (2, 3))]
     assert pace_of(run, evaluated, now=at(run.folder, 700)).state == "runs"
     assert pace_of(run, evaluated, now=at(run.folder, 900)).state == "silent"
