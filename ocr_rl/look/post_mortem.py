@@ -69,6 +69,7 @@ class PostMortem:
         self._flaws: dict[Path, list[str]] = {}
         self._tests: dict[str, Tests] = {}
         self._pages: dict[str, Page] = {}
+        self._longest_px = longest_px_of(run)
         self._notes: dict[str, str] = {}  # of page sources, by name
         self._closed = dict(self.run.sources)
         self._open_sources()
@@ -171,10 +172,6 @@ class PostMortem:
         record = page_record(self._pages.get(id_), id_, tests, images)
         history = history_record([visit for visit in self.visits if visit.page == id_], self.sets, tests)
         self._write(f"p{self._number(id_):05d}", {**record, "history": history})
-
-    @property
-    def _longest_px(self) -> int:
-        return longest_px_of(self.run.folder)
 
     def _write(self, name: str, content: Any) -> None:
         outputs.write(self.out / "data" / f"{name}.js", data_file(name, content))
