@@ -48,7 +48,7 @@ def _handler(folder: Path) -> type[BaseHTTPRequestHandler]:
         def log_message(self, *_: object) -> None: ...
 
         def do_GET(self) -> None:
-            if self.headers.get("Host", "").rpartition(":")[0] not in ("127.0.0.1", "localhost"):
+            if self.headers.get("Host", "").partition(":")[0] not in ("127.0.0.1", "localhost"):
                 return self._send(HTTPStatus.FORBIDDEN, b"This page is for its own machine.", "text/plain")
             path = _FILES.fullmatch(self.path)
             with contextlib.suppress(OSError):

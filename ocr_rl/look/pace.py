@@ -12,7 +12,8 @@ from ocr_rl.look.run_log import Row, RunFolder, number
 
 PARTS = ("pages_s", "sync_s", "rollout_s", "score_s", "credit_s", "annotate_s", "update_s", "eval_s")
 RECENT = 20  # steps that speed is measured on
-SILENT_S = 120.0  # without a step, at least, before a run counts as stopped; or ten of its steps
+SILENT_S = 120.0  # without a step, at least, before a run counts as stopped; or ten of its steps, or two of its longest
+BEGIN_S = 900.0  # the same before the first step: pages are typeset, weights loaded, an engine started
 
 State = Literal["begins", "runs", "finished", "stopped", "silent"]
 
@@ -65,7 +66,8 @@ def _state(
     if done >= run.total and (run.folder / "ckpt" / f"{run.total:06d}").is_dir():
         return "finished", f"finished, {done} of {run.total} steps"
     age = (time.time() if now is None else now) - _last_write(run)
-    if age > max(SILENT_S, 10 * (step_s or 0.0)):
+    longest = max(map(seconds_of, rows), default=0.0)  # with an evaluation, as the next one may be
+    if age > (max(SILENT_S, 10 * (step_s or 0.0), 2 * longest) if rows else BEGIN_S):
         saved = (run.folder / "ckpt" / f"{done:06d}").is_dir()
         end = "and a checkpoint is there: --resume goes on" if saved else "or hangs"
         return "silent", f"no step for {duration(age)}: it was stopped at step {done} of {run.total}, {end}"

@@ -64,16 +64,15 @@ class PostMortem:
         self.numbers: dict[str, int] = {}  # of pages, by id
         self._judges = open_judges(workers)
         self._visits: dict[Path, list[Visit]] = {}  # by the file that they were read from
-        self._signatures: dict[Path, Signature] = {}
+        self._signatures: dict[Path, Signature | None] = {}
+        self._owed: set[str] = set()  # pages with visits that their files do not have yet
         self._flaws: dict[Path, list[str]] = {}
         self._tests: dict[str, Tests] = {}
         self._pages: dict[str, Page] = {}
-        self._notes: list[str] = []
         self._longest_px = longest_px_of(run)
-        for name, source in self.run.sources.items():
-            pages, note = pages_of(self.run, name, source)
-            self._pages |= pages
-            self._notes += [note] if note else []
+        self._notes: dict[str, str] = {}  # of page sources, by name
+        self._closed = dict(self.run.sources)
+        self._open_sources()
 
     @property
     def visits(self) -> list[Visit]:
@@ -82,28 +81,38 @@ class PostMortem:
     @property
     def notes(self) -> list[str]:
         """What is missing or damaged, in sentences."""
-        return self._notes + [flaw for flaws in self._flaws.values() for flaw in flaws]
+        notes = [note for note in self._notes.values() if note]
+        return notes + [flaw for flaws in self._flaws.values() for flaw in flaws]
 
     def refresh(self, *, shows: bool = False, ended: Callable[[], bool] = lambda: False) -> bool:
         """Render what is new; whether there was anything. `shows` how far it is; gives up where it has `ended`."""
+        self._open_sources()
         samples = [(path, partial(self._step, step, path)) for step, path in group_files(self.run.folder).items()]
         evaluations = [
             (path, partial(self._evaluation, step, name, path))
             for step, name, path in evaluation_files(self.run.folder, [name for name in self.sets if name])
         ]
         new = [(path, render) for path, render in (*samples, *evaluations) if self._is_new(path)]
-        touched: set[str] = set()
         for path, render in tqdm(new, desc="looking", unit="file", disable=not shows or len(new) < 2):
             if ended():
                 return False
+            signature = _signature(path)  # before it is read: what comes meanwhile is new the next time
             self._visits[path], self._flaws[path] = render()
-            touched |= {visit.page for visit in self._visits[path]}
-        for page in tqdm(sorted(touched), desc="pages", unit="page", disable=not shows or len(touched) < 2):
+            self._owed |= {visit.page for visit in self._visits[path]}
+            self._signatures[path] = signature
+        owed = sorted(self._owed)
+        for page in tqdm(owed, desc="pages", unit="page", disable=not shows or len(owed) < 2):
             if ended():
                 return False
             self._write_page(page)
-        if not self._is_new(self.run.folder / "metrics.jsonl") and not new and (self.out / "index.html").exists():
+            self._owed.discard(page)
+        metrics = self.run.folder / "metrics.jsonl"
+        if not (self._is_new(metrics) or new or owed) and (self.out / "index.html").exists():
             return False
+        self._write_index(_signature(metrics))
+        return True
+
+    def _write_index(self, of_metrics: Signature | None) -> None:
         view = overview(self.run, self.visits, self.numbers, self.sets, self.notes)
         if self.live:
             self.turn += 1
@@ -111,21 +120,22 @@ class PostMortem:
         outputs.write(self.out / "index.html", index_html(view, live=self.live))
         if self.live:
             self._write("now", {"turn": self.turn})
-        return True
+        self._signatures[self.run.folder / "metrics.jsonl"] = of_metrics
 
     def close(self) -> None:
         self._judges.close()
 
     def _is_new(self, path: Path) -> bool:
-        try:
-            stat = path.stat()
-        except OSError:
-            return False
-        signature = (stat.st_mtime_ns, stat.st_size)
-        if self._signatures.get(path) == signature:
-            return False
-        self._signatures[path] = signature
-        return True
+        signature = _signature(path)
+        return signature is not None and signature != self._signatures.get(path)
+
+    def _open_sources(self) -> None:
+        """Those that were not there yet: a run that has just begun typesets its pages."""
+        for name, source in list(self._closed.items()):
+            pages, self._notes[name] = pages_of(self.run, name, source)
+            if pages:
+                self._pages |= pages
+                del self._closed[name]
 
     def _step(self, step: int, path: Path) -> tuple[list[Visit], list[str]]:
         groups, flaws = read_step(path)
@@ -165,6 +175,15 @@ class PostMortem:
 
     def _write(self, name: str, content: Any) -> None:
         outputs.write(self.out / "data" / f"{name}.js", data_file(name, content))
+
+
+def _signature(path: Path) -> Signature | None:
+    """None where there is no such file."""
+    try:
+        stat = path.stat()
+    except OSError:
+        return None
+    return stat.st_mtime_ns, stat.st_size
 
 
 def look(run: Path, out: Path, *, workers: int = 2) -> Path:

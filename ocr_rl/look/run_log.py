@@ -66,7 +66,7 @@ class RunFolder:
             rows = read_jsonl(self.folder / "metrics.jsonl")
         except (OSError, ValueError) as flaw:
             raise UserError(f"{self.folder / 'metrics.jsonl'}: cannot be read ({flaw}); mend or move it.") from None
-        return [row for row in rows if isinstance(row, dict) and isinstance(row.get("step"), int)]
+        return [row for row in rows if isinstance(row, dict) and _is_step(row.get("step"))]
 
 
 def open_run(folder: Path) -> RunFolder:
@@ -75,8 +75,12 @@ def open_run(folder: Path) -> RunFolder:
         recipe = json.loads((folder / "config.json").read_text(encoding="utf-8"))
         algorithm = next(name for name in ALGORITHMS if isinstance(recipe.get(name), dict))
         return RunFolder(folder=folder, recipe=recipe, algorithm=algorithm, total=_total(recipe[algorithm]))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, StopIteration, RecursionError, OverflowError):
         raise UserError(f"{folder}: holds no config.json of a run; give a folder that `ocr-rl train` wrote.") from None
+
+
+def _is_step(value: Any) -> bool:
+    return isinstance(value, int) and 0 <= value < 10**9
 
 
 def _total(section: Row) -> int:
@@ -129,7 +133,7 @@ def read_step(path: Path) -> tuple[list[Siblings], list[str]]:
                 if isinstance(row, Unreadable):
                     raise ValueError(str(row))
                 groups.append(_siblings(row))
-            except (ValueError, KeyError, TypeError, AttributeError, IndexError) as flaw:
+            except (ValueError, KeyError, TypeError, AttributeError, IndexError, OverflowError) as flaw:
                 flaws.append(f"{path.name}, line {number}: {flaw}")
     except Unreadable as flaw:
         flaws.append(f"{path.name}: {flaw}")
@@ -199,8 +203,12 @@ def _list(values: Any) -> Sequence[float] | None:
 
 def number(value: Any) -> float | None:
     """The value where it is a finite number, else None."""
-    fits = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-    return float(value) if fits else None
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:  # an integer of hundreds of digits
+        return None
 
 
 def read_evaluation(path: Path) -> tuple[list[PageResult], list[str]]:
@@ -217,7 +225,7 @@ def pages_of(run: RunFolder, name: str, source: PageSource) -> tuple[dict[str, P
     root = study / "pages" if (study / "study.json").is_file() else run.folder / "pages"
     of = f"the pages of {name}" if name else "the pages"
     try:
-        pages = open_pages(source, root)
+        pages = open_pages(source, root, typesets=False)
         changed = _changed(run.folder, source, pages)
     except (UserError, ModuleNotFoundError, OSError) as flaw:
         return {}, f"{of} cannot be opened, so there are no images and no tests: {flaw}"

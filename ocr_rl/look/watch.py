@@ -12,8 +12,10 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 from statistics import fmean
+from unicodedata import combining, east_asian_width
 
 from ocr_rl.evaluate.tables import visible
 from ocr_rl.look.pace import PARTS, Pace, duration, pace_of, tripped_in
@@ -37,7 +39,7 @@ FIGURES = {  # what is drawn, in order, with its name
     "grad_norm": "gradient",
 }
 _BLOCKS, _PLAIN_BLOCKS = "▁▂▃▄▅▆▇█", "_.-=+*%#"
-_NAME, _VALUES = 13, 24  # columns of a curve's line
+_NAME = 13  # columns of a curve's name
 NARROWEST, WIDEST = 40, 160
 
 
@@ -108,15 +110,15 @@ class Style:
 
 
 def picture(view: View, width: int, style: Style | None = None) -> list[str]:
-    """The lines of one picture, each at most `width` columns wide (of letters one column wide)."""
+    """The lines of one picture, each at most `width` columns wide."""
     style = style or Style()
     width = max(NARROWEST, min(WIDEST, width))
     parts = [
         _head(view, width, style),
+        _wires(view.rows, width, style),
         _curves(view.rows, width, style),
         _clock(view.rows, width, style),
         _groups(view, width, style),
-        _wires(view.rows, width, style),
     ]
     lines = [line for part in parts if part for line in (*part, "")]
     return lines[:-1]
@@ -124,7 +126,7 @@ def picture(view: View, width: int, style: Style | None = None) -> list[str]:
 
 def _head(view: View, width: int, style: Style) -> list[str]:
     pace, run = view.pace, view.run
-    name = f"{_plain(run.name)}  {style.faint(run.algorithm)}"
+    name = f"{_cut(_plain(run.name), width - 2 - len(run.algorithm))}  {style.faint(run.algorithm)}"
     share = min(1.0, pace.done / max(1, pace.total))
     long = width - 8
     full, empty = style.blocks[-1] * round(long * share), style.blocks[0] * (long - round(long * share))
@@ -142,14 +144,16 @@ def _head(view: View, width: int, style: Style) -> list[str]:
 
 
 def _curves(rows: Sequence[Row], width: int, style: Style) -> list[str]:
-    lines = []
+    curves = {}
     for key, name in FIGURES.items():
         values = [figure for row in rows if (figure := number(row.get(key))) is not None]
         if len(values) > 1:
-            drawn = sparkline(values, width - _NAME - _VALUES - 2, style.blocks)
-            change = f"{short(values[0])} {style.arrow} {short(values[-1])}".rjust(_VALUES)
-            lines.append(f"{name:<{_NAME}} {drawn} {change}")
-    return lines
+            curves[name] = (values, f"{short(values[0])} {style.arrow} {short(values[-1])}")
+    right = max((len(change) for _, change in curves.values()), default=0)
+    return [
+        f"{name:<{_NAME}} {sparkline(values, width - _NAME - right - 2, style.blocks)} {change:>{right}}"
+        for name, (values, change) in curves.items()
+    ]
 
 
 def sparkline(values: Sequence[float], width: int, blocks: str = _BLOCKS) -> str:
@@ -191,7 +195,8 @@ def _groups(view: View, width: int, style: Style) -> list[str]:
         if not rewards:
             continue
         span = f"{rewards[0]:.2f} .. {rewards[-1]:.2f}"
-        start = f"{_plain(group.page_id):<16.16} {span}  "
+        name = _cut(_plain(group.page_id), 16)
+        start = f"{name}{' ' * (16 - columns_of(name))} {span}  "
         lines.append(_cut(start + _plain(_reason(group)), width))
     return lines if len(lines) > 1 else []
 
@@ -218,8 +223,20 @@ def _plain(text: str) -> str:
     return visible(" ".join(text.split()))
 
 
+def columns_of(text: str) -> int:
+    """How wide a terminal draws the text: letters of Chinese, Japanese and Korean take two columns."""
+    return sum(map(_columns, text))
+
+
+def _columns(char: str) -> int:
+    return 0 if combining(char) else 2 if east_asian_width(char) in "WF" else 1
+
+
 def _cut(text: str, width: int) -> str:
-    return text if len(text) <= width else text[: width - 1] + "…"
+    if columns_of(text) <= width:
+        return text
+    ends = accumulate(map(_columns, text))
+    return text[: sum(end < width for end in ends)] + "…"
 
 
 def _wrapped(text: str, width: int) -> list[str]:
@@ -231,7 +248,7 @@ def _flowing(items: Sequence[str], width: int, between: str = "  ") -> list[str]
     """Lines of whole items; one that is too long is cut."""
     lines: list[str] = []
     for item in items:
-        if lines and len(lines[-1]) + len(between) + len(item) <= width:
+        if lines and columns_of(lines[-1] + between + item) <= width:
             lines[-1] += between + item
         else:
             lines.append(_cut(item, width))

@@ -7,28 +7,33 @@ from pathlib import Path
 from random import Random
 
 from ocr_rl.config import Folder, PageSource, Typeset
-from ocr_rl.contract import Page
+from ocr_rl.contract import Page, UserError
 from ocr_rl.pages.dataset import load_dataset
 
 
-def open_pages(source: PageSource, root: Path) -> list[Page]:
-    """Pages in a fixed order; with `limit`, the first after a shuffle by the source's seed."""
-    folder = source.dir if isinstance(source, Folder) else _typeset(source, root)
+def open_pages(source: PageSource, root: Path, *, typesets: bool = True) -> list[Page]:
+    """Pages in a fixed order; with `limit`, the first after a shuffle by the source's seed.
+
+    Where `typesets` is off nothing is written, and pages that are not there yet are a UserError.
+    """
+    folder = source.dir if isinstance(source, Folder) else _typeset(source, root, typesets)
     pages = load_dataset(folder)
     if source.limit is not None:
         pages = Random(source.seed).sample(pages, min(source.limit, len(pages)))
     return pages
 
 
-def _typeset(source: Typeset, root: Path) -> Path:
-    from ocr_rl.pages.synth.make import Looks, write_dataset  # needs the extra `synth`
-
+def _typeset(source: Typeset, root: Path, typesets: bool) -> Path:
     kind = source.synth
     name = f"{kind}-n{source.n}-seed{source.seed}-per{source.pages_per_document}"
     name += f"-{source.fonts}" if source.fonts else ""
     name += f"-{source.words}-words" if source.words else ""
     folder = root / (name if source.scan is None else f"{name}-scan{source.scan:g}")
     if not (folder / f"{kind}.jsonl").exists():
+        if not typesets:
+            raise UserError(f"{folder} is not there")
+        from ocr_rl.pages.synth.make import Looks, write_dataset  # needs the extra `synth`
+
         write_dataset(
             kind,
             n=source.n,

@@ -12,11 +12,12 @@ from __future__ import annotations
 import codecs
 from bisect import bisect_left
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import cache
+from functools import cache, lru_cache
 from itertools import accumulate
 from typing import Any
 
 WINDOW = 8  # tokens that are decoded at once where a tokenizer's own pieces do not add up to the text
+_NAMES = 2**16  # whose bytes are kept: a rollout uses the same few thousand names again and again
 _BYTES = {f"<0x{byte:02X}>": bytes([byte]) for byte in range(256)}  # of tokenizers that fall back to bytes
 
 
@@ -70,6 +71,7 @@ def _decoded(pieces: Iterable[bytes]) -> list[str]:
     return [*shown[:-1], shown[-1] + decoder.decode(b"", final=True)] if shown else []
 
 
+@lru_cache(_NAMES)
 def _byte_level(name: str) -> bytes:
     """A token of byte-level BPE: a letter a byte. One with another letter was added as it stands."""
     table = _letters()
@@ -87,6 +89,7 @@ def _letters() -> dict[str, int]:
     return {chr(byte): byte for byte in shown} | {chr(0x100 + n): byte for n, byte in enumerate(hidden)}
 
 
+@lru_cache(_NAMES)
 def _sentence_piece(name: str) -> bytes:
     return _BYTES.get(name) or name.replace("\u2581", " ").encode("utf-8", "replace")
 

@@ -59,7 +59,7 @@ def columns(row: Any) -> dict[str, bytes] | None:
             return None
         packed = base64.b64decode(row["data"], validate=True)
         data = zlib.decompressobj().decompress(packed, 16 * MOST_TOKENS)
-    except (KeyError, TypeError, ValueError, zlib.error):
+    except (KeyError, TypeError, ValueError, OverflowError, zlib.error):
         return None
     of_tokens = {name: data[k * n : (k + 1) * n] for k, name in enumerate(names)}
     chars = data[len(names) * n :]

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from ocr_rl import outputs
 from ocr_rl.contract import UserError
 from ocr_rl.look.live import Server
 from ocr_rl.look.post_mortem import PostMortem
@@ -71,6 +72,7 @@ def test_nothing_else_is_served(ask: Ask, folder: Path, path: str) -> None:
 
 def test_another_sites_name_leads_nowhere(ask: Ask) -> None:
     assert ask("/", host="evil.example:80")[0] == 403
+    assert ask("/", host="localhost")[0] == 200  # so a browser asks at port 80
 
 
 def test_a_port_that_is_taken_is_a_sentence(folder: Path) -> None:
@@ -78,3 +80,21 @@ def test_a_port_that_is_taken_is_a_sentence(folder: Path) -> None:
     with pytest.raises(UserError, match=f"--web-port {server.port}: cannot be used"):
         Server(folder, server.port)
     server.server_close()
+
+
+def test_what_could_not_be_written_comes_the_next_time(
+    folder: Path, write_run: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    page = PostMortem(write_run(steps=9), folder, live=True)
+
+    def full(*_: object) -> None:
+        raise UserError("the disk is full")
+
+    with monkeypatch.context() as disk:
+        disk.setattr(outputs, "write", full)
+        with pytest.raises(UserError, match="disk is full"):
+            page.refresh()
+    assert page.refresh()
+    assert {path.name for path in (folder / "data").glob("s*.js")} == {"s000001.js", "s000002.js"}
+    assert not page.refresh()
+    page.close()

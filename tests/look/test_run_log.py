@@ -48,6 +48,7 @@ def test_front_matter_is_no_part_of_what_tests_judge(tmp_path: Path) -> None:
         '{"page": "a:p1", "samples": [{"text": "x"}], "rewards": [1, 2]}',
         '{"page": "a:p1", "samples": [{"text": "x"}], "scores": {"r": 3}}',
         '{"page": "a:p1", "samples": [{"text": "x", "tokens": "many"}]}',
+        '{"page": "a:p1", "samples": [{"text": "x", "tokens": 1e999}]}',
     ],
 )
 def test_a_line_that_is_no_group_costs_itself_alone(tmp_path: Path, line: str) -> None:
@@ -92,3 +93,22 @@ def test_half_a_line_of_metrics_is_left_out(write_run: Write, page_id: str) -> N
     with (folder / "metrics.jsonl").open("a", encoding="utf-8") as lines:
         lines.write('{"step": 4, "rew')
     assert [row["step"] for row in open_run(folder).metrics()] == [1, 2, 3]
+
+
+def test_a_number_too_large_to_be_one_is_unknown(write_run: Write) -> None:
+    run = write_run()
+    digits, trace = "9" * 400, '{"n": 1e999, "keeps": [], "data": ""}'
+    path = run / "groups" / "000001.jsonl"
+    path.write_text(f'{{"page": "a:p1", "samples": [{{"text": "x", "trace": {trace}}}], "rewards": [{digits}]}}\n')
+    (siblings,), flaws = read_step(path)
+    assert flaws == [] and siblings.rewards == (None,) and siblings.traces == (None,)
+    (run / "metrics.jsonl").write_text(f'{{"step": {digits}}}\n{{"step": 1, "reward": {digits}}}\n')
+    assert [row["step"] for row in open_run(run).metrics()] == [1]
+
+
+def test_pages_that_are_not_there_are_not_typeset(write_run: Write) -> None:
+    typeset = {"synth": "notice", "n": 2, "seed": 1}
+    run = open_run(write_run(recipe={"grpo": {"steps": 2, "pages": typeset}}))
+    pages, note = pages_of(run, "", run.sources[""])
+    assert pages == {} and "is not there" in note
+    assert not (run.folder / "pages").exists()

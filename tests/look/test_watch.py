@@ -10,7 +10,7 @@ import pytest
 from ocr_rl.cli import main
 from ocr_rl.look.pace import duration, pace_of
 from ocr_rl.look.run_log import open_run
-from ocr_rl.look.watch import Style, picture, read_view, short, sparkline
+from ocr_rl.look.watch import Style, columns_of, picture, read_view, short, sparkline
 from tests.look.conftest import Write, add_step
 
 ESC = "\x1b]0;owned\x07\x1b[2J"
@@ -74,7 +74,8 @@ def test_a_finished_run_is_stated(write_run: Write) -> None:
 def test_a_picture_fits_any_terminal(write_run: Write, width: int) -> None:
     lines = picture(read_view(open_run(write_run())), width)
     assert max(map(len, lines)) <= max(40, min(160, width))
-    assert any(line.startswith("reward ") and line.endswith("0.6 → 0.7") for line in lines)
+    curve = next(line for line in lines if line.startswith("reward "))
+    assert curve.endswith("0.6 → 0.7") and sum(letter in "▁▂▃▄▅▆▇█" for letter in curve) >= 8
 
 
 def test_nothing_of_a_run_acts_on_the_terminal(write_run: Write) -> None:
@@ -86,6 +87,14 @@ def test_nothing_of_a_run_acts_on_the_terminal(write_run: Write) -> None:
     text = "\n".join(picture(read_view(open_run(run)), 80))
     assert "\x1b" not in text and "\x07" not in text
     assert "⟨U+001B⟩" in text and "! step 4: warn" in text
+
+
+def test_tripwires_stand_where_a_low_terminal_shows_them(write_run: Write) -> None:
+    run = write_run(steps=9)
+    with (run / "metrics.jsonl").open("a", encoding="utf-8") as lines:
+        lines.write('{"step": 4, "tripwires": ["warn: kl"]}\n')
+    lines = picture(read_view(open_run(run)), 80)
+    assert lines.index("! step 4: warn: kl") < next(k for k, line in enumerate(lines) if line.startswith("reward "))
 
 
 def test_a_terminal_without_blocks_gets_letters(write_run: Write) -> None:
@@ -105,3 +114,21 @@ def test_a_folder_that_is_no_run_is_refused(tmp_path: Path, capsys: pytest.Captu
     assert main(["watch", str(tmp_path)]) == 2
     assert main(["watch", str(tmp_path), "--web"]) == 2
     assert capsys.readouterr().err.count("holds no config.json of a run") == 2
+
+
+def test_wide_letters_take_two_columns(write_run: Write) -> None:
+    run = write_run(steps=9)
+    worst = {"reward": 0.0, "advantage": -1.0, "why": {"r": "文" * 90}, "text": "what"}
+    add_step(run, 3, "文" * 30, worst=worst)
+    lines = picture(read_view(open_run(run)), 80)
+    line = next(line for line in lines if line.startswith("文"))
+    assert line == f"{'文' * 7}…  0.00 .. 1.00  {'文' * 24}…" and columns_of(line) <= 80
+
+
+def test_a_long_start_or_evaluation_is_no_silence(write_run: Write) -> None:
+    run = open_run(write_run(steps=9))
+    assert pace_of(run, [], now=at(run.folder, 600)).state == "begins"
+    assert pace_of(run, [], now=at(run.folder, 1000)).state == "silent"
+    evaluated = [{"step": 1, "rollout_s": 4.0, "eval_s": 400.0}, *({"step": k, "rollout_s": 4.0} for k in (2, 3))]
+    assert pace_of(run, evaluated, now=at(run.folder, 700)).state == "runs"
+    assert pace_of(run, evaluated, now=at(run.folder, 900)).state == "silent"

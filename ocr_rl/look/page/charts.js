@@ -1,6 +1,7 @@
 // Curves: one small picture a figure, the step under the pointer marked in all of them.
-const WIDE = 320;
-const HIGH = 96;
+const WIDE = 200; // units of about a pixel, so that figures at the ticks can be read
+const HIGH = 60;
+const LEFT = 38; // for the figures at the ticks
 const FIRST = ["reward", "tests passed", "pass_rate", "pass_degree", "reward against tests", "length", "finished", "flat_groups", "entropy", "kl", "gap_max", "grad_norm", "page_gain", "nll", "nll_page", "margin_mean", "accuracy_mean", "step_s"];
 const MEANING = {
   "tests passed": "share of the tests that samples pass, judged here",
@@ -39,7 +40,7 @@ function chart(name, curve, span) {
   const mark = svg("g", { class: "mark", hidden: true }, svg("line", { y1: 0, y2: HIGH }), svg("circle", { r: 3 }));
   const value = el("output", {}, amount(values[values.length - 1]));
   const few = curve.length <= 12;
-  const picture = svg("svg", { viewBox: `-34 -6 ${WIDE + 42} ${HIGH + 20}`, role: "img", "aria-label": `${name}, ${amount(values[0])} to ${amount(values[values.length - 1])}` },
+  const picture = svg("svg", { viewBox: `${-LEFT} -8 ${LEFT + WIDE + 6} ${HIGH + 22}`, role: "img", "aria-label": `${name}, ${amount(values[0])} to ${amount(values[values.length - 1])}` },
     ticks.map((tick) => {
       const y = place(span[0], tick)[1];
       return [svg("line", { class: "grid", x1: 0, x2: WIDE, y1: y, y2: y }), svg("text", { x: -5, y: y + 3, "text-anchor": "end" }, amount(tick))];
@@ -48,12 +49,12 @@ function chart(name, curve, span) {
     svg("text", { x: WIDE, y: HIGH + 13, "text-anchor": "end" }, span[1]),
     few ? null : svg("polyline", { class: "raw", points: path(curve) }),
     svg("polyline", { class: "smooth", points: path(few ? curve : smooth(curve)) }),
-    few ? curve.map(([x, y]) => svg("circle", { class: "dot", cx: place(x, y)[0], cy: place(x, y)[1], r: 2.5 })) : null,
+    few ? curve.map(([x, y]) => svg("circle", { class: "dot", cx: place(x, y)[0], cy: place(x, y)[1], r: 2 })) : null,
     mark);
   charts.push({ curve, place, mark, value });
   const nearest = (event) => {
     const box = picture.getBoundingClientRect();
-    const x = ((event.clientX - box.left) / box.width) * (WIDE + 42) - 34;
+    const x = ((event.clientX - box.left) / box.width) * (LEFT + WIDE + 6) - LEFT;
     return Math.round(span[0] + (x / WIDE) * (span[1] - span[0]));
   };
   picture.addEventListener("pointermove", (event) => markStep(nearest(event)));

@@ -82,13 +82,15 @@ by("home").textContent = RUN.run;
 by("ids").replaceChildren(...RUN.pages.slice(0, 2000).map((id) => el("option", { value: id })));
 by("search").addEventListener("change", () => {
   const wanted = by("search").value.trim().toLowerCase();
+  if (!wanted) return;
   const page = RUN.pages.findIndex((id) => id.toLowerCase() === wanted);
-  const near = page >= 0 ? page : RUN.pages.findIndex((id) => wanted && id.toLowerCase().includes(wanted));
+  const near = page >= 0 ? page : RUN.pages.findIndex((id) => id.toLowerCase().includes(wanted));
   const visits = RUN.visits.filter((visit) => visit[VISIT.page] === near);
   by("search").setCustomValidity(visits.length ? "" : "no page has such an id");
   by("search").reportValidity();
   if (visits.length) { by("search").value = ""; by("search").blur(); go(visits[visits.length - 1]); }
 });
+by("search").addEventListener("input", () => by("search").setCustomValidity(""));
 by("help").addEventListener("click", () => {
   by("keys").hidden = !by("keys").hidden;
   by("help").setAttribute("aria-expanded", !by("keys").hidden);
