@@ -202,7 +202,7 @@ def shown_ms(browser: str, url: str, *, tries: int, alone: bool = False) -> dict
     walls, pages = [], []
     for _ in range(tries):
         started = time.perf_counter()
-        document = browse(browser, url, *(() if alone or "#" not in url else ("--timeout=1500",)))
+        document = browse(browser, url, *(() if alone or "#" not in url else ("--virtual-time-budget=2000",)))
         walls.append(round(1000 * (time.perf_counter() - started)))
         pages += [int(ms) for ms in _SHOWN.findall(document)]
     return {"browser": min(walls), **({"page": min(pages)} if pages else {})}

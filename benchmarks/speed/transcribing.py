@@ -176,7 +176,7 @@ def compare(out: Path, pdfs: Sequence[Path], size: int) -> None:
         (number, side)
         for number in range(len(slices))
         for side in (SIDES if number % 2 == 0 else SIDES[::-1])
-        if (side, number) not in done
+        if not done.issuperset((side, number) for side in SIDES)  # half a pair is read anew: its time is another
     ]
     if todo:
         _read(out, pdfs[:2], slices, todo)

@@ -23,7 +23,7 @@ def look(
     open_: Annotated[bool, Option("--open", help="show it in the browser")] = False,
     workers: Workers = 2,
 ) -> None:
-    """A run's post-mortem: every group it kept, page by page, in the browser."""
+    """A run's post-mortem: its groups, page by page."""
     folder = out or run / "look"
     require_place(folder)
 

@@ -69,6 +69,7 @@ class PostMortem:
         self._tests: dict[str, Tests] = {}
         self._pages: dict[str, Page] = {}
         self._notes: list[str] = []
+        self._longest_px = longest_px_of(run)
         for name, source in self.run.sources.items():
             pages, note = pages_of(self.run, name, source)
             self._pages |= pages
@@ -161,10 +162,6 @@ class PostMortem:
         record = page_record(self._pages.get(id_), id_, tests, images)
         history = history_record([visit for visit in self.visits if visit.page == id_], self.sets, tests)
         self._write(f"p{self._number(id_):05d}", {**record, "history": history})
-
-    @property
-    def _longest_px(self) -> int:
-        return longest_px_of(self.run.folder)
 
     def _write(self, name: str, content: Any) -> None:
         outputs.write(self.out / "data" / f"{name}.js", data_file(name, content))

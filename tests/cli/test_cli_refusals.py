@@ -45,6 +45,15 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
         ("study small --out file", "file: is a file"),
     ],
     "report": [("report run nothere --out r", "nothere: holds no config.json of a run")],
+    "look": [
+        ("look nothere", "nothere: holds no config.json of a run"),
+        ("look run --out file", "file: is a file"),
+    ],
+    "watch": [
+        ("watch nothere", "nothere: holds no config.json of a run"),
+        ("watch empty --once", "empty: holds no config.json of a run"),
+        ("watch nothere --web", "nothere: holds no config.json of a run"),
+    ],
     "card": [
         ("card nothere", "nothere: holds no config.json of a run"),
     ],
@@ -62,7 +71,7 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
         ("transcribe nothere.pdf --out file", "file: is a file"),
         ("transcribe nothere.pdf --engine transformers", "--engine is now --backend"),
         ("transcribe nothere.pdf --extra top_k=1", "--extra is for --endpoint"),
-        ("transcribe nothere.pdf --format docx --out new", "--format docx: is not one of markdown, dolma, pdf"),
+        ("transcribe nothere.pdf --format docx --out new", "--format docx: is not one of markdown, pages, dolma, pdf"),
         ("transcribe nothere*.pdf", "nothere*.pdf: no file fits this pattern"),
         ("transcribe @nothere", "nothere: is no list of documents"),
         ("transcribe nothere.pdf --backend vlm", "'vlm' is not one of 'vllm', 'transformers'"),
