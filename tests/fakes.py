@@ -17,7 +17,7 @@ class FakeSampler:
     """A `Sampler` that writes what `script(page, k)` says for sibling k, cut off at max_tokens."""
 
     def __init__(self, prompter: Prompter, script: Callable[[Page, int], str]) -> None:
-        self.policy = 0
+        self.policy, self.engines = 0, 1
         self.loaded: list[str] = []  # names of the weights last loaded
         self.closed = False
         self._prompter, self._script = prompter, script

@@ -131,6 +131,8 @@ def test_the_last_of_two_overrides_wins(recipe: Path) -> None:
         ("sampling.engine=vllm_server", ["sampling", "url", "needs one"]),
         ("sampling.url=http://127.0.0.1:8000", ["sampling", 'url belongs to engine = "vllm_server"']),
         ('sampling={ engine = "vllm_server", url = ["http://a:1", "b:2"] }', ["sampling", "'b:2'"]),
+        ('sampling={ engine = "vllm_server", url = "" }', ["sampling", "http://127.0.0.1:8000", "''"]),
+        ('sampling={ engine = "vllm_server", url = ["", "http://a:1"] }', ["sampling", "got ''"]),
         (
             'sampling={ engine = "vllm_server", url = ["http://a:1", "http://a:1/"] }',
             ["sampling", "names a server twice"],

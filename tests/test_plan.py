@@ -148,6 +148,7 @@ def test_another_engine_and_a_lower_limit_are_said(runs: list[Path], capsys: pyt
     ("words", "sentence"),
     [
         (["nano_sft"], "[sft] does not sample between its updates"),
+        (["nano_grpo", "--set", "grpo.pages_per_step=1000000"], "lower grpo.pages_per_step"),
         (["nano_grpo", "--gpus", "0"], "must be a whole number from 1 to 1024, got '0'"),
         (["nano_grpo", "--gpus", "8", "--split", "6"], "as in 6+2"),
         (["nano_grpo", "--gpus", "8", "--split", "6+3"], "shares out 9 cards, and there are 8 in a node"),

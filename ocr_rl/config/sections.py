@@ -204,8 +204,8 @@ class Sampling(Section):
         if (self.engine == "vllm_server") != (self.url is not None):
             raise ValueError('url belongs to engine = "vllm_server", and that engine needs one')
         urls = [self.url] if isinstance(self.url, str) else self.url or ()
-        if wrong := next((url for url in urls if not re.fullmatch(r"https?://[^/\s]+/?", url)), None):
-            raise ValueError(f"url must look like http://127.0.0.1:8000, got {wrong!r}")
+        if wrong := [url for url in urls if not re.fullmatch(r"https?://[^/\s]+/?", url)]:
+            raise ValueError(f"url must look like http://127.0.0.1:8000, got {wrong[0]!r}")
         if len({url.rstrip("/") for url in urls}) < len(urls):
             raise ValueError("url names a server twice")
         return self

@@ -84,41 +84,48 @@ class Canary:
 
     Where samples are one rollout old, what parts them from the learner is mostly what it learnt meanwhile. Of this
     sample the learner has the very weights. One page, because what an engine wrongly keeps (features, a prefix) it
-    keeps of pages that it has seen.
+    keeps of pages that it has seen. Of several engines each is asked for one: they share out what is asked at once.
     """
 
     def __init__(self, learner: Learner, sampler: Sampler, pages: Sequence[Page], how: Sampling, seed: int) -> None:
         self._learner, self._sampler, self._pages, self._seed = learner, sampler, pages, seed
         self._how = replace(how, n=1, max_tokens=min(how.max_tokens, _CANARY_TOKENS))
         self._prompted: list[tuple[Page, Prompt]] = []
-        self._row: Row | None = None
+        self._rows: list[Row] = []
         self._policy = -1
 
     def ask(self) -> None:
-        """Have the engine write; it does nothing else meanwhile."""
-        self._prompted = self._prompted or [first_drawn(self._learner, self._pages)]
+        """Have the engines write; they do nothing else meanwhile."""
+        if not self._prompted:
+            page, prompt = first_drawn(self._learner, self._pages)
+            ids = [page.id, *(f"{page.id}#{k}" for k in range(1, self._sampler.engines))]
+            self._prompted = [(replace(page, id=name), prompt) for name in ids]
         self._policy = self._learner.policy
         how = replace(self._how, seed=seed_for(self._seed, "canary", self._policy))
-        (group,) = self._sampler.sample(self._prompted, how)
-        (sample,) = group.samples
-        self._row = Row(
-            prompt=group.prompt,
-            completion_ids=sample.token_ids,
-            group_id=0,
-            weight=0.0,
-            temperature=group.temperature,
-            banned_ids=group.banned_ids,
-            sampler_logprobs=sample.logprobs,
-        )
+        groups = sorted(self._sampler.sample(self._prompted, how), key=lambda group: group.page.id)
+        self._rows = [
+            Row(
+                prompt=group.prompt,
+                completion_ids=sample.token_ids,
+                group_id=k,
+                weight=0.0,
+                temperature=group.temperature,
+                banned_ids=group.banned_ids,
+                sampler_logprobs=sample.logprobs,
+            )
+            for k, group in enumerate(groups)
+            for sample in group.samples
+        ]
 
     def gap(self) -> dict[str, float]:
-        """`gap` and `gap_max` of the loss, but of that sample; nothing where the learner has moved since."""
-        row = self._row
-        if row is None or row.sampler_logprobs is None or self._policy != self._learner.policy:
+        """`gap` and `gap_max` of the loss, but of the worst of those samples; nothing where the learner has moved."""
+        if self._policy != self._learner.policy:
             return {}
-        (own,) = self._learner.logprobs([row])
-        gaps = [abs(mine - theirs) for mine, theirs in zip(own, row.sampler_logprobs, strict=True)]
-        return {"gap": _mean(gaps), "gap_max": max(gaps)}
+        gaps = [
+            [abs(mine - theirs) for mine, theirs in zip(own, row.sampler_logprobs or (), strict=True)]
+            for own, row in zip(self._learner.logprobs(self._rows), self._rows, strict=True)
+        ]
+        return {"gap": max(map(_mean, gaps)), "gap_max": max(map(max, gaps))}
 
 
 def require_eyes(learner: Learner, sampler: Sampler, pages: Sequence[Page]) -> None:

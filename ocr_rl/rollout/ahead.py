@@ -14,6 +14,8 @@ from collections.abc import Callable, Generator
 from concurrent.futures import wait
 from dataclasses import replace
 
+from tqdm import tqdm
+
 from ocr_rl.rollout.aside import at_once, begin
 from ocr_rl.rollout.collect import Rollout, timed
 
@@ -43,6 +45,10 @@ def rollouts(
             following = begin(gather) if aside else at_once(gather)
             try:
                 yield replace(got, clock={**clock, **got.clock})
+            except GeneratorExit:
+                if not following.done():
+                    tqdm.write("Waiting for the rollout on its way, which is thrown away; Ctrl-C leaves it.")
+                raise
             finally:
                 clock = {}
                 with timed(clock, "wait_s"):

@@ -15,6 +15,7 @@ from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.scale.parts import Figure
 
+MOST = 1_000_000  # samples of a step that are scheduled one by one
 HF_ROWS = 64  # that the transformers sampler writes side by side, in whole pages
 Busy = list[tuple[int, int]]  # (decoding steps, samples that are written in each of them), from the first to the last
 
@@ -81,6 +82,11 @@ def load_of(
     ppo = algorithm if isinstance(algorithm, config.Ppo) else None
     again = algorithm.minibatches > 1 if ppo is None else ppo.updates > 1 or ppo.beta_of_reward > 0
     pages = max(1, round(asked_share * algorithm.pages_per_step))
+    if pages * algorithm.samples_per_page > MOST:
+        raise UserError(
+            f"plan: {pages:,} pages a step with {algorithm.samples_per_page} samples each are more than {MOST:,} "
+            f"samples; lower {algorithm.name}.pages_per_step."
+        )
     return Load(
         pages=pages,
         learnt=learnt_share * pages,

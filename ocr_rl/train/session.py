@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from ocr_rl import config
@@ -30,10 +31,11 @@ from ocr_rl.pages.bound import BoundSources
 from ocr_rl.policy import open_learning_origin, open_origin, open_sampler
 from ocr_rl.rollout.collect import Score
 from ocr_rl.rollout.crediting import open_credit
+from ocr_rl.rollout.flow import Group
 from ocr_rl.rollout.prompt import Origin
 from ocr_rl.rollout.reward_pool import RewardPool, weighted
 from ocr_rl.rollout.sampler.base import Sampler
-from ocr_rl.rollout.scoring import FaultBudget, score_groups
+from ocr_rl.rollout.scoring import FaultBudget, ScoredGroup, score_groups
 from ocr_rl.run import Run
 from ocr_rl.track import open_trackers
 from ocr_rl.train.checks import checked_pages, require_lengths
@@ -273,6 +275,15 @@ def open_learned_reward(folder: str, *, micro_tokens: int) -> LearnedReward:
 
 
 def scorer(pool: RewardPool) -> Score:
-    """Scores groups with a budget of faults that lasts for the whole run."""
-    budget = FaultBudget()
-    return lambda groups: list(score_groups(groups, pool.score_all, budget))
+    """Scores groups with a budget of faults that lasts for the whole run; whoever comes second waits.
+
+    With a rollout ahead it is asked from two threads: by that rollout, and by who looks why those before it taught
+    nothing. A pool takes one at a time: who is done first ends the workers that are busy.
+    """
+    budget, one_at_a_time = FaultBudget(), Lock()
+
+    def scored(groups: Sequence[Group]) -> list[ScoredGroup]:
+        with one_at_a_time:
+            return list(score_groups(groups, pool.score_all, budget))
+
+    return scored

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from ocr_rl.rollout.flow import Group
 from ocr_rl.rollout.sampler.hf import HfSampler
 from ocr_rl.rollout.scoring import ScoredGroup, WeightedReward, score
 from ocr_rl.run import Run
+from ocr_rl.train.session import scorer
 from tests.fakes import FakeSampler
 from tests.learn.conftest import Asked, MakeLearner, Referee, same, sampling_setting, weights
 from tests.learn.test_grpo import DIFFERENT, flat_on, settings
@@ -80,6 +82,23 @@ def test_a_canary_is_written_after_each_load_and_before_the_rollout(tiny_pages, 
     assert first.loss.stale and second.loss.stale  # type: ignore[union-attr]
 
 
+def test_of_several_engines_the_worst_canary_counts(tiny_pages, prompter, referee) -> None:
+    class Two(FakeSampler):
+        """Of two engines, the second of which says something else."""
+
+        def sample(self, prompts, how) -> Iterator[Group]:
+            for group in super().sample(prompts, how):
+                off = "#" in group.page.id
+                lower = [replace(s, logprobs=tuple(value - off for value in s.logprobs)) for s in group.samples]
+                yield replace(group, samples=tuple(lower))
+
+    sampler = Two(prompter, DIFFERENT)
+    sampler.engines = 2
+    setting = elsewhere(sampling_setting(tiny_pages, sampler, referee))
+    step = next(run_grpo(settings(ahead=1, steps=9), setting, referee))
+    assert (step.metrics["gap"], step.metrics["gap_max"]) == (1.5, 1.5)
+
+
 def test_without_ahead_nothing_is_asked_or_said_in_addition(tiny_pages, prompter, referee) -> None:
     sampler = Asked(prompter, DIFFERENT)
     setting = elsewhere(sampling_setting(tiny_pages, sampler, referee))
@@ -128,6 +147,29 @@ def test_no_rollout_is_on_its_way_where_any_update_of_the_one_before_pauses(tiny
 
 
 # --- with a policy that moves -----------------------------------------------------------------------------------------
+
+
+def test_rewards_are_asked_by_one_thread_at_a_time() -> None:
+    """With a rollout on its way, whoever looks why those before it taught nothing asks the same pool."""
+    log, second = list[str](), Event()
+
+    class Pool:
+        def score_all(self, pages: Sequence[Any]) -> list[Any]:
+            first = not log
+            log.append("begin")
+            if first:
+                others.start()
+                second.wait(0.2)
+            else:
+                second.set()
+            log.append("end")
+            return []
+
+    score_all = scorer(Pool())  # type: ignore[arg-type]
+    others = Thread(target=score_all, args=([],))
+    score_all([])
+    others.join(30)
+    assert log == ["begin", "end", "begin", "end"]
 
 
 def by_letters(page: Page, group: Sequence[Transcript]) -> list[Score]:

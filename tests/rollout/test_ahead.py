@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from threading import Event, get_ident
+from threading import Event, Timer, get_ident
 from typing import Any
 
 import pytest
@@ -109,6 +109,21 @@ def test_leaving_waits_for_the_rollout_on_its_way() -> None:
     go.set()
     stream.close()
     assert done == [1, 2]
+
+
+def test_leaving_says_what_it_waits_for(capsys: pytest.CaptureFixture[str]) -> None:
+    loop, go = Loop(9), Event()
+
+    def gather() -> Rollout:
+        if loop.begun:
+            assert go.wait(30)
+        return loop.gather()
+
+    stream: Any = loop.rollouts(gather, aside=True)
+    next(stream)
+    Timer(0.05, go.set).start()
+    stream.close()
+    assert "Waiting for the rollout on its way" in capsys.readouterr().out
 
 
 def test_what_goes_wrong_in_the_thread_goes_wrong_where_the_rollout_is_wanted() -> None:

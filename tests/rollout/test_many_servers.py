@@ -16,12 +16,14 @@ pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("httpx", reason="httpx is not installed")
 
 from ocr_rl.contract import Page, UserError
+from ocr_rl.learn.probe import Canary
 from ocr_rl.rollout.flow import Prompt
 from ocr_rl.rollout.prompt import Prompter
-from ocr_rl.rollout.sampler import wire
+from ocr_rl.rollout.sampler import vllm_server, wire
 from ocr_rl.rollout.sampler.base import Sampling, seed_for
 from ocr_rl.rollout.sampler.vllm_server import ServerSettings, VllmServerSampler
 from tests.fake_vllm import FakeVllm
+from tests.learn.conftest import Referee
 from tests.rollout.test_vllm_server import weights
 
 HOW = Sampling(n=3, temperature=0.7, max_tokens=60, seed=5)
@@ -110,18 +112,28 @@ def test_both_hold_the_weights_and_share_the_pages(open_, fakes, asked, hold) ->
     assert written(sampler, asked) == of_seeds(asked, HOW, 1, "16.000")
 
 
-def test_one_killed_in_mid_step_ten_times_changes_no_sample(open_, fakes, asked, hold, capsys) -> None:
+def test_one_killed_in_mid_step_ten_times_changes_no_sample(open_, fakes, asked, hold, capsys, monkeypatch) -> None:
     sampler, rng = open_(), Random(0)
     for step in range(1, 11):
         sampler.load(weights(float(step)), step)
         how = replace(HOW, seed=step)
-        dies = fakes[step % 2]
+        dies, lost = fakes[step % 2], Event()
+        (ours,) = (server for server in sampler._servers if server.wire.url == dies.url)
+        fails = ours.fails
+        monkeypatch.setattr(ours, "fails", lambda down, fails=fails, lost=lost: (fails(down), lost.set()))
         dies.faults = [""] * rng.randrange(4) + ["dies"]  # and is back a moment later, without our weights
-        hold(lambda dies=dies: not dies.faults)
+        hold(lost.is_set)  # that it died must be seen before all pages are answered
         assert written(sampler, asked, how) == of_seeds(asked, how, step, f"{8 * step}.000")
+        monkeypatch.setattr(ours, "fails", fails)
+        becomes_true(lambda dies=dies, other=fakes[1 - step % 2]: dies.version == other.version)  # in the background
         assert dies.url in capsys.readouterr().out
-        while dies.version != fakes[1 - step % 2].version:  # until it is back, in the background
-            time.sleep(0.01)
+
+
+def becomes_true(come: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not come():
+        assert time.monotonic() < end, "it has not come true"
+        time.sleep(0.01)
 
 
 def test_the_others_take_the_pages_of_one_that_stays_dead_and_it_gets_the_weights_before_its_next_page(
@@ -134,8 +146,7 @@ def test_the_others_take_the_pages_of_one_that_stays_dead_and_it_gets_the_weight
     sampler.load(weights(3.0), 2)  # does not wait for the dead one
     assert written(sampler, asked) == of_seeds(asked, HOW, 2, "24.000")
     second.start()
-    while second.version != first.version:  # it is tried again in the background
-        time.sleep(0.01)
+    becomes_true(lambda: second.version == first.version)  # it is tried again in the background
     how = replace(HOW, seed=6)
     hold(shared(fakes, asked, how))
     assert written(sampler, asked, how) == of_seeds(asked, how, 2, "24.000")
@@ -173,6 +184,54 @@ def test_one_page_is_not_asked_twice(open_, fakes, asked) -> None:
     assert sum(pages_asked(server, asked) for server in fakes) == 1
 
 
+def test_one_that_hangs_does_not_hold_up_the_next_load(open_, fakes, asked, monkeypatch, capsys) -> None:
+    monkeypatch.setattr(vllm_server, "LATE_S", 0.05)
+    sampler, hung, go = open_(), fakes[1], Event()
+    answer = hung.answer
+
+    def hang(path: str, body: dict) -> dict:
+        go.wait(30)
+        return answer(path, body)
+
+    monkeypatch.setattr(hung, "answer", hang)
+    sampler.load(weights(2.0), 1)
+    assert not go.is_set() and f"{hung.url} has not read the weights yet" in capsys.readouterr().out
+    assert written(sampler, asked) == of_seeds(asked, HOW, 1, "16.000") and pages_asked(hung, asked) == 0
+    go.set()
+
+
+def test_one_that_reads_while_newer_weights_come_reads_these_too(open_, fakes, asked, monkeypatch) -> None:
+    sampler, (first, second), reading, go = open_(), fakes, Event(), Event()
+    second.stop()
+    sampler.load(weights(2.0), 1)
+    assert written(sampler, asked) == of_seeds(asked, HOW, 1, "16.000")  # without the second, which is waited for
+    answer = second.answer
+
+    def slow(path: str, body: dict) -> dict:
+        answered = answer(path, body)
+        if path == "/collective_rpc" and not reading.is_set():
+            reading.set()
+            assert go.wait(30)
+        return answered
+
+    monkeypatch.setattr(second, "answer", slow)
+    second.start()
+    assert reading.wait(30)
+    sampler.load(weights(3.0), 2)
+    go.set()
+    becomes_true(lambda: second.version == first.version)
+    assert second.loaded == first.loaded == "24.000"
+
+
+def test_a_canary_is_written_by_each(open_, fakes, asked, tiny_pages, prompter, hold) -> None:
+    sampler, how = open_(), Sampling(n=3, temperature=0.7, max_tokens=60)
+    canary = Canary(Referee(prompter), sampler, tiny_pages, how, 0)
+    hold(lambda: all(fake.seeds for fake in fakes))
+    canary.ask()
+    assert all(fake.seeds for fake in fakes)  # else `hold` has waited in vain
+    assert canary.gap()["gap_max"] == 0.5
+
+
 def test_all_dead_is_one_sentence(open_, fakes, asked) -> None:
     sampler = open_(wait_s=0.1)
     for server in fakes:
@@ -201,6 +260,9 @@ def test_one_that_fails_again_and_again_is_left_out_and_tried_in_the_next_step(o
     fakes[1].faults = ["error"] * 99
     assert written(sampler, asked) == of_seeds(asked, HOW, 0, fakes[0].loaded)
     fakes[1].faults = []
-    how = replace(HOW, seed=6)
+    written(sampler, asked, replace(HOW, seed=6))  # in which it is tried again, and perhaps comes too late
+    (ours,) = (server for server in sampler._servers if server.wire.url == fakes[1].url)
+    becomes_true(lambda: ours.down is None)
+    how = replace(HOW, seed=7)
     hold(shared(fakes, asked, how))
     assert written(sampler, asked, how) == of_seeds(asked, how, 0, fakes[0].loaded)

@@ -50,6 +50,7 @@ class Sampler(Protocol):
     """One policy ready to write. `policy` is the version of its weights, stamped on every sample."""
 
     policy: int
+    engines: int  # that share the pages of a call
 
     def sample(self, prompts: Sequence[tuple[Page, Prompt]], how: Sampling) -> Iterator[Group]:
         """One group of `how.n` samples per page, as they finish: the caller restores the order it needs."""

@@ -39,7 +39,7 @@ class HfSampler:
         trust_remote_code: bool = False,
     ) -> None:
         """`max_rows` samples are written side by side. Raises UserError for a folder that holds no such model."""
-        self.policy = 0
+        self.policy, self.engines = 0, 1
         self._prompter = prompter
         self._max_rows = max_rows
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")

@@ -59,11 +59,14 @@ class Server:
     def _come(self, load: Callable[[], Load]) -> None:
         if self.down is not None:
             self.wire.wait(self.down, self._failures)
-        try:
-            self._hold(load())
-        except ServerDown as down:
-            self.fails(down)
-            raise
+        held = None
+        while held is not (now := load()):  # a newer one may have been written while it read
+            try:
+                self._hold(now)
+            except ServerDown as down:
+                self.fails(down)
+                raise
+            held = now
         self.down = None
 
     # Weights

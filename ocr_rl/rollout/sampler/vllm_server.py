@@ -11,6 +11,7 @@ so whoever answers writes the samples of an undisturbed run.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import suppress
@@ -30,6 +31,8 @@ from ocr_rl.rollout.sampler.server import Server
 from ocr_rl.rollout.sampler.shares import Shares
 from ocr_rl.rollout.sampler.vllm_loads import Load, Loads
 from ocr_rl.rollout.sampler.wire import ServerDown, Wire
+
+LATE_S = 10.0  # for which the other servers are waited for at least, once one holds the weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,8 +59,9 @@ class VllmServerSampler:
         """
         prompter.family.require_engine(load_config(str(model)))
         self.policy = 0
+        self.engines = len(settings.urls)
         self._settings = settings
-        several = len(settings.urls) > 1
+        several = self.engines > 1
         self._servers = [
             Server(
                 Wire(url, deadline_s=settings.deadline_s, wait_s=settings.wait_s, several=several),
@@ -134,15 +138,26 @@ class VllmServerSampler:
         return share if len(self._servers) == 1 else min(share, 1 + self._settings.max_num_seqs // n)
 
     def _have_it_held(self) -> None:
-        """Until each server that is well holds the load, and one at least; the others get it when they are back."""
+        """Until each server that is well holds the load, and one at least; the others get it when they are back.
+
+        One that takes more than twice as long as the first may hang: `sample` asks it when it is there.
+        """
+        began, ready = time.monotonic(), list[Server]()
         trying = {server.come(self._now): server for server in self._servers if server.down is None}
-        wait(trying)
-        ready = []
-        for future, server in trying.items():
-            with suppress(ServerDown):  # any other error is one of settings
-                future.result()
-                ready.append(server)
-        coming: dict[Future[Any], Server] = {s.come(self._now): s for s in self._servers if s not in ready}
+
+        def hear(done: Iterable[Future[Any]]) -> None:
+            for future in done:
+                server = trying.pop(future)
+                with suppress(ServerDown):  # any other error is one of settings
+                    future.result()
+                    ready.append(server)
+
+        while trying and not ready:
+            hear(wait(trying, return_when=FIRST_COMPLETED).done)
+        hear(wait(trying, timeout=max(LATE_S, time.monotonic() - began)).done)
+        for late in trying.values():
+            tqdm.write(f"The vLLM server {late.wire.url} has not read the weights yet: the others begin without it.")
+        coming: dict[Future[Any], Server] = {} if ready else {s.come(self._now): s for s in self._servers}
         while not ready:
             for future in wait(coming, return_when=FIRST_COMPLETED).done:
                 self._welcome(coming, future, ready)

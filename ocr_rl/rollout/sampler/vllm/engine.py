@@ -52,7 +52,7 @@ class VllmSampler:
 
     def __init__(self, model: str | Path, prompter: Prompter, settings: EngineSettings) -> None:
         """Raises UserError where vLLM refuses the model or the settings."""
-        self.policy = 0
+        self.policy, self.engines = 0, 1
         self._prompter = prompter
         self._max_model_len = settings.max_model_len
         self._dtype = DTYPES[settings.dtype]
