@@ -21,7 +21,7 @@ from ocr_rl.models.load import load_model
 from ocr_rl.rollout.prompt import Prompter, load_prompter
 from ocr_rl.rollout.sampler.base import require_adapters
 from ocr_rl.rollout.sampler.vllm.held import weight_marks
-from ocr_rl.rollout.sampler.vllm_server import VllmServerSampler
+from ocr_rl.rollout.sampler.vllm_loads import Loads
 from tests.families.conftest import MakeLearner, only
 
 FAMILY = BY_NAME["paddleocr_vl"]
@@ -67,9 +67,9 @@ def test_vllm_is_given_the_names_of_the_files_and_the_tied_head(
     assert "lm_head.weight" in weights and "lm_head.weight" not in files
     named = {prompter.family.engine_name(name) for name in weights}
     assert named == files | {"lm_head.weight"}
-    server: Any = SimpleNamespace(_prompter=prompter)
-    VllmServerSampler._write(server, weights.items(), tmp_path / "w")
-    with safe_open(tmp_path / "w" / "model.safetensors", "pt") as written:
+    loads = Loads(folder, prompter.family, tmp_path)
+    loads.take(make_learner().weights(), 1)
+    with safe_open(loads.now.weights / "model.safetensors", "pt") as written:
         assert set(written.keys()) == named
         assert torch.equal(written.get_tensor("lm_head.weight"), written.get_tensor("model.embed_tokens.weight"))
 
