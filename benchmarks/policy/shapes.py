@@ -211,7 +211,11 @@ def update(shape: str, out: Path, dtype: str) -> dict[str, Any]:
                 "advantage": "centred",
             },
             # Random weights pass no test and hit nearly nothing of a reference: siblings differ in whom they resemble.
-            "rewards": [{"name": "pass_rate"}, {"name": "diff_ratio"}, {"name": "medoid", "text": "written"}],
+            "rewards": [
+                {"name": "pass_rate"},
+                {"name": "diff_ratio"},
+                {"name": "medoid", "options": {"text": "written"}},
+            ],
         }
     )
     started = time.perf_counter()
