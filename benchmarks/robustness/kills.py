@@ -52,6 +52,7 @@ RANDOM = (  # what random weights write passes no test, does not end, and is abo
     "rewards=[{name='diff_ratio'}, {name='eos', weight=0.1}]",
     "gates=[]",
     "tripwires.page_gain.then='warn'",
+    "tripwires.finished.then='warn'",
     "policy.longest_px=160",
     "sampling.max_tokens=24",
     "evaluation.max_tokens=24",
