@@ -11,6 +11,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from functools import cache
@@ -97,6 +98,19 @@ def _is_of(name: str, target: str) -> bool:
     """Whether a path is the target, stands below or above it, or was put aside."""
     within, around = (os.path.join(path, "") for path in (name, target))
     return within.startswith(around) or around.startswith(within) or f"{os.sep}{ASIDE}" in name
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """A folder aside to fill within; then it gets the target's name, or all of it goes. Folders above are made."""
+    aside = aside_of(target)
+    with writing(target):
+        try:
+            aside.mkdir(parents=True)
+            yield aside
+            aside.rename(target)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
 
 
 def aside_of(target: Path) -> Path:

@@ -31,7 +31,7 @@ from ocr_rl.learn.probe import require_eyes
 from ocr_rl.models.load import load_model
 from ocr_rl.models.weights import Weights
 from ocr_rl.policy import open_origin
-from ocr_rl.rollout.flow import Row
+from ocr_rl.rollout.flow import Row, row_of
 from ocr_rl.rollout.prompt import Origin, Prompter
 from ocr_rl.rollout.sampler.base import Sampler, Sampling
 
@@ -43,19 +43,7 @@ Named = dict[str, Tensor]
 def written(sampler: Sampler, prompter: Prompter, pages: Iterable[Page]) -> list[Row]:
     """What the sampler writes about the pages, as rows with its log-probabilities."""
     groups = sampler.sample([(page, prompter.prompt(page)) for page in pages], Sampling(n=2, max_tokens=TOKENS, seed=3))
-    return [
-        Row(
-            prompt=group.prompt,
-            completion_ids=sample.token_ids,
-            group_id=i,
-            weight=1.0,
-            temperature=group.temperature,
-            banned_ids=group.banned_ids,
-            sampler_logprobs=sample.logprobs,
-        )
-        for i, group in enumerate(groups)
-        for sample in group.samples
-    ]
+    return [row_of(group, sample, group_id=i, weight=1.0) for i, group in enumerate(groups) for sample in group.samples]
 
 
 @torch.no_grad()

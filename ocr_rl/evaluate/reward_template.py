@@ -8,7 +8,6 @@ from __future__ import annotations
 import keyword
 import os
 import re
-import shutil
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -134,14 +133,9 @@ def new_reward(name: str, folder: Path) -> str:
         f"tests/test_{name}.py": _TEST,
         "README.md": _README,
     }
-    aside = outputs.aside_of(root)
-    try:
-        with outputs.writing(root):
-            for path, text in files.items():
-                target = aside / path
-                target.parent.mkdir(parents=True, exist_ok=True)
-                target.write_text(text.format(**words), encoding="utf-8")
-            os.rename(aside, root)
-    finally:
-        shutil.rmtree(aside, ignore_errors=True)
+    with outputs.new_folder(root) as aside:
+        for path, text in files.items():
+            target = aside / path
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.write_text(text.format(**words), encoding="utf-8")
     return f"{root} holds a reward and its tests: cd {root}, pip install -e ., python -m pytest"

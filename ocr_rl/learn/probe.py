@@ -25,7 +25,7 @@ from ocr_rl.learn.learner import ImageOf, Learner
 from ocr_rl.models.family import Family
 from ocr_rl.models.weights import Adapter, Weights
 from ocr_rl.pages.raster import PageError
-from ocr_rl.rollout.flow import Prompt, Row, Sample
+from ocr_rl.rollout.flow import Prompt, Row, Sample, row_of
 from ocr_rl.rollout.sampler.base import Sampler, Sampling, seed_for
 
 Logprobs = Sequence[Sequence[float]]  # token by token
@@ -104,17 +104,7 @@ class Canary:
         how = replace(self._how, seed=seed_for(self._seed, "canary", self._policy))
         groups = sorted(self._sampler.sample(self._prompted, how), key=lambda group: group.page.id)
         self._rows = [
-            Row(
-                prompt=group.prompt,
-                completion_ids=sample.token_ids,
-                group_id=k,
-                weight=0.0,
-                temperature=group.temperature,
-                banned_ids=group.banned_ids,
-                sampler_logprobs=sample.logprobs,
-            )
-            for k, group in enumerate(groups)
-            for sample in group.samples
+            row_of(group, sample, group_id=k, weight=0.0) for k, group in enumerate(groups) for sample in group.samples
         ]
 
     def gap(self) -> dict[str, float]:

@@ -32,15 +32,9 @@ def write_chosen(folder: Path, ids: Collection[str], out: Path, made_by: Mapping
     chosen = [page for page in pages if page.id in ids]
     if out.exists():
         raise UserError(f"{out}: is there already; give a new folder.")
-    aside = outputs.aside_of(out)
-    with outputs.writing(out):
-        try:
-            aside.mkdir(parents=True)
-            copy_pages(contents, places_of(chosen, contents), aside)
-            write_manifest(aside, made_by)
-            aside.rename(out)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+    with outputs.new_folder(out) as aside:
+        copy_pages(contents, places_of(chosen, contents), aside)
+        write_manifest(aside, made_by)
     return chosen
 
 

@@ -148,17 +148,11 @@ def apply_decisions(data: Path, journal: Path, out: Path | None) -> str:
         return f"{count} of {before} tests are left; written in {data}: {where}"
     if out.exists():
         raise UserError(f"{out}: is there already; give a new folder with --out.")
-    aside = outputs.aside_of(out)
-    with outputs.writing(out):
-        try:
-            aside.mkdir(parents=True)
-            copy_pages(replace(contents, tests={}), places_of(pages, contents), aside)
-            for file, tests in left.items():
-                write_tests(aside / file.name, tests)
-            write_manifest(aside, {"review": data.name, "tests": count, "of": before})
-            aside.rename(out)
-        finally:
-            shutil.rmtree(aside, ignore_errors=True)
+    with outputs.new_folder(out) as aside:
+        copy_pages(replace(contents, tests={}), places_of(pages, contents), aside)
+        for file, tests in left.items():
+            write_tests(aside / file.name, tests)
+        write_manifest(aside, {"review": data.name, "tests": count, "of": before})
     return f"{count} of {before} tests are left; the dataset is {out}"
 
 

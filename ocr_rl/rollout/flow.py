@@ -90,3 +90,19 @@ class Row:
     values: tuple[float, ...] | None = None  # of the critic, before the rollout's first update
     returns: tuple[float, ...] | None = None  # what the critic should have said
     margin: float = 0.0  # of a pair's chosen row: by how much more than the rejected one it should score
+
+
+def row_of(
+    group: Group, sample: Sample, *, group_id: int, weight: float, advantage: float | tuple[float, ...] = 0.0
+) -> Row:
+    """A sample as its group's sampler wrote it."""
+    return Row(
+        prompt=group.prompt,
+        completion_ids=sample.token_ids,
+        group_id=group_id,
+        weight=weight,
+        advantage=advantage,
+        temperature=group.temperature,
+        banned_ids=group.banned_ids,
+        sampler_logprobs=sample.logprobs,
+    )

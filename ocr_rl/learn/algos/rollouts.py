@@ -10,7 +10,7 @@ from ocr_rl.contract import UserError
 from ocr_rl.objectives.aggregation import AGGREGATIONS, Sizes
 from ocr_rl.objectives.losses import PolicyGradient
 from ocr_rl.rollout.collect import Rollout, Score
-from ocr_rl.rollout.flow import ComparedGroup, Row
+from ocr_rl.rollout.flow import ComparedGroup, Row, row_of
 from ocr_rl.rollout.scoring import ScoredGroup
 from ocr_rl.rollout.stuck import ROLLOUTS, why_stuck
 
@@ -73,18 +73,8 @@ def to_rows(groups: Sequence[ComparedGroup], cfg: config.OnPolicy, max_tokens: i
             step_tokens=step_tokens,
             max_tokens=max_tokens,
         )
-        rows.append(
-            Row(
-                prompt=group.prompt,
-                completion_ids=sample.token_ids,
-                group_id=j,
-                weight=AGGREGATIONS[cfg.aggregation].weight(sizes),
-                advantage=_advantage(groups[j], k),
-                temperature=group.temperature,
-                banned_ids=group.banned_ids,
-                sampler_logprobs=sample.logprobs,
-            )
-        )
+        weight = AGGREGATIONS[cfg.aggregation].weight(sizes)
+        rows.append(row_of(group, sample, group_id=j, weight=weight, advantage=_advantage(groups[j], k)))
     return rows
 
 
