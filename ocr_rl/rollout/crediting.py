@@ -5,9 +5,10 @@ A group whose tests could not be located in time keeps one advantage a sample.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 from ocr_rl import config
@@ -18,7 +19,7 @@ from ocr_rl.rollout.flow import ComparedGroup
 from ocr_rl.rollout.scoring import ScoredGroup, WeightedReward
 from ocr_rl.rollout.token_ends import token_ends
 from ocr_rl.text.sources import Sources
-from ocr_rl.text.spans import Located, locate_in
+from ocr_rl.text.spans import Located, locate_in, telling
 
 Credited = tuple[ScoredGroup, ComparedGroup]  # the same group, before and after it was compared
 Credit = Callable[[Sequence[Credited]], list[ComparedGroup]]
@@ -38,14 +39,15 @@ def locate_group(checks: Sequence[Check], bodies: Sequence[str], reading: Readin
     does so with credit too.
     """
     sources = [Sources(body, reading) for body in bodies]
-    verdicts = [[check.run(own.prepared, reading) for check in checks] for own in sources]
+    verdicts = [[own.judge(check) for check in checks] for own in sources]
     rows = [[Located(verdict=verdict) for verdict in row] for row in verdicts]
     for t, check in enumerate(checks):
         if len({row[t].degree for row in verdicts}) < 2:
             continue
-        has = next((own for own, row in zip(sources, verdicts, strict=True) if row[t].passed), None)
-        for row, own in zip(rows, sources, strict=True):
-            row[t] = locate_in(check, own, has)
+        both = [(own, row[t]) for own, row in zip(sources, verdicts, strict=True)]
+        told = next((telling(check, verdict, own) for own, verdict in both if verdict.passed), None)
+        for row, (own, verdict) in zip(rows, both, strict=True):
+            row[t] = locate_in(check, verdict, own, told)
     return rows
 
 
@@ -92,22 +94,23 @@ class SpanCredit:
 
     def __call__(self, groups: Sequence[Credited]) -> list[ComparedGroup]:
         """The groups with an advantage for each token."""
-        jobs = [_Job(*job) for scored, compared in groups for job in self._jobs(scored, compared)]
-        with closing(self._pool.run(jobs)) as results:
-            return [self._credited(scored, compared, (result for _, result in results)) for scored, compared in groups]
+        jobs = [self._jobs(scored, compared) for scored, compared in groups]
+        with closing(self._pool.run(job for of_group in jobs for job in of_group)) as answers:
+            places = (result for _, result in answers)
+            return [
+                self._credited(scored, compared, list(islice(places, len(of_group))))
+                for (scored, compared), of_group in zip(groups, jobs, strict=True)
+            ]
 
-    def _jobs(self, scored: ScoredGroup, compared: ComparedGroup) -> Iterator[tuple[Any, ...]]:
-        page = compared.group.page
+    def _jobs(self, scored: ScoredGroup, compared: ComparedGroup) -> list[_Job]:
+        """One for each reward that splits into tests."""
         bodies = [sample.transcript().body for sample in compared.group.samples]
-        for reward in self.rewards:
-            if is_tested(reward, scored.scores):
-                assert isinstance(reward.reward, Tested)
-                yield page.checks, bodies, reward.reward.reading
+        tested = [reward.reward for reward in self.rewards if is_tested(reward, scored.scores)]
+        return [_Job(compared.group.page.checks, bodies, r.reading) for r in tested if isinstance(r, Tested)]
 
     def _credited(
-        self, scored: ScoredGroup, compared: ComparedGroup, results: Iterator[list[list[Located]] | Refusal]
+        self, scored: ScoredGroup, compared: ComparedGroup, places: Sequence[Places | Refusal]
     ) -> ComparedGroup:
-        places: list[Places | Refusal] = [next(results) for _ in self._jobs(scored, compared)]
         located = [place for place in places if not isinstance(place, Refusal)]
         if len(located) < len(places):
             return compared

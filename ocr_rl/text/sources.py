@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from functools import cached_property
 
-from ocr_rl.contract import Reading
+from ocr_rl.contract import Check, Reading, Verdict
 from ocr_rl.text.normalize import canonical
 from ocr_rl.text.prepared import Prepared, TextTable, prepare
 from ocr_rl.text.source_map import LONGEST, MASK, SourceMap, Span, only, without_tags
@@ -24,6 +24,9 @@ class Sources:
         self.body = body
         self.reading: Reading = reading
         self.prepared: Prepared = prepare(body)
+
+    def judge(self, check: Check) -> Verdict:
+        return check.run(self.prepared, self.reading)
 
     @property
     def known(self) -> bool:

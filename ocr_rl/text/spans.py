@@ -58,21 +58,36 @@ def locate(check: Check, body: str, reading: Reading, reference: str | None = No
 def locate_all(checks: Sequence[Check], body: str, reading: Reading, reference: str | None = None) -> list[Located]:
     """`locate` for many tests of one transcript, whose preparation they share."""
     sources, other = Sources(body, reading), None if reference is None else Sources(reference, reading)
-    return [locate_in(check, sources, other) for check in checks]
+    located = list[Located]()
+    for check in checks:
+        told = other and telling(check, other.judge(check), other)
+        located.append(locate_in(check, sources.judge(check), sources, told))
+    return located
 
 
-def locate_in(check: Check, sources: Sources, reference: Sources | None = None) -> Located:
-    """`locate` in a transcript that is prepared already, as is the other reading of the page."""
-    verdict = check.run(sources.prepared, sources.reading)
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """Another reading of the page, and where a test's text stands in it: nowhere if it fails the test."""
+
+    body: str
+    spans: tuple[Span, ...]
+
+
+def telling(check: Check, verdict: Verdict, other: Sources) -> Telling:
+    """What `other`, of this verdict, tells of a test; the same for all transcripts that lack the text."""
+    return Telling(other.body, locate_in(check, verdict, other).spans if verdict.passed else ())
+
+
+def locate_in(check: Check, verdict: Verdict, sources: Sources, told_by: Telling | None = None) -> Located:
+    """`locate` in a transcript that is prepared and judged already."""
     if not sources.known:
         return Located(verdict=verdict)
     located = _placed(check, verdict, sources, distance.HALF)
-    if verdict.passed or reference is None:
+    if verdict.passed or told_by is None:
         return located
     if (sure := _placed(check, verdict, sources, SURE)).spans:
         return sure
-    there = locate_in(check, reference)
-    places = [gap(reference.body, span, sources.body) for span in there.spans if there.verdict.passed]
+    places = [gap(told_by.body, span, sources.body) for span in told_by.spans]
     told = _located(verdict, places)
     # What is only somewhat like the text is its place where the other reading says so too.
     agree = all(any(low < min(high, end) and start < high for low, high in told.spans) for start, end in located.spans)
