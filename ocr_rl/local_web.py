@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 import threading
 import time
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import SHUT_WR, socket
-from typing import Any
+from typing import Any, Protocol
 
 from ocr_rl.contract import UserError
 
 AT_ONCE = 16  # connections
 _SILENT_S = 20.0  # that a connection may say nothing
 _UPLOAD_S = 60.0
+_OURS = re.compile(r"(?:127\.0\.0\.1|localhost)(?::\d+)?")  # a browser leaves port 80 out
 _POLICY = (  # of a page; a frame of it inherits it and may do less
     "default-src 'none'; script-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self'; connect-src 'self'; "
     "frame-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
@@ -35,13 +37,22 @@ class Full(Exception):
     """Too many ask at once."""
 
 
+class Closed(Protocol):
+    def close(self) -> None: ...
+
+
 class Server(ThreadingHTTPServer):
     """At this machine's own address; a connection too many is told so and closed."""
 
     daemon_threads = True
 
-    def __init__(self, *args: Any) -> None:
-        super().__init__(*args)
+    def __init__(self, handler: type[BaseHTTPRequestHandler], port: int, option: str) -> None:
+        """Port 0 takes any that is free. UserError, which names the option, where the port is taken."""
+        try:
+            super().__init__(("127.0.0.1", port), handler)
+        except OSError as error:
+            raise UserError(f"{option} {port}: cannot be used ({error.strerror}); give another one.") from None
+        self.port = self.server_address[1]
         self._room = threading.BoundedSemaphore(AT_ONCE)
 
     def process_request(self, request: Any, client_address: Any) -> None:
@@ -63,12 +74,24 @@ class Server(ThreadingHTTPServer):
         """Nothing is said of a browser that went away."""
 
 
-def open_server(handler: type[BaseHTTPRequestHandler], port: int, option: str) -> Server:
-    """Port 0 takes any that is free. UserError, which names the option, where the port is taken."""
-    try:
-        return Server(("127.0.0.1", port), handler)
-    except OSError as error:
-        raise UserError(f"{option} {port}: cannot be used ({error.strerror}); give another one.") from None
+class Site:
+    """A server, and what is to be closed when it ends."""
+
+    def __init__(self, handler: type[BaseHTTPRequestHandler], held: Closed, *, port: int, option: str) -> None:
+        """UserError where the port is taken."""
+        self._server, self._held = Server(handler, port, option), held
+        self.port = self._server.port
+
+    def serve(self) -> None:
+        """Answer until `stop`, or for ever."""
+        try:
+            self._server.serve_forever(poll_interval=0.1)
+        finally:
+            self._server.server_close()
+            self._held.close()
+
+    def stop(self) -> None:
+        self._server.shutdown()
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -76,13 +99,13 @@ class Handler(BaseHTTPRequestHandler):
 
     timeout = _SILENT_S
     server_version, sys_version = "ocr-rl", ""
+    policy = _POLICY
 
     def log_message(self, *_: object) -> None: ...
 
     def is_ours(self) -> bool:
         """Whether the browser means this server by its own name, so that no name of somebody else leads here."""
-        host = self.headers.get("Host", "").rpartition(":")[0]
-        return host in ("127.0.0.1", "localhost")
+        return bool(_OURS.fullmatch(self.headers.get("Host", "")))
 
     def may_post(self) -> bool:
         return self.is_ours() and self.headers.get("X-Ocr-Rl") == "1"
@@ -130,9 +153,10 @@ class Handler(BaseHTTPRequestHandler):
         for name, value in {
             "Content-Type": kind + charset,
             "Content-Length": str(len(data)),
-            "Content-Security-Policy": _POLICY,
+            "Content-Security-Policy": self.policy,
             "X-Content-Type-Options": "nosniff",
             "Referrer-Policy": "no-referrer",
+            "Cross-Origin-Resource-Policy": "same-origin",  # another site could run a script or show an image
             "Cache-Control": "no-store",
         }.items():
             self.send_header(name, value)

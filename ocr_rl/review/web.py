@@ -32,7 +32,7 @@ def static(file: str) -> bytes:
     return files("ocr_rl.review").joinpath(file).read_bytes()
 
 
-class Review:
+class Review(local_web.Site):
     """The web server, at this machine's own address; port 0 takes any that is free.
 
     `write` writes the dataset as it is decided, and says in one line what was written; it may raise Wrong.
@@ -41,20 +41,8 @@ class Review:
     def __init__(self, desk: Desk, write: Callable[[], str], *, port: int) -> None:
         """UserError where the port is taken."""
         token = secrets.token_urlsafe(16)
-        self._server = local_web.open_server(_handler(desk, write, token), port, "--port")
-        self._desk = desk
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/{token}/"
-
-    def serve(self) -> None:
-        """Answer until `stop`, or for ever."""
-        try:
-            self._server.serve_forever(poll_interval=0.1)
-        finally:
-            self._server.server_close()
-            self._desk.close()
-
-    def stop(self) -> None:
-        self._server.shutdown()
+        super().__init__(_handler(desk, write, token), desk, port=port, option="--port")
+        self.url = f"http://127.0.0.1:{self.port}/{token}/"
 
 
 def _handler(desk: Desk, write: Callable[[], str], token: str) -> type[local_web.Handler]:

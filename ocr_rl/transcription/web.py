@@ -25,26 +25,13 @@ _STATIC = {
 _PAGE = re.compile(r"/documents/([0-9a-f]{32})/([1-9][0-9]{0,4})(\.png)?")
 
 
-class View:
+class View(local_web.Site):
     """The web server, at this machine's own address; port 0 takes any that is free."""
 
     def __init__(self, reader: AtEndpoint, *, port: int, data: Path | None) -> None:
         """UserError where the port is taken."""
         desk = Desk(reader, data)
-        self._server = local_web.open_server(_handler(desk), port, "--web-port")
-        self.port = self._server.server_address[1]
-        self._desk = desk
-
-    def serve(self) -> None:
-        """Answer until `stop`, or for ever."""
-        try:
-            self._server.serve_forever(poll_interval=0.1)
-        finally:
-            self._server.server_close()
-            self._desk.close()
-
-    def stop(self) -> None:
-        self._server.shutdown()
+        super().__init__(_handler(desk), desk, port=port, option="--web-port")
 
 
 def _handler(desk: Desk) -> type[local_web.Handler]:
