@@ -8,7 +8,6 @@ file, by their hashes. This file knows nothing about models, engines or how tran
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import math
 from collections import Counter
@@ -19,7 +18,7 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined, Template
+from jinja2 import Template
 from markupsafe import Markup
 from PIL import Image
 
@@ -27,6 +26,7 @@ from ocr_rl import outputs
 from ocr_rl.contract import Page, UserError
 from ocr_rl.evaluate.figures import METRICS, ClusterBy, Comparison, Metric, Summary, compare, summary
 from ocr_rl.evaluate.floors import ABOVE, Floors
+from ocr_rl.evaluate.html import environment, source_hash
 from ocr_rl.evaluate.results import PageResult, from_json, to_json
 from ocr_rl.evaluate.stats import BenchmarkScore
 from ocr_rl.evaluate.tables import (
@@ -42,7 +42,6 @@ from ocr_rl.evaluate.tables import (
     summary_table,
     type_table,
     verdict,
-    visible,
 )
 from ocr_rl.evaluate.view import card, charts
 
@@ -248,37 +247,31 @@ def _reach(comparison: Comparison) -> float:
 def _html(view: Mapping[str, Any]) -> str:
     style, script = _asset("report.css"), _asset("report.js")
     return _template().render(
-        style=Markup(style), script=Markup(script), style_hash=_sha(style), script_hash=_sha(script), **view
+        style=Markup(style),
+        script=Markup(script),
+        style_hash=source_hash(style),
+        script_hash=source_hash(script),
+        **view,
     )
 
 
 @cache
 def _template() -> Template:
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
-    )
-    environment.filters |= {"percent": percent, "p_value": p_value}
-    environment.globals |= {
+    own = environment()
+    own.filters |= {"percent": percent, "p_value": p_value}
+    own.globals |= {
         "amount": amount,
         "signed": signed,
         "verdict": verdict,
         "why_limit": _SHOWN_WHY,
         "by_type_metric": METRICS[0],
     }
-    return environment.from_string(_asset("report.html.j2"))
+    return own.from_string(_asset("report.html.j2"))
 
 
 @cache
 def _asset(name: str) -> str:
     return resources.files("ocr_rl.evaluate").joinpath(name).read_text(encoding="utf-8")
-
-
-def _sha(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
 
 
 # ---- JSON

@@ -9,7 +9,6 @@ files. Texts become text nodes and nothing else.
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import zlib
 from collections.abc import Mapping
@@ -17,10 +16,9 @@ from functools import cache
 from importlib import resources
 from typing import Any
 
-from jinja2 import Environment, StrictUndefined
 from markupsafe import Markup
 
-from ocr_rl.evaluate.tables import visible
+from ocr_rl.evaluate.html import environment, source_hash
 
 _SCRIPTS = ("parts.js", "data.js", "charts.js", "strip.js", "run.js", "words.js", "group.js", "main.js")
 _LEVEL = 6
@@ -39,8 +37,8 @@ def index_html(view: Mapping[str, Any], *, live: bool = False) -> str:
         title=f"{view['run']}: a run to look at",
         style=Markup(style),
         script=Markup(script),
-        style_hash=_sha(style),
-        script_hash=_sha(script),
+        style_hash=source_hash(style),
+        script_hash=source_hash(script),
         view=Markup(_inert(json.dumps(view, allow_nan=False, separators=(",", ":")))),
         live=live,
     )
@@ -59,20 +57,9 @@ def _script() -> str:
 
 @cache
 def _template() -> Any:
-    environment = Environment(
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        finalize=lambda value: visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value,
-    )
-    return environment.from_string(_asset("look.html.j2"))
+    return environment().from_string(_asset("look.html.j2"))
 
 
 @cache
 def _asset(name: str) -> str:
     return (resources.files("ocr_rl.look") / "page" / name).read_text(encoding="utf-8")
-
-
-def _sha(text: str) -> str:
-    return "sha256-" + base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
