@@ -39,9 +39,7 @@ def contradictions(check: Check, prepared: Prepared, verdict: Verdict) -> frozen
         case Absent():
             return frozenset({THERE})
         case Present():
-            text = prepared.searched("strict", lower=not check.case_sensitive)
-            needle = needle_of(check.text, "strict")
-            return frozenset(misread(needle if check.case_sensitive else needle.lower(), text))
+            return frozenset(misread(*_sought(check, prepared)))
         case Order():
             return frozenset(_order(check, prepared.searched("strict")))
         case Format():
@@ -56,11 +54,17 @@ def contradictions(check: Check, prepared: Prepared, verdict: Verdict) -> frozen
 def reading(check: Check, prepared: Prepared, verdict: Verdict) -> str:
     """What stands at the likeliest place, for people: the text itself, or the reason of the verdict."""
     if isinstance(check, Present) and not isinstance(check, Absent) and not verdict.passed:
-        text = prepared.searched("strict", lower=not check.case_sensitive)
-        needle = needle_of(check.text, "strict")
-        near = distance.closest(needle if check.case_sensitive else needle.lower(), text)
+        needle, text = _sought(check, prepared)
+        near = distance.closest(needle, text)
         return text[near.start : near.end] if near.similarity >= ALIKE else ""
     return _PLACES.sub("", verdict.why)
+
+
+def _sought(check: Present, prepared: Prepared) -> tuple[str, str]:
+    """What is searched, and in what."""
+    needle = needle_of(check.text, "strict")
+    text = prepared.searched("strict", lower=not check.case_sensitive)
+    return (needle if check.case_sensitive else needle.lower()), text
 
 
 def misread(needle: str, text: str) -> Iterator[str]:

@@ -162,7 +162,7 @@ class EngineSize:
 def engine_size(recipe: config.Recipe, shape: Shape) -> EngineSize:
     """Of the recipe's policy on a GPU. Layers that keep a state of one size (DeltaNet) count as no keys and values."""
     policy, text = recipe.policy, shape.settings.text_config
-    itemsize = DTYPES[recipe.sampling.dtype or ("bfloat16" if policy.autocast else policy.dtype)].itemsize
+    itemsize = DTYPES[sampling_dtype(recipe.sampling, policy, on_gpu=True)].itemsize
     kinds = getattr(text, "layer_types", None) or ["attention"] * text.num_hidden_layers
     layers = sum(kind != "linear_attention" for kind in kinds)
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
@@ -248,7 +248,7 @@ def _size(module: nn.Module) -> int:
 
 def _sampler(recipe: config.Recipe, numbers: int, device: Device) -> int:
     """`numbers`: how many weights the model has."""
-    weights = numbers * DTYPES[sampling_dtype(recipe.sampling, recipe.policy)].itemsize
+    weights = numbers * DTYPES[sampling_dtype(recipe.sampling, recipe.policy, on_gpu=device.gpu)].itemsize
     if recipe.sampling.engine == "transformers":
         return weights
     if recipe.sampling.engine == "vllm_server":

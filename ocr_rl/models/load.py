@@ -78,11 +78,15 @@ def use_dtype(path: str) -> Dtype:
     return "bfloat16" if torch.cuda.is_available() and load_config(path).dtype == torch.bfloat16 else "float32"
 
 
-def sampling_dtype(sampling: config.Sampling, policy: config.Policy) -> Dtype:
-    """In what the engine computes: what the recipe says, else what the learner computes in."""
+def sampling_dtype(sampling: config.Sampling, policy: config.Policy, *, on_gpu: bool | None = None) -> Dtype:
+    """In what the engine computes: what the recipe says, else what the learner computes in on this machine, or there.
+
+    `on_gpu`: of a machine that is only planned.
+    """
     if sampling.dtype is not None:
         return sampling.dtype
-    return "bfloat16" if policy.autocast and torch.cuda.is_available() else policy.dtype
+    on_gpu = torch.cuda.is_available() if on_gpu is None else on_gpu
+    return "bfloat16" if policy.autocast and on_gpu else policy.dtype
 
 
 def empty_model(path: str, *, tied: bool, dtype: str = "float32", trust_remote_code: bool = False) -> PreTrainedModel:
