@@ -14,12 +14,14 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from importlib.resources import files
 from socket import SHUT_WR, socket
 from typing import Any, Protocol
 
 from ocr_rl.contract import UserError
 
 AT_ONCE = 16  # connections
+THEME = "local_web.css"
 _SILENT_S = 20.0  # that a connection may say nothing
 _UPLOAD_S = 60.0
 _OURS = re.compile(r"(?:127\.0\.0\.1|localhost)(?::\d+)?")  # a browser leaves port 80 out
@@ -143,6 +145,10 @@ class Handler(BaseHTTPRequestHandler):
             self.connection.shutdown(SHUT_WR)
             while time.monotonic() < end and self.rfile.read1(2**16):
                 pass
+
+    def send_theme(self) -> None:
+        """Colours and type, which a page loads as `THEME`."""
+        self.send(HTTPStatus.OK, files("ocr_rl").joinpath(THEME).read_bytes(), "text/css")
 
     def say(self, status: HTTPStatus, sentence: str) -> None:
         self.send(status, as_json({"error": sentence}), "application/json")

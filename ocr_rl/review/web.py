@@ -51,6 +51,8 @@ def _handler(desk: Desk, write: Callable[[], str], token: str) -> type[local_web
             name = self._name()
             if name is None:
                 return self.say(HTTPStatus.FORBIDDEN, "Open the whole address that the command printed.")
+            if name == local_web.THEME:
+                return self.send_theme()
             if name in STATIC:
                 file, kind = STATIC[name]
                 return self.send(HTTPStatus.OK, static(file), kind)

@@ -39,6 +39,8 @@ def _handler(desk: Desk) -> type[local_web.Handler]:
         def do_GET(self) -> None:
             if not self.is_ours():
                 return self.say(HTTPStatus.FORBIDDEN, "This page is for its own machine.")
+            if self.path == f"/{local_web.THEME}":
+                return self.send_theme()
             if self.path in _STATIC:
                 name, kind = _STATIC[self.path]
                 return self.send(HTTPStatus.OK, files("ocr_rl.transcription").joinpath(name).read_bytes(), kind)

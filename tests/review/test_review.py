@@ -318,7 +318,7 @@ def test_nothing_else_is_served(name: str, url: str) -> None:
     assert asked(url, name)[0] == 404 and asked(url, name, b"{}")[0] == 404
 
 
-@pytest.mark.parametrize("name", ["", "review.js", "review.css"])
+@pytest.mark.parametrize("name", ["", "review.js", "review.css", "local_web.css"])
 def test_the_page_may_load_its_own_files_alone(name: str, url: str) -> None:
     status, content, answer = asked(url, name)
     policy = answer.getheader("Content-Security-Policy") or ""

@@ -158,7 +158,8 @@ def test_nothing_else_is_served(view: View, path: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "kind"), [("/", "text/html"), ("/web.js", "text/javascript"), ("/web.css", "text/css")]
+    ("path", "kind"),
+    [("/", "text/html"), ("/web.js", "text/javascript"), ("/web.css", "text/css"), ("/local_web.css", "text/css")],
 )
 def test_the_page_may_load_its_own_files_alone(view: View, path: str, kind: str) -> None:
     status, _, answer = asked(view, "GET", path)
