@@ -41,7 +41,7 @@ from ocr_rl.rollout.prompt import Origin, Prompter
 from ocr_rl.rollout.sampler.hf import HfSampler
 from ocr_rl.rollout.scoring import WeightedReward, score
 from tests.fakes import FakeSampler
-from tests.learn.conftest import NLL
+from tests.learn.conftest import NLL, loud_head
 
 SETTINGS = PromptSettings(longest_px=LONGEST_PX, instruction="Read.", max_prompt_tokens=200, max_tokens=4)
 READS = "Hi!"  # what the taught policy writes
@@ -108,16 +108,6 @@ def test_best_of_n_makes_the_best_likelier(setting: SamplingSetting) -> None:
     step = next(best_of_n(cfg, setting, {}))
     before, _ = sums(setting.learner, step.rows), learnt(setting.learner, step)
     assert fmean(sums(setting.learner, step.rows)) > fmean(before) + 0.01
-
-
-def loud_head(learner: Learner) -> Learner:
-    assert learner.head is not None
-    with torch.no_grad(), torch.random.fork_rng():
-        torch.manual_seed(7)
-        learner.head.linear.weight.normal_(std=1 / 16)  # numbers of size 1
-        learner.head.linear.bias.fill_(0.25)
-    learner.masters.hand_back()
-    return learner
 
 
 def plain_numbers(learner: Learner, row: Row) -> tuple[list[float], float]:

@@ -236,3 +236,14 @@ def sampling_setting(
 def without_file(pages: Sequence[Page], *numbers: int) -> list[Page]:
     """The pages, those with these numbers of a file that is not there."""
     return [replace(page, pdf=Path("gone.pdf")) if page.number in numbers else page for page in pages]
+
+
+def loud_head(learner: Learner) -> Learner:
+    """The same learner; the numbers of its head, which begins at 0, are of size 1 now."""
+    assert learner.head is not None
+    with torch.no_grad(), torch.random.fork_rng():
+        torch.manual_seed(7)
+        learner.head.linear.weight.normal_(std=1 / 16)
+        learner.head.linear.bias.fill_(0.25)
+    learner.masters.hand_back()
+    return learner

@@ -30,7 +30,7 @@ from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Origin, Prompter
 from ocr_rl.run import Run
 from ocr_rl.train import session
-from tests.learn.conftest import NLL, MakeLearner, largest_gap, same, weights
+from tests.learn.conftest import NLL, MakeLearner, largest_gap, loud_head, same, weights
 
 MakeCritic = Callable[..., Learner]
 SHARED = WithCritic(policy=PolicyGradient(), critic=ValueLoss(), weight=0.5)
@@ -43,7 +43,7 @@ def make_critic(policy_dir: Path, prompter: Prompter) -> MakeCritic:
     def make(
         *, reads: Reads = Reads.SCALARS, stop_gradient: bool = False, policy: dict | None = None, **optim
     ) -> Learner:
-        critic = Learner(
+        opened = Learner(
             Origin(path=str(policy_dir), settings=PromptSettings(), prompter=prompter),
             config.Policy.model_validate({"path": str(policy_dir), **(policy or {})}),
             config.Optim.model_validate({"lr": 1e-3, "max_grad_norm": 1e9, **optim}),
@@ -53,13 +53,7 @@ def make_critic(policy_dir: Path, prompter: Prompter) -> MakeCritic:
             reads=reads,
             stop_gradient=stop_gradient,
         )
-        assert critic.head is not None
-        with torch.no_grad(), torch.random.fork_rng():
-            torch.manual_seed(7)
-            critic.head.linear.weight.normal_(std=1 / 16)  # numbers of size 1
-            critic.head.linear.bias.fill_(0.25)
-        critic.masters.hand_back()
-        return critic
+        return loud_head(opened)
 
     return make
 
