@@ -10,6 +10,7 @@ written over (`ocr_rl.outputs`).
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable
 from contextlib import closing
 from functools import partial
@@ -100,11 +101,13 @@ class PostMortem:
             self._visits[path], self._flaws[path] = render()
             self._owed |= {visit.page for visit in self._visits[path]}
             self._signatures[path] = signature
-        owed = sorted(self._owed)
+        owed, by_page = sorted(self._owed), defaultdict[str, list[Visit]](list)
+        for visit in self.visits:
+            by_page[visit.page].append(visit)
         for page in tqdm(owed, desc="pages", unit="page", disable=not shows or len(owed) < 2):
             if ended():
                 return False
-            self._write_page(page)
+            self._write_page(page, by_page[page])
             self._owed.discard(page)
         metrics = self.run.folder / "metrics.jsonl"
         if not (self._is_new(metrics) or new or owed) and (self.out / "index.html").exists():
@@ -166,11 +169,11 @@ class PostMortem:
             self._tests[page] = tests_of(self._pages[page].checks) if page in self._pages else []
         return self._tests[page]
 
-    def _write_page(self, id_: str) -> None:
+    def _write_page(self, id_: str, visits: list[Visit]) -> None:
         images = partial(image_of, longest_px=self._longest_px)
         tests = self._tests_of(id_)
         record = page_record(self._pages.get(id_), id_, tests, images)
-        history = history_record([visit for visit in self.visits if visit.page == id_], self.sets, tests)
+        history = history_record(visits, self.sets, tests)
         self._write(f"p{self._number(id_):05d}", {**record, "history": history})
 
     def _write(self, name: str, content: Any) -> None:
