@@ -8,7 +8,7 @@ Knows nothing about how anything is done.
 
 from ocr_rl.config.algorithm import Algorithm
 from ocr_rl.config.algorithms import ALGORITHMS, BestOfN, Dpo, FromSamples, RewardModel, Rounds, Sft, Stage
-from ocr_rl.config.base import Positive, Section
+from ocr_rl.config.base import Natural, Positive, Section
 from ocr_rl.config.explain import explain
 from ocr_rl.config.load import load_recipe, parse_recipe, read_toml, shipped_recipes
 from ocr_rl.config.on_policy import Critic, Grpo, OnPolicy, Ppo
@@ -38,6 +38,7 @@ __all__ = [
     "FromSamples",
     "Gate",
     "Grpo",
+    "Natural",
     "OnPolicy",
     "Optim",
     "PageSource",

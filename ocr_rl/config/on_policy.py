@@ -111,10 +111,10 @@ class Grpo(OnPolicy):
 
     @model_validator(mode="after")
     def _splits(self) -> Grpo:
-        if self.credit == "spans" and self.advantage == "gdpo":
+        if self.credit == "spans" and self.advantage in ("gdpo", "order", "extremes"):
             raise ValueError(
-                'credit = "spans" splits what is one factor times the rewards, and gdpo scales each reward for '
-                'itself: set advantage = "group_std", or credit = "siblings"'
+                f'credit = "spans" splits what is one factor times the rewards, and {self.advantage} is not: set '
+                'advantage = "group_std", or credit = "siblings"'
             )
         if self.credit != "sample" and self.ratio != "token" and self.surrogate == "clip":
             raise ValueError(

@@ -45,6 +45,29 @@ def leave_one_out(batch: Batch) -> Advantages:
     return [tuple(advantage * len(group) / max(1, len(group) - 1) for advantage in group) for group in centred(batch)]
 
 
+def order(batch: Batch) -> Advantages:
+    """`group_std` of each reward's rank among its siblings, equals sharing theirs: who is better, not by how much."""
+    return group_std([_ranks(group) for group in batch])
+
+
+def extremes(batch: Batch) -> Advantages:
+    """`group_std` of 1 for the first best sample, -1 for the first worst and 0 for the others.
+
+    What a pair of DPO (`best_and_worst`) tells of a group; an advantage's norm is that of `group_std`.
+    """
+    return group_std([_signs(group) for group in batch])
+
+
+def _ranks(group: Sequence[float]) -> list[float]:
+    ordered = sorted(group)
+    return [ordered.index(reward) + (ordered.count(reward) - 1) / 2 for reward in group]
+
+
+def _signs(group: Sequence[float]) -> list[float]:
+    best, worst = group.index(max(group)), group.index(min(group))
+    return [float(k == best) - float(k == worst) for k in range(len(group))]
+
+
 def gdpo(batch: Sequence[Mapping[str, Sequence[float]]], weights: Sequence[Mapping[str, float]]) -> Advantages:
     """Every reward scaled inside its group (`group_std`), then the weighted sum (GDPO, arXiv 2601.05242).
 
@@ -131,6 +154,8 @@ ADVANTAGES: Mapping[str, Callable[[Sequence[GroupScores]], Advantages]] = {
     "centred": _total(centred),
     "leave_one_out": _total(leave_one_out),
     "gdpo": _per_reward,
+    "order": _total(order),
+    "extremes": _total(extremes),
 }
 
 

@@ -26,7 +26,7 @@ from ocr_rl.study.findings import (
     verdict_of,
 )
 from ocr_rl.study.jobs import NOISE
-from ocr_rl.study.results import Results, bleu
+from ocr_rl.study.results import Results
 
 _FEW_PAIRS = 20  # learnt by heart rather than from
 _LATE = 5  # steps at the end of a run that its last figures are the mean of
@@ -38,7 +38,7 @@ def both_bad(results: Results) -> Finding | None:
     if bad is None or dpo is None:
         return None
     choices = [results.choices[f"dpo_both_bad-seed{seed}"] for seed in seeds]
-    kept, pairs = (sum(choice[name] for choice in choices) for name in ("kept", "pairs"))
+    kept, pages = (sum(choice[name] for choice in choices) for name in ("kept", "pages"))
     gain = contrast((1, bad), (-1, results.began()))
     moved = {
         f"{label}: {side}": _moved(results, arm, seeds, side)
@@ -46,19 +46,20 @@ def both_bad(results: Results) -> Finding | None:
         for side in ("chosen", "rejected")
     }
     ends = {name: float(np.mean(values[-_LATE:])) for name, values in moved.items()}
-    verdict: Verdict = "undecided with this budget"
-    if kept >= _FEW_PAIRS * len(seeds):  # it teaches if it changes anything, for better or worse
-        verdict = verdict_of(gain if gain.mean >= 0 else turned(gain))
+    effect = gain if gain.mean >= 0 else turned(gain)  # it teaches if it changes anything, for better or worse
+    verdict: Verdict = verdict_of(effect) if kept >= _FEW_PAIRS * len(seeds) else "undecided with this budget"
     return Finding(
         key="both_bad",
         claim="1. Only the order counts: a pair of two bad answers still teaches",
         verdict=verdict,
+        effect=effect,
         seen=(
-            f"In {kept} of {pairs} pairs the chosen answer is worse than the start's greedy one; DPO on those alone "
-            f"moves the pass rate by {points(gain)} points (less all pairs: {apart(bad, dpo)}). Over the last {_LATE} "
-            f"steps chosen answers have moved by {ends['all pairs: chosen']:+.1f} nats and rejected ones by "
-            f"{ends['all pairs: rejected']:+.1f} with all pairs, by {ends['both bad: chosen']:+.1f} and "
-            f"{ends['both bad: rejected']:+.1f} with these alone (fewer than {_FEW_PAIRS} pairs decide nothing)."
+            f"On {kept} of {pages} pages samples of the start make a pair whose better answer is worse than the "
+            f"start's greedy one; DPO on those alone moves the pass rate by {points(gain)} points (less ordinary "
+            f"pairs: {apart(bad, dpo)}). Over the last {_LATE} steps chosen answers have moved by "
+            f"{ends['all pairs: chosen']:+.1f} nats and rejected ones by {ends['all pairs: rejected']:+.1f} with all "
+            f"pairs, by {ends['both bad: chosen']:+.1f} and {ends['both bad: rejected']:+.1f} with these alone (fewer "
+            f"than {_FEW_PAIRS} pairs a seed decide nothing)."
         ),
         x_label="step of DPO",
         y_label="log-probability less the reference's, nats",
@@ -96,6 +97,7 @@ def against_noise(results: Results, arm: str, name: str, *, key: str, claim: str
         key=key,
         claim=claim,
         verdict=verdict_of(effect),
+        effect=effect,
         seen=(
             f"With {NOISE[-1]} % of the labels wrong {name}'s pass rate changes by {apart(own[-1], own[0])} points, "
             f"GRPO's by {apart(grpo[-1], grpo[0])}; {name} loses {points(effect)} more."
@@ -126,6 +128,7 @@ def weak_reference(results: Results) -> Finding | None:
         key="weak_reference",
         claim="3. A weak reference limits what DPO reaches, more than it limits GRPO",
         verdict=verdict_of(effect),
+        effect=effect,
         seen=(
             f"From the later SFT checkpoint, which is start and reference both, DPO ends {apart(dpo_late, dpo)} points "
             f"above where it ends from the earlier one, GRPO {apart(grpo_late, grpo)}; DPO depends on its start by "
@@ -184,6 +187,7 @@ def discovery(results: Results) -> Finding | None:
         key="discovery",
         claim="4. DPO learns from given pairs alone: less of what it gains is new than of what GRPO gains",
         verdict=verdict_of(effect),
+        effect=effect,
         seen=(
             f"Of the tests that GRPO gains {share(by_arm['grpo']):.0%} were passed by none of {results.study.samples} "
             f"samples of the start, of those that DPO gains {share(by_arm['dpo']):.0%}, a difference of "
@@ -205,60 +209,36 @@ def discovery(results: Results) -> Finding | None:
 
 
 def graded_reward(results: Results) -> Finding | None:
+    """On GRPO's own samples, so that what differs is what a group tells, and not who wrote it."""
     seeds = results.study.claim_seeds
-    names = ("dpo", "dpo_two_rewards", "grpo", "grpo_two_rewards")
-    both = every([results.measured(name, seeds, _both) for name in names])
-    parts = [f"dpo_quartile{n}" for n in (1, 2, 3, 4)]
-    quarters = every([results.measured(name, seeds) for name in (*parts, "dpo_random_quarter")])
-    if both is None or quarters is None:
+    names = ("grpo", "grpo_order", "grpo_extremes", "dpo_quartile1", "dpo_quartile4")
+    arms = [results.measured(name, seeds) for name in names]
+    if arms[0] is None or arms[2] is None:
         return None
-    tests = dict(zip(names, (results.measured(name, seeds) for name in names), strict=True))
-    on_bleu = dict(zip(names, (results.measured(name, seeds, bleu) for name in names), strict=True))
-    effect = contrast((1, both[3]), (-1, both[2]), (-1, both[1]), (1, both[0]))
-    gains = [contrast((1, measured), (-1, results.began())) for measured in quarters]
-    edges = [results.choices[f"{name}-seed{seeds[0]}"]["distance"] for name in parts]
-    labels = [*(f"{low:.2f} to {high:.2f}" for low, high in edges), "any, as many"]
-
-    def changes(arm: str) -> str:
-        return " and ".join(
-            apart(measured[f"{arm}_two_rewards"], measured[arm])  # type: ignore[arg-type]
-            for measured in (tests, on_bleu)
-        )
-
+    effect = contrast((1, arms[0]), (-1, arms[2]))
+    edges = {name: results.choices.get(f"{name}-seed{seeds[0]}", {}).get("distance", (0, 1)) for name in names[3:]}
+    labels = (
+        "GRPO, rewards",
+        "GRPO, their order alone",
+        "GRPO, the best and the worst alone",
+        *(f"DPO on pairs {low:.2f} to {high:.2f} apart" for low, high in edges.values()),
+    )
+    gains = {label: contrast((1, arm), (-1, results.began())) for label, arm in zip(labels, arms, strict=True) if arm}
     return Finding(
         key="graded_reward",
-        claim="5. A pair cannot say by how much: DPO gains less than GRPO where a second reward must be weighed",
+        claim="5. A pair cannot say by how much: from the best and the worst of each group alone GRPO learns less",
         verdict=verdict_of(effect),
+        effect=effect,
         seen=(
-            f"With BLEU beside the mix DPO's pass rate and BLEU change by {changes('dpo')} points, GRPO's by "
-            f"{changes('grpo')}; of the two together GRPO gains {points(effect)} more. Within a page's samples pass "
-            f"rate and BLEU correlate by {_agreement(results.samples):.2f}. DPO on the quarter of the pairs whose "
-            f"answers are nearest gains {points(gains[0])}, on the farthest {points(gains[3])}, on any quarter "
-            f"{points(gains[4])}."
+            f"With all numbers of its groups GRPO ends {points(effect)} points above where it ends with the best and "
+            "the worst alone, which is what a pair tells, from samples of its own as before."
         ),
-        header=("edits between the answers", "DPO on that quarter of the pairs, gain in points"),
-        table=[(label, points(gain)) for label, gain in zip(labels, gains, strict=True)],
-        x_label="edits between the two answers, share of the longer",
+        header=("learns from", "gain over the start, points"),
+        table=[(label, points(gain)) for label, gain in gains.items()],
         y_label="gain over the start, points",
-        series={"DPO on a quarter of the pairs": Series.of(gains)},
-        ticks=labels,
+        series={"": Series.of(list(gains.values()))},
+        ticks=list(gains),
     )
-
-
-def _both(row: PageResult) -> float | None:
-    return None if row.pass_rate is None or row.bleu is None else (row.pass_rate + row.bleu) / 2
-
-
-def _agreement(samples: Sequence[PageResult]) -> float:
-    """Mean over pages of the correlation between pass rate and BLEU of its samples."""
-    by_page: dict[str, list[tuple[float, float]]] = {}
-    for row in samples:
-        if row.pass_rate is not None and row.bleu is not None:
-            by_page.setdefault(row.page, []).append((row.pass_rate, row.bleu))
-    varied = [
-        np.array(figures) for figures in by_page.values() if len(figures) > 2 and np.ptp(figures, axis=0).min() > 0
-    ]
-    return float(np.mean([np.corrcoef(figures.T)[0, 1] for figures in varied])) if varied else float("nan")
 
 
 CLAIMS: tuple[Callable[[Results], Finding | None], ...] = (

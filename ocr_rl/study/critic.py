@@ -59,6 +59,7 @@ def delayed_credit(results: Results) -> Finding | None:
         key="delayed_credit",
         claim="RLHF 4. A critic sees delayed credit that a group mean does not: on long pages PPO leads GRPO by more",
         verdict=verdict_of(effect),
+        effect=effect,
         seen=(
             f"PPO is ahead of GRPO by {points(effect)} points more on the longest third of the pages than on the "
             f"shortest (pages redrawn).{credit}"
@@ -86,6 +87,7 @@ def early_errors(results: Results) -> Finding | None:
         key="early_errors",
         claim="RLHF 5. Early errors wait longest for their reward: PPO's lead over GRPO is larger there than late",
         verdict=verdict_of(effect),
+        effect=effect,
         seen=(
             f"In the first half of a page, less the second, PPO reads {points(effect)} points more of the words than "
             "GRPO (words of the reference that the transcript has, in order)."
@@ -175,6 +177,7 @@ def compute(results: Results) -> Finding | None:
         key="compute",
         claim="RLHF 7. A critic costs: a step of PPO takes longer than one of GRPO",
         verdict=verdict_of(longer),
+        effect=longer,
         seen=(
             f"A step of PPO takes longer than one of GRPO at the same seed by {points(longer)} per cent."
             f"{held if peaks['ppo'] and peaks['grpo'] else ''}"

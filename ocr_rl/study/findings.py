@@ -15,7 +15,7 @@ from ocr_rl.evaluate.results import PageResult
 from ocr_rl.evaluate.stats import Interval
 
 Verdict = Literal["supported", "not supported", "undecided with this budget"]
-SAME = 0.01  # an interval within this of 0 says that there is no difference to speak of
+MATTERS = 0.03  # of the pass rate: an interval below this excludes any effect that is worth speaking of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +43,7 @@ class Finding:
     key: str
     claim: str
     verdict: Verdict
+    effect: Interval  # that the verdict was read off: the claim's difference, positive where the claim is right
     seen: str  # one sentence with the interval
     header: Sequence[str] = ()
     table: Sequence[Sequence[str]] = ()
@@ -53,12 +54,14 @@ class Finding:
 
 
 def verdict_of(effect: Interval) -> Verdict:
-    """`effect` is the claim's difference, positive where the claim is right."""
+    """`effect` is the claim's difference, positive where the claim is right.
+
+    Supported where the interval lies above 0; not where it lies below `MATTERS`, so that an effect that matters is
+    excluded; what reaches from 0 and below to `MATTERS` and above decides nothing.
+    """
     if effect.low > 0:
         return "supported"
-    if effect.high < 0 or (effect.low > -SAME and effect.high < SAME):
-        return "not supported"
-    return "undecided with this budget"
+    return "not supported" if effect.high < MATTERS else "undecided with this budget"
 
 
 def turned(effect: Interval) -> Interval:
@@ -115,6 +118,19 @@ def contrast(*terms: tuple[float, Measured], draws: int = 4000) -> Interval:
     Pages are redrawn together for all terms, so what they have in common cancels. How much runs differ by their seed is
     drawn beside it, from Student's t: with few seeds an interval of the pages alone would speak of these runs only.
     """
+    mean, drawn, clusters = _drawn(terms, draws)
+    low, high = np.quantile(drawn, [0.025, 0.975])
+    return Interval(mean=mean, low=float(low), high=float(high), clusters=clusters)
+
+
+def contrast_p(*terms: tuple[float, Measured], draws: int = 20_000) -> float:
+    """Two-sided, from the same draws: twice the share on the other side of 0, at least 1 over their number."""
+    _, drawn, _ = _drawn(terms, draws)
+    return min(1.0, 2 * (1 + min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))) / (draws + 1))
+
+
+def _drawn(terms: Sequence[tuple[float, Measured]], draws: int) -> tuple[float, Any, int]:
+    """The sum, what it might have been, and of how many pages."""
     pages = sorted(set.intersection(*(set(measured.pages) for _, measured in terms)))
     values = np.array([sum(weight * measured.pages[page] for weight, measured in terms) for page in pages])
     rng = np.random.default_rng(0)
@@ -123,8 +139,7 @@ def contrast(*terms: tuple[float, Measured], draws: int = 4000) -> Interval:
     if variance > 0:
         freedom = max(measured.noise.freedom for _, measured in terms)
         drawn += variance**0.5 * rng.standard_t(freedom, draws)
-    low, high = np.quantile(drawn, [0.025, 0.975])
-    return Interval(mean=float(values.mean()), low=float(low), high=float(high), clusters=len(pages))
+    return float(values.mean()), drawn, len(pages)
 
 
 def share_contrast(first: tuple[PerPage, PerPage], second: tuple[PerPage, PerPage], draws: int = 4000) -> Interval:

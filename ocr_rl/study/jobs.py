@@ -10,10 +10,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from ocr_rl import config
-from ocr_rl.study.plan import REWARD_MODEL, Study, recipe_of, reward_model_recipe
+from ocr_rl.study.plan import REWARD_MODEL, START, Study, recipe_of, reward_model_recipe, start_recipe
 
-PairChoice = Literal["both_bad", "quartile1", "quartile2", "quartile3", "quartile4", "random_quarter"]
-TUNING_SEED = 1000
+PairChoice = Literal["both_bad", "quartile1", "quartile4"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -23,13 +22,12 @@ class Variation:
     name: str
     of: str
     set: tuple[str, ...] = ()
-    pairs: PairChoice | None = None  # learn from these of the arm's own pairs alone
+    pairs: PairChoice | None = None  # learn from these pairs of the arm's pages alone
     late: bool = False  # start from where the SFT arm ended
     samples: int | None = None  # samples a page, with so many more pages that the tokens stay the same
-    beside: str | None = None  # one more reward, of weight 1
+    longer: int = 1  # times the updates, and the samples
     alone: str | None = None  # this reward instead of the study's, without gates
     colder: float | None = None  # sampling temperature, as a share of the study's
-    rate: float | None = None  # learning rate, as a share of the arm's
     flip: float = 0.0  # share of wrong labels in the pairs that the arm's reward model learns from
     needs: str | None = None  # the arm without which it tells nothing
 
@@ -37,16 +35,17 @@ class Variation:
         """The study with the rewards of this variation."""
         if self.alone is not None:
             return study.model_copy(update={"rewards": (config.RewardChoice(name=self.alone),), "gates": ()})
-        if self.beside is not None:
-            return study.model_copy(update={"rewards": (*study.rewards, config.RewardChoice(name=self.beside))})
         return study
 
-    def settings(self, study: Study, lr: float) -> tuple[str, ...]:
-        """`lr` is the arm's learning rate."""
+    def settings(self, study: Study, algorithm: config.Algorithm) -> tuple[str, ...]:
+        """`algorithm` is the arm's."""
         if self.colder is not None:
             return (*self.set, f"sampling.temperature={self.colder * study.temperature}")
-        if self.rate is not None:
-            return (*self.set, f"optim.lr={self.rate * lr:.6g}")
+        if self.longer > 1:
+            steps = (f"{algorithm.name}.steps={self.longer * algorithm.total_steps}",)
+            if isinstance(algorithm, config.Rounds):
+                steps += (f"{algorithm.name}.rounds={self.longer * algorithm.rounds}",)
+            return (*self.set, *steps)
         if self.samples is None:
             return self.set
         section = config.Grpo.model_validate({"pages": study.pages, **study.algorithms["grpo"]})
@@ -67,12 +66,12 @@ class Job:
 
     @property
     def name(self) -> str:
-        return f"{self.arm}-seed{self.seed}" if self.trial is None else f"{self.arm}-trial{self.trial}"
+        return f"{self.arm}-seed{self.seed}" if self.trial is None else f"{self.arm}-trial{self.trial}-{self.seed}"
 
 
-NOISE = (10, 20, 30)  # per cent of labels
+NOISE = (20, 40)  # per cent of labels
 FEWER = 4  # samples a page
-RATES = (1 / 3, 3)  # of the learning rate
+LONGER = 3  # times the budget
 LAMBDA = 0.95  # of advantages that a critic has a say in; 1 is what really followed
 VARIATIONS = (
     Variation(name="dpo_both_bad", of="dpo", pairs="both_bad"),
@@ -81,30 +80,31 @@ VARIATIONS = (
     Variation(name="dpo_late", of="dpo", late=True, needs="sft"),
     Variation(name="grpo_late", of="grpo", late=True, needs="sft"),
     Variation(name="dpo_quartile1", of="dpo", pairs="quartile1"),
-    Variation(name="dpo_quartile2", of="dpo", pairs="quartile2"),
-    Variation(name="dpo_quartile3", of="dpo", pairs="quartile3"),
     Variation(name="dpo_quartile4", of="dpo", pairs="quartile4"),
-    Variation(name="dpo_random_quarter", of="dpo", pairs="random_quarter"),
-    Variation(name="dpo_two_rewards", of="dpo", beside="bleu"),
-    Variation(name="grpo_two_rewards", of="grpo", beside="bleu"),
+    Variation(name="grpo_extremes", of="grpo", set=("grpo.advantage=extremes",)),
+    Variation(name="grpo_order", of="grpo", set=("grpo.advantage=order",)),
     Variation(name="grpo_bleu", of="grpo", alone="bleu"),
     Variation(name="grpo_cool", of="grpo", colder=0.5),
     Variation(name="grpo_small_groups", of="grpo", samples=FEWER),
+    *(
+        Variation(name=f"{of}_long", of=of, longer=LONGER, needs="grpo_spans")
+        for of in ("grpo", "grpo_spans", "dpo_iterative")
+    ),
     *(Variation(name=f"rlhf_flip{share}", of="rlhf", flip=share / 100) for share in NOISE),
     Variation(name="ppo_lambda", of="ppo", set=(f"ppo.gae_lambda={LAMBDA}",)),
-    *(
-        Variation(name=f"{of}_{label}", of=of, rate=rate, needs=needs)
-        for of, needs in (("ppo", "grpo"), ("grpo", "ppo"))
-        for label, rate in zip(("slow", "fast"), RATES, strict=True)
-    ),
 )
+
+
+def start_jobs(study: Study) -> list[Job]:
+    """The run that makes the start of all others, where the study asks for one."""
+    return [Job(arm=START, seed=study.seeds[0], recipe=start_recipe(study))] if study.start_steps else []
 
 
 def reward_model_jobs(study: Study) -> list[Job]:
     """What the runs scored by a reward model wait for: one a seed, and those that learn from wrong labels too."""
     if not study.learns_rewards:
         return []
-    tuning = (TUNING_SEED,) if tuning_jobs(study) else ()
+    tuning = study.tuning_seeds if tuning_jobs(study) else ()
     flips = dict.fromkeys((job.variation.flip, job.seed) for job in claim_jobs(study, {}) if job.variation)
     wanted = [*((0.0, seed) for seed in (*tuning, *study.seeds)), *((flip, seed) for flip, seed in flips if flip)]
     return [
@@ -117,11 +117,12 @@ def tuning_jobs(study: Study) -> list[Job]:
     return [
         Job(
             arm=name,
-            seed=TUNING_SEED,
+            seed=seed,
             trial=k,
-            recipe=recipe_of(study, name, TUNING_SEED, trial),
-            scored_by=_scorer(study, name, TUNING_SEED),
+            recipe=recipe_of(study, name, seed, trial),
+            scored_by=_scorer(study, name, seed),
         )
+        for seed in study.tuning_seeds
         for name, arm in study.arms.items()
         if len(arm.trials) > 1
         for k, trial in enumerate(arm.trials)
@@ -162,8 +163,8 @@ def _applies(variation: Variation, study: Study) -> bool:
 
 
 def _varied(study: Study, variation: Variation, seed: int, chosen: tuple[str, ...]) -> Job:
-    lr = recipe_of(study, variation.of, seed, chosen).optim.lr
-    settings = (*chosen, *variation.settings(study, lr))
+    algorithm = recipe_of(study, variation.of, seed, chosen).algorithm
+    settings = (*chosen, *variation.settings(study, algorithm))
     return Job(
         arm=variation.name,
         seed=seed,

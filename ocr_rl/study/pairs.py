@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import closing
+from dataclasses import asdict, replace
 from pathlib import Path
-from random import Random
 from typing import Any
 
 import numpy as np
@@ -14,11 +14,14 @@ from rapidfuzz.distance import Levenshtein
 
 from ocr_rl import config
 from ocr_rl.contract import Page, UserError
+from ocr_rl.learn.algos import pairs as learnt
 from ocr_rl.learn.network import named_weights
 from ocr_rl.models.load import load_model, model_folder
 from ocr_rl.pages.source import open_pages
+from ocr_rl.rollout.compare import with_advantages
+from ocr_rl.rollout.flow import ComparedGroup
 from ocr_rl.rollout.prompt import Prompter
-from ocr_rl.rollout.sampler.base import Sampler, Sampling
+from ocr_rl.rollout.sampler.base import Sampler, Sampling, seed_for
 from ocr_rl.rollout.scoring import score_groups
 from ocr_rl.run import Run, write_atomically
 from ocr_rl.study.jobs import PairChoice
@@ -49,12 +52,8 @@ def write_pairs(
     pages = {page.id: page for page in open_pages(recipe.algorithm.pages, pages_root)}
     pairs = read_pairs(run)
     if choice == "both_bad":
-        rewards = greedy_rewards([pages[pair["page_id"]] for pair in pairs], recipe, sampler, prompter, run)
-        kept = both_bad(pairs, rewards)
-        why = {"pairs": len(pairs), "kept": len(kept)}
-    elif choice == "random_quarter":
-        kept = Random(f"quarter/{recipe.seed}").sample(pairs, (len(pairs) + 3) // 4)
-        why = {"pairs": len(pairs), "kept": len(kept)}
+        kept = sample_both_bad([pages[pair["page_id"]] for pair in pairs], recipe, sampler, prompter, run)
+        why = {"pages": len(pairs), "kept": len(kept)}
     else:
         number = int(choice.removeprefix("quartile"))
         distances = [distance(pair, prompter) for pair in pairs]
@@ -76,22 +75,40 @@ def write_pairs(
     )
 
 
-def greedy_rewards(
+def sample_both_bad(
     pages: Sequence[Page], recipe: config.Recipe, sampler: Sampler, prompter: Prompter, run: Path
-) -> dict[str, float]:
-    """The start's greedy answer to each page, by the recipe's rewards. The sampler is left with the start's weights."""
-    assert recipe.policy.path is not None
+) -> list[Pair]:
+    """A pair a page, where the start's samples have one, whose better answer is worse than the start's greedy one.
+
+    By the recipe's rewards. The sampler is left with the start's weights.
+    """
+    assert isinstance(recipe.algorithm, config.Dpo) and recipe.policy.path is not None
     sampler.load(named_weights(load_model(model_folder(recipe.policy.path), dtype=recipe.policy.dtype)), 0)
-    how = Sampling(n=1, temperature=0.0, max_tokens=recipe.sampling.max_tokens)
-    groups = list(sampler.sample([(page, prompter.prompt(page)) for page in pages], how))
+    asked = [(page, prompter.prompt(page)) for page in pages]
+    greedy = Sampling(n=1, temperature=0.0, max_tokens=recipe.sampling.max_tokens)
+    drawn = replace(
+        greedy,
+        n=recipe.algorithm.samples_per_page,
+        temperature=recipe.sampling.temperature,
+        seed=seed_for(recipe.seed, "both_bad"),
+    )
     with closing(open_pool(recipe, Run(run))) as pool:
-        scored = list(score_groups(groups, pool.score_all))
-    return {group.group.page.id: group.scores.rewards[0] for group in scored}
+        best = {
+            scored.group.page.id: scored.scores.rewards[0]
+            for scored in score_groups(list(sampler.sample(asked, greedy)), pool.score_all)
+        }
+        scored = list(score_groups(list(sampler.sample(asked, drawn)), pool.score_all))
+    of_pages = {group.group.page.id: group for group in with_advantages(scored, "centred")}
+    pairs = [both_bad(of_pages[page.id], best[page.id]) for page in pages]
+    return [asdict(pair) for pair in pairs if pair is not None]
 
 
-def both_bad(pairs: Sequence[Pair], greedy: Mapping[str, float]) -> list[Pair]:
-    """Pairs whose better answer is worse than what the policy would have written without sampling."""
-    return [pair for pair in pairs if pair["chosen_reward"] < greedy[pair["page_id"]] - 1e-9]
+def both_bad(group: ComparedGroup, greedy: float) -> learnt.Pair | None:
+    """The best and the worst of the samples whose reward is below `greedy`; None for a tie, or where none is."""
+    bad = [k for k, reward in enumerate(group.rewards) if reward < greedy - 1e-9]
+    samples = tuple(group.group.samples[k] for k in bad)
+    rewards = tuple(group.rewards[k] for k in bad)
+    return learnt.best_and_worst(replace(group, group=replace(group.group, samples=samples), rewards=rewards), 0.0)
 
 
 def distance(pair: Pair, prompter: Prompter) -> float:

@@ -21,6 +21,7 @@ from ocr_rl.contract import UserError
 AlgorithmName = Annotated[str, KeyOf(config.ALGORITHMS)]
 Scorer = Literal["rewards", "reward_model"]
 REWARD_MODEL = "reward_model"  # the algorithm, and what the runs are called that learn by it
+START = "start"  # the run that makes the start, where there is one
 
 
 class Arm(config.Section):
@@ -36,6 +37,8 @@ class Arm(config.Section):
 
 class Study(config.Section):
     seeds: tuple[int, ...] = Field(min_length=1)
+    tuning_seeds: tuple[int, ...] = Field(default=(1000,), min_length=1)
+    """Seeds of the trials, none of `seeds`: a trial's score is the mean over them."""
     claim_seeds: tuple[int, ...] = (0,)
     """Seeds of the variations, out of `seeds`: each is compared with its arm at the same seed."""
     pages: config.PageSource
@@ -43,6 +46,8 @@ class Study(config.Section):
     """Looked at while training: learning curves, and the choice between trials."""
     test: config.PageSource
     """Opened once, when every run has ended."""
+    start_steps: config.Natural = 0
+    """Updates of `algorithms.sft` on the pages' references that make the start of every arm; 0: the policy as it is."""
     samples: int = Field(default=16, ge=2)
     """Samples of the start per test page: what it can write already."""
     rewards: tuple[config.RewardChoice, ...] = Field(min_length=1)
@@ -90,6 +95,10 @@ class Study(config.Section):
             raise ValueError("arms must have equal numbers of trials, or the comparison is not on equal terms")
         if odd := set(self.claim_seeds) - set(self.seeds):
             raise ValueError(f"claim_seeds holds {min(odd)}, which is none of seeds")
+        if both := set(self.tuning_seeds) & set(self.seeds):
+            raise ValueError(f"tuning_seeds holds {min(both)}, which is one of seeds: tune on others")
+        if self.start_steps and "sft" not in self.algorithms:
+            raise ValueError("start_steps asks for a start by SFT; write [algorithms.sft], or leave start_steps out")
         return self
 
     def _require_scorer(self, name: str, arm: Arm) -> None:
@@ -97,6 +106,8 @@ class Study(config.Section):
             raise ValueError(f"arms.{name}: a reward model writes nothing; name it by scored_by of an arm that does")
         if name.startswith(REWARD_MODEL):
             raise ValueError(f"arms.{name}: the runs that learn a reward model are called so; choose another name")
+        if name.startswith(START):
+            raise ValueError(f"arms.{name}: what all arms begin from is called so; choose another name")
         if arm.scored_by == REWARD_MODEL:
             if not config.ALGORITHMS[arm.algorithm].samples:
                 raise ValueError(f"arms.{name}: {arm.algorithm} learns from references; leave out scored_by")
@@ -122,6 +133,8 @@ def load_study(name: str) -> Study:
             recipe_of(study, name, 0, trial)  # each is a whole recipe, or says what it lacks
     if study.learns_rewards:
         reward_model_recipe(study, 0, 0.0)
+    if study.start_steps:
+        start_recipe(study)
     return study
 
 
@@ -148,6 +161,15 @@ def recipe_of(study: Study, name: str, seed: int, more: Sequence[str]) -> config
         "sets": {"validation": study.validation.model_dump(exclude_unset=True)},
     }
     return config.parse_recipe(data, [*arm.set, *more], f"of the arm {name}")
+
+
+def start_recipe(study: Study) -> config.Recipe:
+    """Of the run that makes the start. Raises UserError where it is no recipe."""
+    data = _shared(study, study.seeds[0])
+    data.pop("evaluation", None)
+    stage = {**copy.deepcopy(study.algorithms["sft"]), "steps": study.start_steps}
+    data["sft"] = {"stages": [{**stage, "pages": study.pages.model_dump(exclude_unset=True)}]}
+    return config.parse_recipe(data, [], "of the start")
 
 
 def reward_model_recipe(study: Study, seed: int, flip: float) -> config.Recipe:

@@ -22,7 +22,7 @@ from ocr_rl.evaluate.tables import to_markdown_table
 from ocr_rl.pages.images import image_of
 from ocr_rl.study.claims import CLAIMS
 from ocr_rl.study.critic import CRITIC
-from ocr_rl.study.findings import Finding
+from ocr_rl.study.findings import MATTERS, Finding, points
 from ocr_rl.study.plots import claim_plot, main_plot
 from ocr_rl.study.results import Results
 from ocr_rl.study.rlhf import LEARNED_REWARD
@@ -100,10 +100,13 @@ def _markdown(
 ) -> str:
     names = {png: name for name, png in plots.items()}
     parts = ["# Study: preference training against rewards\n"]
-    parts.append(to_markdown_table(("claim", "verdict"), [(finding.claim, finding.verdict) for finding in seen]))
+    rows = [(finding.claim, points(finding.effect), finding.verdict) for finding in seen]
+    parts.append(to_markdown_table(("claim", "effect, points", "verdict"), rows))
     parts.append(
-        "A verdict is read off one interval of 95 %, by one rule; over all the claims nothing is corrected, so one of "
-        "twenty such intervals is expected to miss.\n"
+        "The effect is the claim's own difference, above 0 where the claim is right. A verdict is read off its "
+        "interval of 95 %, by one rule: supported where it lies above 0, not supported where it lies below "
+        f"{100 * MATTERS:.0f} (so that an effect that matters is excluded), undecided otherwise. Over all the claims "
+        "nothing is corrected, so one of twenty such intervals is expected to miss.\n"
     )
     for section in sections:
         parts.append(f"## {section.title}\n\n{section.text}\n")

@@ -16,10 +16,10 @@ from ocr_rl.evaluate.results import PageResult, read_rows
 from ocr_rl.pages.source import open_pages
 from ocr_rl.run import read_json, read_jsonl
 from ocr_rl.study.findings import Measured, PerPage, noise_of, per_page
-from ocr_rl.study.jobs import Job, claim_jobs, main_jobs, reward_model_jobs, tuning_jobs
+from ocr_rl.study.jobs import Job, claim_jobs, main_jobs, reward_model_jobs
 from ocr_rl.study.pairs import read_pairs
 from ocr_rl.study.plan import Study
-from ocr_rl.study.run import Folder, choose
+from ocr_rl.study.run import Folder, choose, trial_scores
 
 # Seconds of a step's line. Those of a rollout stand beside its tokens.
 _EVERY_STEP = ("update_s", "pages_s")
@@ -64,7 +64,7 @@ class Cost(NamedTuple):
 class Results:
     study: Study
     chosen: Mapping[str, int]
-    trials: Mapping[str, float]  # validation pass rate at the end, by run
+    trials: Mapping[tuple[str, int], float]  # validation pass rate at the end, by arm and trial
     pages: Mapping[str, Page]  # the test pages
     start: Sequence[PageResult]
     samples: Sequence[PageResult]  # of the start, several a page
@@ -106,13 +106,12 @@ def read_results(study: Study, out: Path) -> Results:
     folder = Folder(out.resolve())
     chosen = choose(study, folder)
     jobs = (*main_jobs(study, chosen), *claim_jobs(study, chosen))
-    trials = {job.name: curve[-1].pass_rate for job in tuning_jobs(study) if (curve := _curve(job, folder))}
     ended = [job for job in jobs if folder.test(job.name).exists()]
     learned = [job for job in reward_model_jobs(study) if (folder.run(job.name) / "done.json").exists()]
     return Results(
         study=study,
         chosen=chosen,
-        trials=trials,
+        trials=trial_scores(study, folder),
         pages={page.id: page for page in open_pages(study.test, folder.pages)},
         start=read_rows(folder.test("start")),
         samples=read_rows(folder.test("start-samples")),

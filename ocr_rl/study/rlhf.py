@@ -12,7 +12,6 @@ import numpy as np
 from ocr_rl.evaluate.stats import Interval
 from ocr_rl.study.claims import against_noise
 from ocr_rl.study.findings import (
-    SAME,
     Finding,
     Measured,
     Noise,
@@ -32,6 +31,7 @@ from ocr_rl.study.findings import (
 )
 from ocr_rl.study.results import Cost, Results, cost_of
 
+_STILL = 0.01  # a pass rate that moved by less did not rise
 _COSTLY = 0.1  # the share of an arm's seconds from which building its reward model counts as a cost
 _DOUBTED, _STEADY = ("ppo", "rlhf"), ("grpo", "dpo")
 _CLIMBERS = ("rlhf", "grpo_rm")
@@ -46,6 +46,7 @@ def building(results: Results) -> Finding | None:
     tokens = [model.tokens / max(1, model.tokens + loop.tokens) for model, loop in zip(models, loops, strict=True)]
     seconds = [model.seconds / (model.seconds + loop.seconds) for model, loop in zip(models, loops, strict=True)]
     shares = over_runs(tokens), over_runs(seconds)
+    effect = over_runs([share - _COSTLY for share in seconds])
     pairs, held_out = (np.mean([sum(row.get(name, 0) for row in rows) for rows in built]) for name in _PAIRS)
 
     def means(of: Callable[[Cost], float]) -> tuple[str, str]:
@@ -54,7 +55,8 @@ def building(results: Results) -> Finding | None:
     return Finding(
         key="building",
         claim=f"RLHF 1. Building the reward model costs: more than {_COSTLY:.0%} of the time that RLHF takes in all",
-        verdict=verdict_of(over_runs([share - _COSTLY for share in seconds])),
+        verdict=verdict_of(effect),
+        effect=effect,
         seen=(
             f"A reward model takes {pairs:.0f} pairs ({held_out:.0f} of them held out), {_percent(shares[0])} of the "
             f"tokens that RLHF generates and {_percent(shares[1])} of its seconds (over seeds)."
@@ -85,28 +87,18 @@ def tuning(results: Results) -> Finding | None:
         return None
     effect = spread_contrast(doubted, steady)
     shown = {arm: both for arm, both in kinds.items() if any(both)}
-    rates = {arm: gains for arm in shown if (gains := _by_rate(results, arm)) is not None}
-    blank = ("", "", "")
     return Finding(
         key="tuning",
         claim="RLHF 2. PPO is unstable to tune: its runs lie farther apart, by seed and setting, than GRPO's and DPO's",
         verdict=verdict_of(effect),
+        effect=effect,
         seen=(
             f"Runs of PPO and RLHF lie {100 * doubted.sd:.1f} points apart (standard deviation over seeds and over "
             f"trials, pooled), those of GRPO and DPO {100 * steady.sd:.1f}: {points(effect)} more."
         ),
-        header=("arm", "over seeds", "over trials", *(f"gain, {label}" for label in _RATES)),
-        table=[
-            (arm, *(_apart(spread([values])) for values in both), *(map(points, rates[arm]) if arm in rates else blank))
-            for arm, both in shown.items()
-        ],
-        y_label="gain over the start, points",
-        series={arm: Series.of(gains) for arm, gains in rates.items()},
-        ticks=_RATES,
+        header=("arm", "over seeds", "over trials"),
+        table=[(arm, *(_apart(spread([values])) for values in both)) for arm, both in shown.items()],
     )
-
-
-_RATES = ("a third of the rate", "the arm's rate", "three times the rate")
 
 
 def _ends(results: Results, arm: str) -> list[float]:
@@ -115,14 +107,7 @@ def _ends(results: Results, arm: str) -> list[float]:
 
 def _trials(results: Results, arm: str) -> list[float]:
     count = len(results.study.arms[arm].trials) if arm in results.study.arms else 0
-    return [results.trials[name] for k in range(count) if (name := f"{arm}-trial{k}") in results.trials]
-
-
-def _by_rate(results: Results, arm: str) -> list[Interval] | None:
-    """Gains at a third of the arm's learning rate, at the rate itself, and at three times as much."""
-    runs = [results.measured(name, results.study.claim_seeds) for name in (f"{arm}_slow", arm, f"{arm}_fast")]
-    gains = [contrast((1, measured), (-1, results.began())) for measured in runs if measured is not None]
-    return gains if len(gains) == len(_RATES) else None
+    return [results.trials[arm, k] for k in range(count) if (arm, k) in results.trials]
 
 
 def _apart(noise: Noise) -> str:
@@ -154,6 +139,7 @@ def over_optimisation(results: Results) -> Finding | None:
         key="over_optimisation",
         claim="RLHF 6. A learned reward can be over-optimised: late in the runs it rises while the pass rate does not",
         verdict=climb_verdict(rise, true),
+        effect=turned(true),
         seen=(
             f"From the middle of the runs to their end the learned reward rises by {points(rise)} points (steps "
             f"redrawn), the pass rate on the validation pages by {points(true)}, the mean of {' and '.join(arms)}."
@@ -177,7 +163,7 @@ def climb_verdict(rise: Interval, true: Interval) -> Verdict:
     """
     if rise.low <= 0:
         return "undecided with this budget"
-    return "supported" if true.high < SAME else verdict_of(turned(true))
+    return "supported" if true.high < _STILL else verdict_of(turned(true))
 
 
 def _climbs(results: Results, arm: str) -> list[str]:

@@ -34,9 +34,9 @@ from ocr_rl.policy import open_learning_origin, open_sampler
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampler
 from ocr_rl.run import environment, read_json, read_jsonl, write_atomically
-from ocr_rl.study.jobs import Job, claim_jobs, main_jobs, reward_model_jobs, tuning_jobs
+from ocr_rl.study.jobs import Job, claim_jobs, main_jobs, reward_model_jobs, start_jobs, tuning_jobs
 from ocr_rl.study.pairs import write_pairs
-from ocr_rl.study.plan import Study
+from ocr_rl.study.plan import START, Study
 from ocr_rl.train import Lent, evaluate_policy, train
 
 _POLL_S = 0.5
@@ -77,6 +77,7 @@ def run_study(study: Study, out: Path) -> dict[str, int]:
     for source in (study.pages, study.validation, study.test):
         sources(source)
     sources.keep()
+    _train_all("start", start_jobs(study), study, folder)
     _train_all("reward models", reward_model_jobs(study), study, folder)
     _train_all("trials", tuning_jobs(study), study, folder)
     chosen = choose(study, folder)
@@ -96,6 +97,15 @@ def run_study(study: Study, out: Path) -> dict[str, int]:
 def choose(study: Study, folder: Folder) -> dict[str, int]:
     """The trial with the best pass rate on the validation pages at its end, by arm; the first of equals."""
     best: dict[str, tuple[float, int]] = {}
+    for (arm, trial), score in trial_scores(study, folder).items():
+        if score > best.get(arm, (-1.0, 0))[0]:
+            best[arm] = (score, trial)
+    return {arm: trial for arm, (_, trial) in best.items()}
+
+
+def trial_scores(study: Study, folder: Folder) -> dict[tuple[str, int], float]:
+    """By arm and trial: the pass rate at the end, mean over the tuning seeds; of those that ended at every seed."""
+    by_trial: dict[tuple[str, int], list[float]] = {}
     for job in tuning_jobs(study):
         assert job.trial is not None
         rates = [
@@ -103,9 +113,10 @@ def choose(study: Study, folder: Folder) -> dict[str, int]:
             for row in read_jsonl(folder.run(job.name) / "metrics.jsonl")
             if "eval_pass_rate" in row
         ]
-        if (folder.run(job.name) / "done.json").exists() and rates and rates[-1] > best.get(job.arm, (-1.0, 0))[0]:
-            best[job.arm] = (rates[-1], job.trial)
-    return {arm: trial for arm, (_, trial) in best.items()}
+        if (folder.run(job.name) / "done.json").exists() and rates:
+            by_trial.setdefault((job.arm, job.trial), []).append(rates[-1])
+    wanted = len(study.tuning_seeds)
+    return {trial: sum(rates) / wanted for trial, rates in by_trial.items() if len(rates) == wanted}
 
 
 def read_environment(out: Path) -> dict[str, Any]:
@@ -248,14 +259,15 @@ def peak_memory() -> Iterator[list[float]]:
 def _prepared(job: Job, study: Study, folder: Folder, sampler: Sampler, prompter: Prompter) -> config.Recipe:
     """The recipe, with the start, the pairs or the reward model that other runs of the study made."""
     recipe, variation = job.recipe, job.variation
+    if study.start_steps and job.arm != START:
+        recipe = _from(recipe, str(folder.model(f"{START}-seed{study.seeds[0]}")))
     if job.scored_by is not None:
         learned = config.RewardChoice(name=f"{config.LEARNED}{folder.model(job.scored_by)}")
         recipe = recipe.model_copy(update={"rewards": (learned,)})
     if variation is None:
         return recipe
     if variation.late:
-        start = str(folder.model(f"sft-seed{job.seed}"))
-        return recipe.model_copy(update={"policy": recipe.policy.model_copy(update={"path": start})})
+        return _from(recipe, str(folder.model(f"sft-seed{job.seed}")))
     if variation.pairs is not None:
         path = folder.root / "pairs" / f"{job.name}.jsonl"
         if not path.exists():
@@ -272,12 +284,16 @@ def _prepared(job: Job, study: Study, folder: Folder, sampler: Sampler, prompter
     return recipe
 
 
+def _from(recipe: config.Recipe, path: str) -> config.Recipe:
+    return recipe.model_copy(update={"policy": recipe.policy.model_copy(update={"path": path})})
+
+
 def _test(job: Job | None, study: Study, folder: Folder, sampler: Sampler, prompter: Prompter) -> None:
     """Greedy transcripts of the test pages; of the start (no job), samples too."""
     recipe = main_jobs(study, {})[0].recipe
     pages = open_pages(study.test, folder.pages)
-    assert recipe.policy.path is not None and recipe.evaluation is not None
-    model = model_folder(recipe.policy.path) if job is None else str(folder.model(job.name))
+    assert recipe.evaluation is not None
+    model = str(folder.model(job.name)) if job else _start_of(study, folder, recipe)
     sampler.load(named_weights(load_model(model, dtype=recipe.policy.dtype)), 0)
     tokens = recipe.evaluation.max_tokens
     if job is None:
@@ -289,6 +305,13 @@ def _test(job: Job | None, study: Study, folder: Folder, sampler: Sampler, promp
             rows += [replace(row, repeat=k + 1) for row in drawn]
         _write_rows(folder.test("start-samples"), rows)
     _write_rows(folder.test(job.name if job else "start"), evaluate_policy(sampler, prompter, pages, max_tokens=tokens))
+
+
+def _start_of(study: Study, folder: Folder, recipe: config.Recipe) -> str:
+    if study.start_steps:
+        return str(folder.model(f"{START}-seed{study.seeds[0]}"))
+    assert recipe.policy.path is not None
+    return model_folder(recipe.policy.path)
 
 
 def _write_rows(path: Path, rows: Sequence[PageResult]) -> None:

@@ -13,8 +13,9 @@ from ocr_rl.evaluate import floors
 from ocr_rl.evaluate.figures import Comparison, check_types, compare
 from ocr_rl.evaluate.report import Section
 from ocr_rl.evaluate.results import PageResult
+from ocr_rl.evaluate.stats import holm
 from ocr_rl.evaluate.tables import floor_line, p_value
-from ocr_rl.study.findings import Measured, apart, contrast, per_page, points
+from ocr_rl.study.findings import Measured, apart, contrast, contrast_p, per_page, points
 from ocr_rl.study.jobs import reward_model_jobs
 from ocr_rl.study.plan import REWARD_MODEL
 from ocr_rl.study.results import Of, Results, at_seconds, bleu, cost_of, pass_rate
@@ -69,20 +70,19 @@ def sections_of(results: Results, plot: bytes, level: floors.Floors | None) -> l
         ),
         Section(
             title="Each arm against GRPO",
-            text="GRPO's pass rate on the test pages less the arm's, in points; seed by seed too.",
-            header=("arm", "GRPO ahead by", "by seed"),
-            rows=[
-                (arm, apart(arms["grpo"], measured), _by_seed(results, "grpo", arm))
-                for arm, measured in arms.items()
-                if arm != "grpo" and "grpo" in arms
-            ],
+            text=(
+                "GRPO's pass rate on the test pages less the arm's, in points; p of pages and runs both, then Holm's "
+                "over these comparisons; seed by seed too."
+            ),
+            header=("arm", "GRPO ahead by", "p", "Holm's p", "by seed"),
+            rows=_against_grpo(results, arms),
         ),
         Section(title="The ledger", text=_LEDGER_TEXT, header=_LEDGER, rows=_ledger(results, list(arms))),
         *([Section(title="The reward models", text=_JUDGES_TEXT, header=_JUDGES, rows=judges)] if judges else []),
         Section(
             title="The tuning trials",
             text=(
-                "Pass rate on the validation pages at the end of each trial, at a seed of its own; the best was taken. "
+                "Pass rate on the validation pages at the end of each trial, at seeds of its own; the best was taken. "
                 "Where it is the first or the last of its row, a better one may lie beyond."
             ),
             header=("arm", "trials, %", "taken"),
@@ -107,6 +107,18 @@ def _paired(results: Results, arm: str) -> tuple[list[PageResult], list[PageResu
         after += [replace(row, repeat=k) for row in rows]
         before += [replace(row, repeat=k) for row in results.start]
     return before, after
+
+
+def _against_grpo(results: Results, arms: Mapping[str, Measured]) -> list[tuple[str, ...]]:
+    if "grpo" not in arms:
+        return []
+    others = {arm: measured for arm, measured in arms.items() if arm != "grpo"}
+    by_arm = {arm: contrast_p((1, arms["grpo"]), (-1, measured)) for arm, measured in others.items()}
+    held = holm(by_arm)
+    return [
+        (arm, apart(arms["grpo"], measured), p_value(by_arm[arm]), p_value(held[arm]), _by_seed(results, "grpo", arm))
+        for arm, measured in others.items()
+    ]
 
 
 def _level(measured: Measured) -> str:
@@ -198,7 +210,7 @@ def _last(rows: Sequence[Mapping[str, Any]], name: str, scale: float) -> str:
 
 def _tuned(results: Results, arm: str) -> tuple[str, str, str]:
     trials = results.study.arms[arm].trials
-    scores = [results.trials.get(f"{arm}-trial{k}") for k in range(len(trials))]
+    scores = [results.trials.get((arm, k)) for k in range(len(trials))]
     trial_texts = [
         f"{', '.join(trial) or 'as written'}: {'did not end' if score is None else f'{100 * score:.1f}'}"
         for trial, score in zip(trials, scores, strict=True)

@@ -18,7 +18,7 @@ from ocr_rl.study.findings import (
     unpaired,
     verdict_of,
 )
-from ocr_rl.study.jobs import FEWER
+from ocr_rl.study.jobs import FEWER, LONGER
 from ocr_rl.study.results import Results, bleu, pass_rate
 
 _THIRDS = ("hardest", "middle", "easiest")
@@ -49,6 +49,7 @@ def flat_groups(results: Results) -> Finding | None:
         key="flat_groups",
         claim="GRPO 1. Groups whose answers are all equal teach nothing, and hard pages have more of them than others",
         verdict=verdict_of(effect),
+        effect=effect,
         seen=(
             f"Of groups of {G} samples of the start {np.mean(list(flat.values())):.0%} pass equally many tests (all "
             f"none: {all_bad:.0%}, all every one: {all_good:.0%}){during}; on the hardest third of the pages "
@@ -82,6 +83,7 @@ def distortion(results: Results) -> Finding | None:
         key="distortion",
         claim="GRPO 2. A badly chosen reward distorts training: BLEU alone costs unit tests",
         verdict=verdict_of(effect),
+        effect=effect,
         seen=(
             f"Rewarded by BLEU alone, without gates, GRPO passes {points(effect)} points fewer tests than rewarded by "
             f"the study's mix, and its BLEU is {apart(on_bleu[1], on_bleu[0])} points apart."
@@ -115,6 +117,7 @@ def diversity(results: Results) -> Finding | None:
         key="diversity",
         claim="GRPO 3. Without diversity training stalls: half the temperature gains less",
         verdict=verdict_of(effect),
+        effect=effect,
         seen=f"At temperature {warm:g} GRPO ends {points(effect)} points above where it ends at {warm / 2:g}.",
         header=("sampling", "gain over the start, points"),
         table=[(label, points(gain)) for label, gain in zip(labels, gains, strict=True)],
@@ -124,33 +127,59 @@ def diversity(results: Results) -> Finding | None:
     )
 
 
-def long_pages(results: Results) -> Finding | None:
-    arms = {name: measured for name in results.study.arms if (measured := results.measured(name)) is not None}
-    start = results.began()
-    if "grpo" not in arms:
+def blurred_credit(results: Results) -> Finding | None:
+    both = every([results.measured(arm) for arm in ("grpo_spans", "grpo")])
+    if both is None:
         return None
-    thirds = thirds_by_length(results)
-    gain = {page: arms["grpo"].pages[page] - start.pages[page] for page in start.pages if page in arms["grpo"].pages}
-    # unpaired: pages of two lengths are different pages
-    short, long_ = ([gain[page] for page in third if page in gain] for third in (thirds[0], thirds[2]))
-    effect = unpaired(short, long_)
+    arms = {name: measured for name in results.study.arms if (measured := results.measured(name)) is not None}
+    start, thirds = results.began(), thirds_by_length(results)
+    effect = contrast((1, both[0]), (-1, both[1]))
     on = {
         arm: [contrast((1, measured), (-1, Measured(pages={p: start.pages[p] for p in third}))) for third in thirds]
         for arm, measured in arms.items()
     }
     return Finding(
-        key="long_pages",
-        claim="GRPO 4. One reward for a whole transcript: long pages gain less than short ones",
+        key="blurred_credit",
+        claim="GRPO 4. One reward for a whole transcript blurs credit: on the words that earned it it teaches more",
         verdict=verdict_of(effect),
-        seen=(
-            f"GRPO gains {points(effect)} points more on the shortest third of the pages than on the longest (pages "
-            "redrawn). A stand-in for delayed credit; an arm with a critic beside it is a test of that (RLHF 4)."
-        ),
+        effect=effect,
+        seen=f"With the same rewards, put where they were earned (credit by spans), GRPO gains {points(effect)} more.",
         header=("arm", *THIRDS_BY_LENGTH),
         table=[(arm, *map(points, intervals)) for arm, intervals in on.items()],
         y_label="gain over the start, points",
         series={arm: Series.of(intervals) for arm, intervals in on.items()},
         ticks=THIRDS_BY_LENGTH,
+    )
+
+
+def longer_runs(results: Results) -> Finding | None:
+    seeds = results.study.claim_seeds
+    arms = {
+        arm: (short, long_)
+        for arm in ("grpo", "grpo_spans", "dpo_iterative")
+        if (short := results.measured(arm, seeds)) and (long_ := results.measured(f"{arm}_long", seeds))
+    }
+    if not {"grpo", "dpo_iterative"} <= set(arms):
+        return None
+    (grpo, grpo_long), (dpo, dpo_long) = arms["grpo"], arms["dpo_iterative"]
+    effect = contrast((1, grpo_long), (-1, grpo), (-1, dpo_long), (1, dpo))
+    return Finding(
+        key="longer_runs",
+        claim=f"Budget. With {LONGER} times the tokens GRPO's lead over iterative DPO grows",
+        verdict=verdict_of(effect),
+        effect=effect,
+        seen=f"From {LONGER} times the tokens GRPO gains {points(effect)} points more than iterative DPO does.",
+        header=("arm", "gain, points", f"gain with {LONGER} times the tokens", "what they added"),
+        table=[
+            (arm, apart(short, results.began()), apart(long_, results.began()), apart(long_, short))
+            for arm, (short, long_) in arms.items()
+        ],
+        y_label="gain over the start, points",
+        series={
+            arm: Series.of([contrast((1, measured), (-1, results.began())) for measured in both], (1, LONGER))
+            for arm, both in arms.items()
+        },
+        x_label="times the tokens",
     )
 
 
@@ -165,5 +194,6 @@ WEAK_SPOTS: tuple[Callable[[Results], Finding | None], ...] = (
     flat_groups,
     distortion,
     diversity,
-    long_pages,
+    blurred_credit,
+    longer_runs,
 )

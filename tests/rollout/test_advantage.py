@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 
 from ocr_rl.contract import Score
-from ocr_rl.objectives.advantages import ADVANTAGES, EPS, batch_std, centred, gdpo, group_std, leave_one_out, shares
+from ocr_rl.objectives.advantages import (
+    ADVANTAGES,
+    EPS,
+    batch_std,
+    centred,
+    extremes,
+    gdpo,
+    group_std,
+    leave_one_out,
+    order,
+    shares,
+)
 from ocr_rl.rollout.scoring import GroupScores
 
 GROUP = [0.0, 0.25, 0.5, 1.0]  # mean 0.4375; squared deviations sum to 0.546875; ddof-1 variance 0.182291666...
@@ -45,7 +56,17 @@ def test_gdpo_gives_a_narrow_reward_the_same_say_as_a_wide_one() -> None:
     assert weighted == pytest.approx((-0.5 * 0.70711, 0.5 * 0.70711), abs=5e-4)
 
 
-@pytest.mark.parametrize("scale", [centred, group_std, batch_std, leave_one_out])
+def test_order_and_extremes_forget_by_how_much() -> None:
+    near, far = [0.0, 0.5, 0.51, 0.6], [0.0, 0.1, 0.2, 1.0]
+    assert order([near]) == order([far]) == group_std([[0, 1, 2, 3]])
+    assert order([[0.2, 0.9, 0.2]]) == group_std([[0.5, 2, 0.5]])  # equals share their ranks
+    assert extremes([near]) == extremes([far]) == group_std([[-1, 0, 0, 1]])
+    assert extremes([[0.2, 0.9, 0.2, 0.9]]) == group_std([[-1, 1, 0, 0]])  # the first of equals, as a pair of DPO
+    for scale in (order, extremes, group_std):  # and all are as long
+        assert sum(advantage**2 for advantage in scale([far])[0]) == pytest.approx(3, rel=1e-3)
+
+
+@pytest.mark.parametrize("scale", [centred, group_std, batch_std, leave_one_out, order, extremes])
 def test_flat_groups_and_single_samples_get_zero(scale) -> None:
     assert scale([[0.3, 0.3, 0.3], [0.7]]) == [pytest.approx((0, 0, 0)), (0.0,)]
 
@@ -59,7 +80,7 @@ def test_advantages_of_a_group_sum_to_zero_and_keep_its_order(scale) -> None:
 
 
 def test_every_preset_is_reachable() -> None:
-    assert {"group_std", "batch_std", "centred", "leave_one_out", "gdpo"} <= set(ADVANTAGES)
+    assert set(ADVANTAGES) == {"group_std", "batch_std", "centred", "leave_one_out", "gdpo", "order", "extremes"}
 
 
 def test_shares_follow_the_scale_that_the_mode_has() -> None:

@@ -237,7 +237,7 @@ def test_what_a_recipe_may_ask_for() -> None:
     assert siblings == SiblingCredit(share=0.5)
     with pytest.raises(UserError, match="no reward of this recipe is one: add pass_degree or pass_rate"):
         open_credit(recipe(credit="spans"), [unit_tests("diff_ratio")], TOKENIZER)
-    with pytest.raises(ValueError, match="gdpo scales each reward for itself"):
+    with pytest.raises(ValueError, match="and gdpo is not: set advantage"):
         recipe(credit="spans", advantage="gdpo")
     with pytest.raises(ValueError, match="credit_share is for credit"):
         recipe(credit_share=0.5)

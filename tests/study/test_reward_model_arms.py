@@ -14,7 +14,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 from ocr_rl.config import LEARNED, RewardChoice, RewardModel
 from ocr_rl.contract import Page, UserError
 from ocr_rl.pages.synth.make import write_dataset
-from ocr_rl.study.jobs import TUNING_SEED, Job, claim_jobs, main_jobs, reward_model_jobs, tuning_jobs
+from ocr_rl.study.jobs import Job, claim_jobs, main_jobs, reward_model_jobs, tuning_jobs
 from ocr_rl.study.plan import Study
 from ocr_rl.study.report import write_study
 from ocr_rl.study.results import cost_of, read_results
@@ -28,8 +28,8 @@ from tests.study.by_hand import DRAWN, study_by_hand
 def test_each_seed_has_a_reward_model_and_so_have_trials_and_wrong_labels() -> None:
     study = study_by_hand(claim_seeds=[1])
     jobs = {job.name: job for job in reward_model_jobs(study)}
-    flips = {f"reward_model_flip{share}-seed1" for share in (10, 20, 30)}
-    assert set(jobs) == {f"reward_model-seed{seed}" for seed in (TUNING_SEED, 0, 1, 2)} | flips
+    flips = {f"reward_model_flip{share}-seed1" for share in (20, 40)}
+    assert set(jobs) == {f"reward_model-seed{seed}" for seed in (*study.tuning_seeds, 0, 1, 2)} | flips
     for job in jobs.values():
         recipe = job.recipe
         assert isinstance(recipe.algorithm, RewardModel) and recipe.seed == job.seed
@@ -47,18 +47,11 @@ def test_each_seed_has_a_reward_model_and_so_have_trials_and_wrong_labels() -> N
     assert {job.name for job in reward_model_jobs(study_by_hand(variations=False))} & flips == set()
 
 
-def test_without_such_an_arm_there_is_no_reward_model_and_no_run_at_other_rates() -> None:
+def test_without_such_an_arm_there_is_no_reward_model() -> None:
     study = study_by_hand(arms={arm: {"algorithm": arm} for arm in ("grpo", "dpo")})
     assert reward_model_jobs(study) == []
     names = {job.arm for job in claim_jobs(study, {})}
-    assert "grpo_flip10" in names and not {"grpo_slow", "rlhf_flip10", "ppo_lambda"} & names
-
-
-def test_another_rate_is_a_share_of_the_chosen_one() -> None:
-    rates = {job.arm: job.recipe.optim.lr for job in claim_jobs(study_by_hand(), {"ppo": 2}) if job.seed == 0}
-    assert rates["ppo_slow"] == pytest.approx(1e-4 / 3, rel=1e-5) and rates["ppo_fast"] == pytest.approx(3e-4)
-    assert rates["grpo_slow"] == pytest.approx(1e-5) and rates["grpo_fast"] == pytest.approx(9e-5)
-    assert rates["ppo_lambda"] == 1e-4
+    assert "grpo_flip20" in names and not {"rlhf_flip20", "ppo_lambda"} & names
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from ocr_rl.study.findings import Noise, over_runs, spread, spread_contrast
 from ocr_rl.study.plots import claim_plot
 from ocr_rl.study.results import Cost, Results, cost_of, phases_of
 from ocr_rl.study.rlhf import building, climb_verdict, data_bias, over_optimisation, tuning
-from ocr_rl.study.weak_spots import long_pages
 from tests.study.by_hand import results_by_hand, row_by_hand, study_by_hand
 
 SEEDS = (0, 1, 2)
@@ -101,22 +100,12 @@ def test_tuning_is_unstable_where_runs_lie_apart(restless: tuple[str, ...], verd
     arms = ("ppo", "rlhf", "grpo", "dpo")
     results = results_by_hand(
         {f"{arm}-seed{seed}": flat(round(at(arm, seed), 2)) for arm in arms for seed in SEEDS},
-        trials={f"{arm}-trial{k}": at(arm, k) for arm in arms for k in range(3)},
+        trials={(arm, k): at(arm, k) for arm in arms for k in range(3)},
     )
     got = tuning(results)
     assert got is not None and got.verdict == verdict
     spreads = {row[0]: row[1:3] for row in got.table}
     assert spreads[restless[0]] == ("20.0", "20.0") if restless else spreads["ppo"] == ("0.0", "0.2")
-    assert not got.series  # no run at another rate
-
-
-def test_tuning_shows_the_gain_at_each_learning_rate() -> None:
-    ends = {"ppo": 0.7, "ppo_slow": 0.55, "ppo_fast": 0.2, "grpo": 0.7}
-    results = results_by_hand({f"{run}-seed{seed}": flat(end) for run, end in ends.items() for seed in SEEDS})
-    got = tuning(results)
-    assert got is not None and set(got.series) == {"ppo"}
-    assert list(got.series["ppo"].y) == pytest.approx([5.0, 20.0, -30.0])
-    assert claim_plot(got)
 
 
 @pytest.mark.parametrize(
@@ -124,13 +113,12 @@ def test_tuning_shows_the_gain_at_each_learning_rate() -> None:
     [(0.3, 0.6, "supported"), (0.6, 0.3, "not supported"), (0.4, 0.4, "not supported")],
 )
 def test_data_bias_is_learnt_where_flipped_pairs_cost_more(rlhf: float, grpo: float, verdict: str) -> None:
-    # Both gain 0.1 with right labels; with 30 % wrong ones they end at `rlhf` and `grpo`.
-    ends = {"rlhf": 0.6, "grpo": 0.6, "rlhf_flip30": rlhf, "grpo_flip30": grpo}
-    ends |= {f"{arm}_flip{share}": 0.6 for arm in ("rlhf", "grpo") for share in (10, 20)}
+    # Both gain 0.1 with right labels; with 40 % wrong ones they end at `rlhf` and `grpo`.
+    ends = {"rlhf": 0.6, "grpo": 0.6, "rlhf_flip40": rlhf, "grpo_flip40": grpo, "rlhf_flip20": 0.6, "grpo_flip20": 0.6}
     got = data_bias(results_by_hand({f"{run}-seed{seed}": flat(end) for run, end in ends.items() for seed in SEEDS}))
     assert got is not None and got.verdict == verdict
     assert got.table[-1][:2] == (
-        "30 %",
+        "40 %",
         f"{100 * (rlhf - 0.5):+.1f} [{100 * (rlhf - 0.5):.1f}, {100 * (rlhf - 0.5):.1f}]",
     )
 
@@ -194,9 +182,6 @@ def test_a_critic_is_worth_more_on_long_pages_or_is_not(on_long: float, verdict:
     assert both is not None and [row[0] for row in both.table] == ["ppo", "grpo", "ppo, lambda 0.95"]
     assert "With lambda 0.95 PPO ends" in both.seen
     assert claim_plot(both)
-    alone = long_pages(results_by_hand(ends, references=references))  # GRPO's own, beside it
-    assert alone is not None and "(RLHF 4)" in alone.seen
-    assert [row[1:] for row in alone.table if row[0] == "grpo"] == [("+10.0 [10.0, 10.0]",) * 3]
 
 
 def test_words_are_right_where_the_transcript_has_them_in_order() -> None:

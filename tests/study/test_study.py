@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -16,17 +17,17 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed")
 
 from ocr_rl.cli import main
-from ocr_rl.config import Folder, Grpo, RewardChoice, Rounds, Typeset
+from ocr_rl.config import Folder, Grpo, Rounds, Typeset
 from ocr_rl.config.on_policy import OnPolicy
 from ocr_rl.contract import Page, UserError
 from ocr_rl.evaluate.stats import Interval
 from ocr_rl.pages.raster import ImageRef
 from ocr_rl.pages.synth.make import write_dataset
 from ocr_rl.rollout.compare import upside_down
-from ocr_rl.rollout.flow import ComparedGroup, Group, Prompt
+from ocr_rl.rollout.flow import ComparedGroup, Group, Prompt, Sample
 from ocr_rl.study import run as study_run
-from ocr_rl.study.findings import Measured, Noise, contrast, noise_of, share_contrast, verdict_of
-from ocr_rl.study.jobs import VARIATIONS, claim_jobs, main_jobs, tuning_jobs
+from ocr_rl.study.findings import Measured, Noise, contrast, contrast_p, noise_of, share_contrast, verdict_of
+from ocr_rl.study.jobs import VARIATIONS, claim_jobs, main_jobs, start_jobs, tuning_jobs
 from ocr_rl.study.pairs import both_bad, quartile, read_pairs
 from ocr_rl.study.plan import load_study
 from ocr_rl.study.results import Point, at_seconds
@@ -149,12 +150,53 @@ def test_a_run_without_pairs_is_named(tmp_path: Path) -> None:
         read_pairs(tmp_path / "dpo-seed0")
 
 
-def test_a_second_reward_is_added_to_the_whole_mix() -> None:
-    study = load_study("small")
-    for job in claim_jobs(study, {}):
-        if job.arm in ("dpo_two_rewards", "grpo_two_rewards"):
-            assert job.recipe.rewards == (*study.rewards, RewardChoice(name="bleu"))
-            assert job.recipe.gates == study.gates
+def test_a_longer_run_has_as_many_times_the_updates_and_the_samples() -> None:
+    study = load_study("full")
+    arms = {job.arm: job.recipe.algorithm for job in main_jobs(study, {})}
+    longer = {job.arm: job.recipe.algorithm for job in claim_jobs(study, {}) if job.arm.endswith("_long")}
+    assert set(longer) == {"grpo_long", "grpo_spans_long", "dpo_iterative_long"}
+    for name, algorithm in longer.items():
+        plain = arms[name.removesuffix("_long")]
+        assert algorithm.total_steps == 3 * plain.total_steps
+        if isinstance(algorithm, Rounds) and isinstance(plain, Rounds):
+            assert algorithm.rounds == 3 * plain.rounds and algorithm.pages_per_round == plain.pages_per_round
+
+
+def test_a_start_is_made_once_and_every_run_begins_from_it(nano_dir: Path, tmp_path: Path) -> None:
+    path = write_study(tmp_path / "s.toml", nano_dir, variations=True)
+    path.write_text(path.read_text().replace("samples = 10", "samples = 10\nstart_steps = 3"))
+    study, folder = load_study(str(path)), study_run.Folder(tmp_path / "out")
+    (start,) = start_jobs(study)
+    assert start.name == "start-seed0" and start.recipe.algorithm.total_steps == 3
+    assert start.recipe.policy.path == str(nano_dir)
+    for name in ("start-seed0", "sft-seed0"):
+        folder.run(name).mkdir(parents=True)
+        (folder.run(name) / "done.json").write_text(json.dumps({"model": f"models/{name}"}))
+    for job in (*tuning_jobs(study), *main_jobs(study, {}), *claim_jobs(study, {})):
+        if job.variation is None or job.variation.pairs is None:
+            late = job.variation is not None and job.variation.late
+            begun = study_run._prepared(job, study, folder, None, None).policy.path  # type: ignore[arg-type]
+            assert begun == str(folder.root / "models" / ("sft-seed0" if late else "start-seed0"))
+    assert study_run._start_of(study, folder, start.recipe) == str(folder.root / "models" / "start-seed0")
+
+
+def test_a_trial_is_worth_the_mean_over_the_tuning_seeds(nano_dir: Path, tmp_path: Path) -> None:
+    study = load_study(str(write_study(tmp_path / "s.toml", nano_dir, variations=False)))
+    study = study.model_copy(update={"tuning_seeds": (1000, 1001)})
+    folder = study_run.Folder(tmp_path / "out")
+    rates = {("sft", 0): (0.5, 0.5), ("sft", 1): (0.9, 0.2), ("dpo", 0): (0.1, 0.2), ("dpo", 1): (0.1, 0.3)}
+    for job in tuning_jobs(study):
+        if (job.arm, job.trial) in rates:
+            folder.run(job.name).mkdir(parents=True)
+            rate = rates[job.arm, job.trial][job.seed - 1000]
+            (folder.run(job.name) / "metrics.jsonl").write_text(json.dumps({"step": 1, "eval_pass_rate": rate}) + "\n")
+            (folder.run(job.name) / "done.json").write_text("{}")
+    assert study_run.trial_scores(study, folder) == pytest.approx(
+        {("sft", 0): 0.5, ("sft", 1): 0.55, ("dpo", 0): 0.15, ("dpo", 1): 0.2}
+    )
+    assert study_run.choose(study, folder) == {"sft": 1, "dpo": 1}
+    (folder.run("dpo-trial1-1001") / "done.json").unlink()  # a trial that did not end at every seed is none
+    assert study_run.choose(study, folder) == {"sft": 1, "dpo": 0}
 
 
 @pytest.mark.slow
@@ -163,7 +205,8 @@ def test_killed_and_gone_on_gives_the_rows_of_one_that_was_left_alone(
 ) -> None:
     path, out = write_study(tmp_path / "study.toml", nano_dir, variations=False), tmp_path / "killed"
     argv = [sys.executable, "-m", "ocr_rl.cli", "study", str(path), "--out", str(out)]
-    for marks in ("runs/sft-trial0/ckpt/000001", "runs/dpo-seed0/pairs/round_000.json", "runs/grpo-seed1/ckpt/000001"):
+    trial, pairs, arm = "sft-trial0-1000/ckpt/000001", "dpo-seed0/pairs/round_000.json", "grpo-seed1/ckpt/000001"
+    for marks in (f"runs/{trial}", f"runs/{pairs}", f"runs/{arm}"):
         study = subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         while not (out / marks).exists():
             assert study.poll() is None
@@ -183,7 +226,8 @@ def test_shipped_studies_are_whole_and_on_equal_terms() -> None:
         assert len(study.seeds) >= 3
         assert isinstance(study.test, Typeset) and study.test.n >= 100
         arms = {"sft", "best_of_n", "dpo", "dpo_iterative", "dpo_tuned", "grpo"}
-        arms |= {"ppo", "rlhf", "grpo_rm"} if name == "full" else set()  # the small one has 40 minutes
+        # The small one has 40 minutes.
+        arms |= {"ppo", "rlhf", "grpo_rm", "grpo_spans"} if name == "full" else set()
         assert {job.arm for job in main_jobs(study, {})} == arms
         wanted = {variation.name for variation in VARIATIONS if {variation.of, variation.needs or "sft"} <= arms}
         assert {job.arm for job in claim_jobs(study, {})} == wanted
@@ -217,6 +261,7 @@ def test_wrong_studies_are_refused_in_one_sentence(nano_dir: Path, tmp_path: Pat
         ),
         ("samples = 10", "sample = 10", "unknown key sample: did you mean samples?"),
         ("seeds = [0, 1]", "seeds = [0, 1]\nclaim_seeds = [4]", "none of seeds"),
+        ("seeds = [0, 1]", "seeds = [0, 1]\ntuning_seeds = [1]", "tuning_seeds holds 1, which is one of seeds"),
         ("optim = { lr = 1e-3 }", "optim = { lr = -1 }", "optim.lr"),
     ):
         assert was in text
@@ -233,8 +278,21 @@ def test_verdicts_are_read_off_the_interval() -> None:
 
     assert verdict_of(interval(0.001, 0.2)) == "supported"
     assert verdict_of(interval(-0.2, -0.001)) == "not supported"
-    assert verdict_of(interval(-0.005, 0.005)) == "not supported"  # no difference to speak of
+    assert verdict_of(interval(-0.02, 0.029)) == "not supported"  # an effect that matters is excluded
+    assert verdict_of(interval(0.001, 0.02)) == "supported"  # a small one is one
+    assert verdict_of(interval(-0.02, 0.031)) == "undecided with this budget"
     assert verdict_of(interval(-0.05, 0.2)) == "undecided with this budget"
+
+
+def test_p_agrees_with_the_interval() -> None:
+    pages = {f"p{k}": Random(k).gauss(0.5, 0.2) for k in range(60)}
+    for shift in (0.0, 0.01, 0.02, 0.03, 0.05):
+        noise = Noise(sd=0.02, freedom=12)
+        other = Measured(pages={p: v + shift for p, v in pages.items()}, runs=3, noise=noise)
+        terms = (1, other), (-1, Measured(pages=pages, runs=3, noise=noise))
+        found, p = contrast(*terms), contrast_p(*terms)
+        assert (p < 0.05) == (found.low > 0 or found.high < 0), (shift, p)
+    assert contrast_p(*terms) < 0.02 and contrast_p((1, other), (-1, other)) > 0.9
 
 
 def test_a_contrast_is_paired_by_page() -> None:
@@ -279,26 +337,41 @@ def test_a_difference_of_shares_is_of_sums_over_pages() -> None:
 
 def test_pairs_are_chosen_by_what_they_are() -> None:
     pairs = [{"page_id": f"p{k}", "chosen_reward": k / 10, "k": k} for k in range(10)]
-    assert [pair["k"] for pair in both_bad(pairs, {f"p{k}": 0.35 for k in range(10)})] == [0, 1, 2, 3]
     distances = [float(9 - k) for k in range(10)]
     quarters = [quartile(pairs, distances, number) for number in (1, 2, 3, 4)]
     assert sorted(pair["k"] for part in quarters for pair in part) == list(range(10))
     assert {pair["k"] for pair in quarters[0]} == {9, 8, 7}  # the most alike
 
 
-def test_flipped_groups_are_as_many_as_asked_and_the_same_each_time() -> None:
-    def one(k: int) -> ComparedGroup:
-        page = Page(id=f"d{k}:p1", pdf=Path("d.pdf"), number=1)
-        prompt = Prompt(
-            page_id=page.id, image=ImageRef(pdf=page.pdf, number=1, longest_px=9), token_ids=(), expanded_ids=()
-        )
-        group = Group(page=page, prompt=prompt, samples=(), temperature=1.0, banned_ids=())
-        return ComparedGroup(group=group, scores={}, rewards=(0.0, 1.0), advantages=(-1.0, 1.0))
+def compared(k: int) -> ComparedGroup:
+    page = Page(id=f"d{k}:p1", pdf=Path("d.pdf"), number=1)
+    prompt = Prompt(
+        page_id=page.id, image=ImageRef(pdf=page.pdf, number=1, longest_px=9), token_ids=(), expanded_ids=()
+    )
+    group = Group(page=page, prompt=prompt, samples=(), temperature=1.0, banned_ids=())
+    return ComparedGroup(group=group, scores={}, rewards=(0.0, 1.0), advantages=(-1.0, 1.0))
 
-    flips = [upside_down(one(k), 0.3, "0/8").advantages == (1.0, -1.0) for k in range(1000)]
+
+def test_a_pair_of_two_bad_answers_is_worse_than_the_greedy_one_on_both_sides() -> None:
+    def group(*rewards: float) -> ComparedGroup:
+        samples = tuple(
+            Sample(token_ids=(k,), logprobs=(0.0,), text="", finish="stop", policy=0) for k in range(len(rewards))
+        )
+        return replace(compared(0), group=replace(compared(0).group, samples=samples), rewards=rewards)
+
+    pair = both_bad(group(0.9, 0.2, 0.4, 0.1, 0.5), 0.5)
+    assert pair is not None and (pair.chosen_ids, pair.rejected_ids) == ((2,), (3,))
+    assert (pair.chosen_reward, pair.rejected_reward) == (0.4, 0.1)
+    assert both_bad(group(0.9, 0.5, 0.2), 0.5) is None  # one bad answer is no pair
+    assert both_bad(group(0.9, 0.2, 0.2), 0.5) is None  # nor are two that are equally bad
+    assert both_bad(group(0.9, 0.8), 0.5) is None
+
+
+def test_flipped_groups_are_as_many_as_asked_and_the_same_each_time() -> None:
+    flips = [upside_down(compared(k), 0.3, "0/8").advantages == (1.0, -1.0) for k in range(1000)]
     assert 250 < sum(flips) < 350
-    assert flips == [upside_down(one(k), 0.3, "0/8").advantages == (1.0, -1.0) for k in range(1000)]
-    assert not any(upside_down(one(k), 0.0, "0/8").advantages == (1.0, -1.0) for k in range(50))
+    assert flips == [upside_down(compared(k), 0.3, "0/8").advantages == (1.0, -1.0) for k in range(1000)]
+    assert not any(upside_down(compared(k), 0.0, "0/8").advantages == (1.0, -1.0) for k in range(50))
 
 
 def test_equal_seconds_reads_between_evaluations() -> None:
