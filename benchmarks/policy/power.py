@@ -30,7 +30,7 @@ Runs = Mapping[int, Mapping[str, float]]  # pass rate by page, by seed
 TERMS = {2: "two arms", 4: "two differences"}
 
 
-def read_runs(path: Path) -> dict[str, Runs]:
+def read_runs(path: Path) -> Mapping[str, Runs]:
     """Pass rates by arm, seed and page."""
     arms: dict[str, dict[int, dict[str, float]]] = defaultdict(lambda: defaultdict(dict))
     with gzip.open(path, "rt", encoding="utf-8") as lines:

@@ -26,6 +26,7 @@ from ocr_rl.study.findings import MATTERS, Finding, points
 from ocr_rl.study.plots import claim_plot, main_plot
 from ocr_rl.study.results import Results
 from ocr_rl.study.rlhf import LEARNED_REWARD
+from ocr_rl.study.shortfalls import shortfalls
 from ocr_rl.study.tables import sections_of
 from ocr_rl.study.weak_spots import WEAK_SPOTS
 
@@ -43,7 +44,8 @@ def write_study(results: Results, out: Path, *, env: Mapping[str, Any], longest_
     for name, png in plots.items():
         outputs.write(out / f"{name}.png", png)
     level = floors.judged_here(list(results.pages.values()), results.start, "strict")
-    sections = [*sections_of(results, plots["study"], level), *(_section(f, plots.get(f"study_{f.key}")) for f in seen)]
+    of_claims = [_section(finding, plots.get(f"study_{finding.key}")) for finding in seen]
+    sections = [*sections_of(results, plots["study"], level), *of_claims, *shortfalls(results)]
     notes = {
         "device": f"{env['cores']} cores, {env['platform']}",
         "began": str(env["date"]),

@@ -69,6 +69,7 @@ class Results:
     start: Sequence[PageResult]
     samples: Sequence[PageResult]  # of the start, several a page
     rows: Mapping[str, Sequence[PageResult]]  # of the test pages, by run
+    siblings: Mapping[str, Sequence[PageResult]]  # samples of the validation pages after training, by run
     metrics: Mapping[str, Sequence[Mapping[str, Any]]]  # by run; of those that learnt a reward model too
     curves: Mapping[str, Sequence[Point]]  # by run
     pairs: Mapping[str, Sequence[Mapping[str, Any]]]  # of DPO's first rounds, by run
@@ -116,6 +117,11 @@ def read_results(study: Study, out: Path) -> Results:
         start=read_rows(folder.test("start")),
         samples=read_rows(folder.test("start-samples")),
         rows={job.name: read_rows(folder.test(job.name)) for job in ended},
+        siblings={
+            name: read_rows(path)
+            for name in ("start", *(job.name for job in ended))
+            if (path := folder.test(f"{name}-siblings")).exists()
+        },
         metrics={job.name: _metrics(job.name, folder) for job in (*ended, *learned)},
         curves={job.name: _curve(job, folder) for job in ended},
         pairs={

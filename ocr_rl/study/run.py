@@ -23,7 +23,7 @@ import psutil
 from tqdm import tqdm
 
 from ocr_rl import config, outputs
-from ocr_rl.contract import UserError
+from ocr_rl.contract import Page, UserError
 from ocr_rl.evaluate.results import PageResult, to_json
 from ocr_rl.learn.network import named_weights
 from ocr_rl.models.load import load_model, model_folder
@@ -40,6 +40,7 @@ from ocr_rl.study.plan import START, Study
 from ocr_rl.train import Lent, evaluate_policy, train
 
 _POLL_S = 0.5
+SIBLINGS = 4  # samples of a validation page after training: how alike are they?
 
 
 @dataclass(frozen=True, slots=True)
@@ -289,21 +290,28 @@ def _from(recipe: config.Recipe, path: str) -> config.Recipe:
 
 
 def _test(job: Job | None, study: Study, folder: Folder, sampler: Sampler, prompter: Prompter) -> None:
-    """Greedy transcripts of the test pages; of the start (no job), samples too."""
+    """Greedy transcripts of the test pages, and a few samples of each validation page; of the start (no job) more."""
     recipe = main_jobs(study, {})[0].recipe
     pages = open_pages(study.test, folder.pages)
     assert recipe.evaluation is not None
     model = str(folder.model(job.name)) if job else _start_of(study, folder, recipe)
     sampler.load(named_weights(load_model(model, dtype=recipe.policy.dtype)), 0)
     tokens = recipe.evaluation.max_tokens
-    if job is None:
-        rows: list[PageResult] = []
-        for k in range(study.samples):
-            drawn = evaluate_policy(
+
+    def drawn(pages: Sequence[Page], n: int) -> list[PageResult]:
+        return [
+            replace(row, repeat=k + 1)
+            for k in range(n)
+            for row in evaluate_policy(
                 sampler, prompter, pages, max_tokens=tokens, temperature=recipe.sampling.temperature, seed=k
             )
-            rows += [replace(row, repeat=k + 1) for row in drawn]
-        _write_rows(folder.test("start-samples"), rows)
+        ]
+
+    if job is None:
+        _write_rows(folder.test("start-samples"), drawn(pages, study.samples))
+    if job is None or job.variation is None:
+        likeness = drawn(open_pages(study.validation, folder.pages), SIBLINGS)
+        _write_rows(folder.test(f"{job.name if job else 'start'}-siblings"), likeness)
     _write_rows(folder.test(job.name if job else "start"), evaluate_policy(sampler, prompter, pages, max_tokens=tokens))
 
 

@@ -70,6 +70,7 @@ def results_by_hand(
         "start": [row_by_hand(page, 0.5) for page in sorted(pages)] if start is None else start,
         "samples": [],
         "rows": rows,
+        "siblings": {},
         "metrics": {},
         "curves": {},
         "pairs": {},

@@ -82,9 +82,9 @@ def test_every_arm_and_claim_is_run_and_reported(whole: Path) -> None:
     names = {f"{job.arm}-seed0" for job in claim_jobs(load_study(str(whole.with_suffix(".toml"))), {})}
     failed = {path.stem for path in (whole / "failed").glob("*")}
     ran = {path.stem for path in (whole / "test").glob("*")}
-    assert ran | failed == {"start", "start-samples", *names} | {
-        f"{a}-seed{s}" for a in ("sft", "dpo", "grpo") for s in (0, 1)
-    }
+    arms = {f"{a}-seed{s}" for a in ("sft", "dpo", "grpo") for s in (0, 1)}
+    siblings = {f"{name}-siblings" for name in ("start", *arms)}
+    assert ran | failed == {"start", "start-samples", *names, *arms, *siblings}
     # Of a random policy's few pairs none may be of two bad answers, and a quarter may hold none.
     assert failed <= {"dpo_both_bad-seed0", "dpo_quartile4-seed0"}
     for path in (whole / "failed").glob("*"):
