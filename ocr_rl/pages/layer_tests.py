@@ -72,7 +72,10 @@ def layer_tests(layer: Layer, pdf: str, rng: Random) -> list[Test]:
     absent = [edge for edge in edges if len(edge) >= 6 and normalize(edge).lower() not in rest]
     tests += [{"type": "absent", "text": edge} for edge in absent]
     own = "\n\n".join(line.text for line in body)
-    tests = [*passing(passing(tests, own), _as_policies_write(body)), baseline(own, strange=layer.strange)]
+    tests = [*passing(tests, own)]
+    if (asked_for := _as_policies_write(body)) != own:
+        tests = [*passing(tests, asked_for)]
+    tests.append(baseline(own, strange=layer.strange))
     if layer.explained:
         # Running headers count towards the budget, so that a transcript with them is not too long.
         tests.append({"type": "baseline", "max_length": budget(count_visible(text))})

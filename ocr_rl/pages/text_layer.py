@@ -258,9 +258,10 @@ def _going_on(lines: Sequence[Line], edge: Collection[Line]) -> set[Line]:
 
 def _adjoin(line: Line, other: Line) -> bool:
     """Whether one of two lines stands above the other, and not far."""
+    if line.right <= other.left or other.right <= line.left:
+        return False
     gap = max(line.bottom - other.top, other.bottom - line.top)
-    near = gap < _GAP * min(line.top - line.bottom, other.top - other.bottom)
-    return near and min(line.right, other.right) > max(line.left, other.left)
+    return gap < _GAP * min(line.top - line.bottom, other.top - other.bottom)
 
 
 def _near_edge(line: Line, height: float) -> bool:
