@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.profiler import record_function
 from transformers import PreTrainedModel
 
 from ocr_rl import config
@@ -119,7 +120,8 @@ class Reader:
         self.module.eval()
         try:
             for batch, counts in self._batches(rows, image):
-                answers = ask(batch)
+                with record_function("ocr_rl read"):
+                    answers = ask(batch)
                 if counts:
                     own |= {place[id(row)]: answer for row, answer in zip(batch.rows, answers, strict=True)}
         finally:
@@ -145,14 +147,16 @@ class Reader:
         @torch.no_grad()
         def read() -> Features:
             pixels, sizes = self._pixels([prompt], self.prompter.image)
-            layers = self.network.see(pixels.to(self.device), sizes.to(self.device))
+            with record_function("ocr_rl tower"):
+                layers = self.network.see(pixels.to(self.device), sizes.to(self.device))
             return Features(size=sizes[0], layers=tuple(layer.cpu() for layer in layers))
 
         return kept.of(prompt.image, read)
 
     def _pixels(self, prompts: Sequence[Prompt], image: ImageOf) -> tuple[Tensor, Tensor]:
         """(pixel values, sizes) of their images."""
-        pixel_values, sizes = self.prompter.pixels([image(prompt) for prompt in prompts])
+        with record_function("ocr_rl pixels"):
+            pixel_values, sizes = self.prompter.pixels([image(prompt) for prompt in prompts])
         return torch.from_numpy(pixel_values), torch.from_numpy(sizes).long()
 
     def _positions(self, prompt_ids: tuple[int, ...], size: tuple[int, ...]) -> Tensor:

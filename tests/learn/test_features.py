@@ -64,7 +64,7 @@ def test_a_part_that_drops_out_or_has_adapters_does_not_stand_still() -> None:
 def test_the_tower_reads_a_page_once_whatever_passes_come(
     make_learner: MakeLearner, rows: list[Row], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    learner = make_learner(policy=FROZEN, reference=True, micro_tokens=70)  # groups in parts
+    learner = make_learner(policy=FROZEN, reference=True, micro_tokens=1)  # each row alone
     counts = count_reads(learner, monkeypatch)
     for _ in range(2):
         step(learner, rows[::2])
