@@ -138,7 +138,7 @@ def require_inputs(settings: Mapping[str, Any]) -> None:
                 require_file(Path(value), f"{key}: ")
             case [*_, "policy", "preset"] if value:
                 require_preset(value, f"{key}: ")
-            case [*_, "policy", "path"] if value:
+            case [*_, "policy", "path" | "reference"] if value:
                 require_model(value, f"{key}: ")
             case [*_, "rewards" | "gates", _, "name"]:
                 require_plugin("ocr_rl.rewards", value)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import Discriminator, Field, JsonValue, Tag, model_serializer, model_validator
 
 from ocr_rl.config.algorithm import Algorithm
-from ocr_rl.config.algorithms import ALGORITHMS, Sft
+from ocr_rl.config.algorithms import ALGORITHMS, Dpo, Sft
 from ocr_rl.config.base import Positive, Section
 from ocr_rl.config.on_policy import OnPolicy, Ppo
 from ocr_rl.config.sections import Evaluation, Optim, Policy, Sampling, Scoring
@@ -127,6 +127,10 @@ class Recipe(Section):
             raise ValueError(f"[{name}] learns from references and asks no reward: leave out [[rewards]] and [[gates]]")
         if self.algorithm.learns_from_rewards and not self.rewards:
             raise ValueError(f"[{name}] learns from rewards: name one as [[rewards]]; gates alone teach nothing")
+        if self.policy.reference is not None and not (
+            self.algorithm.needs_reference or isinstance(self.algorithm, Dpo)
+        ):
+            raise ValueError(f"policy.reference: [{name}] measures nothing from a reference here: leave it out")
         if not self.algorithm.writes and self.evaluation is not None:
             raise ValueError(f"[{name}] writes nothing and is measured on held-out pairs: leave out [evaluation]")
         if isinstance(self.algorithm, Ppo) and self.algorithm.critic.kind == "adapter" and not self.policy.lora_rank:

@@ -75,6 +75,8 @@ class Policy(Section):
 
     path: str | None = None
     """A folder or hub name (families: docs/families.md); "nano" is the policy that ships with this package."""
+    reference: str | None = None
+    """The frozen policy that KL and preferences are measured from, of the same shape; by default the start."""
     fresh: str | None = None
     """Start from random weights instead: "nano", or a family's smallest shape (docs/families.md)."""
     dtype: Literal["float32", "bfloat16"] = "float32"

@@ -126,7 +126,7 @@ def memory_on(device: Device, recipe: config.Recipe, shape: Shape) -> MemoryPlan
     settings, family, module = shape.settings, shape.family, shape.module
     weights, numbers, blocks = shape.weights, shape.numbers, shape.blocks
     learnt = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
-    frozen_copy = recipe.algorithm.needs_reference and policy.lora_rank == 0
+    frozen_copy = policy.reference is not None or (recipe.algorithm.needs_reference and policy.lora_rank == 0)
     parts, several = device.ranks if on_gpu else 1, device.ranks > 1
     kept = features.LIMIT if not several and features.stands_still(family.vision_parts(base(module))) else 0
     itemsize = 2 if policy.autocast else dtype.itemsize

@@ -19,11 +19,12 @@ from torch.profiler import record_function
 from transformers import PreTrainedModel
 
 from ocr_rl import config
+from ocr_rl.contract import UserError
 from ocr_rl.learn import ranks
 from ocr_rl.learn.features import Features, KeptFeatures, joined, stands_still
 from ocr_rl.learn.network import PolicyNetwork, Reads, ScalarHead, base, trainable
 from ocr_rl.learn.rows import Batch, collate
-from ocr_rl.models.load import empty_model, load_model
+from ocr_rl.models.load import empty_model, load_model, model_folder
 from ocr_rl.models.weights import BASE_DTYPE, marks_of
 from ocr_rl.rollout.flow import Prompt, Row
 from ocr_rl.rollout.prompt import Origin
@@ -68,8 +69,7 @@ class Reader:
         self.base_marks = marks_of(model.state_dict().items(), BASE_DTYPE) if first else {}
         if ranks.world() == 1:  # otherwise each rank takes its part only
             model.to(self.device)  # type: ignore[arg-type]
-        # With LoRA the reference is the same model with its adapters switched off; otherwise a frozen copy.
-        frozen = copy.deepcopy(model).requires_grad_(False).eval() if reference and policy.lora_rank == 0 else None
+        frozen = self._frozen(model, policy) if reference else None
         with torch.random.fork_rng():
             torch.manual_seed(seed)
             self.module = trainable(model, self.family, policy, critic=critic_adapter)
@@ -81,8 +81,25 @@ class Reader:
         self.module.train()
         self.positions = lru_cache(maxsize=256)(self._positions)
         # Several ranks must go through the tower side by side, and each knows other pages.
-        still = ranks.world() == 1 and stands_still(self.family.vision_parts(base(self.module)))
-        self.features = KeptFeatures() if still else None
+        still = stands_still(self.family.vision_parts(base(self.module)))
+        alone = ranks.world() == 1 and policy.reference is None  # which may have another tower
+        self.features = KeptFeatures() if still and alone else None
+
+    def _frozen(self, model: PreTrainedModel, policy: config.Policy) -> PreTrainedModel | None:
+        """The reference. With LoRA the start is the same model with its adapters switched off: none of its own."""
+        if policy.reference is None:
+            return copy.deepcopy(model).requires_grad_(False).eval() if policy.lora_rank == 0 else None
+        how = {"dtype": policy.dtype, "trust_remote_code": policy.trust_remote_code}
+        other = _opened(model_folder(policy.reference), **how)
+        if shapes_of(other) != shapes_of(model):
+            raise UserError(
+                f"policy.reference: {policy.reference} has another shape than the policy; name one that was trained "
+                "from the same model."
+            )
+        self.family.pack(other)
+        if ranks.world() == 1:
+            other.to(self.device)  # type: ignore[arg-type]
+        return other.requires_grad_(False).eval()
 
     @torch.no_grad()
     def logprobs(
@@ -180,6 +197,11 @@ def _opened(path: str, **how: Any) -> PreTrainedModel:
     model = load_model(path, **how) if ranks.rank() == 0 else None
     tied = ranks.gathered(None if model is None else model.config.tie_word_embeddings)[0]
     return empty_model(path, tied=tied, **how) if model is None else model
+
+
+def shapes_of(model: PreTrainedModel) -> dict[str, torch.Size]:
+    """Of its weights, by name."""
+    return {name: weight.shape for name, weight in model.named_parameters()}
 
 
 def _by_row(value_N: Tensor, batch: Batch) -> list[tuple[float, ...]]:

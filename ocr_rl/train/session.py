@@ -199,7 +199,7 @@ def _policy(recipe: config.Recipe, origin: Origin) -> Learner:
         recipe.policy,
         recipe.optim,
         **shared,
-        reference=algorithm.needs_reference,
+        reference=algorithm.needs_reference or recipe.policy.reference is not None,
         reads=Reads.WORDS | Reads.SCALARS if kind == "head" else Reads.WORDS,
         stop_gradient=isinstance(algorithm, config.Ppo) and kind == "head" and algorithm.critic.stop_gradient,
         critic_adapter=kind == "adapter",

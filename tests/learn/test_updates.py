@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 
@@ -11,7 +12,9 @@ pytest.importorskip("torch", reason="torch is not installed")
 import torch
 from torch import Tensor
 
+from ocr_rl.contract import UserError
 from ocr_rl.learn.rows import Batch
+from ocr_rl.models.fresh import new_policy
 from ocr_rl.objectives.losses import Read
 from ocr_rl.rollout.flow import Row
 from tests.learn.conftest import NLL, MakeLearner, largest_gap, same, weights
@@ -84,3 +87,26 @@ def test_the_reference_stays_where_the_run_began(make_learner: MakeLearner, rows
     assert all(row.old_logprobs is None for row in rows)  # new rows, nothing filled in
     left_out = learner.annotate(rows[:1], old=False, reference=False)[0]
     assert (left_out.old_logprobs, left_out.ref_logprobs) == (None, None)
+
+
+@pytest.mark.parametrize("rank", [0, 2], ids=["all weights", "adapters"])
+def test_a_reference_of_its_own_stands_in_place_of_the_start(
+    make_learner: MakeLearner, rows: list[Row], tmp_path: Path, rank: int
+) -> None:
+    other = make_learner()
+    for _ in range(3):
+        other.update(rows, NLL)
+    other.save(tmp_path / "other")
+    policy = {"reference": str(tmp_path / "other"), "lora_rank": rank}
+    learner = make_learner(policy=policy, reference=True)
+    expected = other.logprobs(rows)
+    for _ in range(2):
+        assert largest_gap(learner.logprobs(rows, reference=True), expected) < 1e-6
+        assert largest_gap(learner.logprobs(rows), expected) > 0.01
+        learner.update(rows, NLL)
+
+
+def test_a_reference_of_another_shape_is_refused(make_learner: MakeLearner, tmp_path: Path) -> None:
+    new_policy(tmp_path / "other", 0, "qwen3_vl")
+    with pytest.raises(UserError, match=r"policy\.reference: .* has another shape than the policy"):
+        make_learner(policy={"reference": str(tmp_path / "other")}, reference=True)

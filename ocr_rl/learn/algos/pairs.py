@@ -96,8 +96,8 @@ def with_prompts(
 
 
 def with_reference(prompted: Prompted, learner: Learner) -> list[Pair]:
-    """Log-probabilities of both answers under the policy as it is now: computed once, kept with the pair."""
-    values = learner.logprobs(pair_rows(prompted))
+    """Log-probabilities of both answers by the policy as it is now, or by `policy.reference`: once, kept with the pair."""
+    values = learner.logprobs(pair_rows(prompted), reference=learner.reference is not None)
     return [
         replace(pair, chosen_ref=chosen, rejected_ref=rejected)
         for (pair, _), chosen, rejected in zip(prompted, values[::2], values[1::2], strict=True)
