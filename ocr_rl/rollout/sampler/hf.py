@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from ocr_rl.contract import Page
 from ocr_rl.models.load import load_model
@@ -111,18 +111,24 @@ class HfSampler:
         seeds = [seed_for(how.seed, page.id) + k for page, _ in prompts for k in range(how.n)]
         draw = _Draw([torch.Generator().manual_seed(seed) for seed in seeds], how, prompter.banned_ids)
         inputs = self._inputs([prompt for _, prompt in prompts], how.n)
+        limits = [how.limit(page.id) for page, _ in prompts for _ in range(how.n)]
+        length = inputs["input_ids"].shape[1]
         written_BT = self._model.generate(
             **inputs,
             generation_config=GenerationConfig(
                 do_sample=False,  # `_Draw` has drawn already and leaves one finite logit a row
-                max_new_tokens=how.max_tokens,
+                max_new_tokens=max(limits),
                 eos_token_id=prompter.eos_id,
                 pad_token_id=prompter.eos_id,
             ),
             logits_processor=LogitsProcessorList([draw]),
-        )[:, inputs["input_ids"].shape[1] :].tolist()
+            stopping_criteria=StoppingCriteriaList([_Full(length, limits)]),
+        )[:, length:].tolist()
         logprobs_BT = torch.stack(draw.logprobs, dim=1).tolist()
-        samples = [self._read(ids, logprobs) for ids, logprobs in zip(written_BT, logprobs_BT, strict=True)]
+        samples = [  # what stands behind a row's limit is padding, and reads like EOS
+            self._read(ids[:limit], logprobs)
+            for ids, logprobs, limit in zip(written_BT, logprobs_BT, limits, strict=True)
+        ]
         return [
             Group(
                 page=page,
@@ -160,6 +166,16 @@ class HfSampler:
             finish="stop" if stopped else "length",
             policy=self.policy,
         )
+
+
+class _Full(StoppingCriteria):
+    """Which rows are as long as they may be."""
+
+    def __init__(self, start: int, limits: Sequence[int]) -> None:
+        self._ends_B = torch.tensor(limits) + start
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:  # type: ignore[override]
+        return input_ids.shape[1] >= self._ends_B.to(input_ids.device)
 
 
 class _Draw(LogitsProcessor):
