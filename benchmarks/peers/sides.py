@@ -88,9 +88,9 @@ def pairs(sides: Mapping[str, Side], n: int) -> Iterator[dict[str, Answer]]:
     """A step of each side, `n` times; who begins takes turns too. A first pair warms up and is left out."""
     for number in range(n + 1):
         order = list(sides) if number % 2 == 0 else list(sides)[::-1]
-        pair = {name: sides[name].step() for name in order}
+        answers = {name: sides[name].step() for name in order}
         if number:
-            yield pair
+            yield {name: answers[name] for name in sides}
 
 
 def compared(rows: Sequence[Mapping[str, Answer]], name: str) -> Answer:

@@ -97,7 +97,7 @@ def measured(args: argparse.Namespace, folder: Path) -> Iterator[Answer]:
 
 
 def work(args: argparse.Namespace, folder: Path) -> Answer:
-    """Pages are made here, once: PDFs for our side, what we draw of them as PNG for TRL's, in the order of our steps."""
+    """Pages are made here, once: PDFs for our side, what we draw of them as PNG for TRL's, in our steps' order."""
     steps = args.pairs + 1
     source = {"synth": "nano", "n": args.pages * steps, "seed": 1003}  # of the kind that it reads
     asked: Answer = {
