@@ -47,24 +47,26 @@ def steps(work: Answer) -> Iterator[Answer]:
     learner = Learner(origin, policy, optim, steps=cfg.steps, reference=cfg.needs_reference)
     setting = setting_of(work, cfg, learner, origin, policy)
     before_mb = resident_mb()
-    started = time.perf_counter()
+    started, cpu = time.perf_counter(), time.process_time()
     for step in grpo(cfg, setting, {}):
         reset_peak()
-        update_from = time.perf_counter()
+        update_from, update_cpu = time.perf_counter(), time.process_time()
         assert step.loss is not None
         learner.update(step.rows, step.loss)
-        end, peak = time.perf_counter(), resident_mb("VmHWM")
+        end, cpu_end, peak = time.perf_counter(), time.process_time(), resident_mb("VmHWM")
         yield {
             "step_s": end - started,
+            "step_cpu_s": cpu_end - cpu,
             "sample_s": step.metrics["rollout_s"],
             "reference_s": step.metrics["annotate_s"],
             "update_s": end - update_from,
+            "update_cpu_s": cpu_end - update_cpu,
             "tokens": sum(len(row.completion_ids) for row in step.rows),
             "peak_mb": peak,
             "extra_mb": peak - before_mb,
             "prompt_ids": [list(compared.group.prompt.expanded_ids) for compared in step.groups],
         }
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
     setting.sampler.close()
 
 

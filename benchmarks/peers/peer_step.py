@@ -58,7 +58,7 @@ def run(asked: dict[str, Any], answers: TextIO) -> None:
         def _prepare_inputs(self, inputs: Any) -> Any:
             found = super()._prepare_inputs(inputs)
             reset_peak()
-            now["update_from"] = time.perf_counter()
+            now["update_from"], now["update_cpu"] = time.perf_counter(), time.process_time()
             return found
 
     class Clock(TrainerCallback):
@@ -66,11 +66,13 @@ def run(asked: dict[str, Any], answers: TextIO) -> None:
             self.wait()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            end, peak = time.perf_counter(), resident_mb("VmHWM")
+            end, cpu, peak = time.perf_counter(), time.process_time(), resident_mb("VmHWM")
             figures = {
                 "step_s": end - now["from"],
+                "step_cpu_s": cpu - now["cpu"],
                 "sample_s": now["sample_s"],
                 "update_s": end - now["update_from"],
+                "update_cpu_s": cpu - now["update_cpu"],
                 "tokens": now["tokens"],
                 "peak_mb": peak,
                 "extra_mb": peak - now["before_mb"],
@@ -83,7 +85,7 @@ def run(asked: dict[str, Any], answers: TextIO) -> None:
         def wait(self) -> None:
             """Until it is this side's turn: what lies between two turns is nobody's time."""
             sys.stdin.readline()
-            now["from"] = time.perf_counter()
+            now["from"], now["cpu"] = time.perf_counter(), time.process_time()
 
     banned = asked["banned_ids"]
     with tempfile.TemporaryDirectory() as folder:

@@ -8,7 +8,8 @@ the whole step is one micro-batch on both sides. With fixed lengths no sample ma
 number of tokens. A first pair warms up and is left out. Prints JSON lines: the machine's load, then medians of both
 sides, the median of the pairs' ratios (above 1: ours is better) and where half of the pairs and all of them lie, of the
 whole step, sampling, the update alone (forward, backward, optimiser) with its peak of resident memory, also above what
-was held before the first step. Exits 1 where the two sides' prompts differ. Linux only.
+was held before the first step; seconds of CPU are those of the side's process, which others on the machine move less.
+Exits 1 where the two sides' prompts differ. Linux only.
 """
 
 from __future__ import annotations
@@ -32,8 +33,10 @@ from ocr_rl.pages.source import open_pages
 
 FIGURES = {
     "whole step, s": "step_s",
+    "whole step, s of CPU": "step_cpu_s",
     "sampling, s": "sample_s",
     "update alone, s": "update_s",
+    "update alone, s of CPU": "update_cpu_s",
     "update alone, peak above the start, MB": "extra_mb",
     "update alone, peak, MB": "peak_mb",
     "tokens a step": "tokens",
