@@ -20,7 +20,7 @@ class Inner:
     def __init__(self) -> None:
         self.seen: list[tuple[int, int]] = []
 
-    def get_image_features(self, pixel_values, image_grid_thw=None, **more) -> SimpleNamespace:
+    def get_image_features(self, pixel_values, image_grid_thw, **more) -> SimpleNamespace:
         self.seen.append((len(pixel_values), len(image_grid_thw)))
         parts = torch.split(pixel_values, image_grid_thw.prod(-1).tolist())
         return SimpleNamespace(pooler_output=parts, deepstack_features=[[-part for part in parts]], more=more)
