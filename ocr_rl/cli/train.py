@@ -76,6 +76,10 @@ def study(
     out: Annotated[Path, Option(help="folder of its runs and report; a rerun goes on with what lies there")] = Path(
         "runs/study"
     ),
+    rows: Annotated[
+        Path | None,
+        Option(metavar="FILE", help="the study_rows.tar.xz of a report: rebuild that report from it, and run nothing"),
+    ] = None,
 ) -> None:
     """Compare ways of learning on equal terms. Arms, seeds, claims, one report."""
     from ocr_rl.study.plan import load_study
@@ -85,15 +89,25 @@ def study(
     require_place(out)
 
     from ocr_rl.outputs import refuse_taken
+    from ocr_rl.study.folder import Folder, longest_px_of, read_environment
     from ocr_rl.study.report import FILES, write_study
     from ocr_rl.study.results import read_results
-    from ocr_rl.study.run import longest_px_of, read_environment, run_study
+    from ocr_rl.study.rows import bind_rows, pack, unpack
+    from ocr_rl.study.run import run_study
 
     report = out / "report"
     refuse_taken(report / name for name in FILES)
-    run_study(loaded, out)
+    if rows is None:
+        run_study(loaded, out)
+    else:
+        unpack(rows, out)
+        bind_rows(loaded, out)
     written = write_study(
-        read_results(loaded, out), report, env=read_environment(out), longest_px=longest_px_of(loaded)
+        read_results(loaded, out),
+        report,
+        packed=pack(Folder(out)),
+        env=read_environment(out),
+        longest_px=longest_px_of(loaded),
     )
     print(written.read_text(encoding="utf-8"))
     print(f"with pages side by side: {report / 'report.html'}")

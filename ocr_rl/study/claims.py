@@ -236,7 +236,7 @@ def graded_reward(results: Results) -> Finding | None:
         header=("learns from", "gain over the start, points"),
         table=[(label, points(gain)) for label, gain in gains.items()],
         y_label="gain over the start, points",
-        series={"": Series.of(list(gains.values()))},
+        series={"gain": Series.of(list(gains.values()))},
         ticks=list(gains),
     )
 

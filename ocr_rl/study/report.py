@@ -1,6 +1,6 @@
 """A study's results -> study.md with its plots, one self-contained report.html, and the raw rows as JSONL.
 
-    OUT/report/ study.md · study.png · study_<claim>.png · report.html · rows.jsonl · curves.jsonl
+    OUT/report/ study.md · study.png · study_<claim>.png · report.html · rows.jsonl · curves.jsonl · study_rows.tar.xz
 
 Everything shown is computed from the rows; no figure is written by hand.
 """
@@ -26,15 +26,19 @@ from ocr_rl.study.findings import MATTERS, Finding, points
 from ocr_rl.study.plots import claim_plot, main_plot
 from ocr_rl.study.results import Results
 from ocr_rl.study.rlhf import LEARNED_REWARD
+from ocr_rl.study.rows import NAME as ROWS
 from ocr_rl.study.shortfalls import shortfalls
 from ocr_rl.study.tables import sections_of
 from ocr_rl.study.weak_spots import WEAK_SPOTS
 
-FILES = ("study.md", "study.png", "rows.jsonl", "curves.jsonl", "report.json", "report.md", "report.html")
+FILES = (ROWS, "study.md", "study.png", "rows.jsonl", "curves.jsonl", "report.json", "report.md", "report.html")
 
 
-def write_study(results: Results, out: Path, *, env: Mapping[str, Any], longest_px: int) -> Path:
-    """All files below `out`; returns study.md. UserError for one that stands there and that ocr-rl did not write."""
+def write_study(results: Results, out: Path, *, packed: bytes, env: Mapping[str, Any], longest_px: int) -> Path:
+    """All files below `out`, the rows (`pack`) among them; returns study.md.
+
+    UserError for one that stands there and that ocr-rl did not write.
+    """
     out.mkdir(parents=True, exist_ok=True)
     claims = (*CLAIMS, *WEAK_SPOTS, *LEARNED_REWARD, *CRITIC)
     seen = sorted(
@@ -67,6 +71,7 @@ def write_study(results: Results, out: Path, *, env: Mapping[str, Any], longest_
         sections=sections,
         floors=level,
     )
+    outputs.write(out / ROWS, packed)
     outputs.write(out / "rows.jsonl", "".join(_row(name, rows) for name, rows in _all_rows(results).items()))
     lines = [
         json.dumps({"run": name, **asdict(point)}) + "\n" for name, curve in results.curves.items() for point in curve

@@ -16,10 +16,9 @@ from ocr_rl.evaluate.results import PageResult, read_rows
 from ocr_rl.pages.source import open_pages
 from ocr_rl.run import read_json, read_jsonl
 from ocr_rl.study.findings import Measured, PerPage, noise_of, per_page
+from ocr_rl.study.folder import Folder, choose, trial_scores
 from ocr_rl.study.jobs import Job, claim_jobs, main_jobs, reward_model_jobs
-from ocr_rl.study.pairs import read_pairs
 from ocr_rl.study.plan import Study
-from ocr_rl.study.run import Folder, choose, trial_scores
 
 # Seconds of a step's line. Those of a rollout stand beside its tokens.
 _EVERY_STEP = ("update_s", "pages_s")
@@ -72,7 +71,6 @@ class Results:
     siblings: Mapping[str, Sequence[PageResult]]  # samples of the validation pages after training, by run
     metrics: Mapping[str, Sequence[Mapping[str, Any]]]  # by run; of those that learnt a reward model too
     curves: Mapping[str, Sequence[Point]]  # by run
-    pairs: Mapping[str, Sequence[Mapping[str, Any]]]  # of DPO's first rounds, by run
     choices: Mapping[str, Mapping[str, Any]]  # what pairs were chosen by, by run
     failed: Mapping[str, str]  # reason, by run
     scorers: Mapping[str, str]  # the run whose reward model scored its samples, by run
@@ -124,11 +122,6 @@ def read_results(study: Study, out: Path) -> Results:
         },
         metrics={job.name: _metrics(job.name, folder) for job in (*ended, *learned)},
         curves={job.name: _curve(job, folder) for job in ended},
-        pairs={
-            job.name: read_pairs(folder.run(job.name))
-            for job in ended
-            if (folder.run(job.name) / "pairs" / "round_000.json").exists()
-        },
         choices={
             path.name.removesuffix(".why.json"): json.loads(path.read_text())
             for path in folder.root.glob("pairs/*.why.json")

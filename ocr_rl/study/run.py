@@ -1,7 +1,5 @@
 """Run a study: reward models, trials, arms, variations, and last the test pages. Goes on where it was cut off.
 
-    OUT/ study.json · pages/ · runs/<arm>-seed<N>/ · pairs/ · test/<run>.jsonl · failed/<run>.txt · worker<k>.log
-
 Every run is `train` with a sampler that its worker process keeps open. Knows nothing about what is made of the rows.
 """
 
@@ -15,25 +13,23 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import psutil
 from tqdm import tqdm
 
-from ocr_rl import config, outputs
+from ocr_rl import config
 from ocr_rl.contract import Page, UserError
 from ocr_rl.evaluate.results import PageResult, to_json
 from ocr_rl.learn.network import named_weights
 from ocr_rl.models.load import load_model, model_folder
-from ocr_rl.pages.bound import BoundSources
-from ocr_rl.pages.raster import file_sha
 from ocr_rl.pages.source import open_pages
 from ocr_rl.policy import open_learning_origin, open_sampler
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampler
-from ocr_rl.run import environment, read_json, read_jsonl, write_atomically
+from ocr_rl.run import write_atomically
+from ocr_rl.study.folder import Folder, bind, choose, claim, fingerprint
 from ocr_rl.study.jobs import Job, claim_jobs, main_jobs, reward_model_jobs, start_jobs, tuning_jobs
 from ocr_rl.study.pairs import write_pairs
 from ocr_rl.study.plan import START, Study
@@ -43,41 +39,11 @@ _POLL_S = 0.5
 SIBLINGS = 4  # samples of a validation page after training: how alike are they?
 
 
-@dataclass(frozen=True, slots=True)
-class Folder:
-    """Where a study keeps its things."""
-
-    root: Path
-
-    @property
-    def pages(self) -> Path:
-        return self.root / "pages"
-
-    def run(self, name: str) -> Path:
-        return self.root / "runs" / name
-
-    def model(self, name: str) -> Path:
-        """The policy that a run ended with. Raises UserError for a run that did not end."""
-        try:
-            return self.root / json.loads((self.run(name) / "done.json").read_text(encoding="utf-8"))["model"]
-        except OSError:
-            raise UserError(f"the run {name}, which this one needs, did not end") from None
-
-    def test(self, name: str) -> Path:
-        return self.root / "test" / f"{name}.jsonl"
-
-    def failed(self, name: str) -> Path:
-        return self.root / "failed" / f"{name}.txt"
-
-
 def run_study(study: Study, out: Path) -> dict[str, int]:
     """All of it; returns the trial that was chosen, by arm. Raises UserError where `out` holds another study."""
     folder = Folder(out.resolve())
-    _claim(study, folder)
-    sources = BoundSources(folder.root, folder.pages, begun=True)
-    for source in (study.pages, study.validation, study.test):
-        sources(source)
-    sources.keep()
+    claim(study, folder, fingerprint(study))
+    bind(folder, (study.pages, study.validation, study.test))
     _train_all("start", start_jobs(study), study, folder)
     _train_all("reward models", reward_model_jobs(study), study, folder)
     _train_all("trials", tuning_jobs(study), study, folder)
@@ -93,68 +59,6 @@ def run_study(study: Study, out: Path) -> dict[str, int]:
         "test pages", _test, [None, *jobs], study, folder, lambda job: folder.test(job.name if job else "start")
     )
     return chosen
-
-
-def choose(study: Study, folder: Folder) -> dict[str, int]:
-    """The trial with the best pass rate on the validation pages at its end, by arm; the first of equals."""
-    best: dict[str, tuple[float, int]] = {}
-    for (arm, trial), score in trial_scores(study, folder).items():
-        if score > best.get(arm, (-1.0, 0))[0]:
-            best[arm] = (score, trial)
-    return {arm: trial for arm, (_, trial) in best.items()}
-
-
-def trial_scores(study: Study, folder: Folder) -> dict[tuple[str, int], float]:
-    """By arm and trial: the pass rate at the end, mean over the tuning seeds; of those that ended at every seed."""
-    by_trial: dict[tuple[str, int], list[float]] = {}
-    for job in tuning_jobs(study):
-        assert job.trial is not None
-        rates = [
-            row["eval_pass_rate"]
-            for row in read_jsonl(folder.run(job.name) / "metrics.jsonl")
-            if "eval_pass_rate" in row
-        ]
-        if (folder.run(job.name) / "done.json").exists() and rates:
-            by_trial.setdefault((job.arm, job.trial), []).append(rates[-1])
-    wanted = len(study.tuning_seeds)
-    return {trial: sum(rates) / wanted for trial, rates in by_trial.items() if len(rates) == wanted}
-
-
-def read_environment(out: Path) -> dict[str, Any]:
-    """Where and when the study began."""
-    return json.loads((out / "study.json").read_text(encoding="utf-8"))["env"]
-
-
-def longest_px_of(study: Study) -> int:
-    """Of the page images that the policy sees."""
-    recipe = main_jobs(study, {})[0].recipe
-    assert recipe.policy.path is not None
-    return open_learning_origin(recipe, model_folder(recipe.policy.path)).settings.longest_px
-
-
-def _claim(study: Study, folder: Folder) -> None:
-    plan = json.loads(study.model_dump_json())
-    path, start = folder.root / "study.json", _fingerprint(study)
-    outputs.refuse_others(folder.root, path.name, ("pages", "runs", "pairs", "test", "failed", "report"))
-    if not path.exists():
-        with outputs.writing(folder.root):
-            write_atomically(path, json.dumps({"study": plan, "start": start, "env": environment()}, indent=1))
-    begun = read_json(path)
-    if begun.get("study") != plan:
-        raise UserError(f"{path}: this folder holds another study; go on with that one, or give another --out.")
-    if begun.get("start") != start:
-        raise UserError(
-            f"{path}: this study began with other weights of the policy than those that are there now; put those back, "
-            "or give another --out."
-        )
-
-
-def _fingerprint(study: Study) -> str:
-    """Of the start's weights: a study goes on over days, and its arms must have had one start."""
-    recipe = main_jobs(study, {})[0].recipe
-    assert recipe.policy.path is not None
-    weights = sorted(Path(model_folder(recipe.policy.path)).glob("*.safetensors"))
-    return " ".join(map(file_sha, weights))
 
 
 def _train_all(label: str, jobs: Sequence[Job], study: Study, folder: Folder) -> None:

@@ -73,7 +73,6 @@ def results_by_hand(
         "siblings": {},
         "metrics": {},
         "curves": {},
-        "pairs": {},
         "choices": {},
         "failed": {},
         "scorers": {},

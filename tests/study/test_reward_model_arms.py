@@ -14,11 +14,12 @@ pytest.importorskip("torch", reason="torch is not installed")
 from ocr_rl.config import LEARNED, RewardChoice, RewardModel
 from ocr_rl.contract import Page, UserError
 from ocr_rl.pages.synth.make import write_dataset
+from ocr_rl.study.folder import Folder
 from ocr_rl.study.jobs import Job, claim_jobs, main_jobs, reward_model_jobs, tuning_jobs
 from ocr_rl.study.plan import Study
 from ocr_rl.study.report import write_study
 from ocr_rl.study.results import cost_of, read_results
-from ocr_rl.study.run import Folder, _prepared, _test, _train, peak_memory
+from ocr_rl.study.run import _prepared, _test, _train, peak_memory
 from tests.fakes import FakeSampler
 from tests.study.by_hand import DRAWN, study_by_hand
 

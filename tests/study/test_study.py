@@ -27,6 +27,8 @@ from ocr_rl.rollout.compare import upside_down
 from ocr_rl.rollout.flow import ComparedGroup, Group, Prompt, Sample
 from ocr_rl.study import run as study_run
 from ocr_rl.study.findings import Measured, Noise, contrast, contrast_p, noise_of, share_contrast, verdict_of
+from ocr_rl.study.folder import Folder as StudyFolder
+from ocr_rl.study.folder import choose, trial_scores
 from ocr_rl.study.jobs import VARIATIONS, claim_jobs, main_jobs, start_jobs, tuning_jobs
 from ocr_rl.study.pairs import both_bad, quartile, read_pairs
 from ocr_rl.study.plan import load_study
@@ -109,6 +111,16 @@ def test_the_ledger_charges_sampling_and_forgets_nothing(whole: Path) -> None:
 
 
 @pytest.mark.slow
+def test_a_report_is_rebuilt_from_its_rows_to_the_byte(whole: Path, tmp_path: Path) -> None:
+    rows, again = whole / "report" / "study_rows.tar.xz", tmp_path / "again"
+    plan = str(whole.with_suffix(".toml"))
+    assert main(["study", plan, "--out", str(again), "--rows", str(rows)]) == 0
+    for name in ("study.md", "rows.jsonl", "curves.jsonl", "study_rows.tar.xz"):
+        assert (again / "report" / name).read_bytes() == (whole / "report" / name).read_bytes(), name
+    assert not list(again.glob("runs/*/ckpt"))
+
+
+@pytest.mark.slow
 def test_another_study_does_not_go_on_in_its_folder(
     whole: Path, nano_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -121,7 +133,7 @@ def test_another_study_does_not_go_on_in_its_folder(
 def test_a_study_whose_start_has_changed_does_not_go_on(
     whole: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("ocr_rl.study.run._fingerprint", lambda study: "other weights")
+    monkeypatch.setattr("ocr_rl.study.run.fingerprint", lambda study: "other weights")
     assert main(["study", str(whole.with_suffix(".toml")), "--out", str(whole)]) == 2
     assert "other weights of the policy" in capsys.readouterr().err
 
@@ -165,7 +177,7 @@ def test_a_longer_run_has_as_many_times_the_updates_and_the_samples() -> None:
 def test_a_start_is_made_once_and_every_run_begins_from_it(nano_dir: Path, tmp_path: Path) -> None:
     path = write_study(tmp_path / "s.toml", nano_dir, variations=True)
     path.write_text(path.read_text().replace("samples = 10", "samples = 10\nstart_steps = 3"))
-    study, folder = load_study(str(path)), study_run.Folder(tmp_path / "out")
+    study, folder = load_study(str(path)), StudyFolder(tmp_path / "out")
     (start,) = start_jobs(study)
     assert start.name == "start-seed0" and start.recipe.algorithm.total_steps == 3
     assert start.recipe.policy.path == str(nano_dir)
@@ -183,7 +195,7 @@ def test_a_start_is_made_once_and_every_run_begins_from_it(nano_dir: Path, tmp_p
 def test_a_trial_is_worth_the_mean_over_the_tuning_seeds(nano_dir: Path, tmp_path: Path) -> None:
     study = load_study(str(write_study(tmp_path / "s.toml", nano_dir, variations=False)))
     study = study.model_copy(update={"tuning_seeds": (1000, 1001)})
-    folder = study_run.Folder(tmp_path / "out")
+    folder = StudyFolder(tmp_path / "out")
     rates = {("sft", 0): (0.5, 0.5), ("sft", 1): (0.9, 0.2), ("dpo", 0): (0.1, 0.2), ("dpo", 1): (0.1, 0.3)}
     for job in tuning_jobs(study):
         if (job.arm, job.trial) in rates:
@@ -191,12 +203,12 @@ def test_a_trial_is_worth_the_mean_over_the_tuning_seeds(nano_dir: Path, tmp_pat
             rate = rates[job.arm, job.trial][job.seed - 1000]
             (folder.run(job.name) / "metrics.jsonl").write_text(json.dumps({"step": 1, "eval_pass_rate": rate}) + "\n")
             (folder.run(job.name) / "done.json").write_text("{}")
-    assert study_run.trial_scores(study, folder) == pytest.approx(
+    assert trial_scores(study, folder) == pytest.approx(
         {("sft", 0): 0.5, ("sft", 1): 0.55, ("dpo", 0): 0.15, ("dpo", 1): 0.2}
     )
-    assert study_run.choose(study, folder) == {"sft": 1, "dpo": 1}
+    assert choose(study, folder) == {"sft": 1, "dpo": 1}
     (folder.run("dpo-trial1-1001") / "done.json").unlink()  # a trial that did not end at every seed is none
-    assert study_run.choose(study, folder) == {"sft": 1, "dpo": 0}
+    assert choose(study, folder) == {"sft": 1, "dpo": 0}
 
 
 @pytest.mark.slow

@@ -1,0 +1,120 @@
+"""What lies in a study's folder: its plan, pages and runs, and which trials were chosen.
+
+OUT/ study.json · pages/ · runs/<arm>-seed<N>/ · pairs/ · test/<run>.jsonl · failed/<run>.txt · worker<k>.log
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ocr_rl import config, outputs
+from ocr_rl.contract import UserError
+from ocr_rl.models.load import model_folder
+from ocr_rl.pages.bound import BoundSources
+from ocr_rl.pages.raster import file_sha
+from ocr_rl.policy import open_learning_origin
+from ocr_rl.run import environment, read_json, read_jsonl, write_atomically
+from ocr_rl.study.jobs import main_jobs, tuning_jobs
+from ocr_rl.study.plan import Study
+
+
+@dataclass(frozen=True, slots=True)
+class Folder:
+    """Where a study keeps its things."""
+
+    root: Path
+
+    @property
+    def pages(self) -> Path:
+        return self.root / "pages"
+
+    def run(self, name: str) -> Path:
+        return self.root / "runs" / name
+
+    def model(self, name: str) -> Path:
+        """The policy that a run ended with. Raises UserError for a run that did not end."""
+        try:
+            return self.root / json.loads((self.run(name) / "done.json").read_text(encoding="utf-8"))["model"]
+        except OSError:
+            raise UserError(f"the run {name}, which this one needs, did not end") from None
+
+    def test(self, name: str) -> Path:
+        return self.root / "test" / f"{name}.jsonl"
+
+    def failed(self, name: str) -> Path:
+        return self.root / "failed" / f"{name}.txt"
+
+
+def claim(study: Study, folder: Folder, start: str) -> None:
+    """Raises UserError where the folder holds another study, or one that began with other weights."""
+    plan = json.loads(study.model_dump_json())
+    path = folder.root / "study.json"
+    outputs.refuse_others(folder.root, path.name, ("pages", "runs", "pairs", "test", "failed", "report"))
+    if not path.exists():
+        with outputs.writing(folder.root):
+            write_atomically(path, json.dumps({"study": plan, "start": start, "env": environment()}, indent=1))
+    begun = read_json(path)
+    if begun.get("study") != plan:
+        raise UserError(f"{path}: this folder holds another study; go on with that one, or give another --out.")
+    if begun.get("start") != start:
+        raise UserError(
+            f"{path}: this study began with other weights of the policy than those that are there now; put those back, "
+            "or give another --out."
+        )
+
+
+def bind(folder: Folder, used: Sequence[config.PageSource]) -> None:
+    """Typeset these pages once, and hold the study to them."""
+    sources = BoundSources(folder.root, folder.pages, begun=True)
+    for source in used:
+        sources(source)
+    sources.keep()
+
+
+def choose(study: Study, folder: Folder) -> dict[str, int]:
+    """The trial with the best pass rate on the validation pages at its end, by arm; the first of equals."""
+    best: dict[str, tuple[float, int]] = {}
+    for (arm, trial), score in trial_scores(study, folder).items():
+        if score > best.get(arm, (-1.0, 0))[0]:
+            best[arm] = (score, trial)
+    return {arm: trial for arm, (_, trial) in best.items()}
+
+
+def trial_scores(study: Study, folder: Folder) -> dict[tuple[str, int], float]:
+    """By arm and trial: the pass rate at the end, mean over the tuning seeds; of those that ended at every seed."""
+    by_trial: dict[tuple[str, int], list[float]] = {}
+    for job in tuning_jobs(study):
+        assert job.trial is not None
+        rates = [
+            row["eval_pass_rate"]
+            for row in read_jsonl(folder.run(job.name) / "metrics.jsonl")
+            if "eval_pass_rate" in row
+        ]
+        if (folder.run(job.name) / "done.json").exists() and rates:
+            by_trial.setdefault((job.arm, job.trial), []).append(rates[-1])
+    wanted = len(study.tuning_seeds)
+    return {trial: sum(rates) / wanted for trial, rates in by_trial.items() if len(rates) == wanted}
+
+
+def read_environment(out: Path) -> dict[str, Any]:
+    """Where and when the study began."""
+    return json.loads((out / "study.json").read_text(encoding="utf-8"))["env"]
+
+
+def longest_px_of(study: Study) -> int:
+    """Of the page images that the policy sees."""
+    recipe = main_jobs(study, {})[0].recipe
+    assert recipe.policy.path is not None
+    return open_learning_origin(recipe, model_folder(recipe.policy.path)).settings.longest_px
+
+
+def fingerprint(study: Study) -> str:
+    """Of the start's weights: a study goes on over days, and its arms must have had one start."""
+    recipe = main_jobs(study, {})[0].recipe
+    assert recipe.policy.path is not None
+    weights = sorted(Path(model_folder(recipe.policy.path)).glob("*.safetensors"))
+    return " ".join(map(file_sha, weights))

@@ -1,0 +1,75 @@
+"""All that a study's report is made of, in one file: what other people rebuild its figures from.
+
+No page, weight or sample of training is in it. The pages are typeset again from the study's seeds.
+"""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+from ocr_rl.contract import UserError
+from ocr_rl.evaluate.results import read_rows
+from ocr_rl.pages.source import open_pages
+from ocr_rl.run import read_json
+from ocr_rl.study.folder import Folder, bind, claim
+from ocr_rl.study.plan import Study
+
+NAME = "study_rows.tar.xz"
+_KINDS = (
+    "study.json",
+    "test/*.jsonl",
+    "failed/*.txt",
+    "pairs/*.why.json",
+    "runs/*/metrics.jsonl",
+    "runs/*/done.json",
+    "runs/*/eval/*/validation.jsonl",
+)
+_LARGEST = 2**30  # of all that is unpacked
+
+
+def pack(folder: Folder) -> bytes:
+    """The same bytes for the same files."""
+    box = io.BytesIO()
+    with tarfile.open(fileobj=box, mode="w:xz") as archive:
+        for path in sorted(path for kind in _KINDS for path in folder.root.glob(kind)):
+            entry = tarfile.TarInfo(path.relative_to(folder.root).as_posix())
+            entry.size = path.stat().st_size
+            with path.open("rb") as content:
+                archive.addfile(entry, content)
+    return box.getvalue()
+
+
+def unpack(rows: Path, out: Path) -> None:
+    """Into a folder that is new or empty. Raises UserError for anything but what `pack` writes."""
+    if out.exists() and any(out.iterdir()):
+        raise UserError(f"{out}: is there already; rows are unpacked into a new folder, give another --out.")
+    try:
+        with tarfile.open(rows, mode="r:xz") as archive:
+            entries = archive.getmembers()
+            if sum(entry.size for entry in entries) > _LARGEST:
+                raise UserError(f"{rows}: unpacks to more than {_LARGEST // 2**20} MB, which no study's rows do.")
+            if not all(entry.isreg() and _is_ours(entry.name) for entry in entries):
+                raise UserError(f"{rows}: holds other files than a study's rows; give the {NAME} of a report.")
+            archive.extractall(out, entries, filter="data")
+    except (OSError, EOFError, tarfile.TarError) as error:
+        raise UserError(f"{rows}: cannot be unpacked ({error}); give the {NAME} of a study's report.") from None
+
+
+def bind_rows(study: Study, out: Path) -> None:
+    """The test pages beside the rows of a study that ran elsewhere. Raises UserError where they are of another one."""
+    folder = Folder(out.resolve())
+    claim(study, folder, read_json(folder.root / "study.json").get("start", ""))
+    bind(folder, (study.test,))
+    pages = {page.id for page in open_pages(study.test, folder.pages)}
+    if lost := sorted({row.page for row in read_rows(folder.test("start"))} - pages):
+        raise UserError(
+            f"{folder.test('start')}: speaks of the page {lost[0]}, which is none of the study's test pages as they "
+            "are typeset here; rebuild the report with the version of ocr-rl that ran the study."
+        )
+
+
+def _is_ours(name: str) -> bool:
+    parts = Path(name).parts
+    return ".." not in parts and any(len(parts) == len(Path(kind).parts) and Path(name).match(kind) for kind in _KINDS)

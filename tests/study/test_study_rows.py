@@ -1,0 +1,85 @@
+"""A study's rows as one file: what goes in comes out, and nothing else does."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from pathlib import Path
+
+import pytest
+
+from ocr_rl.contract import UserError
+from ocr_rl.study.folder import Folder
+from ocr_rl.study.rows import pack, unpack
+
+KEPT = {
+    "study.json": "{}",
+    "test/start.jsonl": "1",
+    "failed/dpo-seed0.txt": "2",
+    "pairs/dpo_both_bad-seed0.why.json": "3",
+    "runs/grpo-seed0/metrics.jsonl": "4",
+    "runs/grpo-seed0/done.json": "5",
+    "runs/grpo-seed0/eval/000000/validation.jsonl": "6",
+}
+
+
+def archive(tmp_path: Path, **entries: str | tarfile.TarInfo) -> Path:
+    path = tmp_path / "rows.tar.xz"
+    with tarfile.open(path, "w:xz") as box:
+        for name, content in entries.items():
+            if isinstance(content, tarfile.TarInfo):
+                box.addfile(content)
+            else:
+                entry = tarfile.TarInfo(name)
+                entry.size = len(content)
+                box.addfile(entry, io.BytesIO(content.encode()))
+    return path
+
+
+def test_rows_are_packed_alike_and_unpacked_whole(tmp_path: Path) -> None:
+    for folder in ("one", "two"):
+        for name, text in (
+            *KEPT.items(),
+            ("runs/grpo-seed0/ckpt/1/model.safetensors", "weights"),
+            ("pages/a.pdf", "a"),
+        ):
+            (tmp_path / folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (tmp_path / folder / name).write_text(text)
+    rows = pack(Folder(tmp_path / "one"))
+    assert rows == pack(Folder(tmp_path / "two"))
+    (tmp_path / "rows.tar.xz").write_bytes(rows)
+    unpack(tmp_path / "rows.tar.xz", tmp_path / "out")
+    found = {str(p.relative_to(tmp_path / "out")): p.read_text() for p in (tmp_path / "out").rglob("*") if p.is_file()}
+    assert found == KEPT
+    with pytest.raises(UserError, match="is there already"):
+        unpack(tmp_path / "rows.tar.xz", tmp_path / "out")
+
+
+def link() -> tarfile.TarInfo:
+    entry = tarfile.TarInfo("study.json")
+    entry.type, entry.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    return entry
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"../study.json": "{}"},
+        {"/study.json": "{}"},
+        {"test/../../x.jsonl": "{}"},
+        {"test/deep/x.jsonl": "{}"},
+        {"runs/a/model.safetensors": "x"},
+        {"study.json": link()},
+    ],
+)
+def test_other_archives_are_refused_and_nothing_is_written(tmp_path: Path, entries: dict) -> None:
+    with pytest.raises(UserError, match="holds other files than a study's rows"):
+        unpack(archive(tmp_path, **entries), tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.tar.xz"]
+
+
+def test_what_is_no_archive_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "rows.tar.xz").write_bytes(b"no archive")
+    for path in (tmp_path / "rows.tar.xz", tmp_path / "none.tar.xz", tmp_path):
+        with pytest.raises(UserError, match="cannot be unpacked"):
+            unpack(path, tmp_path / "out")
