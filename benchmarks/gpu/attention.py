@@ -1,8 +1,9 @@
 """Attention over packed tokens by several kernels: time forward and backward, and how far each is from float32.
 
-Ours (`ocr_rl.models.attention`) under each of torch's kernels for scaled_dot_product_attention, beside one call of
+By rectangles (`ocr_rl.models.attention`) under each of torch's kernels for scaled_dot_product_attention; by segments,
+as a learner does on a GPU in 16 bits (`ocr_rl.models.varlen`: two calls, a prompt read once); and by one call of
 `varlen_attn`: there a completion's keys are its prompt's and its own, picked side by side, and a causal mask that is
-aligned to the last key is all that it needs: no mask, no padding, no repeated heads.
+aligned to the last key is all that it needs. Of each the memory too that a layer takes over what it is given.
 
 Shapes: X packed tokens, S picked keys, H heads of queries and KV of keys, D their width.
 """
@@ -10,6 +11,7 @@ Shapes: X packed tokens, S picked keys, H heads of queries and KV of keys, D the
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import partial
 from itertools import accumulate
@@ -21,8 +23,10 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.nn.functional import scaled_dot_product_attention
 
-from benchmarks.gpu.update import timed
-from ocr_rl.models.attention import attend, packing
+from benchmarks.gpu.update import peak_mib, timed
+from ocr_rl.models.attention import by_rectangles, packing
+from ocr_rl.models.kernels import FLASH
+from ocr_rl.models.varlen import by_segments, segments
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 BACKENDS = {
@@ -45,11 +49,10 @@ class Heads:
 def attention_kernels(heads: Heads, lengths: Sequence[Sequence[int]], rounds: int) -> dict[str, Any]:
     """Seconds of one layer in bfloat16 and the largest distances (output, gradients) from float32's, by kernel."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    exact = _answer(_ours(lengths, device, None), _inputs(heads, lengths, device, torch.float32))
-    cases = []
-    for name, backend in BACKENDS.items():
-        cases.append(_case(f"ours, {name}", _ours(lengths, device, backend), heads, lengths, exact, rounds))
-    cases.append(_case("varlen_attn", partial(by_varlen, lengths, kernel=None), heads, lengths, exact, rounds))
+    exact = _answer(_rectangles(lengths, device, None), _inputs(heads, lengths, device, torch.float32))
+    ways = {f"rectangles, {name}": _rectangles(lengths, device, backend) for name, backend in BACKENDS.items()}
+    ways |= {"segments": _segments(lengths, device), "varlen_attn": partial(by_varlen, lengths, kernel=None)}
+    cases = [_case(name, attention, heads, lengths, exact, rounds) for name, attention in ways.items()]
     return {"lengths": [list(group) for group in lengths], "cases": cases}
 
 
@@ -60,24 +63,32 @@ def _case(
     try:
         apart = [_distance(ours, theirs) for ours, theirs in zip(_answer(attention, given), exact, strict=True)]
         seconds = median(timed(lambda: _answer(attention, given)) for _ in range(rounds))
+        memory = peak_mib(lambda: _answer(attention, given))
     except (RuntimeError, NotImplementedError, ImportError, AssertionError) as error:
         return {"kernel": name, "not_measured": str(error).strip().splitlines()[0][:200]}
-    return {"kernel": name, "seconds": seconds, "distance": max(apart)}
+    return {"kernel": name, "seconds": seconds, "distance": max(apart), "memory_mib": memory}
 
 
-def _ours(lengths: Sequence[Sequence[int]], device: torch.device, backend: SDPBackend | None) -> Attention:
+def _rectangles(lengths: Sequence[Sequence[int]], device: torch.device, backend: SDPBackend | None) -> Attention:
     where = packing(lengths).to(device)
 
     def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
-        def call() -> Tensor:
-            return attend(torch.nn.Module(), query, key, value, None, query.shape[-1] ** -0.5, packing=where)[0]
-
-        if backend is None:
-            return call()
-        with sdpa_kernel(backend):
-            return call()
+        with nullcontext() if backend is None else sdpa_kernel(backend):
+            return by_rectangles(*_packed(query, key, value), where, query.shape[-1] ** -0.5)[None]
 
     return attention
+
+
+def _segments(lengths: Sequence[Sequence[int]], device: torch.device) -> Attention:
+    where = segments(lengths).to(device)
+    return lambda query, key, value: by_segments(*_packed(query, key, value), where, query.shape[-1] ** -0.5, FLASH)[
+        None
+    ]
+
+
+def _packed(query: Tensor, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """As (X, heads, D)."""
+    return query[0].transpose(0, 1), key[0].transpose(0, 1), value[0].transpose(0, 1)
 
 
 def by_varlen(
@@ -89,7 +100,7 @@ def by_varlen(
     seen, sizes, counts = picked_keys(lengths)
     cumulated = lambda values: torch.tensor([0, *accumulate(values)], dtype=torch.int32, device=query.device)
     seen_S = torch.tensor(seen, device=query.device)
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))
+    q, k, v = _packed(query, key, value)
     output_XHD = kernel(
         q,
         k.index_select(0, seen_S),

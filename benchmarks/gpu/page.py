@@ -88,12 +88,17 @@ def _shared(result: Result) -> str:
 
 def _attention(result: Result) -> str:
     rows = [
-        [case["kernel"], f"not measured: {case['not_measured']}", ""]
+        [case["kernel"], f"not measured: {case['not_measured']}", "", ""]
         if "not_measured" in case
-        else [case["kernel"], f"{1000 * case['seconds']:.2f}", f"{case['distance']:.1e}"]
+        else [
+            case["kernel"],
+            f"{1000 * case['seconds']:.2f}",
+            f"{case['distance']:.1e}",
+            f"{case['memory_mib'] or 0:.0f}",
+        ]
         for case in result["cases"]
     ]
-    return _table(["kernel", "ms, forward and backward", "distance from float32"], rows)
+    return _table(["kernel", "ms, forward and backward", "distance from float32", "MiB beside its input"], rows)
 
 
 def _grpo(result: Result) -> str:

@@ -130,6 +130,17 @@ def timed(work: Callable[[], Any]) -> float:
     return time.perf_counter() - started
 
 
+def peak_mib(work: Callable[[], Any]) -> float | None:
+    """Memory that the work takes on a GPU, at most, over what was there before it."""
+    if not torch.cuda.is_available():
+        return None
+    _wait()
+    _reset_peak()
+    before = torch.cuda.memory_allocated()
+    work()
+    return (torch.cuda.max_memory_allocated() - before) / 2**20
+
+
 def device_name() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 

@@ -100,7 +100,7 @@ def study(
     if rows is None:
         run_study(loaded, out)
     else:
-        unpack(rows, out)
+        unpack(rows, out, loaded)
         bind_rows(loaded, out)
     written = write_study(
         read_results(loaded, out),

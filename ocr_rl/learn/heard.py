@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import accumulate
 from typing import TYPE_CHECKING, Any
@@ -29,20 +30,28 @@ class Listening:
     """A loss that keeps what it is shown. With several processes, of the rows of this one alone."""
 
     loss: Loss
-    kept: dict[Key, Tokens] = field(default_factory=dict)
+    shown: list[tuple[Sequence[Row], Tensor, Tensor]] = field(
+        default_factory=list
+    )  # rows, log-probabilities, entropies
 
     def __call__(self, read: Any, batch: Batch) -> tuple[Tensor, Sums]:
         if isinstance(read, Read):
-            self._keep(read, batch)
+            self.shown.append((batch.rows, read.logprob_N.detach(), read.entropy_N))
         return self.loss(read, batch)
 
-    def _keep(self, read: Read, batch: Batch) -> None:
-        logprobs, entropies = read.logprob_N.detach().tolist(), read.entropy_N.tolist()
-        ends = accumulate(len(row.completion_ids) for row in batch.rows)
-        for row, end in zip(batch.rows, ends, strict=True):
-            own = slice(end - len(row.completion_ids), end)
-            learner = row.old_logprobs if row.old_logprobs is not None else tuple(logprobs[own])
-            self.kept[key_of(row)] = Tokens(learner=learner, entropy=tuple(entropies[own]))
+    @property
+    def kept(self) -> dict[Key, Tokens]:
+        """Read off the device here, after the passes: amid one the host would wait."""
+        return {key_of(row): tokens for shown in self.shown for row, tokens in _tokens(*shown)}
+
+
+def _tokens(rows: Sequence[Row], logprob_N: Tensor, entropy_N: Tensor) -> Iterator[tuple[Row, Tokens]]:
+    logprobs, entropies = logprob_N.tolist(), entropy_N.tolist()
+    ends = accumulate(len(row.completion_ids) for row in rows)
+    for row, end in zip(rows, ends, strict=True):
+        own = slice(end - len(row.completion_ids), end)
+        learner = row.old_logprobs if row.old_logprobs is not None else tuple(logprobs[own])
+        yield row, Tokens(learner=learner, entropy=tuple(entropies[own]))
 
 
 def key_of(row: Row) -> Key:

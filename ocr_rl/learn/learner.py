@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.profiler import record_function
 
 from ocr_rl import config
 from ocr_rl.contract import UserError
@@ -25,9 +26,10 @@ from ocr_rl.learn.masters import Masters
 from ocr_rl.learn.network import Reads, adapter_of, named_weights, save_model
 from ocr_rl.learn.optimizers import load_moments, open_optimizers, rate_factor
 from ocr_rl.learn.reader import ImageOf, Reader
+from ocr_rl.learn.rows import Batch
 from ocr_rl.models.settings import write_settings
 from ocr_rl.models.weights import Adapter, Weights
-from ocr_rl.objectives.losses import Loss, Read, Scalars
+from ocr_rl.objectives.losses import Loss, Read, Scalars, Sums
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Origin
 from ocr_rl.rollout.sampler.base import seed_for
@@ -83,22 +85,9 @@ class Learner(Reader):
         """The gradient of a step, clipped; returns the step's metrics. FloatingPointError as `update`."""
         ranks.tell(self.name, "prepare", rows, loss)
         rate = self._set_rate()
-        own: dict[str, float] = defaultdict(float)
         with self._own_dropout():
-            for batch, counts in self._batches(rows):
-                read = self.network(batch, self.reads)
-                if not counts:
-                    _nothing_of(read).backward()
-                    self.masters.take_gradients()
-                    continue
-                value, parts = loss(read, batch)
-                (value + _nothing_of(read) if ranks.world() > 1 else value).backward()
-                self.masters.take_gradients()
-                entropy = {"entropy": float(read.entropy_N.sum())} if isinstance(read, Read) else {}
-                _add(own, {"loss": float(value.detach()), **entropy, **parts})
-        sums: dict[str, float] = defaultdict(float)
-        for share in ranks.gathered(own):
-            _add(sums, share)
+            parts = [self._go_back(batch, loss, counts) for batch, counts in self._batches(rows)]
+        sums = _added(ranks.gathered(_added(_read(parts))))
         learnt = self.masters.by_name.values()
         norm = float(ranks.whole(torch.nn.utils.clip_grad_norm_(learnt, self.settings.max_grad_norm)))
         if not (math.isfinite(norm) and math.isfinite(sums["loss"])):
@@ -109,13 +98,28 @@ class Learner(Reader):
         metrics = {name: value if name in whole else value / tokens for name, value in sums.items()}
         return metrics | {"grad_norm": norm, "lr": rate, "tokens": tokens}
 
+    def _go_back(self, batch: Batch, loss: Loss, counts: bool) -> Sums:
+        """Add a micro-batch's gradient; its sums, which nobody has read yet: the host may go on to the next one."""
+        with record_function("ocr_rl forward"):
+            read = self.network(batch, self.reads)
+        with record_function("ocr_rl loss"):
+            value, parts = loss(read, batch) if counts else (_nothing_of(read), {})
+        with record_function("ocr_rl backward"):
+            (value + _nothing_of(read) if counts and ranks.world() > 1 else value).backward()
+            self.masters.take_gradients()
+        if not counts:
+            return {}
+        entropy = {"entropy": read.entropy_N.sum()} if isinstance(read, Read) else {}
+        return {"loss": value.detach(), **entropy, **parts}
+
     def apply(self) -> None:
         """Take the step that `prepare` left the gradient of."""
         ranks.tell(self.name, "apply")
-        for optimizer in self.optimizers:
-            optimizer.step()
-            optimizer.zero_grad(set_to_none=True)
-        self.masters.hand_back()
+        with record_function("ocr_rl step"):
+            for optimizer in self.optimizers:
+                optimizer.step()
+                optimizer.zero_grad(set_to_none=True)
+            self.masters.hand_back()
         self.policy += 1
 
     def drop(self) -> None:
@@ -240,6 +244,20 @@ def _nothing_of(read: Read | Scalars) -> Tensor:
     parts = [read.logprob_N] if isinstance(read, Read) else []
     parts += [] if scalars is None else [scalars.value_N]
     return torch.stack([0 * part.sum() for part in parts]).sum()
+
+
+def _read(parts: Sequence[Sums]) -> list[dict[str, float]]:
+    """The sums of all micro-batches as numbers: the host waits for the device once."""
+    tensors = [value.double() for some in parts for value in some.values() if isinstance(value, Tensor)]
+    numbers = iter(torch.stack(tensors).tolist() if tensors else [])
+    return [{name: next(numbers) if isinstance(v, Tensor) else v for name, v in some.items()} for some in parts]
+
+
+def _added(parts: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    sums: dict[str, float] = defaultdict(float)
+    for some in parts:
+        _add(sums, some)
+    return sums
 
 
 def _add(sums: dict[str, float], parts: Mapping[str, float]) -> None:

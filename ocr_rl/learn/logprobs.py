@@ -5,6 +5,7 @@ Shapes: N tokens, C of them in a chunk, D the width, V the vocabulary.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -122,5 +123,11 @@ def _log_softmax(hidden_CD: Tensor, weight_VD: Tensor, temperature: float, banne
     if temperature != 1:
         logits_CV = logits_CV / temperature
     if banned_ids:
-        logits_CV.index_fill_(1, torch.tensor(banned_ids, device=logits_CV.device), float("-inf"))
+        logits_CV.index_fill_(1, _on(logits_CV.device, banned_ids), float("-inf"))
     return logits_CV.log_softmax(-1)
+
+
+@lru_cache(maxsize=64)
+def _on(device: torch.device, ids: tuple[int, ...]) -> Tensor:
+    """Sent once: the host waits for the device then."""
+    return torch.tensor(ids, device=device)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import copy
 import shutil
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from enum import Flag, auto
 from pathlib import Path
 from typing import Any
@@ -80,21 +80,25 @@ class PolicyNetwork(nn.Module):
 
     def forward(self, batch: Batch, reads: Reads = Reads.WORDS) -> Read | Scalars:
         """A Read where words are asked for (with the scalars, where both are), else Scalars."""
-        device = batch.input_ids_1X.device.type
-        with torch.autocast(device, torch.bfloat16) if self.autocast else nullcontext():
+        with self._precision(batch.input_ids_1X.device):
+            seen = batch.seen or self.see(batch.pixel_values, batch.image_sizes)
             hidden_XD = self.family.hidden_states(
-                base(self.model),
-                batch.input_ids_1X,
-                batch.position_ids_31X,
-                batch.packing,
-                batch.pixel_values,
-                batch.image_sizes,
+                base(self.model), batch.input_ids_1X, batch.position_ids_31X, batch.packing, seen
             )[0]
             scalars = self._scalars(hidden_XD, batch) if Reads.SCALARS in reads else None
             if Reads.WORDS in reads:
                 return self._words(hidden_XD, batch)._replace(scalars=scalars)
         assert scalars is not None
         return scalars
+
+    def see(self, pixel_values: Tensor, image_sizes: Tensor) -> tuple[Tensor, ...]:
+        """What the vision tower says of images (`Family.see`)."""
+        model = base(self.model)
+        with self._precision(pixel_values.device):
+            return self.family.see(model, pixel_values.to(self.family.vision_parts(model)[0].dtype), image_sizes)
+
+    def _precision(self, device: torch.device) -> AbstractContextManager[Any]:
+        return torch.autocast(device.type, torch.bfloat16) if self.autocast else nullcontext()
 
     def _words(self, hidden_XD: Tensor, batch: Batch) -> Read:
         first = batch.rows[0]

@@ -8,16 +8,19 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any, TypeVar
 
 import torch
 from PIL import Image
 from torch import Tensor
+from torch.profiler import record_function
 from transformers import PreTrainedModel
 
 from ocr_rl import config
 from ocr_rl.learn import ranks
+from ocr_rl.learn.features import Features, KeptFeatures, joined, stands_still
 from ocr_rl.learn.network import PolicyNetwork, Reads, ScalarHead, base, trainable
 from ocr_rl.learn.rows import Batch, collate
 from ocr_rl.models.load import empty_model, load_model
@@ -77,6 +80,9 @@ class Reader:
         self.reference = None if frozen is None else self._sharded(frozen, policy)
         self.module.train()
         self.positions = lru_cache(maxsize=256)(self._positions)
+        # Several ranks must go through the tower side by side, and each knows other pages.
+        still = ranks.world() == 1 and stands_still(self.family.vision_parts(base(self.module)))
+        self.features = KeptFeatures() if still else None
 
     @torch.no_grad()
     def logprobs(
@@ -114,7 +120,8 @@ class Reader:
         self.module.eval()
         try:
             for batch, counts in self._batches(rows, image):
-                answers = ask(batch)
+                with record_function("ocr_rl read"):
+                    answers = ask(batch)
                 if counts:
                     own |= {place[id(row)]: answer for row, answer in zip(batch.rows, answers, strict=True)}
         finally:
@@ -124,13 +131,33 @@ class Reader:
 
     def _batches(self, rows: Sequence[Row], image: ImageOf | None = None) -> Iterator[tuple[Batch, bool]]:
         """This rank's micro-batches, and whether they count (`ranks.passes`)."""
-        image = image or self.prompter.image
+        positions = lambda row, size: self.positions(row.prompt.expanded_ids, tuple(size.tolist()))
         for groups, counts in ranks.passes(rows, self.micro_tokens):
-            images = [image(group[0].prompt) for group in groups]
-            pixel_values, sizes = self.prompter.pixels(images)
-            pixels = (torch.from_numpy(pixel_values), torch.from_numpy(sizes).long())
-            positions = lambda row, size: self.positions(row.prompt.expanded_ids, tuple(size.tolist()))  # noqa: E731
-            yield collate(groups, pixels, positions).to(self.device), counts
+            prompts = [group[0].prompt for group in groups]
+            if image is None and self.features is not None:
+                seen, sizes = joined([self._features(prompt, self.features) for prompt in prompts])
+                batch = replace(collate(groups, (torch.empty(0), sizes), positions), seen=seen)
+            else:
+                batch = collate(groups, self._pixels(prompts, image or self.prompter.image), positions)
+            yield batch.to(self.device), counts
+
+    def _features(self, prompt: Prompt, kept: KeptFeatures) -> Features:
+        """The page is read alone: whom it stands beside may change the last bit, and stays another one's matter."""
+
+        @torch.no_grad()
+        def read() -> Features:
+            pixels, sizes = self._pixels([prompt], self.prompter.image)
+            with record_function("ocr_rl tower"):
+                layers = self.network.see(pixels.to(self.device), sizes.to(self.device))
+            return Features(size=sizes[0], layers=tuple(layer.cpu() for layer in layers))
+
+        return kept.of(prompt.image, read)
+
+    def _pixels(self, prompts: Sequence[Prompt], image: ImageOf) -> tuple[Tensor, Tensor]:
+        """(pixel values, sizes) of their images."""
+        with record_function("ocr_rl pixels"):
+            pixel_values, sizes = self.prompter.pixels([image(prompt) for prompt in prompts])
+        return torch.from_numpy(pixel_values), torch.from_numpy(sizes).long()
 
     def _positions(self, prompt_ids: tuple[int, ...], size: tuple[int, ...]) -> Tensor:
         """(3, prompt length); most prompts of a run are alike."""

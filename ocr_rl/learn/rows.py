@@ -23,7 +23,7 @@ class Batch:
     input_ids_1X: Tensor
     position_ids_31X: Tensor
     packing: Packing  # who sees whom
-    pixel_values: Tensor  # of the P images
+    pixel_values: Tensor  # of the P images; of none where it is known what the tower says of them (`seen`)
     image_sizes: Tensor  # (P, ...), as the family's tower reads them
     source_N: Tensor  # which of the X positions predicts token n
     target_N: Tensor
@@ -37,11 +37,13 @@ class Batch:
     ref_N: Tensor | None
     value_N: Tensor | None = None
     return_N: Tensor | None = None
+    seen: tuple[Tensor, ...] = ()
 
     def to(self, device: torch.device) -> Batch:
         tensors = {name: x for name in self.__slots__ if isinstance(x := getattr(self, name), Tensor)}
         moved = {name: x.to(device, non_blocking=True) for name, x in tensors.items()}
-        return replace(self, packing=self.packing.to(device), **moved)
+        seen = tuple(x.to(device, non_blocking=True) for x in self.seen)
+        return replace(self, packing=self.packing.to(device), seen=seen, **moved)
 
 
 Positions = Callable[[Row, Tensor], Tensor]  # (row, its image's size) -> positions of its prompt, (3, prompt length)

@@ -2,7 +2,8 @@
 
 A mask over all packed tokens would cost the square of their number. Instead tokens are sorted into rectangles: prompts
 of one length attend side by side, and so do completions of about one length. Time and memory then grow with the number
-of completions, and a short completion is not padded to the longest one of the batch.
+of completions, and a short completion is not padded to the longest one of the batch. On a GPU, in 16 bits, a kernel for
+segments of any lengths needs no rectangles (`varlen`).
 
 Two pages, the first with completions of 2 and 1 tokens, the second with one of 2: `packing([[3, 2, 1], [3, 2]])`.
 
@@ -26,23 +27,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
+from ocr_rl.models.varlen import Segments, by_segments, kernel_for, segments
+
 PACKED = "packed"  # its name among transformers' attention functions
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True)
 class Block:
     """Completions side by side: of prompts of one length, and none less than half as long as the longest."""
 
     prompts: int  # which of the packing's `shapes_PK` has their prompts
+    seen: int  # K, the length of these
     shape_RT: tuple[int, int]
     owner_R: Tensor  # whose prompt, among the P, a completion sees
-    visible_TS: Tensor  # bool: the prompt, and the completion up to the token itself
+
+    @cached_property
+    def visible_TS(self) -> Tensor:
+        """Bool: the prompt, and the completion up to the token itself. Made when a layer first asks."""
+        T = self.shape_RT[1]
+        return torch.ones(T, self.seen + T, dtype=torch.bool, device=self.owner_R.device).tril(self.seen)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,18 +64,20 @@ class Packing:
     source_Y: Tensor  # the packed token of each sorted place: prompts shape by shape, then completions block by block
     is_token_Y: Tensor  # bool: no repeated token
     place_X: Tensor  # the sorted place of each packed token
+    segments: Segments  # the same without sorting
 
     def to(self, device: torch.device) -> Packing:
         def moved(x: Tensor) -> Tensor:
             return x.to(device, non_blocking=True)
 
-        blocks = [replace(b, owner_R=moved(b.owner_R), visible_TS=moved(b.visible_TS)) for b in self.blocks]
+        blocks = [replace(block, owner_R=moved(block.owner_R)) for block in self.blocks]
         return replace(
             self,
             blocks=tuple(blocks),
             source_Y=moved(self.source_Y),
             is_token_Y=moved(self.is_token_Y),
             place_X=moved(self.place_X),
+            segments=self.segments.to(device),
         )
 
 
@@ -87,20 +99,20 @@ def packing(lengths: Sequence[Sequence[int]]) -> Packing:
     for (K, _), some in completions.items():
         begins, sizes, owners = zip(*some, strict=True)
         places.append(_places(begins, sizes))
-        T = max(sizes)
-        own_TT = torch.ones(T, T, dtype=torch.bool).tril()
-        blocks.append(
-            Block(
-                prompts=list(prompts).index(K),
-                shape_RT=(len(some), T),
-                owner_R=torch.tensor(owners),
-                visible_TS=torch.cat([torch.ones(T, K, dtype=torch.bool), own_TT], dim=1),
-            )
-        )
+        shape_RT = (len(some), max(sizes))
+        where = list(prompts).index(K)
+        blocks.append(Block(prompts=where, seen=K, shape_RT=shape_RT, owner_R=torch.tensor(owners)))
     source_Y, is_token_Y = (torch.cat([pair[i].flatten() for pair in places]) for i in (0, 1))
     place_X = torch.empty(start, dtype=torch.long)
     place_X[source_Y[is_token_Y]] = is_token_Y.nonzero()[:, 0]
-    return Packing(shapes_PK=shapes_PK, blocks=tuple(blocks), source_Y=source_Y, is_token_Y=is_token_Y, place_X=place_X)
+    return Packing(
+        shapes_PK=shapes_PK,
+        blocks=tuple(blocks),
+        source_Y=source_Y,
+        is_token_Y=is_token_Y,
+        place_X=place_X,
+        segments=segments(lengths),
+    )
 
 
 def _places(starts: Sequence[int], sizes: Sequence[int]) -> tuple[Tensor, Tensor]:
@@ -139,22 +151,33 @@ def attend(
 
     `packing` comes as a keyword through every layer: text models make masks of their own, of what kinds they know.
     """
+    device = query_1HXD.device.type
+    dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else query_1HXD.dtype
+    query, key, value = (x[0].transpose(0, 1) for x in (query_1HXD, key_1HXD, value_1HXD))
+    if kernel := kernel_for(query, key, dtype):
+        output = by_segments(query.to(dtype), key.to(dtype), value.to(dtype), packing.segments, scaling, kernel)
+        return output[None], None
+    return by_rectangles(query, key, value, packing, scaling)[None], None
 
-    def sort(x_1HXD: Tensor) -> list[Tensor]:
+
+def by_rectangles(query_XHD: Tensor, key_XHD: Tensor, value_XHD: Tensor, packing: Packing, scale: float) -> Tensor:
+    """(X, heads, D), on any device and in any dtype."""
+
+    def sort(x_XHD: Tensor) -> list[Tensor]:
         """(n, heads, length, D) of each rectangle."""
-        repeat = query_1HXD.shape[1] // x_1HXD.shape[1]
-        parts = apart(x_1HXD[0].transpose(0, 1), packing)
+        repeat = query_XHD.shape[1] // x_XHD.shape[1]
+        parts = apart(x_XHD, packing)
         return [(x if repeat == 1 else x.repeat_interleave(repeat, 2)).transpose(1, 2) for x in parts]
 
-    queries, keys, values = (sort(x) for x in (query_1HXD, key_1HXD, value_1HXD))
+    queries, keys, values = (sort(x) for x in (query_XHD, key_XHD, value_XHD))
     outputs = [
-        scaled_dot_product_attention(queries[i], keys[i], values[i], is_causal=True, scale=scaling)
+        scaled_dot_product_attention(queries[i], keys[i], values[i], is_causal=True, scale=scale)
         for i in range(len(packing.shapes_PK))
     ]
     for i, block in enumerate(packing.blocks, len(packing.shapes_PK)):
         seen = [torch.cat([x[block.prompts].index_select(0, block.owner_R), x[i]], dim=2) for x in (keys, values)]
-        outputs.append(scaled_dot_product_attention(queries[i], *seen, attn_mask=block.visible_TS, scale=scaling))
-    return together([x.transpose(1, 2) for x in outputs], packing)[None], None
+        outputs.append(scaled_dot_product_attention(queries[i], *seen, attn_mask=block.visible_TS, scale=scale))
+    return together([x.transpose(1, 2) for x in outputs], packing)
 
 
 class _Pick(torch.autograd.Function):

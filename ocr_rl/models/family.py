@@ -142,10 +142,13 @@ class Family:
         """What of them the text model takes."""
         return position_ids_31X
 
-    def see(self, model: Any, pixels: Tensor, sizes: Tensor, is_image_1X: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        """Features (F, D) of all images, and what else of them the text model is given, by keyword."""
-        seen = model.model.get_image_features(pixels, sizes)
-        return joined(seen.pooler_output), {}
+    def see(self, model: Any, pixels: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
+        """Features (F, D) of all images, which stand in the text; then those that `deep_inputs` is about."""
+        return (joined(model.model.get_image_features(pixels, sizes).pooler_output),)
+
+    def deep_inputs(self, deep: Sequence[Tensor], is_image_1X: Tensor) -> dict[str, Any]:
+        """What else of the images the text model is given, by keyword."""
+        return {}
 
     def hidden_states(
         self,
@@ -153,14 +156,13 @@ class Family:
         input_ids_1X: Tensor,
         position_ids_31X: Tensor,
         packing: Packing,
-        pixels: Tensor,
-        sizes: Tensor,
+        seen: Sequence[Tensor],
     ) -> Tensor:
-        """Last hidden states (1, X, D) of packed tokens. The vision tower runs once per image, for all its samples."""
+        """Last hidden states (1, X, D) of packed tokens. `seen`: what the tower said of the images, each once."""
         inner = model.model
         embeds_1XD = inner.get_input_embeddings()(input_ids_1X)
         is_image_1X = input_ids_1X == model.config.image_token_id
-        features_FD, more = self.see(model, pixels.to(self.vision_parts(model)[0].dtype), sizes, is_image_1X)
+        features_FD, *deep = seen
         where_1XD = is_image_1X[..., None].expand_as(embeds_1XD)
         return inner.language_model(
             inputs_embeds=embeds_1XD.masked_scatter(where_1XD, features_FD.to(embeds_1XD.dtype)),
@@ -168,7 +170,7 @@ class Family:
             attention_mask=None,
             packing=packing,
             use_cache=False,
-            **more,
+            **self.deep_inputs(deep, is_image_1X),
         ).last_hidden_state
 
     def generate_inputs(self, pixels: Tensor, sizes: Tensor, is_image_BL: Tensor, n: int) -> dict[str, Tensor]:

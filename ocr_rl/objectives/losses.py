@@ -4,8 +4,9 @@
     total, sums = loss(model(batch), batch)
 
 A loss returns the scalar to differentiate and sums to log: over tokens (divided by the step's tokens elsewhere), the
-largest value where the name ends in `_max`, already weighted where it ends in `_mean`. Losses are values: they pickle
-(every rank gets them), print and compare by themselves.
+largest value where the name ends in `_max`, already weighted where it ends in `_mean`. The sums are scalars without a
+gradient, left where they were computed: to read one here would have the host wait for the device amid a micro-batch.
+Losses are values: they pickle (every rank gets them), print and compare by themselves.
 
 Shapes: N tokens of a micro-batch, B its rows, P pairs; `row_N` maps tokens to rows. A micro-batch holds whole rows.
 """
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from ocr_rl.learn.rows import Batch
 
-Sums = dict[str, float]
+Sums = dict[str, "Tensor | float"]
 
 
 class Scalars(NamedTuple):
@@ -51,7 +52,7 @@ class NegativeLogLikelihood:
 
     def __call__(self, read: Read, batch: Batch) -> tuple[Tensor, Sums]:
         loss = -(read.logprob_N * batch.weight_N).sum()
-        return loss, {"nll": float(-read.logprob_N.detach().sum())}
+        return loss, {"nll": -read.logprob_N.detach().sum()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -100,12 +101,12 @@ class PolicyGradient:
         kept_N, masked = self._kept(importance_N)
         total = ((self.beta * kl_N - surrogate_N * kept_N) * batch.weight_N).sum()
         return total, {
-            "kl": float(kl_N.detach().sum()),
-            "clip_share": float(outside_N.sum()),
-            ("drift" if self.stale else "gap"): float(gap_N.abs().sum()),
-            ("drift_max" if self.stale else "gap_max"): float(gap_N.abs().max()),
-            "importance": float(importance_N.sum()),
-            "truncated_share": float((importance_N > self.importance_cap).float().sum()),
+            "kl": kl_N.detach().sum(),
+            "clip_share": outside_N.sum(),
+            ("drift" if self.stale else "gap"): gap_N.abs().sum(),
+            ("drift_max" if self.stale else "gap_max"): gap_N.abs().max(),
+            "importance": importance_N.sum(),
+            "truncated_share": (importance_N > self.importance_cap).float().sum(),
             **masked,
         }
 
@@ -116,7 +117,7 @@ class PolicyGradient:
             return kept_N, {}
         low, high = self.importance_mask
         outside_N = (importance_N < low) | (importance_N > high)
-        return kept_N.masked_fill(outside_N, 0.0), {"masked_share": float(outside_N.float().sum())}
+        return kept_N.masked_fill(outside_N, 0.0), {"masked_share": outside_N.float().sum()}
 
 
 Surrogate = Callable[[PolicyGradient, "Tensor", "Tensor", "Tensor"], "tuple[Tensor, Tensor]"]
@@ -218,13 +219,13 @@ class PreferenceLoss:
         anchor = -(logp_B / count_B * weight_B)[chosen_B].sum()
         margin_P, logp_B = margin_P.detach(), logp_B.detach()
         return preference_P.sum() + self.nll_anchor * anchor, {
-            "margin_mean": float((margin_P * weight_P).sum()),
-            "accuracy_mean": float(((margin_P > 0) * weight_P).sum()),
-            "chosen_mean": float((logp_B * weight_B)[chosen_B].sum()),
-            "rejected_mean": float((logp_B * weight_B)[~chosen_B].sum()),
+            "margin_mean": (margin_P * weight_P).sum(),
+            "accuracy_mean": ((margin_P > 0) * weight_P).sum(),
+            "chosen_mean": (logp_B * weight_B)[chosen_B].sum(),
+            "rejected_mean": (logp_B * weight_B)[~chosen_B].sum(),
             # against the reference: what learning did to each answer (likelihood displacement, arXiv 2410.08847)
-            "chosen_moved_mean": float(((logp_B - ref_B) * weight_B)[chosen_B].sum()),
-            "rejected_moved_mean": float(((logp_B - ref_B) * weight_B)[~chosen_B].sum()),
+            "chosen_moved_mean": ((logp_B - ref_B) * weight_B)[chosen_B].sum(),
+            "rejected_moved_mean": ((logp_B - ref_B) * weight_B)[~chosen_B].sum(),
         }
 
 

@@ -30,15 +30,15 @@ class ValueLoss:
         assert batch.return_N is not None
         value_N, return_N = read.value_N, batch.return_N
         square_N = (value_N - return_N).square()
-        outside = 0.0
+        outside: Sums = {}
         if self.clip is not None:
             assert batch.value_N is not None
             near_N = batch.value_N + (value_N - batch.value_N).clamp(-self.clip, self.clip)
             clipped_N = (near_N - return_N).square()
-            outside = float((clipped_N > square_N).sum())
+            outside = {"value_clip_share": (clipped_N > square_N).sum()}
             square_N = square_N.maximum(clipped_N)
-        sums = {"value_loss": float(square_N.detach().sum()), "value": float(value_N.detach().sum())}
-        return (square_N * batch.weight_N).sum(), sums if self.clip is None else {**sums, "value_clip_share": outside}
+        sums = {"value_loss": square_N.detach().sum(), "value": value_N.detach().sum(), **outside}
+        return (square_N * batch.weight_N).sum(), sums
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -82,8 +82,8 @@ class BradleyTerry:
         loss_P = -((1 - self.label_smoothing) * right_P + self.label_smoothing * wrong_P) * weight_P
         gap_P, chosen_B = gap_P.detach(), sign_B > 0
         return loss_P.sum(), {
-            "accuracy_mean": float(((gap_P > 0) * weight_P).sum()),
-            "score_gap_mean": float((gap_P * weight_P).sum()),
-            "score_chosen_mean": float((score_B.detach() * weight_B)[chosen_B].sum()),
-            "score_rejected_mean": float((score_B.detach() * weight_B)[~chosen_B].sum()),
+            "accuracy_mean": ((gap_P > 0) * weight_P).sum(),
+            "score_gap_mean": (gap_P * weight_P).sum(),
+            "score_chosen_mean": (score_B.detach() * weight_B)[chosen_B].sum(),
+            "score_rejected_mean": (score_B.detach() * weight_B)[~chosen_B].sum(),
         }

@@ -15,6 +15,7 @@ import pypdfium2.raw as pdfium_c
 
 _TILT = 3.0  # degrees by which upright text may slant
 _UNSEEN = "\u200b\u200c\u200d\u2060\ufeff\u00ad"  # characters without a width, which part no words
+_FIRST_HALF = 0xD800  # from here on a code may be half a character
 _HYPHENS = "\x02\ufffe"  # PDFium's signs for a hyphen at the end of a line
 
 
@@ -45,6 +46,7 @@ class _Piece(NamedTuple):
 
 def glyphs(textpage: pdfium.PdfTextPage, count: int, x: float, y: float) -> Iterator[Glyph]:
     """The glyphs in the order of the layer. (x, y) is the lower left corner of the page."""
+    text = textpage.raw  # asking the wrapper for it takes time at every call
     left, right, bottom, top = (ctypes.c_double() for _ in range(4))
     refs = [ctypes.byref(value) for value in (left, right, bottom, top)]
     room = pdfium_c.FS_RECTF()
@@ -52,21 +54,22 @@ def glyphs(textpage: pdfium.PdfTextPage, count: int, x: float, y: float) -> Iter
     nowhere = _Piece(key=0, baseline=0.0, em=0.0, typeface=0, upright=True)
     piece = nowhere
     for k in range(count):
-        character = _character(textpage, k)
+        code = pdfium_c.FPDFText_GetUnicode(text, k)
+        character = chr(code) if code < _FIRST_HALF else _character(text, k, code)
         if not character or character in _UNSEEN:
             continue
         if character in "\r\n":
             yield Glyph("\n", 0.0, 0.0, 0.0, 0.0)
             continue
-        pdfium_c.FPDFText_GetCharBox(textpage, k, *refs)
+        pdfium_c.FPDFText_GetCharBox(text, k, *refs)
         if character.isspace() or right.value <= left.value:
             yield Glyph(" ", 0.0, 0.0, 0.0, 0.0)
             continue
-        thing = pdfium_c.FPDFText_GetTextObject(textpage, k)
+        thing = pdfium_c.FPDFText_GetTextObject(text, k)
         key = ctypes.addressof(thing.contents) if thing else 0
-        pdfium_c.FPDFText_GetLooseCharBox(textpage, k, room_ref)
+        pdfium_c.FPDFText_GetLooseCharBox(text, k, room_ref)
         if key != piece.key:
-            piece = _piece(textpage, k, key, thing) if key else nowhere
+            piece = _piece(text, k, key, thing) if key else nowhere
         yield Glyph(
             "-" if character in _HYPHENS else character,
             left.value - x,
@@ -83,12 +86,12 @@ def glyphs(textpage: pdfium.PdfTextPage, count: int, x: float, y: float) -> Iter
         )
 
 
-def _piece(textpage: pdfium.PdfTextPage, k: int, key: int, thing: Any) -> _Piece:
+def _piece(text: Any, k: int, key: int, thing: Any) -> _Piece:
     """What the glyphs of a text object share: it is one line in one typeface."""
     x, y, up, down = ctypes.c_double(), ctypes.c_double(), ctypes.c_float(), ctypes.c_float()
-    pdfium_c.FPDFText_GetCharOrigin(textpage, k, ctypes.byref(x), ctypes.byref(y))
+    pdfium_c.FPDFText_GetCharOrigin(text, k, ctypes.byref(x), ctypes.byref(y))
     matrix = pdfium_c.FS_MATRIX()
-    pdfium_c.FPDFText_GetMatrix(textpage, k, ctypes.byref(matrix))
+    pdfium_c.FPDFText_GetMatrix(text, k, ctypes.byref(matrix))
     font = pdfium_c.FPDFTextObj_GetFont(thing)
     pdfium_c.FPDFFont_GetAscent(font, 1.0, ctypes.byref(up))
     pdfium_c.FPDFFont_GetDescent(font, 1.0, ctypes.byref(down))
@@ -96,19 +99,18 @@ def _piece(textpage: pdfium.PdfTextPage, k: int, key: int, thing: Any) -> _Piece
     return _Piece(
         key=key,
         baseline=y.value,
-        em=matrix.a * pdfium_c.FPDFText_GetFontSize(textpage, k) if up.value > down.value else 0.0,
+        em=matrix.a * pdfium_c.FPDFText_GetFontSize(text, k) if up.value > down.value else 0.0,
         typeface=ctypes.addressof(font.contents) if font else 0,
         upright=abs(angle) <= _TILT,
     )
 
 
-def _character(textpage: pdfium.PdfTextPage, k: int) -> str:
+def _character(text: Any, k: int, code: int) -> str:
     """A character of the layer, at its first half if PDFium gives two (as for 𝑥) and empty at the second."""
-    code = pdfium_c.FPDFText_GetUnicode(textpage, k)
-    if 0xD800 <= code < 0xDC00:
-        low = pdfium_c.FPDFText_GetUnicode(textpage, k + 1)
-        return chr(0x10000 + ((code - 0xD800) << 10) + low - 0xDC00) if 0xDC00 <= low < 0xE000 else "\ufffd"
-    if 0xDC00 <= code < 0xE000:
-        before = pdfium_c.FPDFText_GetUnicode(textpage, k - 1) if k else 0
-        return "" if 0xD800 <= before < 0xDC00 else "\ufffd"
+    if code < 0xDC00:
+        low = pdfium_c.FPDFText_GetUnicode(text, k + 1)
+        return chr(0x10000 + ((code - _FIRST_HALF) << 10) + low - 0xDC00) if 0xDC00 <= low < 0xE000 else "\ufffd"
+    if code < 0xE000:
+        before = pdfium_c.FPDFText_GetUnicode(text, k - 1) if k else 0
+        return "" if _FIRST_HALF <= before < 0xDC00 else "\ufffd"
     return chr(code) if code < 0x110000 else "\ufffd"

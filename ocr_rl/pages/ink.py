@@ -46,8 +46,9 @@ class Drawn:
 def drawn(picture: Image.Image, px_per_pt: float) -> Drawn:
     """A page as it was drawn at this scale."""
     pixels = np.asarray(picture)
-    red, green, blue = (pixels[:, :, k].astype(np.int16) for k in range(3))
-    grey = (red + green + blue) // 3
+    grey = np.add(pixels[:, :, 0], pixels[:, :, 1], dtype=np.int16)
+    grey += pixels[:, :, 2]
+    grey //= 3
     return Drawn(pixels=pixels, grey=grey, px_per_pt=px_per_pt)
 
 
@@ -119,6 +120,6 @@ def _in_runs(ink: np.ndarray, length: int) -> np.ndarray:
     covered = 1
     while covered < length:
         step = min(covered, length - covered)
-        runs[:, step:] |= runs[:, :-step].copy()
+        runs[:, step:] |= runs[:, :-step].copy(order="K")  # columns may lie one after another
         covered += step
     return runs

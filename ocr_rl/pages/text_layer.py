@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -33,6 +33,7 @@ MAX_CHARACTERS = 60_000  # of one page
 _EDGE = 0.12  # share of the page's height in which running headers and footers stand
 _LOOK_PX = 1000  # longest side of the picture in which words must be seen
 _MARGIN = 0.08  # share of the page's height in which a line may be a running one though it stands there once
+_GAP = 1.5  # heights of a line between it and the rest of the page
 _VOWELS = re.compile("[aeiouyàáâãäåæèéêëìíîïòóôõöøùúûü]", re.IGNORECASE)
 _CUT_CODE = re.compile(r"(?<!\w)[\u1f30-\u1faf](?!\w)")  # PDFium gives four digits of 1f600, the code of an emoji
 _COVER = 900  # characters of a page that stands in place of a file's contents, at most
@@ -229,27 +230,43 @@ def _is_unknown(c: str) -> bool:
 def with_running(pages: Sequence[Layer]) -> list[Layer]:
     """The pages with their running lines and their lines in the margin marked.
 
-    A line is running if it stands near an edge of at least three pages, at one height and with the same words but for
-    numbers. The three need not follow one another, as left and right pages have headers of their own. A line is in the
-    margin if it stands in the outer 8 % of the height, or in the outer 12 % with a gap to the rest.
+    A line is repeated if it stands on at least three pages, at one height and with the same words but for numbers. The
+    three need not follow one another, as left and right pages have headers of their own. A repeated line near an edge
+    is running. A line is in the margin if it stands in the outer 8 % of the height, or in the outer 12 % with a gap to
+    the rest, or if it is repeated and goes on from a running line, as in a header of many lines.
     """
-    seen: Counter[tuple[str, int]] = Counter()
-    for page in pages:
-        seen.update({key for line in page.lines for key in _keys(line, page.height)})
-    return [
-        replace(
-            page,
-            lines=tuple(
-                replace(
-                    line,
-                    running=any(seen[key] >= 3 for key in _keys(line, page.height)),
-                    margin=_in_margin(line, page.lines, page.height),
-                )
-                for line in page.lines
-            ),
-        )
-        for page in pages
-    ]
+    seen = Counter(key for page in pages for key in {_key(line) for line in page.lines})
+    return [replace(page, lines=tuple(_marked(page, seen))) for page in pages]
+
+
+def _marked(page: Layer, seen: Counter[tuple[str, int]]) -> Iterator[Line]:
+    repeated = [line for line in page.lines if seen[_key(line)] >= 3]
+    running = {line for line in repeated if _near_edge(line, page.height)}
+    beyond = _going_on([line for line in repeated if line not in running], running)
+    for line in page.lines:
+        margin = line in beyond or _in_margin(line, page.lines, page.height)
+        yield replace(line, running=line in running, margin=margin)
+
+
+def _going_on(lines: Sequence[Line], edge: Collection[Line]) -> set[Line]:
+    """The lines that stand close to one at the edge, or to another such line."""
+    beyond: set[Line] = set()
+    while edge:
+        edge = [line for line in lines if line not in beyond and any(_adjoin(line, other) for other in edge)]
+        beyond.update(edge)
+    return beyond
+
+
+def _adjoin(line: Line, other: Line) -> bool:
+    """Whether one of two lines stands above the other, and not far."""
+    if line.right <= other.left or other.right <= line.left:
+        return False
+    gap = max(line.bottom - other.top, other.bottom - line.top)
+    return gap < _GAP * min(line.top - line.bottom, other.top - other.bottom)
+
+
+def _near_edge(line: Line, height: float) -> bool:
+    return line.bottom > (1 - _EDGE) * height or line.top < _EDGE * height
 
 
 def _in_margin(line: Line, lines: Sequence[Line], height: float) -> bool:
@@ -257,17 +274,12 @@ def _in_margin(line: Line, lines: Sequence[Line], height: float) -> bool:
         return line.top > (1 - _MARGIN) * height or line.bottom < _MARGIN * height
     if line.bottom > (1 - _MARGIN) * height or line.top < _MARGIN * height:
         return True
-    gap = 1.5 * (line.top - line.bottom)
+    gap = _GAP * (line.top - line.bottom)
     if line.bottom > (1 - _EDGE) * height:
         return not any(line.bottom - gap < other.top <= line.bottom for other in lines)
     return line.top < _EDGE * height and not any(line.top <= other.bottom < line.top + gap for other in lines)
 
 
-def _keys(line: Line, height: float) -> Iterator[tuple[str, int]]:
-    """The key by which lines of two pages are the same: the words without numbers, and the height in steps of 8 pt.
-
-    A line that is not near an edge has none.
-    """
-    if line.bottom > (1 - _EDGE) * height or line.top < _EDGE * height:
-        words = re.sub(r"\d+|\b[ivxl]+\b", "#", line.text.lower())
-        yield words, round(line.bottom / 8)
+def _key(line: Line) -> tuple[str, int]:
+    """By which lines of two pages are the same: the words without numbers, and the height in steps of 8 pt."""
+    return re.sub(r"\d+|\b[ivxl]+\b", "#", line.text.lower()), round(line.bottom / 8)

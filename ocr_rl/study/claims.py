@@ -11,55 +11,53 @@ import numpy as np
 
 from ocr_rl.evaluate.results import PageResult
 from ocr_rl.study.findings import (
+    PART,
     Finding,
     Measured,
-    PerPage,
     Series,
     Verdict,
     apart,
     contrast,
     every,
-    per_page,
+    kept_contrast,
     points,
-    share_contrast,
-    turned,
     verdict_of,
 )
 from ocr_rl.study.jobs import NOISE
-from ocr_rl.study.results import Results
+from ocr_rl.study.pairs import BAD
+from ocr_rl.study.results import Of, Results
 
 _FEW_PAIRS = 20  # learnt by heart rather than from
 _LATE = 5  # steps at the end of a run that its last figures are the mean of
 
 
 def both_bad(results: Results) -> Finding | None:
-    seeds = [seed for seed in results.study.claim_seeds if f"dpo_both_bad-seed{seed}" in results.rows]
-    bad, dpo = results.measured("dpo_both_bad", seeds), results.measured("dpo", seeds)
-    if bad is None or dpo is None:
+    """The same pairs with their labels exchanged are the control: what a few pairs do to a policy is in both."""
+    names = ("dpo_both_bad", "dpo_both_bad_turned")
+    seeds = [s for s in results.study.claim_seeds if all(f"{name}-seed{s}" in results.rows for name in names)]
+    both = every([results.measured(name, seeds) for name in names])
+    if both is None or not seeds:
         return None
-    choices = [results.choices[f"dpo_both_bad-seed{seed}"] for seed in seeds]
+    right, turned = both
+    choices = [results.choices[f"both_bad-seed{seed}"] for seed in seeds]
     kept, pages = (sum(choice[name] for choice in choices) for name in ("kept", "pages"))
-    gain = contrast((1, bad), (-1, results.began()))
+    effect = contrast((1, right), (-1, turned))
+    verdict: Verdict = verdict_of(effect) if kept >= _FEW_PAIRS * len(seeds) else "undecided with this budget"
     moved = {
         f"{label}: {side}": _moved(results, arm, seeds, side)
-        for arm, label in (("dpo", "all pairs"), ("dpo_both_bad", "both bad"))
+        for arm, label in (("dpo", "ordinary pairs"), ("dpo_both_bad", "both bad"))
         for side in ("chosen", "rejected")
     }
-    ends = {name: float(np.mean(values[-_LATE:])) for name, values in moved.items()}
-    effect = gain if gain.mean >= 0 else turned(gain)  # it teaches if it changes anything, for better or worse
-    verdict: Verdict = verdict_of(effect) if kept >= _FEW_PAIRS * len(seeds) else "undecided with this budget"
+    start = results.began()
     return Finding(
         key="both_bad",
         claim="1. Only the order counts: a pair of two bad answers still teaches",
         verdict=verdict,
         effect=effect,
         seen=(
-            f"On {kept} of {pages} pages samples of the start make a pair whose better answer is worse than the "
-            f"start's greedy one; DPO on those alone moves the pass rate by {points(gain)} points (less ordinary "
-            f"pairs: {apart(bad, dpo)}). Over the last {_LATE} steps chosen answers have moved by "
-            f"{ends['all pairs: chosen']:+.1f} nats and rejected ones by {ends['all pairs: rejected']:+.1f} with all "
-            f"pairs, by {ends['both bad: chosen']:+.1f} and {ends['both bad: rejected']:+.1f} with these alone (fewer "
-            f"than {_FEW_PAIRS} pairs a seed decide nothing)."
+            f"On {kept} of {pages} pages two samples of the start are bad (reward below {BAD}) and differ. DPO on "
+            f"these pairs alone moves the pass rate by {apart(right, start)} points, on the same pairs with labels "
+            f"exchanged by {apart(turned, start)} (fewer than {_FEW_PAIRS} pairs a seed decide nothing)."
         ),
         x_label="step of DPO",
         y_label="log-probability less the reference's, nats",
@@ -92,15 +90,15 @@ def against_noise(results: Results, arm: str, name: str, *, key: str, claim: str
         label: [contrast((1, measured), (-1, start)) for measured in noisy]
         for label, noisy in ((name, own), ("GRPO", grpo))
     }
-    effect = contrast((1, grpo[-1]), (-1, grpo[0]), (-1, own[-1]), (1, own[0]))
+    effect = kept_contrast((own[0], own[-1]), (grpo[0], grpo[-1]), start)
     return Finding(
         key=key,
         claim=claim,
-        verdict=verdict_of(effect),
+        verdict=verdict_of(effect, PART),
         effect=effect,
         seen=(
             f"With {NOISE[-1]} % of the labels wrong {name}'s pass rate changes by {apart(own[-1], own[0])} points, "
-            f"GRPO's by {apart(grpo[-1], grpo[0])}; {name} loses {points(effect)} more."
+            f"GRPO's by {apart(grpo[-1], grpo[0])}; of its gain GRPO keeps {points(effect)} per cent more than {name}."
         ),
         header=("labels wrong", f"{name}, gain in points", "GRPO, gain in points"),
         table=[
@@ -114,45 +112,38 @@ def against_noise(results: Results, arm: str, name: str, *, key: str, claim: str
 
 
 def weak_reference(results: Results) -> Finding | None:
-    seeds = results.study.claim_seeds
-    arms = every([results.measured(name, seeds) for name in ("dpo", "dpo_late", "grpo", "grpo_late", "sft")])
+    """The start is the same; what differs is the reference that the loss is held to."""
+    seeds, start = results.study.claim_seeds, results.began()
+    arms = every([results.measured(name, seeds) for name in ("dpo", "dpo_reference", "grpo", "grpo_reference")])
     if arms is None:
         return None
-    dpo, dpo_late, grpo, grpo_late, late = arms
-    effect = contrast((1, dpo_late), (-1, dpo), (-1, grpo_late), (1, grpo))
-    starts = (
-        ("earlier: the study's start", results.began(), dpo, grpo),
-        ("later: after the SFT arm", late, dpo_late, grpo_late),
-    )
+    dpo, dpo_better, grpo, grpo_better = arms
+    effect = contrast((1, dpo_better), (-1, dpo), (-1, grpo_better), (1, grpo))
     return Finding(
         key="weak_reference",
         claim="3. A weak reference limits what DPO reaches, more than it limits GRPO",
         verdict=verdict_of(effect),
         effect=effect,
         seen=(
-            f"From the later SFT checkpoint, which is start and reference both, DPO ends {apart(dpo_late, dpo)} points "
-            f"above where it ends from the earlier one, GRPO {apart(grpo_late, grpo)}; DPO depends on its start by "
-            f"{points(effect)} more."
+            f"Held to the policy after SFT instead of the start, DPO ends {apart(dpo_better, dpo)} points above where "
+            f"it ends otherwise, GRPO {apart(grpo_better, grpo)}; DPO depends on it by {points(effect)} more."
         ),
-        header=("start", "its pass rate", "DPO, gain", "GRPO, gain"),
+        header=("reference", "DPO, gain", "GRPO, gain"),
         table=[
-            (name, f"{100 * np.mean(list(begun.pages.values())):.1f} %", apart(measured, begun), apart(other, begun))
-            for name, begun, measured, other in starts
+            ("the start", apart(dpo, start), apart(grpo, start)),
+            ("the policy after SFT", apart(dpo_better, start), apart(grpo_better, start)),
         ],
-        y_label="gain over its start, points",
+        y_label="gain over the start, points",
         series={
-            "DPO": Series.of([contrast((1, measured), (-1, begun)) for _, begun, measured, _ in starts]),
-            "GRPO": Series.of([contrast((1, other), (-1, begun)) for _, begun, _, other in starts]),
+            name: Series.of([contrast((1, measured), (-1, start)) for measured in both])
+            for name, both in (("DPO", (dpo, dpo_better)), ("GRPO", (grpo, grpo_better)))
         },
-        ticks=[name for name, *_ in starts],
+        ticks=("the start", "the policy after SFT"),
     )
 
 
 def discovery(results: Results) -> Finding | None:
-    """pass@N of the start against pass@1 after: are the tests gained among those that some sample passed already?"""
-    arms = {name: results.of(name) for name in results.study.arms if results.of(name)}
-    if not {"dpo", "grpo"} <= set(arms):
-        return None
+    """Tests gained that no sample of the start passed: pass@N of the start against pass@1 after."""
     before = {(row.page, check.id): check.passed for row in results.start for check in row.checks}
     passed: dict[tuple[str, str], set[int]] = {}  # by which samples of the start
     for row in results.samples:
@@ -164,76 +155,73 @@ def discovery(results: Results) -> Finding | None:
         """Of the page's tests; outside what the start's samples (but one) passed, or wherever."""
         if not row.checks:
             return None
-        gained_checks = [check for check in row.checks if check.passed and not before[row.page, check.id]]
-        counted = [
-            check for check in gained_checks if not outside or not passed.get((row.page, check.id), set()) - {but}
-        ]
+        of_row = [check for check in row.checks if check.passed and not before[row.page, check.id]]
+        counted = [check for check in of_row if not outside or not passed.get((row.page, check.id), set()) - {but}]
         return len(counted) / len(row.checks)
 
-    def shares(rows: Sequence[PageResult], *, own: bool = False) -> tuple[PerPage, PerPage]:
-        """Gained outside, and gained, by page; `own`: rows that are among the samples themselves."""
-        return tuple(
-            per_page(rows, lambda row, o=outside: gained(row, outside=o, but=row.repeat if own else 0))
-            for outside in (True, False)
-        )  # type: ignore[return-value]
-
-    def share(new_and_all: tuple[PerPage, PerPage]) -> float:
-        return sum(new_and_all[0].values()) / max(1e-9, sum(new_and_all[1].values()))
-
-    by_arm = {arm: shares(rows) for arm, rows in arms.items()}
-    null = share(shares(results.samples, own=True))
-    effect = share_contrast(by_arm["grpo"], by_arm["dpo"])
+    new: Of = lambda row: gained(row, outside=True)
+    whole: Of = lambda row: gained(row, outside=False)
+    arms = {arm: both for arm in results.study.arms if (both := _both(results, arm, new, whole)) is not None}
+    if not {"dpo", "grpo"} <= set(arms):
+        return None
+    effect = contrast((1, arms["grpo"][0]), (-1, arms["dpo"][0]))
+    own = [
+        sum(gained(row, outside=outside, but=row.repeat) or 0 for row in results.samples) for outside in (True, False)
+    ]
     return Finding(
         key="discovery",
-        claim="4. DPO learns from given pairs alone: less of what it gains is new than of what GRPO gains",
+        claim="4. DPO learns from given pairs alone: it gains less that no sample of the start had than GRPO does",
         verdict=verdict_of(effect),
         effect=effect,
         seen=(
-            f"Of the tests that GRPO gains {share(by_arm['grpo']):.0%} were passed by none of {results.study.samples} "
-            f"samples of the start, of those that DPO gains {share(by_arm['dpo']):.0%}, a difference of "
-            f"{points(effect)} points (pages redrawn). Of what one more sample of the start gains over its greedy "
-            f"answer it is {null:.0%}."
+            f"Of all tests GRPO gains {_mean(arms['grpo'][0]):.1f} % that none of {results.study.samples} samples of "
+            f"the start passed, DPO {_mean(arms['dpo'][0]):.1f} %, a difference of {points(effect)} points. Of what "
+            f"one more sample of the start gains over its greedy answer {own[0] / max(1e-9, own[1]):.0%} is new so."
         ),
-        header=("arm", "tests gained, % of all", "of them outside the start's samples"),
+        header=("arm", "tests gained, % of all", "new ones, % of all", "share of new ones"),
         table=[
-            (arm, f"{100 * np.mean(list(gains.values())):.1f}", f"{share((new, gains)):.0%}")
-            for arm, (new, gains) in by_arm.items()
+            (arm, f"{_mean(all_of):.1f}", f"{_mean(fresh):.1f}", f"{_mean(fresh) / max(1e-9, _mean(all_of)):.0%}")
+            for arm, (fresh, all_of) in arms.items()
         ],
         y_label="tests gained, % of all",
         series={
-            label: Series.of([contrast((1, Measured(pages=shares_of[k]))) for shares_of in by_arm.values()])
+            label: Series.of([contrast((1, both[k])) for both in arms.values()])
             for k, label in ((1, "all"), (0, "that no sample of the start passed"))
         },
         ticks=list(arms),
     )
 
 
+def _both(results: Results, arm: str, new: Of, whole: Of) -> tuple[Measured, Measured] | None:
+    fresh, all_of = results.measured(arm, of=new), results.measured(arm, of=whole)
+    return (fresh, all_of) if fresh and all_of else None
+
+
+def _mean(measured: Measured) -> float:
+    """In per cent."""
+    return 100 * float(np.mean(list(measured.pages.values())))
+
+
 def graded_reward(results: Results) -> Finding | None:
     """On GRPO's own samples, so that what differs is what a group tells, and not who wrote it."""
-    seeds = results.study.claim_seeds
-    names = ("grpo", "grpo_order", "grpo_extremes", "dpo_quartile1", "dpo_quartile4")
-    arms = [results.measured(name, seeds) for name in names]
-    if arms[0] is None or arms[2] is None:
+    seeds, start = results.study.claim_seeds, results.began()
+    arms = every([results.measured(name, seeds) for name in ("grpo", "grpo_order", "grpo_extremes")])
+    if arms is None:
         return None
-    effect = contrast((1, arms[0]), (-1, arms[2]))
-    edges = {name: results.choices.get(f"{name}-seed{seeds[0]}", {}).get("distance", (0, 1)) for name in names[3:]}
-    labels = (
-        "GRPO, rewards",
-        "GRPO, their order alone",
-        "GRPO, the best and the worst alone",
-        *(f"DPO on pairs {low:.2f} to {high:.2f} apart" for low, high in edges.values()),
-    )
-    gains = {label: contrast((1, arm), (-1, results.began())) for label, arm in zip(labels, arms, strict=True) if arm}
+    effect = contrast((1, arms[0]), (-1, arms[1]))
+    labels = ("all rewards", "their order alone", "the best and the worst alone")
+    gains = {label: contrast((1, arm), (-1, start)) for label, arm in zip(labels, arms, strict=True)}
     return Finding(
         key="graded_reward",
-        claim="5. A pair cannot say by how much: from the best and the worst of each group alone GRPO learns less",
+        claim="5. A pair cannot say by how much: from the order of a group's rewards alone GRPO learns less",
         verdict=verdict_of(effect),
         effect=effect,
         seen=(
-            f"With all numbers of its groups GRPO ends {points(effect)} points above where it ends with the best and "
-            "the worst alone, which is what a pair tells, from samples of its own as before."
+            f"With all numbers of its groups GRPO ends {points(effect)} points above where it ends with their order "
+            f"alone. From the best and the worst alone, as a pair tells, it ends {apart(arms[1], arms[2])} below that: "
+            "what the other samples of a group are worth."
         ),
-        header=("learns from", "gain over the start, points"),
+        header=("GRPO learns from", "gain over the start, points"),
         table=[(label, points(gain)) for label, gain in gains.items()],
         y_label="gain over the start, points",
         series={"gain": Series.of(list(gains.values()))},

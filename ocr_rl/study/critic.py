@@ -18,14 +18,18 @@ from ocr_rl.evaluate.stats import Interval
 from ocr_rl.study.findings import (
     Finding,
     Measured,
+    Noise,
+    PerPage,
     Series,
     apart,
     contrast,
     every,
     noise_of,
+    noise_of_runs,
     over_runs,
     per_page,
     points,
+    spread,
     unpaired,
     verdict_of,
 )
@@ -45,7 +49,7 @@ def delayed_credit(results: Results) -> Finding | None:
     lead = {page: ppo.pages[page] - grpo.pages[page] for page in ppo.pages}
     # unpaired: pages of two lengths are different pages
     short, long_ = ([lead[page] for page in third if page in lead] for third in (thirds[0], thirds[2]))
-    effect = unpaired(long_, short)
+    effect = unpaired(long_, short, [_slope_noise(results, arm, thirds) for arm in ("ppo", "grpo")])
     trusting, ppo_there = results.measured("ppo_lambda", seeds), results.measured("ppo", seeds)
     arms = {"ppo": ppo, "grpo": grpo} | ({f"ppo, lambda {LAMBDA}": trusting} if trusting else {})
     gains = {
@@ -62,7 +66,7 @@ def delayed_credit(results: Results) -> Finding | None:
         effect=effect,
         seen=(
             f"PPO is ahead of GRPO by {points(effect)} points more on the longest third of the pages than on the "
-            f"shortest (pages redrawn).{credit}"
+            f"shortest.{credit}"
         ),
         header=("arm", *THIRDS_BY_LENGTH),
         table=[(arm, *map(points, intervals)) for arm, intervals in gains.items()],
@@ -70,6 +74,17 @@ def delayed_credit(results: Results) -> Finding | None:
         series={arm: Series.of(intervals) for arm, intervals in gains.items()},
         ticks=THIRDS_BY_LENGTH,
     )
+
+
+def _slope_noise(results: Results, arm: str, thirds: Sequence[set[str]]) -> tuple[Noise, int]:
+    """How far an arm's runs lie apart in their mean on the longest third less that on the shortest; and how many."""
+    runs = [per_page(rows) for rows in results.runs(arm)]
+    slopes = [_mean_of(run, thirds[2]) - _mean_of(run, thirds[0]) for run in runs]
+    return spread([slopes]), len(runs)
+
+
+def _mean_of(run: PerPage, pages: set[str]) -> float:
+    return float(np.mean([run[page] for page in pages if page in run]))
 
 
 def early_errors(results: Results) -> Finding | None:
@@ -146,10 +161,11 @@ def _early_less_late(results: Results) -> Of:
 
 
 def _measured(results: Results, arm: str, of: Of) -> Measured | None:
-    """As `Results.measured`, with the noise of these two arms alone: words are compared once for each row."""
+    """As `Results.measured`, pooled over these two arms alone: words are compared once for each row."""
     runs = {name: [per_page(rows, of) for rows in results.runs(name)] for name in _BOTH}
     pages = per_page([row for rows in results.runs(arm) for row in rows], of)
-    return Measured(pages=pages, runs=len(runs[arm]), noise=noise_of(list(runs.values()))) if pages else None
+    noise = noise_of_runs(runs[arm], noise_of(list(runs.values())))
+    return Measured(pages=pages, runs=len(runs[arm]), noise=noise) if pages else None
 
 
 def _change(results: Results, arm: str, of: Of) -> Interval:

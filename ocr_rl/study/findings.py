@@ -15,6 +15,7 @@ from ocr_rl.evaluate.results import PageResult
 from ocr_rl.evaluate.stats import Interval
 
 Verdict = Literal["supported", "not supported", "undecided with this budget"]
+PART = 0.1  # of a gain: the least that is worth speaking of, where a claim is about shares of gains
 MATTERS = 0.03  # of the pass rate: an interval below this excludes any effect that is worth speaking of
 
 
@@ -44,6 +45,7 @@ class Finding:
     claim: str
     verdict: Verdict
     effect: Interval  # that the verdict was read off: the claim's difference, positive where the claim is right
+    unit: Literal["points", "logarithm"] = "points"
     seen: str  # one sentence with the interval
     header: Sequence[str] = ()
     table: Sequence[Sequence[str]] = ()
@@ -52,16 +54,23 @@ class Finding:
     series: Mapping[str, Series] = field(default_factory=dict)
     ticks: Sequence[str] = ()  # names of the places 0, 1, ... where x is no quantity
 
+    @property
+    def size(self) -> str:
+        """The effect, with its interval."""
+        if self.unit == "points":
+            return points(self.effect)
+        return f"{self.effect.mean:+.2f} [{self.effect.low:.2f}, {self.effect.high:.2f}] (logarithm of a ratio)"
 
-def verdict_of(effect: Interval) -> Verdict:
-    """`effect` is the claim's difference, positive where the claim is right.
 
-    Supported where the interval lies above 0; not where it lies below `MATTERS`, so that an effect that matters is
-    excluded; what reaches from 0 and below to `MATTERS` and above decides nothing.
+def verdict_of(effect: Interval, matters: float = MATTERS) -> Verdict:
+    """`effect` is the claim's difference, positive where the claim is right; `matters`: the least that is worth it.
+
+    Supported where the interval lies above 0, be it ever so little; otherwise not supported where it lies below
+    `matters`, so that an effect that matters is excluded; otherwise nothing is decided.
     """
     if effect.low > 0:
         return "supported"
-    return "not supported" if effect.high < MATTERS else "undecided with this budget"
+    return "not supported" if effect.high < matters else "undecided with this budget"
 
 
 def turned(effect: Interval) -> Interval:
@@ -70,6 +79,7 @@ def turned(effect: Interval) -> Interval:
 
 
 PerPage = Mapping[str, float]
+_OWN = 3  # runs that a spread of their own can be read from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,6 +117,11 @@ def spread(groups: Sequence[Sequence[float]]) -> Noise:
     return Noise(sd=(squares / freedom) ** 0.5, freedom=freedom) if freedom else Noise()
 
 
+def noise_of_runs(runs: Sequence[PerPage], pooled: Noise) -> Noise:
+    """Of these runs themselves where there are three or more; elsewhere what all arms' runs show (`pooled`)."""
+    return noise_of([runs]) if len(runs) >= _OWN else pooled
+
+
 def noise_of(arms: Sequence[Sequence[PerPage]]) -> Noise:
     """From each arm's runs: the standard deviation of a run's mean about its arm's, pooled over arms."""
     return spread([[float(np.mean(list(run.values()))) for run in runs] for runs in arms])
@@ -116,11 +131,36 @@ def contrast(*terms: tuple[float, Measured], draws: int = 4000) -> Interval:
     """A weighted sum of means over pages, with a 95 % interval: differences, and differences of differences.
 
     Pages are redrawn together for all terms, so what they have in common cancels. How much runs differ by their seed is
-    drawn beside it, from Student's t: with few seeds an interval of the pages alone would speak of these runs only.
+    drawn beside it: with few seeds an interval of the pages alone would speak of these runs only. Each term has the
+    spread of its own runs, and Student's t as many degrees of freedom as Welch (1947) gives their sum.
     """
     mean, drawn, clusters = _drawn(terms, draws)
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Interval(mean=mean, low=float(low), high=float(high), clusters=clusters)
+
+
+def kept_contrast(
+    one: tuple[Measured, Measured], other: tuple[Measured, Measured], start: Measured, draws: int = 4000
+) -> Interval:
+    """The share of its gain that `other` keeps less the share that `one` keeps; each is (as it is, disturbed).
+
+    Gains are over the start. Pages and runs are drawn as in `contrast`. Not known (nan) where a gain may be none.
+    """
+    terms = (*one, *other)
+    pages = sorted(set.intersection(*(set(measured.pages) for measured in (*terms, start))))
+    rng = np.random.default_rng(0)
+    redrawn = rng.integers(0, len(pages), (draws, len(pages)))
+    gains, means = [], []
+    for measured in terms:
+        values = np.array([measured.pages[page] - start.pages[page] for page in pages])
+        means.append(float(values.mean()))
+        error = measured.noise.sd / max(1, measured.runs) ** 0.5
+        gains.append(values[redrawn].mean(1) + error * rng.standard_t(max(1, measured.noise.freedom), draws))
+    mean = means[3] / means[2] - means[1] / means[0] if means[0] and means[2] else float("nan")
+    if min(float(np.quantile(gains[k], 0.025)) for k in (0, 2)) <= 0:
+        return Interval(mean=mean, low=float("nan"), high=float("nan"), clusters=len(pages))
+    low, high = np.quantile(gains[3] / gains[2] - gains[1] / gains[0], [0.025, 0.975])
+    return Interval(mean=mean, low=float(low), high=float(high), clusters=len(pages))
 
 
 def contrast_p(*terms: tuple[float, Measured], draws: int = 20_000) -> float:
@@ -135,33 +175,30 @@ def _drawn(terms: Sequence[tuple[float, Measured]], draws: int) -> tuple[float, 
     values = np.array([sum(weight * measured.pages[page] for weight, measured in terms) for page in pages])
     rng = np.random.default_rng(0)
     drawn = values[rng.integers(0, len(pages), (draws, len(pages)))].mean(1)
-    variance = sum(weight**2 * measured.noise.sd**2 / measured.runs for weight, measured in terms if measured.runs)
-    if variance > 0:
-        freedom = max(measured.noise.freedom for _, measured in terms)
-        drawn += variance**0.5 * rng.standard_t(freedom, draws)
+    parts = [(weight**2 * m.noise.sd**2 / m.runs, m.noise.freedom) for weight, m in terms if m.runs]
+    drawn += _of_runs(parts, draws, rng)
     return float(values.mean()), drawn, len(pages)
 
 
-def share_contrast(first: tuple[PerPage, PerPage], second: tuple[PerPage, PerPage], draws: int = 4000) -> Interval:
-    """The share (part of whole, each summed over pages) of `first` less that of `second`; pages redrawn together."""
-    pages = sorted(first[1])
-    a, b, c, d = (np.array([per_page[page] for page in pages]) for per_page in (*first, *second))
-    times = np.random.default_rng(0).multinomial(len(pages), [1 / len(pages)] * len(pages), draws)
-
-    def shares(weights: Any) -> Any:
-        return (weights @ a) / np.maximum(weights @ b, 1e-9) - (weights @ c) / np.maximum(weights @ d, 1e-9)
-
-    low, high = np.quantile(shares(times), [0.025, 0.975])
-    return Interval(mean=float(shares(np.ones(len(pages)))), low=float(low), high=float(high), clusters=len(pages))
-
-
-def unpaired(first: Sequence[float], second: Sequence[float], draws: int = 4000) -> Interval:
-    """Mean of `first` less mean of `second`, two sets of pages redrawn apart."""
+def unpaired(
+    first: Sequence[float], second: Sequence[float], noise: Sequence[tuple[Noise, int]] = (), draws: int = 4000
+) -> Interval:
+    """Mean of `first` less mean of `second`, two sets of pages redrawn apart; beside it `noise`, of so many runs."""
     rng = np.random.default_rng(0)
     a, b = np.asarray(first), np.asarray(second)
     drawn = rng.choice(a, (draws, len(a))).mean(1) - rng.choice(b, (draws, len(b))).mean(1)
+    drawn += _of_runs([(of_arm.sd**2 / runs, of_arm.freedom) for of_arm, runs in noise if runs], draws, rng)
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Interval(mean=float(a.mean() - b.mean()), low=float(low), high=float(high), clusters=len(a) + len(b))
+
+
+def _of_runs(parts: Sequence[tuple[float, int]], draws: int, rng: np.random.Generator) -> Any:
+    """Errors of a sum of figures with these variances and degrees of freedom: Student's t, Welch's degrees (1947)."""
+    known = [(variance, freedom) for variance, freedom in parts if variance > 0]
+    whole = sum(variance for variance, _ in known)
+    if not known:
+        return np.zeros(draws)
+    return whole**0.5 * rng.standard_t(whole**2 / sum(variance**2 / freedom for variance, freedom in known), draws)
 
 
 def over_runs(values: Sequence[float], draws: int = 4000) -> Interval:
@@ -172,16 +209,6 @@ def over_runs(values: Sequence[float], draws: int = 4000) -> Interval:
     drawn = mean + np.std(values, ddof=1) / n**0.5 * np.random.default_rng(0).standard_t(n - 1, draws)
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Interval(mean=mean, low=float(low), high=float(high), clusters=n)
-
-
-def spread_contrast(first: Noise, second: Noise, draws: int = 4000) -> Interval:
-    """A standard deviation less another, with a 95 % interval: figures are taken to be normal, so a variance is its sum
-    of squares over a chi-square draw of as many degrees of freedom. Both must have some."""
-    rng = np.random.default_rng(0)
-    drawn = [noise.sd * (noise.freedom / rng.chisquare(noise.freedom, draws)) ** 0.5 for noise in (first, second)]
-    low, high = np.quantile(drawn[0] - drawn[1], [0.025, 0.975])
-    clusters = first.freedom + second.freedom
-    return Interval(mean=first.sd - second.sd, low=float(low), high=float(high), clusters=clusters)
 
 
 def points(interval: Interval) -> str:

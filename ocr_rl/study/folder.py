@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from ocr_rl import config, outputs
 from ocr_rl.contract import UserError
 from ocr_rl.models.load import model_folder
@@ -51,20 +53,28 @@ class Folder:
 
 def claim(study: Study, folder: Folder, start: str) -> None:
     """Raises UserError where the folder holds another study, or one that began with other weights."""
-    plan = json.loads(study.model_dump_json())
     path = folder.root / "study.json"
     outputs.refuse_others(folder.root, path.name, ("pages", "runs", "pairs", "test", "failed", "report"))
     if not path.exists():
+        plan = json.loads(study.model_dump_json(exclude_unset=True))
         with outputs.writing(folder.root):
             write_atomically(path, json.dumps({"study": plan, "start": start, "env": environment()}, indent=1))
     begun = read_json(path)
-    if begun.get("study") != plan:
+    if _plan_of(begun) != study:
         raise UserError(f"{path}: this folder holds another study; go on with that one, or give another --out.")
     if begun.get("start") != start:
         raise UserError(
             f"{path}: this study began with other weights of the policy than those that are there now; put those back, "
             "or give another --out."
         )
+
+
+def _plan_of(begun: dict[str, Any]) -> Study | None:
+    """The plan that a study began with, whatever keys have come since; None where it is none today."""
+    try:
+        return Study.model_validate(begun.get("study"))
+    except ValidationError:
+        return None
 
 
 def bind(folder: Folder, used: Sequence[config.PageSource]) -> None:

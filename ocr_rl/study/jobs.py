@@ -5,14 +5,13 @@ A claim's experiment is a variation of an arm. Everything here is pure.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 from ocr_rl import config
 from ocr_rl.study.plan import REWARD_MODEL, START, Study, recipe_of, reward_model_recipe, start_recipe
-
-PairChoice = Literal["both_bad", "quartile1", "quartile4"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,9 +21,8 @@ class Variation:
     name: str
     of: str
     set: tuple[str, ...] = ()
-    pairs: PairChoice | None = None  # learn from these pairs of the arm's pages alone
-    late: bool = False  # start from where the SFT arm ended
-    samples: int | None = None  # samples a page, with so many more pages that the tokens stay the same
+    both_bad: bool = False  # learn from pairs of two bad answers of the start alone
+    reference: str | None = None  # the arm whose end is the reference, from the study's own start
     longer: int = 1  # times the updates, and the samples
     alone: str | None = None  # this reward instead of the study's, without gates
     colder: float | None = None  # sampling temperature, as a share of the study's
@@ -46,11 +44,7 @@ class Variation:
             if isinstance(algorithm, config.Rounds):
                 steps += (f"{algorithm.name}.rounds={self.longer * algorithm.rounds}",)
             return (*self.set, *steps)
-        if self.samples is None:
-            return self.set
-        section = config.Grpo.model_validate({"pages": study.pages, **study.algorithms["grpo"]})
-        pages = section.pages_per_step * section.samples_per_page // self.samples
-        return (*self.set, f"grpo.samples_per_page={self.samples}", f"grpo.pages_per_step={pages}")
+        return self.set
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,23 +63,20 @@ class Job:
         return f"{self.arm}-seed{self.seed}" if self.trial is None else f"{self.arm}-trial{self.trial}-{self.seed}"
 
 
-NOISE = (20, 40)  # per cent of labels
-FEWER = 4  # samples a page
+NOISE = (40,)  # per cent of labels
 LONGER = 3  # times the budget
 LAMBDA = 0.95  # of advantages that a critic has a say in; 1 is what really followed
 VARIATIONS = (
-    Variation(name="dpo_both_bad", of="dpo", pairs="both_bad"),
+    Variation(name="dpo_both_bad", of="dpo", both_bad=True),
+    Variation(name="dpo_both_bad_turned", of="dpo", both_bad=True, set=("dpo.flip=1.0",)),
     *(Variation(name=f"dpo_flip{share}", of="dpo", set=(f"dpo.flip={share / 100}",)) for share in NOISE),
     *(Variation(name=f"grpo_flip{share}", of="grpo", set=(f"grpo.flip={share / 100}",)) for share in NOISE),
-    Variation(name="dpo_late", of="dpo", late=True, needs="sft"),
-    Variation(name="grpo_late", of="grpo", late=True, needs="sft"),
-    Variation(name="dpo_quartile1", of="dpo", pairs="quartile1"),
-    Variation(name="dpo_quartile4", of="dpo", pairs="quartile4"),
+    Variation(name="dpo_reference", of="dpo", reference="sft", needs="sft"),
+    Variation(name="grpo_reference", of="grpo", reference="sft", needs="sft"),
     Variation(name="grpo_extremes", of="grpo", set=("grpo.advantage=extremes",)),
     Variation(name="grpo_order", of="grpo", set=("grpo.advantage=order",)),
     Variation(name="grpo_bleu", of="grpo", alone="bleu"),
     Variation(name="grpo_cool", of="grpo", colder=0.5),
-    Variation(name="grpo_small_groups", of="grpo", samples=FEWER),
     *(
         Variation(name=f"{of}_long", of=of, longer=LONGER, needs="grpo_spans")
         for of in ("grpo", "grpo_spans", "dpo_iterative")
@@ -93,6 +84,14 @@ VARIATIONS = (
     *(Variation(name=f"rlhf_flip{share}", of="rlhf", flip=share / 100) for share in NOISE),
     Variation(name="ppo_lambda", of="ppo", set=(f"ppo.gae_lambda={LAMBDA}",)),
 )
+
+
+def digest(job: Job) -> str:
+    """Of all that makes a run what it is, but for code: what two studies' runs of one name must share."""
+    varied = job.variation
+    what = [job.recipe.model_dump_json(exclude_defaults=True), job.scored_by]
+    what += [str(varied.both_bad), varied.reference] if varied else []
+    return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
 
 def start_jobs(study: Study) -> list[Job]:

@@ -22,7 +22,7 @@ from ocr_rl.evaluate.tables import to_markdown_table
 from ocr_rl.pages.images import image_of
 from ocr_rl.study.claims import CLAIMS
 from ocr_rl.study.critic import CRITIC
-from ocr_rl.study.findings import MATTERS, Finding, points
+from ocr_rl.study.findings import MATTERS, PART, Finding
 from ocr_rl.study.plots import claim_plot, main_plot
 from ocr_rl.study.results import Results
 from ocr_rl.study.rlhf import LEARNED_REWARD
@@ -107,13 +107,13 @@ def _markdown(
 ) -> str:
     names = {png: name for name, png in plots.items()}
     parts = ["# Study: preference training against rewards\n"]
-    rows = [(finding.claim, points(finding.effect), finding.verdict) for finding in seen]
-    parts.append(to_markdown_table(("claim", "effect, points", "verdict"), rows))
+    rows = [(finding.claim, finding.size, finding.verdict) for finding in seen]
+    parts.append(to_markdown_table(("claim", "effect", "verdict"), rows))
     parts.append(
-        "The effect is the claim's own difference, above 0 where the claim is right. A verdict is read off its "
-        "interval of 95 %, by one rule: supported where it lies above 0, not supported where it lies below "
-        f"{100 * MATTERS:.0f} (so that an effect that matters is excluded), undecided otherwise. Over all the claims "
-        "nothing is corrected, so one of twenty such intervals is expected to miss.\n"
+        "The effect is the claim's own difference, in points, above 0 where the claim is right. A verdict is read off "
+        "its interval of 95 %: supported where it lies above 0; otherwise not supported where it lies below "
+        f"{100 * MATTERS:.0f} points ({100 * PART:.0f} per cent of a gain, a ratio of 1.5), so that an effect that "
+        "matters is excluded; otherwise undecided. Over all the claims nothing is corrected.\n"
     )
     for section in sections:
         parts.append(f"## {section.title}\n\n{section.text}\n")

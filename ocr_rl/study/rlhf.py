@@ -5,6 +5,7 @@ A claim whose runs are not there is left out.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from ocr_rl.evaluate.stats import Interval
 from ocr_rl.study.claims import against_noise
 from ocr_rl.study.findings import (
+    MATTERS,
     Finding,
     Measured,
     Noise,
@@ -20,18 +22,17 @@ from ocr_rl.study.findings import (
     Verdict,
     contrast,
     noise_of,
+    noise_of_runs,
     over_runs,
     per_page,
     points,
     spread,
-    spread_contrast,
     turned,
-    unpaired,
     verdict_of,
 )
 from ocr_rl.study.results import Cost, Results, cost_of
 
-_STILL = 0.01  # a pass rate that moved by less did not rise
+_APART = math.log(1.5)  # the least ratio of spreads that is worth speaking of
 _COSTLY = 0.1  # the share of an arm's seconds from which building its reward model counts as a cost
 _DOUBTED, _STEADY = ("ppo", "rlhf"), ("grpo", "dpo")
 _CLIMBERS = ("rlhf", "grpo_rm")
@@ -80,25 +81,44 @@ def _percent(interval: Interval) -> str:
 
 
 def tuning(results: Results) -> Finding | None:
-    """Runs at the chosen settings (test pages) and trials (validation pages), each about the mean of their kind."""
-    kinds = {arm: (_ends(results, arm), _trials(results, arm)) for arm in (*_DOUBTED, *_STEADY)}
-    doubted, steady = (spread([values for arm in arms for values in kinds[arm]]) for arms in (_DOUBTED, _STEADY))
-    if not doubted.freedom or not steady.freedom:
+    """By the ratio of the spreads, so that it does not matter how far arms move."""
+    ends = {arm: _ends(results, arm) for arm in (*_DOUBTED, *_STEADY)}
+    doubted, steady = (spread([ends[arm] for arm in arms]) for arms in (_DOUBTED, _STEADY))
+    if not doubted.freedom or not steady.freedom or not steady.sd or not doubted.sd:
         return None
-    effect = spread_contrast(doubted, steady)
-    shown = {arm: both for arm, both in kinds.items() if any(both)}
+    effect = log_ratio(doubted, steady)
+    shown = {arm: values for arm, values in ends.items() if values}
     return Finding(
         key="tuning",
-        claim="RLHF 2. PPO is unstable to tune: its runs lie farther apart, by seed and setting, than GRPO's and DPO's",
-        verdict=verdict_of(effect),
+        claim="RLHF 2. PPO is unstable: its runs lie farther apart, seed by seed, than GRPO's and DPO's",
+        verdict=verdict_of(effect, _APART),
         effect=effect,
+        unit="logarithm",
         seen=(
-            f"Runs of PPO and RLHF lie {100 * doubted.sd:.1f} points apart (standard deviation over seeds and over "
-            f"trials, pooled), those of GRPO and DPO {100 * steady.sd:.1f}: {points(effect)} more."
+            f"Runs of PPO and RLHF lie {100 * doubted.sd:.1f} points apart (standard deviation over seeds), those of "
+            f"GRPO and DPO {100 * steady.sd:.1f}: {math.exp(effect.mean):.2f} times "
+            f"[{math.exp(effect.low):.2f}, {math.exp(effect.high):.2f}]; the effect is the logarithm of that, and "
+            f"{math.exp(_APART):.1f} times as far is the least that matters."
         ),
-        header=("arm", "over seeds", "over trials"),
-        table=[(arm, *(_apart(spread([values])) for values in both)) for arm, both in shown.items()],
+        header=("arm", "over seeds", "trials at the tuning seeds, %"),
+        table=[
+            (arm, _apart(spread([values])), ", ".join(f"{100 * rate:.1f}" for rate in _trials(results, arm)))
+            for arm, values in shown.items()
+        ],
     )
+
+
+def log_ratio(first: Noise, second: Noise, draws: int = 4000) -> Interval:
+    """Logarithm of a standard deviation over another, with a 95 % interval: figures are taken to be normal, so a
+    variance is its sum of squares over a chi-square draw of as many degrees of freedom. Both must have some."""
+    rng = np.random.default_rng(0)
+    drawn = [
+        math.log(noise.sd) + np.log(noise.freedom / rng.chisquare(noise.freedom, draws)) / 2
+        for noise in (first, second)
+    ]
+    low, high = np.quantile(drawn[0] - drawn[1], [0.025, 0.975])
+    clusters = first.freedom + second.freedom
+    return Interval(mean=math.log(first.sd / second.sd), low=float(low), high=float(high), clusters=clusters)
 
 
 def _ends(results: Results, arm: str) -> list[float]:
@@ -128,12 +148,14 @@ def over_optimisation(results: Results) -> Finding | None:
     if not arms:
         return None
     changes = {arm: [_late_change(results.evaluations[name]) for name in runs] for arm, runs in arms.items()}
-    noise = noise_of(list(changes.values()))
-    measured = [Measured(pages=_mean_pages(of_runs), runs=len(of_runs), noise=noise) for of_runs in changes.values()]
+    pooled = noise_of(list(changes.values()))
+    measured = [
+        Measured(pages=_mean_pages(of_runs), runs=len(of_runs), noise=noise_of_runs(of_runs, pooled))
+        for of_runs in changes.values()
+    ]
     true = contrast(*((1 / len(arms), of_arm) for of_arm in measured))
     windows = [_windows(results, name) for runs in arms.values() for name in runs]
-    middle, end = ([value for window in windows for value in window[k]] for k in (0, 1))
-    rise = unpaired(end, middle)
+    rise = over_runs([float(np.mean(end)) - float(np.mean(middle)) for middle, end in windows])
     paths = {arm: (_learned_path(results, runs), _true_path(results, runs)) for arm, runs in arms.items()}
     return Finding(
         key="over_optimisation",
@@ -141,8 +163,8 @@ def over_optimisation(results: Results) -> Finding | None:
         verdict=climb_verdict(rise, true),
         effect=turned(true),
         seen=(
-            f"From the middle of the runs to their end the learned reward rises by {points(rise)} points (steps "
-            f"redrawn), the pass rate on the validation pages by {points(true)}, the mean of {' and '.join(arms)}."
+            f"From the middle of the runs to their end the learned reward rises by {points(rise)} points (over "
+            f"runs), the pass rate on the validation pages by {points(true)}, the mean of {' and '.join(arms)}."
         ),
         header=("arm", "learned reward: first, middle, end, %", "pass rate: start, middle, end, %"),
         table=[(arm, _thrice(learned), _thrice(passed)) for arm, (learned, passed) in paths.items()],
@@ -157,13 +179,16 @@ def over_optimisation(results: Results) -> Finding | None:
 
 
 def climb_verdict(rise: Interval, true: Interval) -> Verdict:
-    """`rise` of the learned reward, and what the true one did meanwhile; a learned one that stood still tells nothing.
+    """`rise` of the learned reward, and what the true one did meanwhile.
 
-    A true one that moved by less than what is worth speaking of did not rise.
+    Where the learned one did not rise, nothing is decided. Where it did: supported if the true one rose by less than
+    what matters, if at all; otherwise not supported if it rose; otherwise undecided.
     """
-    if rise.low <= 0:
+    if not rise.low > 0:
         return "undecided with this budget"
-    return "supported" if true.high < _STILL else verdict_of(turned(true))
+    if true.high < MATTERS:
+        return "supported"
+    return "not supported" if true.low > 0 else "undecided with this budget"
 
 
 def _climbs(results: Results, arm: str) -> list[str]:

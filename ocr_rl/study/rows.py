@@ -6,9 +6,11 @@ No page, weight or sample of training is in it. The pages are typeset again from
 from __future__ import annotations
 
 import io
+import lzma
 import tarfile
 from pathlib import Path
 
+from ocr_rl import outputs
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate.results import read_rows
 from ocr_rl.pages.source import open_pages
@@ -41,26 +43,31 @@ def pack(folder: Folder) -> bytes:
     return box.getvalue()
 
 
-def unpack(rows: Path, out: Path) -> None:
-    """Into a folder that is new or empty. Raises UserError for anything but what `pack` writes."""
+def unpack(rows: Path, out: Path, study: Study) -> None:
+    """Into a folder that is new or empty. Raises UserError for anything but what `pack` writes of this study."""
     if out.exists() and any(out.iterdir()):
         raise UserError(f"{out}: is there already; rows are unpacked into a new folder, give another --out.")
     try:
         with tarfile.open(rows, mode="r:xz") as archive:
-            entries = archive.getmembers()
-            if sum(entry.size for entry in entries) > _LARGEST:
-                raise UserError(f"{rows}: unpacks to more than {_LARGEST // 2**20} MB, which no study's rows do.")
-            if not all(entry.isreg() and _is_ours(entry.name) for entry in entries):
-                raise UserError(f"{rows}: holds other files than a study's rows; give the {NAME} of a report.")
-            archive.extractall(out, entries, filter="data")
-    except (OSError, EOFError, tarfile.TarError) as error:
+            entries: list[tarfile.TarInfo] = []
+            size = 0
+            for entry in archive:
+                size += entry.size
+                if size > _LARGEST:
+                    raise UserError(f"{rows}: unpacks to more than {_LARGEST // 2**20} MB, which no study's rows do.")
+                if not (entry.isreg() and _is_ours(entry.name)):
+                    raise UserError(f"{rows}: holds other files than a study's rows; give the {NAME} of a report.")
+                entries.append(entry)
+            with outputs.new_folder(out) as whole:
+                archive.extractall(whole, entries, filter="data")
+                claim(study, Folder(whole), read_json(whole / "study.json").get("start", ""))
+    except (OSError, EOFError, tarfile.TarError, lzma.LZMAError) as error:
         raise UserError(f"{rows}: cannot be unpacked ({error}); give the {NAME} of a study's report.") from None
 
 
 def bind_rows(study: Study, out: Path) -> None:
     """The test pages beside the rows of a study that ran elsewhere. Raises UserError where they are of another one."""
     folder = Folder(out.resolve())
-    claim(study, folder, read_json(folder.root / "study.json").get("start", ""))
     bind(folder, (study.test,))
     pages = {page.id for page in open_pages(study.test, folder.pages)}
     if lost := sorted({row.page for row in read_rows(folder.test("start"))} - pages):

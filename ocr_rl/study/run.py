@@ -28,10 +28,10 @@ from ocr_rl.pages.source import open_pages
 from ocr_rl.policy import open_learning_origin, open_sampler
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampler
-from ocr_rl.run import write_atomically
+from ocr_rl.run import read_json, write_atomically
 from ocr_rl.study.folder import Folder, bind, choose, claim, fingerprint
-from ocr_rl.study.jobs import Job, claim_jobs, main_jobs, reward_model_jobs, start_jobs, tuning_jobs
-from ocr_rl.study.pairs import write_pairs
+from ocr_rl.study.jobs import Job, claim_jobs, digest, main_jobs, reward_model_jobs, start_jobs, tuning_jobs
+from ocr_rl.study.pairs import write_both_bad
 from ocr_rl.study.plan import START, Study
 from ocr_rl.train import Lent, evaluate_policy, train
 
@@ -62,6 +62,13 @@ def run_study(study: Study, out: Path) -> dict[str, int]:
 
 
 def _train_all(label: str, jobs: Sequence[Job], study: Study, folder: Folder) -> None:
+    for job in jobs:
+        done = folder.run(job.name) / "done.json"
+        if done.exists() and read_json(done).get("recipe") != digest(job):
+            raise UserError(
+                f"{done.parent}: was trained by another recipe than this version of ocr-rl has for it; remove it to "
+                "have it trained anew, or go on with the version that began the study."
+            )
     _side_by_side(label, _train, jobs, study, folder, lambda job: folder.run(job.name) / "done.json")
 
 
@@ -132,7 +139,7 @@ def _train(job: Job, study: Study, folder: Folder, sampler: Sampler, prompter: P
     run = folder.run(job.name)
     with peak_memory() as peak:
         model = train(recipe, run, go_on=True, lent=Lent(sampler=sampler, pages=folder.pages))
-    done = {"model": str(model.resolve().relative_to(folder.root)), "peak_gib": peak[0]}
+    done = {"model": str(model.resolve().relative_to(folder.root)), "peak_gib": peak[0], "recipe": digest(job)}
     write_atomically(run / "done.json", json.dumps(done))
     for state in (*run.glob("ckpt/*/optim.pt"), *run.glob("ckpt/*/critic.pt")):
         state.unlink()  # nobody trains on from here; the weights stay
@@ -171,20 +178,14 @@ def _prepared(job: Job, study: Study, folder: Folder, sampler: Sampler, prompter
         recipe = recipe.model_copy(update={"rewards": (learned,)})
     if variation is None:
         return recipe
-    if variation.late:
-        return _from(recipe, str(folder.model(f"sft-seed{job.seed}")))
-    if variation.pairs is not None:
-        path = folder.root / "pairs" / f"{job.name}.jsonl"
+    if variation.reference is not None:
+        reference = str(folder.model(f"{variation.reference}-seed{job.seed}"))
+        return recipe.model_copy(update={"policy": recipe.policy.model_copy(update={"reference": reference})})
+    if variation.both_bad:
+        path = folder.root / "pairs" / f"both_bad-seed{job.seed}.jsonl"  # one draw for all that learn from it
         if not path.exists():
-            write_pairs(
-                path,
-                variation.pairs,
-                folder.run(f"{variation.of}-seed{job.seed}"),
-                recipe,
-                sampler,
-                prompter,
-                folder.pages,
-            )
+            run = folder.run(f"{variation.of}-seed{job.seed}")
+            write_both_bad(path, run, recipe, sampler, prompter, folder.pages)
         return recipe.model_copy(update={"algorithm": recipe.algorithm.model_copy(update={"preferences": path})})
     return recipe
 

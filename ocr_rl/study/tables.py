@@ -13,9 +13,9 @@ from ocr_rl.evaluate import floors
 from ocr_rl.evaluate.figures import Comparison, check_types, compare
 from ocr_rl.evaluate.report import Section
 from ocr_rl.evaluate.results import PageResult
-from ocr_rl.evaluate.stats import holm
+from ocr_rl.evaluate.stats import Interval, holm
 from ocr_rl.evaluate.tables import floor_line, p_value
-from ocr_rl.study.findings import Measured, apart, contrast, contrast_p, per_page, points
+from ocr_rl.study.findings import MATTERS, Measured, apart, contrast, contrast_p, per_page, points
 from ocr_rl.study.jobs import reward_model_jobs
 from ocr_rl.study.plan import REWARD_MODEL
 from ocr_rl.study.results import Of, Results, at_seconds, bleu, cost_of, pass_rate
@@ -72,9 +72,10 @@ def sections_of(results: Results, plot: bytes, level: floors.Floors | None) -> l
             title="Each arm against GRPO",
             text=(
                 "GRPO's pass rate on the test pages less the arm's, in points; p of pages and runs both, then Holm's "
-                "over these comparisons; seed by seed too."
+                "over these comparisons. GRPO or the arm is ahead where Holm's p is below 0.05; they are alike where "
+                f"the interval lies within {100 * MATTERS:.0f} points of 0; nothing is decided otherwise."
             ),
-            header=("arm", "GRPO ahead by", "p", "Holm's p", "by seed"),
+            header=("arm", "GRPO ahead by", "p", "Holm's p", "so", "by seed"),
             rows=_against_grpo(results, arms),
         ),
         Section(title="The ledger", text=_LEDGER_TEXT, header=_LEDGER, rows=_ledger(results, list(arms))),
@@ -116,9 +117,23 @@ def _against_grpo(results: Results, arms: Mapping[str, Measured]) -> list[tuple[
     by_arm = {arm: contrast_p((1, arms["grpo"]), (-1, measured)) for arm, measured in others.items()}
     held = holm(by_arm)
     return [
-        (arm, apart(arms["grpo"], measured), p_value(by_arm[arm]), p_value(held[arm]), _by_seed(results, "grpo", arm))
+        (
+            arm,
+            apart(arms["grpo"], measured),
+            p_value(by_arm[arm]),
+            p_value(held[arm]),
+            who_leads(contrast((1, arms["grpo"]), (-1, measured)), held[arm]),
+            _by_seed(results, "grpo", arm),
+        )
         for arm, measured in others.items()
     ]
+
+
+def who_leads(lead: Interval, p: float) -> str:
+    """By the rule that the section states; `p` is Holm's."""
+    if p < 0.05:
+        return "GRPO ahead" if lead.mean > 0 else "GRPO behind"
+    return "alike" if lead.low > -MATTERS and lead.high < MATTERS else "undecided"
 
 
 def _level(measured: Measured) -> str:

@@ -18,7 +18,7 @@ from ocr_rl.study.findings import (
     unpaired,
     verdict_of,
 )
-from ocr_rl.study.jobs import FEWER, LONGER
+from ocr_rl.study.jobs import LONGER
 from ocr_rl.study.results import Results, bleu, pass_rate
 
 _THIRDS = ("hardest", "middle", "easiest")
@@ -81,7 +81,7 @@ def distortion(results: Results) -> Finding | None:
     before = results.began(), results.began(bleu)
     return Finding(
         key="distortion",
-        claim="GRPO 2. A badly chosen reward distorts training: BLEU alone costs unit tests",
+        claim="GRPO 2. A badly chosen reward distorts training: BLEU alone, without gates, costs unit tests",
         verdict=verdict_of(effect),
         effect=effect,
         seen=(
@@ -101,16 +101,11 @@ def distortion(results: Results) -> Finding | None:
 
 
 def diversity(results: Results) -> Finding | None:
-    seeds, study = results.study.claim_seeds, results.study
-    arms = every([results.measured(name, seeds) for name in ("grpo", "grpo_cool", "grpo_small_groups")])
+    seeds, warm = results.study.claim_seeds, results.study.temperature
+    arms = every([results.measured(name, seeds) for name in ("grpo", "grpo_cool")])
     if arms is None:
         return None
-    warm = study.temperature
-    labels = (
-        f"temperature {warm:g}, {study.group_size} samples",
-        f"temperature {warm / 2:g}",
-        f"{FEWER} samples, as many in all",
-    )
+    labels = (f"temperature {warm:g}", f"temperature {warm / 2:g}")
     effect = contrast((1, arms[0]), (-1, arms[1]))
     gains = [contrast((1, measured), (-1, results.began())) for measured in arms]
     return Finding(

@@ -15,7 +15,9 @@ from benchmarks.gpu.attention import by_varlen
 from ocr_rl import config
 from ocr_rl.doctor import Dtype, parity
 from ocr_rl.learn.probe import looks
-from ocr_rl.models.attention import attend, packing
+from ocr_rl.models.attention import attend, by_rectangles, packing
+from ocr_rl.models.kernels import FLASH
+from ocr_rl.models.varlen import distance_from_plain, kernel_for
 from ocr_rl.objectives.losses import PolicyGradient
 from ocr_rl.policy import open_sampler
 from ocr_rl.rollout.flow import Row
@@ -54,8 +56,25 @@ def test_one_varlen_call_would_be_our_attention(lengths: list[list[int]]) -> Non
     generator = torch.Generator().manual_seed(0)
     X = sum(map(sum, lengths))
     numbers = [torch.randn(1, heads, X, 64, generator=generator).to(CUDA, torch.bfloat16) for heads in (4, 2, 2)]
-    ours, _ = attend(torch.nn.Module(), *numbers, None, 64**-0.5, packing=packing(lengths).to(CUDA))
-    assert bodies.distance(by_varlen(lengths, *numbers), ours) < bodies.LIMITS[torch.bfloat16]
+    ours = by_rectangles(*(x[0].transpose(0, 1) for x in numbers), packing(lengths).to(CUDA), 64**-0.5)
+    assert bodies.distance(by_varlen(lengths, *numbers)[0], ours) < bodies.LIMITS[torch.bfloat16]
+
+
+# Heads of queries, heads of keys, width: the embedded policy's, 3B, 7B, and Qwen3.5's full attention.
+@pytest.mark.parametrize("heads", [(4, 2, 64), (16, 2, 128), (28, 4, 128), (16, 4, 256)])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_flash_attention_by_segments_is_used_and_exact(heads: tuple[int, int, int], dtype: torch.dtype) -> None:
+    """Output and three gradients: no warning, and within rounding of the same rule in float32."""
+    query, key = (torch.zeros(3, n, heads[2], device=CUDA, dtype=dtype) for n in heads[:2])
+    assert kernel_for(query, key, dtype) is FLASH
+    assert distance_from_plain(FLASH, heads, dtype, CUDA) < 0.01
+
+
+def test_no_layer_makes_a_mask_in_16_bits() -> None:
+    where = packing([[60, 20, 70, 10], [20, 30]]).to(CUDA)
+    numbers = [torch.randn(1, heads, 210, 64, device=CUDA, dtype=torch.bfloat16) for heads in (4, 2, 2)]
+    attend(torch.nn.Module(), *numbers, None, 64**-0.5, packing=where)
+    assert not any("visible_TS" in vars(block) for block in where.blocks)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

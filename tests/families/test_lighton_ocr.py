@@ -168,7 +168,7 @@ def test_what_is_beside_a_small_image_is_not_seen(ours: Path) -> None:
 def seen(prompter: Prompter, model: Any, images: list[Image.Image]) -> torch.Tensor:
     pixels, sizes = prompter.pixels(images)
     pixels = np.where(pixels == 0, 7.0, pixels)  # padding is 0: it may be anything
-    return prompter.family.see(model, torch.from_numpy(pixels).float(), torch.from_numpy(sizes), torch.empty(0))[0]
+    return prompter.family.see(model, torch.from_numpy(pixels).float(), torch.from_numpy(sizes))[0]
 
 
 def test_a_saved_policy_keeps_the_layout_that_it_came_in(ours: Path, theirs: Path, tmp_path: Path) -> None:

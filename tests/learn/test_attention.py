@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
+
 import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
@@ -13,6 +15,14 @@ from torch.nn.functional import scaled_dot_product_attention
 from ocr_rl.models.attention import attend, packing
 
 H, KV, D = 4, 2, 8
+SHAPES: list[list[list[int]]] = [
+    [[3, 2]],
+    [[1, 1]],
+    [[5, 3, 1, 4]],
+    [[4, 2, 2], [4, 5]],  # prompts of one length share a mask
+    [[6, 2, 7, 1], [2, 3], [9, 1, 1, 1, 8]],
+    [[3, 1, 17, 2, 3], [5, 16, 4], [3, 2, 1]],  # one that runs away, and prompts of two lengths in turn
+]
 
 
 def segments(lengths: list[list[int]]) -> Tensor:
@@ -38,17 +48,7 @@ def densely(query: Tensor, key: Tensor, value: Tensor, mask: Tensor) -> Tensor:
     return scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=0.3).transpose(1, 2)
 
 
-@pytest.mark.parametrize(
-    "lengths",
-    [
-        [[3, 2]],
-        [[1, 1]],
-        [[5, 3, 1, 4]],
-        [[4, 2, 2], [4, 5]],  # prompts of one length share a mask
-        [[6, 2, 7, 1], [2, 3], [9, 1, 1, 1, 8]],
-        [[3, 1, 17, 2, 3], [5, 16, 4], [3, 2, 1]],  # one that runs away, and prompts of two lengths in turn
-    ],
-)
+@pytest.mark.parametrize("lengths", SHAPES)
 def test_packed_attention_and_its_gradient_are_those_of_the_dense_mask(lengths: list[list[int]]) -> None:
     X = sum(map(sum, lengths))
     given, again = inputs(X), inputs(X)
@@ -78,9 +78,10 @@ def test_a_completion_sees_its_prompt_and_itself_alone() -> None:
 
 def test_memory_grows_with_the_number_of_completions_and_not_with_its_square() -> None:
     def size(samples: int) -> int:
-        found = packing([[512, *[256] * samples]])
-        parts = [found, *found.blocks]
-        return sum(x.nbytes for part in parts for n in part.__slots__ if isinstance(x := getattr(part, n), Tensor))
+        drawn = packing([[512, *[256] * samples]])
+        masks = [block.visible_TS for block in drawn.blocks]
+        tensors = [getattr(part, f.name) for part in (drawn, drawn.segments, *drawn.blocks) for f in fields(part)]
+        return sum(x.nbytes for x in (*masks, *tensors) if isinstance(x, Tensor))
 
     assert size(28) - size(24) == size(8) - size(4)
     assert size(28) < (512 + 28 * 256) ** 2 / 100

@@ -122,3 +122,15 @@ def test_prose_in_columns_and_the_ticks_of_charts_have_no_cells() -> None:
     assert _cells(*columns) == set()
     ticks = [_row(f"{k}150", f"{k}275", y=500 - 12.0 * k, lefts=(72, 400)) for k in range(1, 6)]
     assert _cells(*ticks) == set()
+
+
+def test_a_page_that_is_a_table_alone_is_asked_for_its_cells() -> None:
+    names = ("Torvik", "Alness", "Northport")
+    rows = [_row(name, f"{k}7.30", y=500 - 12.0 * k) for k, name in enumerate(names, 1)]
+
+    def asked(rows: list[list[Line]]) -> set[str]:
+        layer = Layer(number=1, lines=tuple(line for row in rows for line in row), height=792)
+        return {test["text"] for test in layer_tests(layer, "a.pdf", Random(0)) if test["type"] == "present"}
+
+    assert asked(rows) == {*names, "17.30", "27.30", "37.30"}
+    assert asked([_row("Tip", figure, y=500 - 12.0 * k) for k, figure in enumerate(("10", "200", "11"))]) == set()

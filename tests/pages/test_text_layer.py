@@ -40,6 +40,24 @@ def test_what_runs_along_the_edge_of_three_pages_is_running() -> None:
     assert not any(line.running for page in with_running(pages[:2]) for line in page.lines)
 
 
+def test_a_block_that_runs_in_part_is_not_asked_for() -> None:
+    def page(number: int) -> Layer:
+        block = ("20 Harbour Road", 124), ("Northport, NP 30630", 112), ("Telephone 883 2430", 100), ("Drawn", 86)
+        lines = [line("Date", 50, 700), line(f"Minutes of meeting {number}{'abc'[number]}", 400, 136)]
+        lines += [line(text, 400, bottom) for text, bottom in block]
+        lines.append(line("Beside it", 50, 100))
+        return Layer(number=number, height=800, lines=tuple(lines))
+
+    (first, *_) = with_running([page(0), page(1), page(2)])  # the outer 12 % end at 96
+    assert texts(line for line in first.lines if line.running) == ["Drawn"]
+    # What goes on from there on every page may be one with it; not the head of a table, nor what is new on each page.
+    assert texts(line for line in first.lines if line.margin and not line.running) == [
+        "20 Harbour Road",
+        "Northport, NP 30630",
+        "Telephone 883 2430",
+    ]
+
+
 def test_left_and_right_pages_have_headers_of_their_own(tmp_path: Path) -> None:
     body = block(*SEEN, y=650)
     pages = [f"{block(HEADER if k % 2 else FOOTER, y=750)} {body}" for k in range(6)]

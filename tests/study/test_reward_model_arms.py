@@ -29,7 +29,7 @@ from tests.study.by_hand import DRAWN, study_by_hand
 def test_each_seed_has_a_reward_model_and_so_have_trials_and_wrong_labels() -> None:
     study = study_by_hand(claim_seeds=[1])
     jobs = {job.name: job for job in reward_model_jobs(study)}
-    flips = {f"reward_model_flip{share}-seed1" for share in (20, 40)}
+    flips = {f"reward_model_flip{share}-seed1" for share in (40,)}
     assert set(jobs) == {f"reward_model-seed{seed}" for seed in (*study.tuning_seeds, 0, 1, 2)} | flips
     for job in jobs.values():
         recipe = job.recipe
@@ -52,7 +52,7 @@ def test_without_such_an_arm_there_is_no_reward_model() -> None:
     study = study_by_hand(arms={arm: {"algorithm": arm} for arm in ("grpo", "dpo")})
     assert reward_model_jobs(study) == []
     names = {job.arm for job in claim_jobs(study, {})}
-    assert "grpo_flip20" in names and not {"rlhf_flip20", "ppo_lambda"} & names
+    assert "grpo_flip40" in names and not {"rlhf_flip40", "ppo_lambda"} & names
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -10,10 +11,10 @@ pytest.importorskip("torch", reason="torch is not installed")
 
 from ocr_rl.evaluate.stats import Interval
 from ocr_rl.study.critic import Right, compute, delayed_credit, early_errors, right_words
-from ocr_rl.study.findings import Noise, over_runs, spread, spread_contrast
+from ocr_rl.study.findings import PART, Measured, Noise, contrast, kept_contrast, over_runs, spread, verdict_of
 from ocr_rl.study.plots import claim_plot
 from ocr_rl.study.results import Cost, Results, cost_of, phases_of
-from ocr_rl.study.rlhf import building, climb_verdict, data_bias, over_optimisation, tuning
+from ocr_rl.study.rlhf import building, climb_verdict, data_bias, log_ratio, over_optimisation, tuning
 from tests.study.by_hand import results_by_hand, row_by_hand, study_by_hand
 
 SEEDS = (0, 1, 2)
@@ -42,15 +43,41 @@ def test_a_spread_is_pooled_about_each_groups_own_mean() -> None:
     assert spread([[0.9], []]) == Noise()
 
 
-def test_a_difference_of_spreads_holds_what_few_runs_do_not_know() -> None:
+def test_a_ratio_of_spreads_holds_what_few_runs_do_not_know() -> None:
     wide, narrow = Noise(sd=0.10, freedom=20), Noise(sd=0.01, freedom=20)
-    got = spread_contrast(wide, narrow)
-    assert got.mean == pytest.approx(0.09) and got.low > 0
-    # Chi-square of 20 degrees of freedom: 9.59 and 34.17, so 0.10 lies in [0.0765, 0.1444].
-    alone = spread_contrast(wide, Noise(sd=0.0, freedom=20))
-    assert alone.low == pytest.approx(0.0765, rel=0.03) and alone.high == pytest.approx(0.1444, rel=0.03)
-    unsure = spread_contrast(Noise(sd=0.10, freedom=1), Noise(sd=0.05, freedom=1))
+    got = log_ratio(wide, narrow)
+    assert got.mean == pytest.approx(math.log(10)) and got.low > math.log(5)
+    # The ratio of variances of one sample each, 20 degrees of freedom: F is 2.46 at 97.5 %.
+    alike = log_ratio(wide, wide)
+    assert alike.high == pytest.approx(math.log(2.46) / 2, rel=0.05) and alike.low == pytest.approx(
+        -alike.high, rel=0.1
+    )
+    unsure = log_ratio(Noise(sd=0.10, freedom=1), Noise(sd=0.05, freedom=1))
     assert unsure.low < 0 < unsure.high
+
+
+def test_a_term_has_the_spread_of_its_own_runs_and_their_degrees_of_freedom() -> None:
+    pages = {f"p{k}": 0.5 for k in range(40)}
+    start, quiet = Measured(pages=pages), Measured(pages=pages, runs=5, noise=Noise(sd=0.001, freedom=4))
+    loud = Measured(pages=pages, runs=5, noise=Noise(sd=0.04, freedom=4))
+    alone, both = contrast((1, loud), (-1, start)), contrast((1, loud), (-1, quiet))
+    assert alone.high == pytest.approx(2.776 * 0.04 / 5**0.5, rel=0.1)  # Student's t of 4
+    assert both.high == pytest.approx(alone.high, rel=0.05)  # the quiet one adds neither width nor certainty
+    pair = contrast((1, loud), (-1, loud))
+    assert pair.high == pytest.approx(2.306 * 0.04 * (2 / 5) ** 0.5, rel=0.1)  # equal spreads: t of 8
+
+
+def test_what_is_kept_of_a_gain_does_not_depend_on_how_large_it_was() -> None:
+    def at(gain: float) -> Measured:
+        return Measured(pages={f"p{k}": 0.5 + gain + 0.1 * (k % 2) for k in range(40)})
+
+    start = Measured(pages={f"p{k}": 0.5 + 0.1 * (k % 2) for k in range(40)})
+    same = kept_contrast((at(0.1), at(0.05)), (at(0.2), at(0.1)), start)
+    assert same.mean == pytest.approx(0.0) and same.high == pytest.approx(0.0, abs=1e-9)
+    more = kept_contrast((at(0.1), at(0.02)), (at(0.2), at(0.1)), start)
+    assert more.mean == pytest.approx(0.3)
+    none = kept_contrast((at(0.0), at(-0.1)), (at(0.2), at(0.1)), start)
+    assert none.low != none.low and verdict_of(none, PART) == "undecided with this budget"
 
 
 def test_costs_leave_evaluation_out_and_charge_a_rollout_once() -> None:
@@ -91,11 +118,11 @@ def test_building_a_reward_model_costs_or_does_not() -> None:
 
 @pytest.mark.parametrize(
     ("restless", "verdict"),
-    [(("ppo", "rlhf"), "supported"), (("grpo", "dpo"), "not supported"), ((), "not supported")],
+    [(("ppo", "rlhf"), "supported"), (("grpo", "dpo"), "not supported"), ((), "undecided with this budget")],
 )
 def test_tuning_is_unstable_where_runs_lie_apart(restless: tuple[str, ...], verdict: str) -> None:
     def at(arm: str, k: int) -> float:
-        return 0.6 + (0.2 if arm in restless else 0.002) * (k - 1)
+        return 0.6 + (0.2 if arm in restless else 0.01) * (k - 1)
 
     arms = ("ppo", "rlhf", "grpo", "dpo")
     results = results_by_hand(
@@ -104,8 +131,9 @@ def test_tuning_is_unstable_where_runs_lie_apart(restless: tuple[str, ...], verd
     )
     got = tuning(results)
     assert got is not None and got.verdict == verdict
-    spreads = {row[0]: row[1:3] for row in got.table}
-    assert spreads[restless[0]] == ("20.0", "20.0") if restless else spreads["ppo"] == ("0.0", "0.2")
+    spreads = {row[0]: row[1] for row in got.table}
+    assert spreads["ppo"] == ("20.0" if "ppo" in restless else "1.0")
+    assert got.table[0][2] == ", ".join(f"{100 * at('ppo', k):.1f}" for k in range(3))
 
 
 @pytest.mark.parametrize(
@@ -114,7 +142,7 @@ def test_tuning_is_unstable_where_runs_lie_apart(restless: tuple[str, ...], verd
 )
 def test_data_bias_is_learnt_where_flipped_pairs_cost_more(rlhf: float, grpo: float, verdict: str) -> None:
     # Both gain 0.1 with right labels; with 40 % wrong ones they end at `rlhf` and `grpo`.
-    ends = {"rlhf": 0.6, "grpo": 0.6, "rlhf_flip40": rlhf, "grpo_flip40": grpo, "rlhf_flip20": 0.6, "grpo_flip20": 0.6}
+    ends = {"rlhf": 0.6, "grpo": 0.6, "rlhf_flip40": rlhf, "grpo_flip40": grpo}
     got = data_bias(results_by_hand({f"{run}-seed{seed}": flat(end) for run, end in ends.items() for seed in SEEDS}))
     assert got is not None and got.verdict == verdict
     assert got.table[-1][:2] == (
@@ -163,6 +191,8 @@ def test_a_climb_whose_truth_is_unknown_decides_nothing() -> None:
 
     assert climb_verdict(interval(0.1, 0.2), interval(-0.05, 0.05)) == "undecided with this budget"
     assert climb_verdict(interval(-0.1, 0.2), interval(-0.05, -0.04)) == "undecided with this budget"
+    assert climb_verdict(interval(0.1, 0.2), interval(-0.02, 0.02)) == "supported"  # it did not rise to speak of
+    assert climb_verdict(interval(0.1, 0.2), interval(0.02, 0.06)) == "not supported"
 
 
 # --- a critic ---------------------------------------------------------------------------------------------------------

@@ -17,7 +17,7 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed")
 
 from ocr_rl.cli import main
-from ocr_rl.config import Folder, Grpo, Rounds, Typeset
+from ocr_rl.config import Folder, Rounds, Typeset
 from ocr_rl.config.on_policy import OnPolicy
 from ocr_rl.contract import Page, UserError
 from ocr_rl.evaluate.stats import Interval
@@ -26,11 +26,11 @@ from ocr_rl.pages.synth.make import write_dataset
 from ocr_rl.rollout.compare import upside_down
 from ocr_rl.rollout.flow import ComparedGroup, Group, Prompt, Sample
 from ocr_rl.study import run as study_run
-from ocr_rl.study.findings import Measured, Noise, contrast, contrast_p, noise_of, share_contrast, verdict_of
+from ocr_rl.study.findings import Measured, Noise, contrast, contrast_p, noise_of, verdict_of
 from ocr_rl.study.folder import Folder as StudyFolder
 from ocr_rl.study.folder import choose, trial_scores
 from ocr_rl.study.jobs import VARIATIONS, claim_jobs, main_jobs, start_jobs, tuning_jobs
-from ocr_rl.study.pairs import both_bad, quartile, read_pairs
+from ocr_rl.study.pairs import both_bad
 from ocr_rl.study.plan import load_study
 from ocr_rl.study.results import Point, at_seconds
 
@@ -87,8 +87,7 @@ def test_every_arm_and_claim_is_run_and_reported(whole: Path) -> None:
     arms = {f"{a}-seed{s}" for a in ("sft", "dpo", "grpo") for s in (0, 1)}
     siblings = {f"{name}-siblings" for name in ("start", *arms)}
     assert ran | failed == {"start", "start-samples", *names, *arms, *siblings}
-    # Of a random policy's few pairs none may be of two bad answers, and a quarter may hold none.
-    assert failed <= {"dpo_both_bad-seed0", "dpo_quartile4-seed0"}
+    assert failed <= {"dpo_both_bad-seed0", "dpo_both_bad_turned-seed0"}
     for path in (whole / "failed").glob("*"):
         assert path.read_text().strip()
     text = (whole / "report" / "study.md").read_text(encoding="utf-8")
@@ -157,11 +156,6 @@ def write_folder(folder: Path) -> Folder:
     return Folder(dir=folder)
 
 
-def test_a_run_without_pairs_is_named(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="the run dpo-seed0, whose pairs this one learns from, has none"):
-        read_pairs(tmp_path / "dpo-seed0")
-
-
 def test_a_longer_run_has_as_many_times_the_updates_and_the_samples() -> None:
     study = load_study("full")
     arms = {job.arm: job.recipe.algorithm for job in main_jobs(study, {})}
@@ -185,10 +179,11 @@ def test_a_start_is_made_once_and_every_run_begins_from_it(nano_dir: Path, tmp_p
         folder.run(name).mkdir(parents=True)
         (folder.run(name) / "done.json").write_text(json.dumps({"model": f"models/{name}"}))
     for job in (*tuning_jobs(study), *main_jobs(study, {}), *claim_jobs(study, {})):
-        if job.variation is None or job.variation.pairs is None:
-            late = job.variation is not None and job.variation.late
-            begun = study_run._prepared(job, study, folder, None, None).policy.path  # type: ignore[arg-type]
-            assert begun == str(folder.root / "models" / ("sft-seed0" if late else "start-seed0"))
+        if job.variation is None or not job.variation.both_bad:
+            policy = study_run._prepared(job, study, folder, None, None).policy  # type: ignore[arg-type]
+            held = job.variation is not None and job.variation.reference == "sft"
+            assert policy.path == str(folder.root / "models" / "start-seed0")
+            assert policy.reference == (str(folder.root / "models" / "sft-seed0") if held else None)
     assert study_run._start_of(study, folder, start.recipe) == str(folder.root / "models" / "start-seed0")
 
 
@@ -256,10 +251,6 @@ def test_shipped_studies_are_whole_and_on_equal_terms() -> None:
             if isinstance(rounds, Rounds)
         }
         assert len(set(sampled.values())) == 1, sampled  # as many samples each, those for a reward model left out
-        noisy = next(job for job in claim_jobs(study, {}) if job.arm == "grpo_small_groups").recipe.algorithm
-        whole = algorithms["grpo"]
-        assert isinstance(noisy, Grpo) and isinstance(whole, Grpo)
-        assert noisy.pages_per_step * noisy.samples_per_page == whole.pages_per_step * whole.samples_per_page
 
 
 def test_wrong_studies_are_refused_in_one_sentence(nano_dir: Path, tmp_path: Path) -> None:
@@ -341,20 +332,6 @@ def test_noise_is_pooled_over_the_runs_of_arms() -> None:
     assert noise_of([[run(0.5)]]) == Noise()
 
 
-def test_a_difference_of_shares_is_of_sums_over_pages() -> None:
-    first = {"a": 0.2, "b": 0.0}, {"a": 0.4, "b": 0.4}  # 0.2 of 0.8
-    second = {"a": 0.0, "b": 0.1}, {"a": 0.1, "b": 0.1}  # 0.1 of 0.2
-    assert share_contrast(first, second).mean == pytest.approx(0.25 - 0.5)
-
-
-def test_pairs_are_chosen_by_what_they_are() -> None:
-    pairs = [{"page_id": f"p{k}", "chosen_reward": k / 10, "k": k} for k in range(10)]
-    distances = [float(9 - k) for k in range(10)]
-    quarters = [quartile(pairs, distances, number) for number in (1, 2, 3, 4)]
-    assert sorted(pair["k"] for part in quarters for pair in part) == list(range(10))
-    assert {pair["k"] for pair in quarters[0]} == {9, 8, 7}  # the most alike
-
-
 def compared(k: int) -> ComparedGroup:
     page = Page(id=f"d{k}:p1", pdf=Path("d.pdf"), number=1)
     prompt = Prompt(
@@ -364,19 +341,19 @@ def compared(k: int) -> ComparedGroup:
     return ComparedGroup(group=group, scores={}, rewards=(0.0, 1.0), advantages=(-1.0, 1.0))
 
 
-def test_a_pair_of_two_bad_answers_is_worse_than_the_greedy_one_on_both_sides() -> None:
+def test_a_pair_of_two_bad_answers_is_bad_on_both_sides() -> None:
     def group(*rewards: float) -> ComparedGroup:
         samples = tuple(
             Sample(token_ids=(k,), logprobs=(0.0,), text="", finish="stop", policy=0) for k in range(len(rewards))
         )
         return replace(compared(0), group=replace(compared(0).group, samples=samples), rewards=rewards)
 
-    pair = both_bad(group(0.9, 0.2, 0.4, 0.1, 0.5), 0.5)
+    pair = both_bad(group(0.9, 0.2, 0.4, 0.1, 0.5))
     assert pair is not None and (pair.chosen_ids, pair.rejected_ids) == ((2,), (3,))
     assert (pair.chosen_reward, pair.rejected_reward) == (0.4, 0.1)
-    assert both_bad(group(0.9, 0.5, 0.2), 0.5) is None  # one bad answer is no pair
-    assert both_bad(group(0.9, 0.2, 0.2), 0.5) is None  # nor are two that are equally bad
-    assert both_bad(group(0.9, 0.8), 0.5) is None
+    assert both_bad(group(0.9, 0.5, 0.2)) is None  # one bad answer is no pair
+    assert both_bad(group(0.9, 0.2, 0.2)) is None  # nor are two that are equally bad
+    assert both_bad(group(0.9, 0.8)) is None
 
 
 def test_flipped_groups_are_as_many_as_asked_and_the_same_each_time() -> None:

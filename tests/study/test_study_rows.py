@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import tarfile
 from pathlib import Path
 
@@ -11,9 +12,11 @@ import pytest
 from ocr_rl.contract import UserError
 from ocr_rl.study.folder import Folder
 from ocr_rl.study.rows import pack, unpack
+from tests.study.by_hand import study_by_hand
 
+STUDY = study_by_hand()
 KEPT = {
-    "study.json": "{}",
+    "study.json": json.dumps({"study": json.loads(STUDY.model_dump_json(exclude_unset=True)), "start": ""}),
     "test/start.jsonl": "1",
     "failed/dpo-seed0.txt": "2",
     "pairs/dpo_both_bad-seed0.why.json": "3",
@@ -48,11 +51,11 @@ def test_rows_are_packed_alike_and_unpacked_whole(tmp_path: Path) -> None:
     rows = pack(Folder(tmp_path / "one"))
     assert rows == pack(Folder(tmp_path / "two"))
     (tmp_path / "rows.tar.xz").write_bytes(rows)
-    unpack(tmp_path / "rows.tar.xz", tmp_path / "out")
+    unpack(tmp_path / "rows.tar.xz", tmp_path / "out", STUDY)
     found = {str(p.relative_to(tmp_path / "out")): p.read_text() for p in (tmp_path / "out").rglob("*") if p.is_file()}
     assert found == KEPT
     with pytest.raises(UserError, match="is there already"):
-        unpack(tmp_path / "rows.tar.xz", tmp_path / "out")
+        unpack(tmp_path / "rows.tar.xz", tmp_path / "out", STUDY)
 
 
 def link() -> tarfile.TarInfo:
@@ -74,7 +77,7 @@ def link() -> tarfile.TarInfo:
 )
 def test_other_archives_are_refused_and_nothing_is_written(tmp_path: Path, entries: dict) -> None:
     with pytest.raises(UserError, match="holds other files than a study's rows"):
-        unpack(archive(tmp_path, **entries), tmp_path / "out")
+        unpack(archive(tmp_path, **entries), tmp_path / "out", STUDY)
     assert [path.name for path in tmp_path.iterdir()] == ["rows.tar.xz"]
 
 
@@ -82,4 +85,17 @@ def test_what_is_no_archive_is_refused_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "rows.tar.xz").write_bytes(b"no archive")
     for path in (tmp_path / "rows.tar.xz", tmp_path / "none.tar.xz", tmp_path):
         with pytest.raises(UserError, match="cannot be unpacked"):
-            unpack(path, tmp_path / "out")
+            unpack(path, tmp_path / "out", STUDY)
+
+
+def test_rows_of_another_study_and_damaged_ones_leave_nothing_behind(tmp_path: Path) -> None:
+    other = study_by_hand(samples=9)
+    path = archive(tmp_path, **{"study.json": json.dumps({"study": json.loads(other.model_dump_json())})})
+    with pytest.raises(UserError, match="another study"):
+        unpack(path, tmp_path / "out", STUDY)
+    whole = archive(tmp_path, **{"test/start.jsonl": "".join(f"line {k}\n" for k in range(9999))}).read_bytes()
+    for k in range(40, len(whole), max(1, len(whole) // 30)):
+        path.write_bytes(whole[:k] + bytes([whole[k] ^ 0xFF]) + whole[k + 1 :])
+        with pytest.raises(UserError):
+            unpack(path, tmp_path / "out", STUDY)
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.tar.xz"]

@@ -92,8 +92,8 @@ class InternVl(PlainPositions):
     def prepare(self, model: Any) -> None:
         """Nothing: in two dimensions the convolution is no slower than the product."""
 
-    def see(self, model: Any, pixels: Tensor, sizes: Tensor, is_image_1X: Tensor) -> tuple[Tensor, dict[str, Any]]:
-        return model.model.get_image_features(pixels).pooler_output.flatten(0, 1), {}
+    def see(self, model: Any, pixels: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
+        return (model.model.get_image_features(pixels).pooler_output.flatten(0, 1),)
 
     def generate_inputs(self, pixels: Tensor, sizes: Tensor, is_image_BL: Tensor, n: int) -> dict[str, Tensor]:
         return {"pixel_values": torch.cat([tiles.repeat(n, 1, 1, 1) for tiles in pixels.split(sizes[:, 0].tolist())])}

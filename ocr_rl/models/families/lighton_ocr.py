@@ -111,7 +111,7 @@ class LightOnOcr(PlainPositions):
         super().pack(model)
         model.set_attn_implementation({"vision_config": BY_IMAGE})
 
-    def see(self, model: Any, pixels: Tensor, sizes: Tensor, is_image_1X: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    def see(self, model: Any, pixels: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
         """The tower as transformers has it, but for the mask over all patches of all images, whose size is the square:
         5.6 GB in float32 for four pages of 1540 px."""
         tower, shapes = model.model.vision_encoder, sizes.tolist()
@@ -127,7 +127,7 @@ class LightOnOcr(PlainPositions):
             position_embeddings=tower.patch_positional_embedding(embeds_1SD, places_S2),
             lengths=[rows * columns for rows, columns in grids],
         ).last_hidden_state
-        return model.model.vision_projection(hidden_1SD[0], shapes), {}
+        return (model.model.vision_projection(hidden_1SD[0], shapes),)
 
     def generate_inputs(self, pixels: Tensor, sizes: Tensor, is_image_BL: Tensor, n: int) -> dict[str, Tensor]:
         return {

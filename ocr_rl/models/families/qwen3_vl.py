@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import Tensor
@@ -42,8 +43,10 @@ class Qwen3Vl(Family):
         },
     )
 
-    def see(self, model: Any, pixels: Tensor, sizes: Tensor, is_image_1X: Tensor) -> tuple[Tensor, dict[str, Any]]:
+    def see(self, model: Any, pixels: Tensor, sizes: Tensor) -> tuple[Tensor, ...]:
         """DeepStack: features of earlier layers of the tower too, which the first layers of the text model add."""
         seen = model.model.get_image_features(pixels, sizes)
-        deep = [joined(features) for features in seen.deepstack_features]
-        return joined(seen.pooler_output), {"visual_pos_masks": is_image_1X, "deepstack_visual_embeds": deep}
+        return tuple(map(joined, (seen.pooler_output, *seen.deepstack_features)))
+
+    def deep_inputs(self, deep: Sequence[Tensor], is_image_1X: Tensor) -> dict[str, Any]:
+        return {"visual_pos_masks": is_image_1X, "deepstack_visual_embeds": list(deep)}
