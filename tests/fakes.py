@@ -28,7 +28,7 @@ class FakeSampler:
             yield Group(
                 page=page,
                 prompt=prompt,
-                samples=tuple(self._write(text, how.max_tokens) for text in texts),
+                samples=tuple(self._write(text, how.limit(page.id)) for text in texts),
                 temperature=how.temperature,
                 banned_ids=self._prompter.banned_ids,
             )

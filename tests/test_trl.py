@@ -6,6 +6,7 @@ The command itself compares many more cases.
 """
 
 import json
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from importlib import import_module
@@ -16,7 +17,9 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
-from benchmarks.peers import losses, peer_step, rlhf, step
+from benchmarks.peers import losses, own_step, peer_step, rlhf, step
+from benchmarks.peers.sides import Side, compared, pairs
+from ocr_rl.contract import UserError
 from ocr_rl.objectives import advantages, returns
 from ocr_rl.objectives import losses as ours
 from ocr_rl.objectives.scalar_losses import BradleyTerry, ValueLoss
@@ -168,11 +171,11 @@ def test_a_peer_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
     assert "name a Python that has TRL 1.12" in capsys.readouterr().err
 
 
-def test_a_step_needs_a_peer_and_a_step_after_the_first(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_step_needs_a_peer_and_two_pairs(capsys: pytest.CaptureFixture[str]) -> None:
     for arguments, said in (
         ([], "--peer-python"),
         (["--peer-python", "python3", "--sampler", "vllm"], "add --lengths natural"),
-        (["--peer-python", "python3", "--steps", "1"], "at least 2"),
+        (["--peer-python", "python3", "--pairs", "1"], "at least 2"),
     ):
         assert step.main(arguments) == 2
         assert said in capsys.readouterr().err
@@ -189,9 +192,50 @@ def test_the_peak_is_that_since_it_was_reset() -> None:
 
 @pytest.mark.slow
 def test_ours_takes_a_step_of_fixed_lengths(tmp_path: Path) -> None:
-    sizes = {"pages": 1, "samples": 2, "max-tokens": 3, "steps": 2, "beta": 0}
+    sizes = {"pages": 1, "samples": 2, "max-tokens": 3, "pairs": 1, "beta": 0}
     asked = step.work(step.parsed([f"--{name}={value}" for name, value in sizes.items()]), tmp_path)
     assert all(Path(image).is_file() for image in asked["images"])
-    answer = step.ours(asked)
-    assert [one["tokens"] for one in answer["steps"]] == [6, 6]
-    assert len(answer["prompt_ids"]) == 2
+    answers = list(own_step.steps(asked))
+    assert [figures["tokens"] for figures in answers] == [6, 6]
+    assert [len(figures["prompt_ids"]) for figures in answers] == [1, 1]
+
+
+ECHO = """
+import json, sys
+work = json.loads(sys.stdin.readline())
+for number, _ in enumerate(sys.stdin):
+    if number == work["fails_at"]:
+        raise SystemExit("it fell over")
+    with open(work["log"], "r+") as log:
+        after = log.read()
+        log.write(work["name"])
+    print(json.dumps({"step_s": work["seconds"] * (number + 1), "after": after}), flush=True)
+"""
+
+
+def echo(tmp_path: Path, name: str, seconds: float, fails_at: int = -1) -> Side:
+    log = tmp_path / "log"
+    log.touch()
+    work = {"name": name, "seconds": seconds, "log": str(log), "fails_at": fails_at}
+    return Side([sys.executable, "-c", ECHO], work, threads=1)
+
+
+def test_sides_take_turns_in_beginning_and_one_works_at_a_time(tmp_path: Path) -> None:
+    with echo(tmp_path, "a", 1.0) as a, echo(tmp_path, "b", 3.0) as b:
+        rows = list(pairs({"a": a, "b": b}, 3))
+    assert [row["a"]["after"] for row in rows] == ["abb", "abba", "abbaabb"]
+    assert [row["b"]["after"] for row in rows] == ["ab", "abbaa", "abbaab"]
+    ratio = compared(rows, "step_s")
+    assert ratio == {"a": 3.0, "b": 9.0, "ratio": 3.0, "half_of_pairs": [3.0, 3.0], "all_pairs": [3.0, 3.0]}
+
+
+def test_a_ratio_is_that_of_pairs_not_of_medians() -> None:
+    rows = [{"a": {"s": a}, "b": {"s": b}} for a, b in ((1, 4), (10, 20), (100, 300))]
+    assert compared(rows, "s") == {"a": 10, "b": 20, "ratio": 3.0, "half_of_pairs": [2.5, 3.5], "all_pairs": [2.0, 4.0]}
+
+
+def test_a_side_that_fails_says_its_last_words(tmp_path: Path) -> None:
+    with echo(tmp_path, "a", 1.0, fails_at=1) as side:
+        side.step()
+        with pytest.raises(UserError, match="it fell over"):
+            side.step()

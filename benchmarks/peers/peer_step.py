@@ -1,6 +1,6 @@
 """TRL's half of `benchmarks.peers.step`: GRPOTrainer with its transformers sampler, run by TRL's Python.
 
-Reads what `benchmarks.peers.step` asks as JSON from stdin, writes {"versions", "prompt_ids", "steps"}.
+Reads its work as one JSON line from stdin and then takes a step for each line, which it answers with a JSON line.
 """
 
 from __future__ import annotations
@@ -11,9 +11,8 @@ import runpy
 import sys
 import tempfile
 import time
-from contextlib import redirect_stdout
 from pathlib import Path
-from typing import Any
+from typing import Any, TextIO
 
 
 def resident_mb(name: str = "VmRSS") -> float:
@@ -26,7 +25,14 @@ def reset_peak() -> None:
     Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
 
 
-def run(asked: dict[str, Any]) -> dict[str, Any]:
+def private_stdout() -> TextIO:
+    """Where answers go; what else this process prints, C's libraries too, goes to stderr from now on."""
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return answers
+
+
+def run(asked: dict[str, Any], answers: TextIO) -> None:
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     # CPU torch beside PyPI's torchvision: the file is on its own, the package around it is not imported.
     runpy.run_path(str(Path(__file__).parents[2] / "ocr_rl" / "torchvision_shim.py"))["declare"]()
@@ -37,9 +43,8 @@ def run(asked: dict[str, Any]) -> dict[str, Any]:
     from trl import GRPOConfig, GRPOTrainer  # pyright: ignore
 
     samples, rows = asked["samples"], asked["samples"] * asked["pages_per_step"]
-    done: list[dict[str, float]] = []
-    prompt_ids: list[list[int]] = []
-    now: dict[str, float] = {}
+    versions = {module.__name__: module.__version__ for module in (trl, torch)}
+    now: dict[str, Any] = {}
 
     class Timed(GRPOTrainer):
         def _generate(self, prompts: Any) -> Any:
@@ -47,31 +52,40 @@ def run(asked: dict[str, Any]) -> dict[str, Any]:
             found = super()._generate(prompts)
             now["sample_s"] = time.perf_counter() - started
             now["tokens"] = sum(map(len, found[1]))
-            prompt_ids.extend(found[0][::samples])
+            now["prompt_ids"] = found[0][::samples]
             return found
 
         def _prepare_inputs(self, inputs: Any) -> Any:
             found = super()._prepare_inputs(inputs)
             reset_peak()
-            now["update_from"] = time.perf_counter()
+            now["update_from"], now["update_cpu"] = time.perf_counter(), time.process_time()
             return found
 
     class Clock(TrainerCallback):
-        def on_step_begin(self, *_: Any, **__: Any) -> None:
-            now["from"] = time.perf_counter()
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            self.wait()
 
         def on_step_end(self, *_: Any, **__: Any) -> None:
-            end, peak = time.perf_counter(), resident_mb("VmHWM")
-            done.append(
-                {
-                    "step_s": end - now["from"],
-                    "sample_s": now["sample_s"],
-                    "update_s": end - now["update_from"],
-                    "tokens": now["tokens"],
-                    "peak_mb": peak,
-                    "extra_mb": peak - now["before_mb"],
-                }
-            )
+            end, cpu, peak = time.perf_counter(), time.process_time(), resident_mb("VmHWM")
+            figures = {
+                "step_s": end - now["from"],
+                "step_cpu_s": cpu - now["cpu"],
+                "sample_s": now["sample_s"],
+                "update_s": end - now["update_from"],
+                "update_cpu_s": cpu - now["update_cpu"],
+                "tokens": now["tokens"],
+                "peak_mb": peak,
+                "extra_mb": peak - now["before_mb"],
+                "prompt_ids": now["prompt_ids"],
+                "versions": versions,
+            }
+            print(json.dumps(figures), file=answers, flush=True)
+            self.wait()
+
+        def wait(self) -> None:
+            """Until it is this side's turn: what lies between two turns is nobody's time."""
+            sys.stdin.readline()
+            now["from"], now["cpu"] = time.perf_counter(), time.process_time()
 
     banned = asked["banned_ids"]
     with tempfile.TemporaryDirectory() as folder:
@@ -109,11 +123,8 @@ def run(asked: dict[str, Any]) -> dict[str, Any]:
         )
         now["before_mb"] = resident_mb()
         trainer.train()
-    versions = {module.__name__: module.__version__ for module in (trl, torch)}
-    return {"versions": versions, "prompt_ids": prompt_ids, "steps": done}
 
 
 if __name__ == "__main__":
-    with redirect_stdout(sys.stderr):
-        answer = run(json.load(sys.stdin))
-    json.dump(answer, sys.stdout)
+    to = private_stdout()
+    run(json.loads(sys.stdin.readline()), to)

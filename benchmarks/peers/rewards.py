@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.peers.step import ask
+from benchmarks.peers.sides import ask
 from ocr_rl import config
 from ocr_rl.config import load_recipe
 from ocr_rl.contract import Transcript, UserError

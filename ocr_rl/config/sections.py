@@ -185,6 +185,8 @@ class Sampling(Section):
     """Of the samples to learn from; evaluations are greedy."""
     max_tokens: Positive = 4096
     """Longest sample, in tokens."""
+    page_limit: float | None = Field(default=None, ge=1)
+    """As 2.0: samples to learn from end at so many times the page's reference or text layer, and 64 tokens more."""
     max_model_len: Positive = 8192
     """Longest prompt and sample together that the engine makes room for, in tokens."""
     max_num_seqs: Positive = 256

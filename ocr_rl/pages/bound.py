@@ -42,6 +42,7 @@ class BoundSources:
 
     def __init__(self, folder: Path, root: Path, *, begun: bool) -> None:
         self._path, self._root = folder / FILE, root
+        self.begun = begun
         self._kept = begun and self._path.exists()
         self.late = begun and not self._kept  # a run that began before there was such a file
         known = read_json(self._path, holds=("sources", "files")) if self._kept else {"sources": {}, "files": {}}

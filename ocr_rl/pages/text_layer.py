@@ -75,7 +75,7 @@ def layers(pdf: Path) -> list[Layer]:
         raise Refusal("is a picture and has no text layer; put its transcript beside it, as Markdown")
     with opened(pdf) as document:
         count = len(document)
-        pages = [_layer(document, number) for number in range(1, min(count, MAX_PAGES) + 1)]
+        pages = [layer_of(document, number) for number in range(1, min(count, MAX_PAGES) + 1)]
         if cover := _cover(document, pages):
             pages = [Layer(number=page.number, height=page.height, reason=cover) for page in pages]
     reason = f"it is past page {MAX_PAGES}, where reading stops"
@@ -98,7 +98,8 @@ def _cover(document: pdfium.PdfDocument, pages: Sequence[Layer]) -> str:
     return ""
 
 
-def _layer(document: pdfium.PdfDocument, number: int) -> Layer:
+def layer_of(document: pdfium.PdfDocument, number: int) -> Layer:
+    """The text layer of one page, 1-based, with no line marked as running."""
     try:
         page = document[number - 1]
     except pdfium.PdfiumError:

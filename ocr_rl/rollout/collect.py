@@ -21,7 +21,7 @@ from ocr_rl.pages.raster import PageError
 from ocr_rl.rollout.asking import ask, require_one, with_left_out
 from ocr_rl.rollout.compare import has_signal, with_advantages
 from ocr_rl.rollout.describe import describe, held_back
-from ocr_rl.rollout.flow import ComparedGroup, Group, Prompt
+from ocr_rl.rollout.flow import ComparedGroup, Group, Prompt, Sample
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampler, Sampling
 from ocr_rl.rollout.scoring import ScoredGroup
@@ -81,6 +81,7 @@ class Rollout:
     generated: int  # tokens
     clock: Mapping[str, float]  # seconds
     after: Mapping[str, Any]  # `Turns.state` after it
+    cut: int | None = None  # samples that their page's own limit ended; None where no page has one
 
     @property
     def live(self) -> list[ComparedGroup]:
@@ -99,7 +100,8 @@ class Rollout:
 
     @property
     def figures(self) -> dict[str, float]:
-        return with_left_out(describe(self.groups) | held_back(self.scored), self.drawn - self.prompted)
+        cut = {} if self.cut is None else {"cut_by_page": self.cut}
+        return with_left_out(describe(self.groups) | held_back(self.scored) | cut, self.drawn - self.prompted)
 
 
 def collect(asking: Asking, turns: Turns, n: int) -> Rollout:
@@ -112,7 +114,7 @@ def collect(asking: Asking, turns: Turns, n: int) -> Rollout:
     prompts: list[tuple[Page, Prompt]] = []
     scored: list[ScoredGroup] = []
     compared: list[ComparedGroup] = []
-    generated = 0
+    samples: list[Sample] = []
     for _ in range(1 + asking.refills):
         missing = n - sum(map(has_signal, compared))
         if missing == 0:
@@ -128,7 +130,7 @@ def collect(asking: Asking, turns: Turns, n: int) -> Rollout:
         prompts += with_prompt
         with timed(clock, "score_s"):
             scored += asking.score(groups)
-        generated += sum(len(sample.token_ids) for group in groups for sample in group.samples)
+        samples += [sample for group in groups for sample in group.samples]
         compared = with_advantages(scored, asking.comparison)
     for group in compared:
         turns.rests.learn(group.group.page.id, has_signal(group))
@@ -138,10 +140,17 @@ def collect(asking: Asking, turns: Turns, n: int) -> Rollout:
         scored=scored,
         drawn=len(pages),
         prompted=len(prompts),
-        generated=generated,
+        generated=sum(len(sample.token_ids) for sample in samples),
+        cut=_cut_by_page(samples, asking.sampling),
         clock=clock,
         after=turns.state,
     )
+
+
+def _cut_by_page(samples: Sequence[Sample], how: Sampling) -> int | None:
+    if not how.page_limits:
+        return None
+    return sum(sample.finish == "length" and len(sample.token_ids) < how.max_tokens for sample in samples)
 
 
 def sample_pages(sampler: Sampler, prompts: Sequence[tuple[Page, Prompt]], how: Sampling) -> list[Group]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -85,9 +84,8 @@ class Prompter:
 
     def encode(self, text: str) -> tuple[int, ...]:
         """A transcript as token ids, without EOS. Text that reads like a special token is text, and stays it."""
-        tokenizer = self.processor.tokenizer
+        tokenizer, split = self.processor.tokenizer, self._split
         never = {self.eos_id, *self.banned_ids}
-        split = partial(tokenizer.encode, add_special_tokens=False, split_special_tokens=True)
         ids = tuple(split(text))
         if never.isdisjoint(ids):
             return ids
@@ -102,6 +100,13 @@ class Prompter:
                 "model's tokenizer.json, or take it out of the text."
             )
         return ids
+
+    def count(self, text: str) -> int:
+        """Tokens of any text, EOS included: how long a sample is that says it."""
+        return len(self._split(text.encode("utf-8", "replace").decode("utf-8"))) + 1  # a PDF may hold half a letter
+
+    def _split(self, text: str) -> list[int]:
+        return self.processor.tokenizer.encode(text, add_special_tokens=False, split_special_tokens=True)
 
     def decode(self, token_ids: Sequence[int]) -> str:
         """A transcript as text, without special tokens."""

@@ -32,6 +32,7 @@ from ocr_rl.policy import open_learning_origin, open_origin, open_sampler
 from ocr_rl.rollout.collect import Score
 from ocr_rl.rollout.crediting import open_credit
 from ocr_rl.rollout.flow import Group
+from ocr_rl.rollout.page_limits import page_limits
 from ocr_rl.rollout.prompt import Origin
 from ocr_rl.rollout.reward_pool import RewardPool, weighted
 from ocr_rl.rollout.sampler.base import Sampler
@@ -112,7 +113,16 @@ def open_session(
             if sampler is None and recipe.needs_sampler:
                 sampler = stack.enter_context(closing(open_sampler(recipe.sampling, origin, recipe.policy)))
             if sampler is not None:
+                limits = page_limits(
+                    recipe.sampling,
+                    run.folder,
+                    pages,
+                    origin.prompter,
+                    begun=sources.begun,
+                    workers=recipe.scoring.workers,
+                )
                 shared |= {"sampler": sampler, "score": scorer(pool), "sampling": recipe.sampling, "credit": credit}
+                shared["page_limits"] = limits
                 if isinstance(recipe.algorithm, config.Ppo):
                     setting = PpoSetting(**shared, critic=critic or learner)
                 else:

@@ -83,6 +83,19 @@ def test_the_same_seed_writes_the_same_whatever_else_is_asked(sampler: Sampler, 
     assert written(together) == written(alone)
 
 
+def test_a_page_s_own_limit_cuts_the_samples_that_max_tokens_gives(sampler: Sampler, asked, prompter: Prompter) -> None:
+    how = replace(HOW, max_tokens=40)
+    limits = {asked[0][0].id: 1, asked[1][0].id: 5, asked[2][0].id: 99}  # and the fourth page has none
+    whole, cut = in_order(sampler, asked, how), in_order(sampler, asked, replace(how, page_limits=limits))
+    for long, short, limit in zip(whole, cut, (1, 5, 40, 40), strict=True):
+        for sample, begun in zip(long.samples, short.samples, strict=True):
+            assert begun.token_ids == sample.token_ids[:limit]
+            assert begun.logprobs == pytest.approx(sample.logprobs[:limit], abs=1e-5)
+            assert begun.finish == ("stop" if begun.token_ids[-1] == prompter.eos_id else "length")
+            assert begun.text == prompter.decode(begun.token_ids)
+    assert any(sample.finish == "length" and len(sample.token_ids) < 40 for group in cut for sample in group.samples)
+
+
 def test_greedy_does_not_depend_on_the_seed(sampler: Sampler, asked) -> None:
     how = Sampling(temperature=0, max_tokens=12)
     assert written(in_order(sampler, asked, how)) == written(in_order(sampler, asked, replace(how, seed=9)))

@@ -71,6 +71,21 @@ def test_rows_and_figures_of_a_step(tiny_pages, prompter, counter, capsys: pytes
     assert "share of the advantage on the first 2 groups: longer 100%" in capsys.readouterr().out
 
 
+def test_samples_that_their_page_s_limit_cut_are_counted_and_unfinished(tiny_pages, prompter, counter) -> None:
+    pages = [replace(page, id=f"d:p{page.number}") for page in tiny_pages[:2]]
+
+    def step(limits: dict[str, int]) -> Step:
+        setting = sampling_setting(pages, Asked(prompter, DIFFERENT), counter)
+        return next(grpo(settings(samples_per_page=4), replace(setting, page_limits=limits), {}))
+
+    # 1, 4, 7 and 8 tokens, the last one cut off by max_tokens: of one page 1, 4, 5 and 5.
+    limited = step({"d:p1": 5})
+    assert sorted(len(row.completion_ids) for row in limited.rows) == [1, 1, 4, 4, 5, 5, 7, 8]
+    assert limited.metrics["cut_by_page"] == 2 and limited.metrics["finished"] == 5 / 8
+    assert "cut_by_page" not in step({}).metrics
+    assert limited.state == step({}).state
+
+
 def test_credit_gives_each_token_its_own_and_off_is_as_before(tiny_pages, prompter, counter) -> None:
     def first_step(credit: SiblingCredit | None) -> Step:
         setting = sampling_setting(tiny_pages, Asked(prompter, lambda page, k: ("abcd", "abxdy")[k]), counter)

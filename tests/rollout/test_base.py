@@ -37,6 +37,11 @@ def test_senseless_settings_are_refused(wrong: dict) -> None:
         Sampling(**{"max_tokens": 1, **wrong})
 
 
+def test_a_page_limit_is_never_above_max_tokens() -> None:
+    how = Sampling(max_tokens=9, page_limits={"a": 3, "b": 30})
+    assert [how.limit(page) for page in "abc"] == [3, 9, 9]
+
+
 def test_torchvision_can_be_imported_after_declare_called_twice() -> None:
     if importlib.util.find_spec("torchvision") is None or importlib.util.find_spec("torch") is None:
         pytest.skip("torchvision is not installed")

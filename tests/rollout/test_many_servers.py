@@ -112,6 +112,15 @@ def test_both_hold_the_weights_and_share_the_pages(open_, fakes, asked, hold) ->
     assert written(sampler, asked) == of_seeds(asked, HOW, 1, "16.000")
 
 
+def test_each_page_has_its_limit_whoever_writes_it(open_, fakes, asked, hold) -> None:
+    sampler = open_()
+    limits = {page.id: 3 + page.number for page, _ in asked[::2]}
+    how = replace(HOW, max_tokens=12, page_limits=limits)
+    hold(shared(fakes, asked, how))
+    lengths = {g.page.id: {len(s.token_ids) for s in g.samples} for g in sampler.sample(asked, how)}
+    assert lengths == {page.id: {limits.get(page.id, 12)} for page, _ in asked}
+
+
 def test_one_killed_in_mid_step_ten_times_changes_no_sample(open_, fakes, asked, hold, capsys, monkeypatch) -> None:
     sampler, rng = open_(), Random(0)
     for step in range(1, 11):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ocr_rl import config
@@ -34,6 +34,7 @@ class SamplingSetting(Setting):
     sampler: Sampler
     score: Score
     sampling: config.Sampling
+    page_limits: Mapping[str, int] = field(default_factory=dict)  # by page id (`rollout.page_limits`)
     credit: Credit | None = None  # shares a sample's advantage out over its tokens
     # Steps done -> whether the loop saves then, or asks the sampler itself: then no rollout may be on its way.
     pauses: Callable[[int], bool] = lambda done: True
@@ -43,7 +44,10 @@ class SamplingSetting(Setting):
     ) -> Asking:
         """How this algorithm's rollouts ask (`collect`)."""
         how = Sampling(
-            n=algorithm.group_size, temperature=self.sampling.temperature, max_tokens=self.sampling.max_tokens
+            n=algorithm.group_size,
+            temperature=self.sampling.temperature,
+            max_tokens=self.sampling.max_tokens,
+            page_limits=self.page_limits,
         )
         return Asking(
             sampler=self.sampler,

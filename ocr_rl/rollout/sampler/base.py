@@ -8,8 +8,8 @@ largest logit and its log-probability that of the masked distribution at tempera
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from ocr_rl.contract import Page, UserError
@@ -31,6 +31,7 @@ class Sampling:
     temperature: float = 1.0  # 0 = greedy
     max_tokens: int  # per sample, EOS included
     seed: int = 0  # of the step; every page derives its own from it (`seed_for`)
+    page_limits: Mapping[str, int] = field(default_factory=dict)  # by page id: instead of max_tokens, and not above it
 
     def __post_init__(self) -> None:
         if self.n < 1 or self.max_tokens < 1:
@@ -44,6 +45,10 @@ class Sampling:
     @property
     def greedy(self) -> bool:
         return self.temperature == 0
+
+    def limit(self, page_id: str) -> int:
+        """Tokens of a page's longest sample, EOS included: the same sample as with more, cut."""
+        return min(self.max_tokens, self.page_limits.get(page_id, self.max_tokens))
 
 
 class Sampler(Protocol):
@@ -70,10 +75,11 @@ class Sampler(Protocol):
 
 def require_room(prompt: Prompt, how: Sampling, max_model_len: int) -> None:
     """UserError where an engine would cut a sample short and call it finished by length."""
-    needed = len(prompt.expanded_ids) + how.max_tokens
+    limit = how.limit(prompt.page_id)
+    needed = len(prompt.expanded_ids) + limit
     if needed > max_model_len:
         raise UserError(
-            f"Page {prompt.page_id}: its prompt ({len(prompt.expanded_ids)} tokens) and max_tokens ({how.max_tokens}) "
+            f"Page {prompt.page_id}: its prompt ({len(prompt.expanded_ids)} tokens) and its samples ({limit}) "
             f"need a max_model_len of {needed}, the sampler's is {max_model_len}."
         )
 

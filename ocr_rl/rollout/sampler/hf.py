@@ -9,14 +9,16 @@ Shapes: B rows (pages x samples, page by page), L prompt length (left-padded), T
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import partial, wraps
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList
+from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList, StoppingCriteria, StoppingCriteriaList
 
 from ocr_rl.contract import Page
 from ocr_rl.models.load import load_model
@@ -110,19 +112,28 @@ class HfSampler:
         prompter = self._prompter
         seeds = [seed_for(how.seed, page.id) + k for page, _ in prompts for k in range(how.n)]
         draw = _Draw([torch.Generator().manual_seed(seed) for seed in seeds], how, prompter.banned_ids)
-        inputs = self._inputs([prompt for _, prompt in prompts], how.n)
-        written_BT = self._model.generate(
-            **inputs,
-            generation_config=GenerationConfig(
-                do_sample=False,  # `_Draw` has drawn already and leaves one finite logit a row
-                max_new_tokens=how.max_tokens,
-                eos_token_id=prompter.eos_id,
-                pad_token_id=prompter.eos_id,
-            ),
-            logits_processor=LogitsProcessorList([draw]),
-        )[:, inputs["input_ids"].shape[1] :].tolist()
+        alone = [prompt for _, prompt in prompts]
+        pixels, sizes = map(torch.from_numpy, prompter.pixels([prompter.image(prompt) for prompt in alone]))
+        once, inputs = (self._inputs(alone, pixels, sizes, n) for n in (1, how.n))
+        limits = [how.limit(page.id) for page, _ in prompts for _ in range(how.n)]
+        length = inputs["input_ids"].shape[1]
+        with seen_once(self._model.base_model, once, how.n):
+            written_BT = self._model.generate(
+                **inputs,
+                generation_config=GenerationConfig(
+                    do_sample=False,  # `_Draw` has drawn already and leaves one finite logit a row
+                    max_new_tokens=max(limits),
+                    eos_token_id=prompter.eos_id,
+                    pad_token_id=prompter.eos_id,
+                ),
+                logits_processor=LogitsProcessorList([draw]),
+                stopping_criteria=StoppingCriteriaList([_Full(length, limits)]),
+            )[:, length:].tolist()
         logprobs_BT = torch.stack(draw.logprobs, dim=1).tolist()
-        samples = [self._read(ids, logprobs) for ids, logprobs in zip(written_BT, logprobs_BT, strict=True)]
+        samples = [  # what stands behind a row's limit is padding, and reads like EOS
+            self._read(ids[:limit], logprobs)
+            for ids, logprobs, limit in zip(written_BT, logprobs_BT, limits, strict=True)
+        ]
         return [
             Group(
                 page=page,
@@ -134,10 +145,9 @@ class HfSampler:
             for p, (page, prompt) in enumerate(prompts)
         ]
 
-    def _inputs(self, prompts: Sequence[Prompt], n: int) -> dict[str, Tensor]:
+    def _inputs(self, prompts: Sequence[Prompt], pixels: Tensor, sizes: Tensor, n: int) -> dict[str, Tensor]:
         """What `generate` takes, every prompt and every image n times."""
         family = self._prompter.family
-        pixels, sizes = map(torch.from_numpy, self._prompter.pixels([self._prompter.image(p) for p in prompts]))
         length = max(len(prompt.expanded_ids) for prompt in prompts)
         pads = [length - len(prompt.expanded_ids) for prompt in prompts]
         padded = [[self._prompter.eos_id] * pad + [*p.expanded_ids] for pad, p in zip(pads, prompts, strict=True)]
@@ -160,6 +170,44 @@ class HfSampler:
             finish="stop" if stopped else "length",
             policy=self.policy,
         )
+
+
+@contextmanager
+def seen_once(inner: Any, once: Mapping[str, Tensor], n: int) -> Iterator[None]:
+    """The tower sees each image `once`, though `generate` is given it n times, as each of its samples' own.
+
+    Where images have sizes; without them (InternVL's tiles) their features come in one piece, and nothing changes.
+    """
+    if n == 1 or not {"image_grid_thw", "image_sizes"} & set(once):
+        yield
+        return
+    see = inner.get_image_features
+    names = signature(see).parameters
+
+    @wraps(see)  # `generate` asks for the names of its parameters
+    def see_once(*first: Any, **more: Any) -> Any:
+        given = {**dict(zip(names, first, strict=False)), **more}
+        seen = see(**{name: once.get(name, value) for name, value in given.items()})
+        seen.pooler_output = [features for features in seen.pooler_output for _ in range(n)]
+        if (deep := getattr(seen, "deepstack_features", None)) is not None:
+            seen.deepstack_features = [[features for features in layer for _ in range(n)] for layer in deep]
+        return seen
+
+    inner.get_image_features = see_once
+    try:
+        yield
+    finally:
+        del inner.get_image_features
+
+
+class _Full(StoppingCriteria):
+    """Which rows are as long as they may be."""
+
+    def __init__(self, start: int, limits: Sequence[int]) -> None:
+        self._ends_B = torch.tensor(limits) + start
+
+    def __call__(self, input_ids: Tensor, scores: Tensor, **_: Any) -> Tensor:  # type: ignore[override]
+        return input_ids.shape[1] >= self._ends_B.to(input_ids.device)
 
 
 class _Draw(LogitsProcessor):

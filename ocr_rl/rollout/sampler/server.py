@@ -163,7 +163,7 @@ class Server:
             "sampling_params": {  # the same as in sampler/vllm
                 "n": how.n,
                 "temperature": how.temperature,
-                "max_tokens": how.max_tokens,
+                "max_tokens": how.limit(page.id),
                 "seed": seed_for(how.seed, page.id),
                 "stop_token_ids": [self._prompter.eos_id],
                 "ignore_eos": True,

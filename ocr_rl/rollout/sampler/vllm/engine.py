@@ -164,7 +164,7 @@ class VllmSampler:
         params = SamplingParams(
             n=how.n,
             temperature=how.temperature,
-            max_tokens=how.max_tokens,
+            max_tokens=how.limit(page.id),
             seed=seed_for(how.seed, page.id),
             stop_token_ids=[eos],
             ignore_eos=True,  # stop at our EOS alone, not at whatever else the checkpoint lists
