@@ -171,8 +171,9 @@ class Referee(Counter):
     """A counting learner whose log-probabilities are minus its version."""
 
     settings = config.Optim()
+    reference = None
 
-    def logprobs(self, rows: Sequence[Row]) -> list[tuple[float, ...]]:
+    def logprobs(self, rows: Sequence[Row], *, reference: bool = False) -> list[tuple[float, ...]]:
         return [(-float(self.policy),) * len(row.completion_ids) for row in rows]
 
 

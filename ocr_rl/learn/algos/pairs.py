@@ -96,7 +96,7 @@ def with_prompts(
 
 
 def with_reference(prompted: Prompted, learner: Learner) -> list[Pair]:
-    """Log-probabilities of both answers by the policy as it is now, or by `policy.reference`: once, kept with the pair."""
+    """Log-probabilities of both answers by the policy as it is now, or by `policy.reference`: kept with the pair."""
     values = learner.logprobs(pair_rows(prompted), reference=learner.reference is not None)
     return [
         replace(pair, chosen_ref=chosen, rejected_ref=rejected)
