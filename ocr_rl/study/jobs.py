@@ -96,7 +96,7 @@ def digest(job: Job) -> str:
 
 def start_jobs(study: Study) -> list[Job]:
     """The run that makes the start of all others, where the study asks for one."""
-    return [Job(arm=START, seed=study.seeds[0], recipe=start_recipe(study))] if study.start_steps else []
+    return [Job(arm=START, seed=study.seeds[0], recipe=start_recipe(study))] if study.start else []
 
 
 def reward_model_jobs(study: Study) -> list[Job]:

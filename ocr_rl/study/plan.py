@@ -35,6 +35,14 @@ class Arm(config.Section):
     """Settings to choose from on the validation pages; every arm has as many."""
 
 
+class Start(config.Section):
+    """A little SFT before everything: no arm reads these pages' references."""
+
+    steps: config.Positive
+    """Updates of `algorithms.sft`."""
+    pages: config.PageSource
+
+
 class Study(config.Section):
     seeds: tuple[int, ...] = Field(min_length=1)
     tuning_seeds: tuple[int, ...] = Field(default=(1000,), min_length=1)
@@ -46,8 +54,8 @@ class Study(config.Section):
     """Looked at while training: learning curves, and the choice between trials."""
     test: config.PageSource
     """Opened once, when every run has ended."""
-    start_steps: config.Natural = 0
-    """Updates of `algorithms.sft` on the pages' references that make the start of every arm; 0: the policy as it is."""
+    start: Start | None = None
+    """What makes the start of every arm out of the policy; by default the policy is the start."""
     samples: int = Field(default=16, ge=2)
     """Samples of the start per test page: what it can write already."""
     rewards: tuple[config.RewardChoice, ...] = Field(min_length=1)
@@ -97,8 +105,8 @@ class Study(config.Section):
             raise ValueError(f"claim_seeds holds {min(odd)}, which is none of seeds")
         if both := set(self.tuning_seeds) & set(self.seeds):
             raise ValueError(f"tuning_seeds holds {min(both)}, which is one of seeds: tune on others")
-        if self.start_steps and "sft" not in self.algorithms:
-            raise ValueError("start_steps asks for a start by SFT; write [algorithms.sft], or leave start_steps out")
+        if self.start is not None and "sft" not in self.algorithms:
+            raise ValueError("start asks for SFT; write [algorithms.sft], or leave start out")
         return self
 
     def _require_scorer(self, name: str, arm: Arm) -> None:
@@ -133,7 +141,7 @@ def load_study(name: str) -> Study:
             recipe_of(study, name, 0, trial)  # each is a whole recipe, or says what it lacks
     if study.learns_rewards:
         reward_model_recipe(study, 0, 0.0)
-    if study.start_steps:
+    if study.start is not None:
         start_recipe(study)
     return study
 
@@ -165,10 +173,11 @@ def recipe_of(study: Study, name: str, seed: int, more: Sequence[str]) -> config
 
 def start_recipe(study: Study) -> config.Recipe:
     """Of the run that makes the start. Raises UserError where it is no recipe."""
+    assert study.start is not None
     data = _shared(study, study.seeds[0])
     data.pop("evaluation", None)
-    stage = {**copy.deepcopy(study.algorithms["sft"]), "steps": study.start_steps}
-    data["sft"] = {"stages": [{**stage, "pages": study.pages.model_dump(exclude_unset=True)}]}
+    stage = {**copy.deepcopy(study.algorithms["sft"]), "steps": study.start.steps}
+    data["sft"] = {"stages": [{**stage, "pages": study.start.pages.model_dump(exclude_unset=True)}]}
     return config.parse_recipe(data, [], "of the start")
 
 

@@ -43,7 +43,8 @@ def run_study(study: Study, out: Path) -> dict[str, int]:
     """All of it; returns the trial that was chosen, by arm. Raises UserError where `out` holds another study."""
     folder = Folder(out.resolve())
     claim(study, folder, fingerprint(study))
-    bind(folder, (study.pages, study.validation, study.test))
+    begun = (study.start.pages,) if study.start else ()
+    bind(folder, (*begun, study.pages, study.validation, study.test))
     _train_all("start", start_jobs(study), study, folder)
     _train_all("reward models", reward_model_jobs(study), study, folder)
     _train_all("trials", tuning_jobs(study), study, folder)
@@ -171,7 +172,7 @@ def peak_memory() -> Iterator[list[float]]:
 def _prepared(job: Job, study: Study, folder: Folder, sampler: Sampler, prompter: Prompter) -> config.Recipe:
     """The recipe, with the start, the pairs or the reward model that other runs of the study made."""
     recipe, variation = job.recipe, job.variation
-    if study.start_steps and job.arm != START:
+    if study.start and job.arm != START:
         recipe = _from(recipe, str(folder.model(f"{START}-seed{study.seeds[0]}")))
     if job.scored_by is not None:
         learned = config.RewardChoice(name=f"{config.LEARNED}{folder.model(job.scored_by)}")
@@ -221,7 +222,7 @@ def _test(job: Job | None, study: Study, folder: Folder, sampler: Sampler, promp
 
 
 def _start_of(study: Study, folder: Folder, recipe: config.Recipe) -> str:
-    if study.start_steps:
+    if study.start:
         return str(folder.model(f"{START}-seed{study.seeds[0]}"))
     assert recipe.policy.path is not None
     return model_folder(recipe.policy.path)

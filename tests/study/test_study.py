@@ -170,11 +170,13 @@ def test_a_longer_run_has_as_many_times_the_updates_and_the_samples() -> None:
 
 def test_a_start_is_made_once_and_every_run_begins_from_it(nano_dir: Path, tmp_path: Path) -> None:
     path = write_study(tmp_path / "s.toml", nano_dir, variations=True)
-    path.write_text(path.read_text().replace("samples = 10", "samples = 10\nstart_steps = 3"))
+    begun = 'start = { steps = 3, pages = { synth = "notice", n = 2, seed = 5 } }'
+    path.write_text(path.read_text().replace("samples = 10", f"samples = 10\n{begun}"))
     study, folder = load_study(str(path)), StudyFolder(tmp_path / "out")
     (start,) = start_jobs(study)
     assert start.name == "start-seed0" and start.recipe.algorithm.total_steps == 3
     assert start.recipe.policy.path == str(nano_dir)
+    assert start.recipe.algorithm.stages[0].pages.seed == 5  # type: ignore[attr-defined]  # no arm's pages
     for name in ("start-seed0", "sft-seed0"):
         folder.run(name).mkdir(parents=True)
         (folder.run(name) / "done.json").write_text(json.dumps({"model": f"models/{name}"}))
