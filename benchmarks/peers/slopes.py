@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmarks.peers.cases import MAX_TOKENS, Values
 from ocr_rl.learn.rows import Batch, collate, micro_batches, packed_length
-from ocr_rl.objectives.losses import Loss, Read, Scalars
+from ocr_rl.objectives.losses import Loss, Read, Scalars, Sums
 from ocr_rl.pages.raster import ImageRef
 from ocr_rl.rollout.flow import Prompt, Row
 
@@ -37,14 +37,14 @@ def loss_and_gradient(
     values: Values,
     dtype: torch.dtype,
     read: Callable[[Tensor], Read | Scalars] = as_logprobs,
-) -> tuple[float, Values, dict[str, float]]:
+) -> tuple[float, Values, Sums]:
     """Summed over our micro-batches, as the learner does; the gradient by row, then as `values` are; the loss's sums.
 
     `values[k]` are of row k what `read` takes for the model's: one of each token, or one of the row.
     """
     place = {id(row): k for k, row in enumerate(rows)}
     gradient: Values = [[] for _ in rows]
-    total, sums = 0.0, dict[str, float]()
+    total, numbers = 0.0, dict[str, float]()
     for groups in micro_batches(rows, max(BUDGET, 2 * max(map(packed_length, ([row] for row in rows))))):
         pixels = torch.zeros(0), torch.zeros(len(groups), 3)
         batch = _as(collate(groups, pixels, lambda row, grid: torch.zeros(3, 1, dtype=torch.long)), dtype)
@@ -53,10 +53,10 @@ def loss_and_gradient(
         value, more = loss(read(leaf_N), batch)
         (slope_N,) = torch.autograd.grad(value, leaf_N)
         total += float(value.detach())
-        sums = {name: sums.get(name, 0.0) + float(part) for name, part in more.items()}
+        numbers = {name: numbers.get(name, 0.0) + float(part) for name, part in more.items()}
         for row, piece in zip(batch.rows, slope_N.split([len(row) for row in pieces]), strict=True):
             gradient[place[id(row)]] = piece.tolist()
-    return total, gradient, sums
+    return total, gradient, {**numbers}
 
 
 def _as(batch: Batch, dtype: torch.dtype) -> Batch:
