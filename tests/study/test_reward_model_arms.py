@@ -163,6 +163,6 @@ def check_report(study: Study, folder: Folder, learnt: Job, job: Job) -> None:
     assert results.scorers == {job.name: learnt.name} and results.peaks[job.name] > 0
     assert sorted(results.evaluations[job.name]) == [0, 1, 2]
     env = {"cores": 1, "platform": "here", "date": "today", "packages": {}}
-    text = write_study(results, folder.root / "report", env=env, longest_px=112).read_text(encoding="utf-8")
+    text = write_study(results, folder.root / "report", packed=b"", env=env, longest_px=112).read_text(encoding="utf-8")
     assert "| reward_model-seed0 |" in text and "rlhf by way of a reward model" in text
     assert "RLHF 1. " in text and "RLHF 6. " in text and "GRPO 4" not in text
