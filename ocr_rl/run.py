@@ -24,7 +24,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from ocr_rl import outputs
+from ocr_rl.config import Recipe
 from ocr_rl.contract import UserError
 from ocr_rl.files import Unreadable, read_text
 from ocr_rl.track import Track
@@ -52,7 +55,7 @@ class Run:
         outputs.refuse_others(self.folder, path.name, _OWN)
         if not path.exists():
             return
-        begun, given = _bound(read_json(path)), _bound(config)
+        begun, given = _bound(_of_today(read_json(path))), _bound(config)
         if set(begun) - set(given):
             raise UserError(
                 f"{path}: the run began with another algorithm, or with an earlier version of this program, whose "
@@ -190,6 +193,14 @@ def _disk_is_full(error: Exception, folder: Path) -> bool:
     """Not every writer says so with an OSError: safetensors has an error of its own, torch speaks of positions."""
     full = getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left on device" in str(error)
     return full or (isinstance(error, RuntimeError) and shutil.disk_usage(folder).free < 2**20)
+
+
+def _of_today(recipe: dict[str, Any]) -> dict[str, Any]:
+    """A run's recipe with the keys that have come since it began, at their defaults: they say what it did before."""
+    try:
+        return Recipe.model_validate(recipe).model_dump(mode="json")
+    except ValidationError:
+        return recipe
 
 
 def _bound(config: dict[str, Any]) -> dict[str, Any]:

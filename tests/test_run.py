@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from ocr_rl import run as run_module
+from ocr_rl.config import load_recipe
 from ocr_rl.contract import UserError
 from ocr_rl.run import HASHES, Run, damage, environment, read_jsonl, write_atomically
 
@@ -58,6 +59,18 @@ def test_a_run_of_another_version_is_named_as_such(run: Run) -> None:
     run.start({**CONFIG, "grpo": None, "dpo": {"steps": 1}}, resume=False)
     with pytest.raises(UserError, match=r"an earlier version of this program.*had other sections \(dpo\)"):
         Run(run.folder).start({**CONFIG, "grpo": {"steps": 1}}, resume=True)
+
+
+def test_keys_that_have_come_since_do_not_keep_a_run_from_going_on(tmp_path: Path) -> None:
+    recipe = load_recipe("nano_grpo").model_dump(mode="json")
+    begun = json.loads(json.dumps(recipe))
+    for section, key in (("policy", "reference"), ("sampling", "page_limit")):
+        del begun[section][key]  # as before these were there
+    (tmp_path / "config.json").write_text(json.dumps(begun))
+    Run(tmp_path).claim(recipe, resume=True)
+    (tmp_path / "config.json").write_text(json.dumps({**begun, "seed": 7}))
+    with pytest.raises(UserError, match="the run began with another recipe"):
+        Run(tmp_path).claim(recipe, resume=True)
 
 
 def test_resuming_a_run_that_never_started_starts_it(run: Run) -> None:

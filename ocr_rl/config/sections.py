@@ -76,7 +76,8 @@ class Policy(Section):
     path: str | None = None
     """A folder or hub name (families: docs/families.md); "nano" is the policy that ships with this package."""
     reference: str | None = None
-    """The frozen policy that KL and preferences are measured from, of the same shape; by default the start."""
+    """The frozen policy that KL and preferences are measured from, of the same shape; by default the start (of dpo, the
+    policy as each round begins)."""
     fresh: str | None = None
     """Start from random weights instead: "nano", or a family's smallest shape (docs/families.md)."""
     dtype: Literal["float32", "bfloat16"] = "float32"
@@ -185,7 +186,7 @@ class Sampling(Section):
     """Of the samples to learn from; evaluations are greedy."""
     max_tokens: Positive = 4096
     """Longest sample, in tokens."""
-    page_limit: float | None = Field(default=None, ge=1)
+    page_limit: float | None = Field(default=None, ge=1, le=1000)
     """As 2.0: samples to learn from end at so many times the page's reference or text layer, and 64 tokens more."""
     max_model_len: Positive = 8192
     """Longest prompt and sample together that the engine makes room for, in tokens."""

@@ -10,12 +10,14 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import psutil
 import torch
 from torch import Tensor, nn
 
 from ocr_rl.pages.raster import ImageRef
 
 LIMIT = 2**30  # bytes: 99 pages of 1,500 tokens in the 7B shape
+_SHARE = 0.1  # of the host's free memory, at most: they save time, and no run is to die of them
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,6 +50,11 @@ class KeptFeatures:
         while self.nbytes > self.limit:
             self.nbytes -= self._by_page.popitem(last=False)[1].nbytes
         return features
+
+
+def room() -> int:
+    """Bytes for one reader's features."""
+    return min(LIMIT, int(_SHARE * psutil.virtual_memory().available))
 
 
 def joined(pages: Sequence[Features]) -> tuple[tuple[Tensor, ...], Tensor]:

@@ -26,7 +26,6 @@ from ocr_rl.learn.masters import Masters
 from ocr_rl.learn.network import Reads, adapter_of, named_weights, save_model
 from ocr_rl.learn.optimizers import load_moments, open_optimizers, rate_factor
 from ocr_rl.learn.reader import ImageOf, Reader
-from ocr_rl.learn.rows import Batch
 from ocr_rl.models.settings import write_settings
 from ocr_rl.models.weights import Adapter, Weights
 from ocr_rl.objectives.losses import Loss, Read, Scalars, Sums
@@ -85,8 +84,19 @@ class Learner(Reader):
         """The gradient of a step, clipped; returns the step's metrics. FloatingPointError as `update`."""
         ranks.tell(self.name, "prepare", rows, loss)
         rate = self._set_rate()
+        parts: list[Sums] = []  # nobody reads them before the last pass: the host goes on to the next one
         with self._own_dropout():
-            parts = [self._go_back(batch, loss, counts) for batch, counts in self._batches(rows)]
+            for batch, counts in self._batches(rows):
+                with record_function("ocr_rl forward"):
+                    read = self.network(batch, self.reads)
+                with record_function("ocr_rl loss"):
+                    value, more = loss(read, batch) if counts else (_nothing_of(read), {})
+                with record_function("ocr_rl backward"):
+                    (value + _nothing_of(read) if counts and ranks.world() > 1 else value).backward()
+                    self.masters.take_gradients()
+                if counts:
+                    entropy = {"entropy": read.entropy_N.sum()} if isinstance(read, Read) else {}
+                    parts.append({"loss": value.detach(), **entropy, **more})
         sums = _added(ranks.gathered(_added(_read(parts))))
         learnt = self.masters.by_name.values()
         norm = float(ranks.whole(torch.nn.utils.clip_grad_norm_(learnt, self.settings.max_grad_norm)))
@@ -97,20 +107,6 @@ class Learner(Reader):
         whole = {"loss"} | {name for name in sums if name.endswith(("_max", "_mean"))}
         metrics = {name: value if name in whole else value / tokens for name, value in sums.items()}
         return metrics | {"grad_norm": norm, "lr": rate, "tokens": tokens}
-
-    def _go_back(self, batch: Batch, loss: Loss, counts: bool) -> Sums:
-        """Add a micro-batch's gradient; its sums, which nobody has read yet: the host may go on to the next one."""
-        with record_function("ocr_rl forward"):
-            read = self.network(batch, self.reads)
-        with record_function("ocr_rl loss"):
-            value, parts = loss(read, batch) if counts else (_nothing_of(read), {})
-        with record_function("ocr_rl backward"):
-            (value + _nothing_of(read) if counts and ranks.world() > 1 else value).backward()
-            self.masters.take_gradients()
-        if not counts:
-            return {}
-        entropy = {"entropy": read.entropy_N.sum()} if isinstance(read, Read) else {}
-        return {"loss": value.detach(), **entropy, **parts}
 
     def apply(self) -> None:
         """Take the step that `prepare` left the gradient of."""

@@ -18,9 +18,9 @@ from transformers import AutoModelForImageTextToText
 
 from ocr_rl import config
 from ocr_rl.contract import UserError
-from ocr_rl.learn import features, ranks
+from ocr_rl.learn import ranks
 from ocr_rl.learn.logprobs import CHUNK_LOGITS
-from ocr_rl.learn.network import base, trainable
+from ocr_rl.learn.network import trainable
 from ocr_rl.learn.optimizers import muon_matrices
 from ocr_rl.models.families import family_of
 from ocr_rl.models.family import Family, kept_by_attention
@@ -58,7 +58,7 @@ class MemoryPlan:
     gathered: int  # with several ranks: weights that are whole while they are computed with
     step: int  # what the optimiser writes beside its state; not while activations are there
     available: int
-    # On the host's side, where the device has memory of its own: a model that is read, or saved, and kept features.
+    # On the host's side, where the device has memory of its own: a model that is read, or saved.
     host: int = 0
     host_available: int = 0
     ways: tuple[str, ...] = ()  # how to need less, the largest first
@@ -128,7 +128,6 @@ def memory_on(device: Device, recipe: config.Recipe, shape: Shape) -> MemoryPlan
     learnt = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     frozen_copy = policy.reference is not None or (recipe.algorithm.needs_reference and policy.lora_rank == 0)
     parts, several = device.ranks if on_gpu else 1, device.ranks > 1
-    kept = features.LIMIT if not several and features.stands_still(family.vision_parts(base(module))) else 0
     itemsize = 2 if policy.autocast else dtype.itemsize
     plan = MemoryPlan(
         weights=_size(module) // parts,
@@ -145,8 +144,7 @@ def memory_on(device: Device, recipe: config.Recipe, shape: Shape) -> MemoryPlan
         gathered=itemsize * (numbers - sum(blocks) + 2 * max(blocks)) if several else 0,
         step=_step(recipe.optim, learnt, on_gpu) // parts,
         available=device.free,
-        # Kept features are not counted where the host's memory is all there is: of a policy for a CPU they are small.
-        host=(2 if frozen_copy and several else 1) * weights + kept if on_gpu else 0,
+        host=(2 if frozen_copy and several else 1) * weights if on_gpu else 0,
         host_available=device.host if on_gpu else 0,
     )
     plan = replace(plan, available=plan.available + plan.learned)  # those are open already

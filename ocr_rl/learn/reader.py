@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.learn import ranks
-from ocr_rl.learn.features import Features, KeptFeatures, joined, stands_still
+from ocr_rl.learn.features import Features, KeptFeatures, joined, room, stands_still
 from ocr_rl.learn.network import PolicyNetwork, Reads, ScalarHead, base, trainable
 from ocr_rl.learn.rows import Batch, collate
 from ocr_rl.models.load import empty_model, load_model, model_folder
@@ -82,8 +82,8 @@ class Reader:
         self.positions = lru_cache(maxsize=256)(self._positions)
         # Several ranks must go through the tower side by side, and each knows other pages.
         still = stands_still(self.family.vision_parts(base(self.module)))
-        alone = ranks.world() == 1 and policy.reference is None  # which may have another tower
-        self.features = KeptFeatures() if still and alone else None
+        other_tower = reference and policy.reference is not None
+        self.features = KeptFeatures(room()) if still and ranks.world() == 1 and not other_tower else None
 
     def _frozen(self, model: PreTrainedModel, policy: config.Policy) -> PreTrainedModel | None:
         """The reference. With LoRA the start is the same model with its adapters switched off: none of its own."""

@@ -107,6 +107,8 @@ def attend_forward(
     """The merged output (X, H, D), and lse (H, X) of all that a token sees."""
     own, prompts = _calls(segments, scale)
     out_XHD, lse_HX = kernel.forward(q, k, v, own)
+    if lse_HX.shape != (q.shape[1], q.shape[0]):  # before a device is asked for places that are not there
+        raise RuntimeError(f"the kernel's sums of exponentials have the shape {tuple(lse_HX.shape)}")
     if prompts is None:
         return out_XHD, lse_HX
     W, K = segments.written_W, segments.shared_K
@@ -183,6 +185,8 @@ def _serves(kernel: Kernel, shape: tuple[int, int, int], dtype: torch.dtype, dev
     try:
         distance = distance_from_plain(kernel, shape, dtype, device)
         why = "" if distance < 0.02 else f"it is {distance:.2g} away from what it should say"  # 16 bits: 0.004 a number
+    except torch.OutOfMemoryError:
+        raise  # tells nothing of the kernel
     except (RuntimeError, AttributeError, TypeError) as error:
         why = str(error).strip().splitlines()[0]
     if why:

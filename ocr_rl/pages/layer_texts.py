@@ -10,6 +10,7 @@ from ocr_rl.pages.text_layer import layer_of
 from ocr_rl.pages.workers import Refusal, guarded
 
 TIMEOUT_S = 30.0  # for one page
+_PICTURED = 0.03  # a page whose pictures cover more may say much more than its layer: white letters look like paper
 
 Place = tuple[Path, int]  # a file, and the number of a page from 1
 
@@ -27,4 +28,6 @@ def layer_text(place: Place) -> str:
         layer = layer_of(document, number)
     if layer.reason or not layer.explained:
         raise Refusal(layer.reason or "text is drawn where the layer has none")
+    if layer.pictured > _PICTURED:
+        raise Refusal(f"pictures cover {layer.pictured:.0%} of the page, and what they say is not in the layer")
     return "\n".join(line.text for line in layer.lines)

@@ -52,6 +52,7 @@ class Layer:
     lines: tuple[Line, ...] = ()  # in reading order
     height: float = 0.0  # of the page, pt
     explained: bool = True  # whether nothing that looks like text is drawn where the layer has none
+    pictured: float = 0.0  # share of the page that pictures cover, which may hold any text
     strange: bool = False  # whether it has signs that the layer cannot tell, such as an emoji
     reason: str = ""  # why the layer cannot be trusted; empty if it can
 
@@ -143,6 +144,7 @@ def _upright_layer(document: pdfium.PdfDocument, page: pdfium.PdfPage, number: i
         height=height,
         lines=(*in_reading_order(upright, width), *slanted),
         explained=not has_other_ink(here, picture),
+        pictured=signs.pictures / (width * height),
         strange=_is_strange(signs, text),
     )
 

@@ -18,7 +18,7 @@ from statistics import median
 from tqdm import tqdm
 
 from ocr_rl import config
-from ocr_rl.contract import Page
+from ocr_rl.contract import Page, UserError
 from ocr_rl.pages.layer_texts import layer_texts
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.run import read_json, write_atomically
@@ -50,11 +50,20 @@ def page_limits(
     if sampling.page_limit is None:
         return {}
     if begun and path.exists():
-        return read_json(path)
+        return _kept(path, {page.id for page in pages})
     lengths = page_lengths(pages, prompter, workers=workers)
     limits = lengths.limits(sampling.page_limit, sampling.max_tokens)
     print(_line(lengths, limits, sampling.max_tokens))
     write_atomically(path, json.dumps(limits, indent=0))
+    return limits
+
+
+def _kept(path: Path, pages: set[str]) -> dict[str, int]:
+    limits = read_json(path)
+    if odd := [page for page, limit in limits.items() if page not in pages or type(limit) is not int or limit < 1]:
+        raise UserError(
+            f"{path}: {odd[0]} is no page of this run with a number of tokens; put back what the run wrote."
+        )
     return limits
 
 

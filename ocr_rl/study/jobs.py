@@ -158,6 +158,10 @@ def _applies(variation: Variation, study: Study) -> bool:
     arm = study.arms.get(variation.of)
     if arm is None or (variation.flip and arm.scored_by != REWARD_MODEL):
         return False
+    if variation.reference is not None:  # without one to begin with another one is nothing
+        algorithm = recipe_of(study, variation.of, study.seeds[0], ()).algorithm
+        if not (algorithm.needs_reference or isinstance(algorithm, config.Dpo)):
+            return False
     return variation.needs in (None, *study.arms)
 
 

@@ -65,7 +65,7 @@ def run_study(study: Study, out: Path) -> dict[str, int]:
 def _train_all(label: str, jobs: Sequence[Job], study: Study, folder: Folder) -> None:
     for job in jobs:
         done = folder.run(job.name) / "done.json"
-        if done.exists() and read_json(done).get("recipe") != digest(job):
+        if done.exists() and read_json(done).get("recipe", digest(job)) != digest(job):
             raise UserError(
                 f"{done.parent}: was trained by another recipe than this version of ocr-rl has for it; remove it to "
                 "have it trained anew, or go on with the version that began the study."
@@ -181,7 +181,8 @@ def _prepared(job: Job, study: Study, folder: Folder, sampler: Sampler, prompter
         return recipe
     if variation.reference is not None:
         reference = str(folder.model(f"{variation.reference}-seed{job.seed}"))
-        return recipe.model_copy(update={"policy": recipe.policy.model_copy(update={"reference": reference})})
+        data = recipe.model_dump(mode="json")
+        return config.parse_recipe({**data, "policy": {**data["policy"], "reference": reference}}, [], f"of {job.name}")
     if variation.both_bad:
         path = folder.root / "pairs" / f"both_bad-seed{job.seed}.jsonl"  # one draw for all that learn from it
         if not path.exists():

@@ -183,6 +183,9 @@ def bound_sources(recipe: config.Recipe, run: Run, lent: Lent | None, *, go_on: 
         print(f"{run.folder}: began before its pages were written down; it is bound to those that are there now.")
     if isinstance(recipe.algorithm, config.Dpo | config.RewardModel) and recipe.algorithm.preferences is not None:
         sources.hold(recipe.algorithm.preferences)
+    if recipe.policy.reference is not None:
+        for file in sorted(Path(model_folder(recipe.policy.reference)).glob("*.safetensors")):
+            sources.hold(file)
     for folder in recipe.learned:
         require_reward_model(folder)
         for file in files_of(folder):

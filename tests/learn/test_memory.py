@@ -15,7 +15,6 @@ from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.learn import memory
 from ocr_rl.learn.adapter_critic import AdapterCritic
-from ocr_rl.learn.features import LIMIT
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.memory import GIB, Device, engine_size, memory_on, memory_plan, require_memory, shape_of
 from ocr_rl.learn.network import Reads
@@ -190,12 +189,3 @@ def test_an_engine_of_its_own_holds_weights_and_is_sent_what_learns(policy_dir: 
     size = engine_size(adapted, shape_of(adapted.policy, str(policy_dir)))
     plan = memory_plan(adapted, str(policy_dir))
     assert (size.weights, size.sent) == (2 * whole.weights, plan.gradients)  # float32 adapters
-
-
-def test_features_of_a_frozen_tower_are_kept_on_the_host_and_counted_there(policy_dir: Path) -> None:
-    def host(ranks: int, **policy) -> int:
-        given = recipe(policy_dir, policy=policy)
-        return memory_on(gpus(ranks), given, shape_of(given.policy, str(policy_dir))).host
-
-    assert host(1, freeze_vision=True) == host(1) + LIMIT
-    assert host(4, freeze_vision=True) == host(4)  # ranks go through the tower side by side

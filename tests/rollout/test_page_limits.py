@@ -13,7 +13,8 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed")
 
 from ocr_rl import config
-from ocr_rl.contract import Page
+from ocr_rl.contract import Page, UserError
+from ocr_rl.pages import layer_texts as layer_module
 from ocr_rl.pages.layer_texts import layer_texts
 from ocr_rl.pages.source import open_pages
 from ocr_rl.pages.workers import Refusal
@@ -93,8 +94,25 @@ def test_a_run_gone_on_with_has_the_limits_that_it_began_with(
     monkeypatch.setattr(module, "page_lengths", lambda *args, **how: pytest.fail("read again"))
     assert open_(True) == limits and capsys.readouterr().out == ""
     monkeypatch.undo()
+    page = tiny_pages[0].id
+    for odd in ({page: "12"}, {page: None}, {page: 0}, {page: 99.5}, {page: True}, {"another": 12}):
+        (tmp_path / "page_limits.json").write_text(json.dumps(odd))
+        with pytest.raises(UserError, match=r"page_limits\.json: .* is no page of this run with a number of tokens"):
+            open_(True)
     (tmp_path / "page_limits.json").write_text("{}")  # of a run that did not begin
     assert open_(False) == limits
+
+
+def test_a_page_that_is_half_a_picture_has_no_limit(monkeypatch: pytest.MonkeyPatch, typeset) -> None:
+    """White letters on a dark ground look like paper, so a picture may say what no layer does."""
+    whole = layer_module.layer_of
+    for pictured, known in ((0.0, True), (0.02, True), (0.1, False)):
+        monkeypatch.setattr(layer_module, "layer_of", lambda *place, p=pictured: replace(whole(*place), pictured=p))
+        if known:
+            assert layer_module.layer_text((typeset[0].pdf, 1))
+        else:
+            with pytest.raises(Refusal, match="pictures cover 10% of the page"):
+                layer_module.layer_text((typeset[0].pdf, 1))
 
 
 def test_the_text_of_a_layer_is_read_by_a_worker(typeset, monkeypatch: pytest.MonkeyPatch) -> None:

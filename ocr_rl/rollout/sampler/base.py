@@ -31,7 +31,9 @@ class Sampling:
     temperature: float = 1.0  # 0 = greedy
     max_tokens: int  # per sample, EOS included
     seed: int = 0  # of the step; every page derives its own from it (`seed_for`)
-    page_limits: Mapping[str, int] = field(default_factory=dict)  # by page id: instead of max_tokens, and not above it
+    page_limits: Mapping[str, int] = field(
+        default_factory=dict, hash=False
+    )  # by page id: instead of max_tokens, and not above it
 
     def __post_init__(self) -> None:
         if self.n < 1 or self.max_tokens < 1:

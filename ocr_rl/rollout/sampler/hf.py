@@ -114,7 +114,8 @@ class HfSampler:
         draw = _Draw([torch.Generator().manual_seed(seed) for seed in seeds], how, prompter.banned_ids)
         alone = [prompt for _, prompt in prompts]
         pixels, sizes = map(torch.from_numpy, prompter.pixels([prompter.image(prompt) for prompt in alone]))
-        once, inputs = (self._inputs(alone, pixels, sizes, n) for n in (1, how.n))
+        once = self._inputs(alone, pixels, sizes, 1)
+        inputs = once if how.n == 1 else self._inputs(alone, pixels, sizes, how.n)
         limits = [how.limit(page.id) for page, _ in prompts for _ in range(how.n)]
         length = inputs["input_ids"].shape[1]
         with seen_once(self._model.base_model, once, how.n):
