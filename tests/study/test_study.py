@@ -33,6 +33,7 @@ from ocr_rl.study.jobs import VARIATIONS, claim_jobs, main_jobs, start_jobs, tun
 from ocr_rl.study.pairs import both_bad
 from ocr_rl.study.plan import load_study
 from ocr_rl.study.results import Point, at_seconds
+from ocr_rl.study.tables import who_leads
 
 STUDY = """
 seeds = [0, 1]
@@ -287,6 +288,25 @@ def test_verdicts_are_read_off_the_interval() -> None:
     assert verdict_of(interval(0.001, 0.02)) == "supported"  # a small one is one
     assert verdict_of(interval(-0.02, 0.031)) == "undecided with this budget"
     assert verdict_of(interval(-0.05, 0.2)) == "undecided with this budget"
+
+
+def test_who_leads_is_read_off_holms_p_and_the_interval() -> None:
+    def lead(low: float, high: float) -> Interval:
+        return Interval(mean=(low + high) / 2, low=low, high=high, clusters=9)
+
+    assert who_leads(lead(0.01, 0.05), 0.04) == "GRPO ahead"
+    assert who_leads(lead(-0.05, -0.01), 0.04) == "GRPO behind"
+    assert who_leads(lead(0.01, 0.05), 0.06) == "undecided"  # Holm's p has the say
+    assert who_leads(lead(-0.02, 0.02), 0.9) == "alike"
+    assert who_leads(lead(-0.02, 0.04), 0.5) == "undecided"
+
+
+def test_a_reference_is_changed_only_where_there_is_one(nano_dir: Path, tmp_path: Path) -> None:
+    path = write_study(tmp_path / "s.toml", nano_dir, variations=True)
+    names = {job.arm for job in claim_jobs(load_study(str(path)), {})}
+    assert "dpo_reference" in names and "grpo_reference" not in names  # GRPO's beta is 0
+    path.write_text(path.read_text().replace("samples_per_page = 8 }", "samples_per_page = 8, beta = 0.1 }"))
+    assert "grpo_reference" in {job.arm for job in claim_jobs(load_study(str(path)), {})}
 
 
 def test_p_agrees_with_the_interval() -> None:
