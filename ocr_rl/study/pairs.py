@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -16,6 +16,7 @@ from ocr_rl.models.load import load_model, model_folder
 from ocr_rl.pages.source import open_pages
 from ocr_rl.rollout.compare import with_advantages
 from ocr_rl.rollout.flow import ComparedGroup
+from ocr_rl.rollout.page_limits import page_limits
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampler, Sampling, seed_for
 from ocr_rl.rollout.scoring import ScoredGroup, score_groups
@@ -34,8 +35,10 @@ def write_both_bad(
     `run` is a run with the recipe's rewards. The sampler is left with the policy's weights.
     """
     assert isinstance(recipe.algorithm, config.Dpo)
-    pages = {page.id: page for page in open_pages(recipe.algorithm.pages, pages_root)[:PAGES]}
-    scored = _scored(list(pages.values()), run, recipe, sampler, prompter)
+    every = open_pages(recipe.algorithm.pages, pages_root)
+    pages = {page.id: page for page in every[:PAGES]}
+    limits = page_limits(recipe.sampling, run, every, prompter, begun=True, workers=recipe.scoring.workers)
+    scored = _scored(list(pages.values()), limits, run, recipe, sampler, prompter)
     found = {group.group.page.id: both_bad(group) for group in with_advantages(scored, "centred")}
     pairs = [pair for page in pages if (pair := found[page]) is not None]
     lines = [
@@ -53,7 +56,12 @@ def write_both_bad(
 
 
 def _scored(
-    pages: Sequence[Page], run: Path, recipe: config.Recipe, sampler: Sampler, prompter: Prompter
+    pages: Sequence[Page],
+    limits: Mapping[str, int],
+    run: Path,
+    recipe: config.Recipe,
+    sampler: Sampler,
+    prompter: Prompter,
 ) -> list[ScoredGroup]:
     assert isinstance(recipe.algorithm, config.Dpo) and recipe.policy.path is not None
     sampler.load(named_weights(load_model(model_folder(recipe.policy.path), dtype=recipe.policy.dtype)), 0)
@@ -62,6 +70,7 @@ def _scored(
         temperature=recipe.sampling.temperature,
         max_tokens=recipe.sampling.max_tokens,
         seed=seed_for(recipe.seed, "both_bad"),
+        page_limits=limits,
     )
     groups = list(sampler.sample([(page, prompter.prompt(page)) for page in pages], how))
     with closing(open_pool(recipe, Run(run))) as pool:
