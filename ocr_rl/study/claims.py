@@ -28,7 +28,6 @@ from ocr_rl.study.pairs import BAD
 from ocr_rl.study.results import Of, Results
 
 _FEW_PAIRS = 20  # learnt by heart rather than from
-_LATE = 5  # steps at the end of a run that its last figures are the mean of
 
 
 def both_bad(results: Results) -> Finding | None:

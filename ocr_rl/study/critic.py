@@ -164,7 +164,7 @@ def _measured(results: Results, arm: str, of: Of) -> Measured | None:
     """As `Results.measured`, pooled over these two arms alone: words are compared once for each row."""
     runs = {name: [per_page(rows, of) for rows in results.runs(name)] for name in _BOTH}
     pages = per_page([row for rows in results.runs(arm) for row in rows], of)
-    noise = noise_of_runs(runs[arm], noise_of(list(runs.values())))
+    noise = noise_of_runs(runs[arm], lambda: noise_of(list(runs.values())))
     return Measured(pages=pages, runs=len(runs[arm]), noise=noise) if pages else None
 
 

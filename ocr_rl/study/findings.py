@@ -117,9 +117,9 @@ def spread(groups: Sequence[Sequence[float]]) -> Noise:
     return Noise(sd=(squares / freedom) ** 0.5, freedom=freedom) if freedom else Noise()
 
 
-def noise_of_runs(runs: Sequence[PerPage], pooled: Noise) -> Noise:
+def noise_of_runs(runs: Sequence[PerPage], pooled: Callable[[], Noise]) -> Noise:
     """Of these runs themselves where there are three or more; elsewhere what all arms' runs show (`pooled`)."""
-    return noise_of([runs]) if len(runs) >= _OWN else pooled
+    return noise_of([runs]) if len(runs) >= _OWN else pooled()
 
 
 def noise_of(arms: Sequence[Sequence[PerPage]]) -> Noise:
@@ -154,8 +154,8 @@ def kept_contrast(
     for measured in terms:
         values = np.array([measured.pages[page] - start.pages[page] for page in pages])
         means.append(float(values.mean()))
-        error = measured.noise.sd / max(1, measured.runs) ** 0.5
-        gains.append(values[redrawn].mean(1) + error * rng.standard_t(max(1, measured.noise.freedom), draws))
+        parts = [(measured.noise.sd**2 / measured.runs, measured.noise.freedom)] if measured.runs else []
+        gains.append(values[redrawn].mean(1) + _of_runs(parts, draws, rng))
     mean = means[3] / means[2] - means[1] / means[0] if means[0] and means[2] else float("nan")
     if min(float(np.quantile(gains[k], 0.025)) for k in (0, 2)) <= 0:
         return Interval(mean=mean, low=float("nan"), high=float("nan"), clusters=len(pages))

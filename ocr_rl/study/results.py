@@ -15,7 +15,7 @@ from ocr_rl.evaluate.figures import summary
 from ocr_rl.evaluate.results import PageResult, read_rows
 from ocr_rl.pages.source import open_pages
 from ocr_rl.run import read_json, read_jsonl
-from ocr_rl.study.findings import Measured, PerPage, noise_of, noise_of_runs, per_page
+from ocr_rl.study.findings import Measured, Noise, PerPage, noise_of, noise_of_runs, per_page
 from ocr_rl.study.folder import Folder, choose, trial_scores
 from ocr_rl.study.jobs import Job, claim_jobs, main_jobs, reward_model_jobs
 from ocr_rl.study.plan import Study
@@ -97,7 +97,10 @@ class Results:
         pages = per_page([row for rows in runs for row in rows], of)
         if not pages:
             return None
-        pooled = noise_of([[per_page(rows, of) for rows in self.runs(name)] for name in self.study.arms])
+
+        def pooled() -> Noise:
+            return noise_of([[per_page(rows, of) for rows in self.runs(name)] for name in self.study.arms])
+
         noise = noise_of_runs([per_page(rows, of) for rows in runs], pooled)
         return Measured(pages=pages, runs=len(runs), noise=noise)
 

@@ -148,7 +148,7 @@ def over_optimisation(results: Results) -> Finding | None:
     if not arms:
         return None
     changes = {arm: [_late_change(results.evaluations[name]) for name in runs] for arm, runs in arms.items()}
-    pooled = noise_of(list(changes.values()))
+    pooled = lambda: noise_of(list(changes.values()))
     measured = [
         Measured(pages=_mean_pages(of_runs), runs=len(of_runs), noise=noise_of_runs(of_runs, pooled))
         for of_runs in changes.values()

@@ -173,7 +173,8 @@ def _prepared(job: Job, study: Study, folder: Folder, sampler: Sampler, prompter
     """The recipe, with the start, the pairs or the reward model that other runs of the study made."""
     recipe, variation = job.recipe, job.variation
     if study.start and job.arm != START:
-        recipe = _from(recipe, str(folder.model(f"{START}-seed{study.seeds[0]}")))
+        start = _start_of(study, folder, recipe)
+        recipe = recipe.model_copy(update={"policy": recipe.policy.model_copy(update={"path": start})})
     if job.scored_by is not None:
         learned = config.RewardChoice(name=f"{config.LEARNED}{folder.model(job.scored_by)}")
         recipe = recipe.model_copy(update={"rewards": (learned,)})
@@ -190,10 +191,6 @@ def _prepared(job: Job, study: Study, folder: Folder, sampler: Sampler, prompter
             write_both_bad(path, run, recipe, sampler, prompter, folder.pages)
         return recipe.model_copy(update={"algorithm": recipe.algorithm.model_copy(update={"preferences": path})})
     return recipe
-
-
-def _from(recipe: config.Recipe, path: str) -> config.Recipe:
-    return recipe.model_copy(update={"policy": recipe.policy.model_copy(update={"path": path})})
 
 
 def _test(job: Job | None, study: Study, folder: Folder, sampler: Sampler, prompter: Prompter) -> None:
