@@ -24,6 +24,7 @@ from ocr_rl.learn import ranks
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.network import ScalarHead
 from ocr_rl.learn.reader import Reader
+from ocr_rl.models.load import weight_files
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Origin, Prompter
 
@@ -33,7 +34,7 @@ _WANTED = "give the `model` folder of a [reward_model] run's checkpoint"
 
 def files_of(path: str) -> list[Path]:
     """What a reward model's scores hang on."""
-    return [Path(path) / FACTS, *sorted(Path(path).glob("*.safetensors"))]
+    return [Path(path) / FACTS, *weight_files(path)]
 
 
 def require_reward_model(path: str) -> None:

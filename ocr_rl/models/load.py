@@ -37,6 +37,11 @@ def model_folder(name: str) -> str:
     )
 
 
+def weight_files(folder: str) -> list[Path]:
+    """In the order of their names."""
+    return sorted(Path(folder).glob("*.safetensors"))
+
+
 def _snapshot(name: str) -> str:
     try:
         return snapshot_download(name, ignore_patterns=_OTHER_FORMATS)

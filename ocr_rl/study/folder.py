@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from ocr_rl import config, outputs
 from ocr_rl.contract import UserError
-from ocr_rl.models.load import model_folder
+from ocr_rl.models.load import model_folder, weight_files
 from ocr_rl.pages.bound import BoundSources
 from ocr_rl.pages.raster import file_sha
 from ocr_rl.policy import open_learning_origin
@@ -126,5 +126,4 @@ def fingerprint(study: Study) -> str:
     """Of the start's weights: a study goes on over days, and its arms must have had one start."""
     recipe = main_jobs(study, {})[0].recipe
     assert recipe.policy.path is not None
-    weights = sorted(Path(model_folder(recipe.policy.path)).glob("*.safetensors"))
-    return " ".join(map(file_sha, weights))
+    return " ".join(map(file_sha, weight_files(model_folder(recipe.policy.path))))

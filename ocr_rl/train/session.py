@@ -26,7 +26,7 @@ from ocr_rl.learn.memory import memory_plan, require_memory
 from ocr_rl.learn.network import Reads
 from ocr_rl.learn.probe import gains, require_eyes
 from ocr_rl.learn.step import Step
-from ocr_rl.models.load import model_folder, use_dtype
+from ocr_rl.models.load import model_folder, use_dtype, weight_files
 from ocr_rl.pages.bound import BoundSources
 from ocr_rl.policy import open_learning_origin, open_origin, open_sampler
 from ocr_rl.rollout.collect import Score
@@ -184,7 +184,7 @@ def bound_sources(recipe: config.Recipe, run: Run, lent: Lent | None, *, go_on: 
     if isinstance(recipe.algorithm, config.Dpo | config.RewardModel) and recipe.algorithm.preferences is not None:
         sources.hold(recipe.algorithm.preferences)
     if recipe.policy.reference is not None:
-        for file in sorted(Path(model_folder(recipe.policy.reference)).glob("*.safetensors")):
+        for file in weight_files(model_folder(recipe.policy.reference)):
             sources.hold(file)
     for folder in recipe.learned:
         require_reward_model(folder)
