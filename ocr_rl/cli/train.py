@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -78,10 +80,19 @@ def study(
     ),
     rows: Annotated[
         Path | None,
-        Option(metavar="FILE", help="the study_rows.tar.xz of a report: rebuild that report from it, and run nothing"),
+        Option(
+            metavar="FILE",
+            help="the study_rows.tar.xz of a report: unpack it into a new --out, rebuild that report, and run nothing",
+        ),
+    ] = None,
+    hours: Annotated[
+        float | None, Option(help="begin no run after so many hours; the report is of those that have ended", min=0)
     ] = None,
 ) -> None:
-    """Compare ways of learning on equal terms. Arms, seeds, claims, one report."""
+    """Compare ways of learning on equal terms. Arms, seeds, claims, one report.
+
+    A study that was cut goes on on another machine too: unpack its rows, and run the same command without --rows.
+    """
     from ocr_rl.study.plan import load_study
 
     loaded = load_study(study)
@@ -89,26 +100,21 @@ def study(
     require_place(out)
 
     from ocr_rl.outputs import refuse_taken
-    from ocr_rl.study.folder import Folder, longest_px_of, read_environment
-    from ocr_rl.study.report import FILES, write_study
-    from ocr_rl.study.results import read_results
-    from ocr_rl.study.rows import bind_rows, pack, unpack
-    from ocr_rl.study.run import run_study
+    from ocr_rl.study.report import FILES, ROWS, report_study
+    from ocr_rl.study.rows import unpack
 
     report = out / "report"
     refuse_taken(report / name for name in FILES)
-    if rows is None:
-        run_study(loaded, out)
-    else:
+    if rows is not None:
         unpack(rows, out, loaded)
-        bind_rows(loaded, out)
-    written = write_study(
-        read_results(loaded, out),
-        report,
-        packed=pack(Folder(out)),
-        env=read_environment(out),
-        longest_px=longest_px_of(loaded),
-    )
+    else:
+        from ocr_rl.study.run import run_study
+
+        run_study(loaded, out, math.inf if hours is None else time.time() + 3600 * hours)
+    written = report_study(loaded, out, report)
+    if written is None:
+        print(f"no arm has ended yet: the same command goes on, here or from {report / ROWS} on another machine")
+        return
     print(written.read_text(encoding="utf-8"))
     print(f"with pages side by side: {report / 'report.html'}")
 

@@ -20,7 +20,7 @@ from ocr_rl.pages.bound import BoundSources
 from ocr_rl.pages.raster import file_sha
 from ocr_rl.policy import open_learning_origin
 from ocr_rl.run import environment, read_json, read_jsonl, write_atomically
-from ocr_rl.study.jobs import main_jobs, tuning_jobs
+from ocr_rl.study.jobs import Job, main_jobs, tuning_jobs
 from ocr_rl.study.plan import Study
 
 
@@ -43,6 +43,17 @@ class Folder:
             return self.root / json.loads((self.run(name) / "done.json").read_text(encoding="utf-8"))["model"]
         except OSError:
             raise UserError(f"the run {name}, which this one needs, did not end") from None
+
+    def holds_model(self, name: str) -> bool:
+        """Whether the run ended here; of one that ended on another machine there are rows alone."""
+        try:
+            return Path(self.model(name)).exists()
+        except UserError:
+            return False
+
+    def has_ended(self, job: Job) -> bool:
+        trained = not job.trains or (self.run(job.name) / "done.json").exists()
+        return trained and (not job.is_tested or self.test(job.name).exists())
 
     def test(self, name: str) -> Path:
         return self.root / "test" / f"{name}.jsonl"

@@ -28,6 +28,7 @@ class Variation:
     colder: float | None = None  # sampling temperature, as a share of the study's
     flip: float = 0.0  # share of wrong labels in the pairs that the arm's reward model learns from
     needs: str | None = None  # the arm without which it tells nothing
+    pairs_of: str | None = None  # the variation that learns from the same pairs, and draws them
 
     def mixed(self, study: Study) -> Study:
         """The study with the rewards of this variation."""
@@ -57,10 +58,18 @@ class Job:
     trial: int | None = None
     variation: Variation | None = None
     scored_by: str | None = None  # the run whose reward model scores its samples
+    trains: bool = True  # or reads the test pages with what all others begin from
 
     @property
     def name(self) -> str:
+        if not self.trains:
+            return START
         return f"{self.arm}-seed{self.seed}" if self.trial is None else f"{self.arm}-trial{self.trial}-{self.seed}"
+
+    @property
+    def is_tested(self) -> bool:
+        """Whether it reads the test pages when it has ended: an arm, a variation of one, or the start."""
+        return not self.trains or (self.trial is None and not self.arm.startswith((REWARD_MODEL, START)))
 
 
 NOISE = (40,)  # per cent of labels
@@ -68,7 +77,7 @@ LONGER = 3  # times the budget
 LAMBDA = 0.95  # of advantages that a critic has a say in; 1 is what really followed
 VARIATIONS = (
     Variation(name="dpo_both_bad", of="dpo", both_bad=True),
-    Variation(name="dpo_both_bad_turned", of="dpo", both_bad=True, set=("dpo.flip=1.0",)),
+    Variation(name="dpo_both_bad_turned", of="dpo", both_bad=True, set=("dpo.flip=1.0",), pairs_of="dpo_both_bad"),
     *(Variation(name=f"dpo_flip{share}", of="dpo", set=(f"dpo.flip={share / 100}",)) for share in NOISE),
     *(Variation(name=f"grpo_flip{share}", of="grpo", set=(f"grpo.flip={share / 100}",)) for share in NOISE),
     Variation(name="dpo_reference", of="dpo", reference="sft", needs="sft"),
@@ -92,6 +101,29 @@ def digest(job: Job) -> str:
     what = [job.recipe.model_dump_json(exclude_defaults=True), job.scored_by]
     what += [str(varied.both_bad), varied.reference] if varied else []
     return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+
+def needs(study: Study, job: Job) -> list[str]:
+    """The runs whose models it takes."""
+    names = [start.name for start in start_jobs(study) if job.name != start.name]
+    names += [job.scored_by] if job.scored_by else []
+    if job.variation is not None:
+        names += [f"{arm}-seed{job.seed}" for arm in (job.variation.reference, job.variation.pairs_of) if arm]
+    return names
+
+
+def jobs_before_choice(study: Study) -> list[Job]:
+    """All that must end before the trials can choose."""
+    models = [job for job in reward_model_jobs(study) if job.seed in study.tuning_seeds]
+    return [*start_jobs(study), *models, *tuning_jobs(study)]
+
+
+def jobs_after_choice(study: Study, chosen: Mapping[str, int]) -> list[Job]:
+    """Seed by seed: what has ended when a sitting ends is a study of fewer seeds. The start first, which all need."""
+    models = [job for job in reward_model_jobs(study) if job.seed in study.seeds]
+    begun = Job(arm=START, seed=study.seeds[0], recipe=main_jobs(study, chosen)[0].recipe, trains=False)
+    every = [*models, *main_jobs(study, chosen), *claim_jobs(study, chosen)]
+    return [*start_jobs(study), begun, *sorted(every, key=lambda job: study.seeds.index(job.seed))]
 
 
 def start_jobs(study: Study) -> list[Job]:

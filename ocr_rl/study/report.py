@@ -23,15 +23,31 @@ from ocr_rl.pages.images import image_of
 from ocr_rl.study.claims import CLAIMS
 from ocr_rl.study.critic import CRITIC
 from ocr_rl.study.findings import MATTERS, PART, Finding
+from ocr_rl.study.folder import Folder, choose, longest_px_of, read_environment
+from ocr_rl.study.jobs import main_jobs
+from ocr_rl.study.plan import Study
 from ocr_rl.study.plots import claim_plot, main_plot
-from ocr_rl.study.results import Results
+from ocr_rl.study.results import Results, read_results
 from ocr_rl.study.rlhf import LEARNED_REWARD
 from ocr_rl.study.rows import NAME as ROWS
+from ocr_rl.study.rows import bind_rows, pack
 from ocr_rl.study.shortfalls import shortfalls
 from ocr_rl.study.tables import sections_of
 from ocr_rl.study.weak_spots import WEAK_SPOTS
 
 FILES = (ROWS, "study.md", "study.png", "rows.jsonl", "curves.jsonl", "report.json", "report.md", "report.html")
+
+
+def report_study(study: Study, root: Path, out: Path) -> Path | None:
+    """`write_study` of what has ended in the study's folder `root`; before an arm has, the rows alone, and None."""
+    folder = Folder(root.resolve())
+    packed = pack(folder)
+    if not any(folder.test(job.name).exists() for job in main_jobs(study, choose(study, folder))):
+        outputs.write(out / ROWS, packed)
+        return None
+    bind_rows(study, folder)
+    env, longest_px = read_environment(folder.root), longest_px_of(study)
+    return write_study(read_results(study, folder.root), out, packed=packed, env=env, longest_px=longest_px)
 
 
 def write_study(results: Results, out: Path, *, packed: bytes, env: Mapping[str, Any], longest_px: int) -> Path:
@@ -53,6 +69,7 @@ def write_study(results: Results, out: Path, *, packed: bytes, env: Mapping[str,
     notes = {
         "device": f"{env['cores']} cores, {env['platform']}",
         "began": str(env["date"]),
+        "runs": f"{results.ended} of {results.planned} have ended",
         "seeds": f"arms {_listed(results.study.seeds)}; claims {_listed(results.study.claim_seeds)}",
         "versions": ", ".join(f"{name} {version}" for name, version in env["packages"].items()),
         **{f"not run: {name}": reason for name, reason in results.failed.items()},

@@ -17,7 +17,14 @@ from ocr_rl.pages.source import open_pages
 from ocr_rl.run import read_json, read_jsonl
 from ocr_rl.study.findings import Measured, Noise, PerPage, noise_of, noise_of_runs, per_page
 from ocr_rl.study.folder import Folder, choose, trial_scores
-from ocr_rl.study.jobs import Job, claim_jobs, main_jobs, reward_model_jobs
+from ocr_rl.study.jobs import (
+    Job,
+    claim_jobs,
+    jobs_after_choice,
+    jobs_before_choice,
+    main_jobs,
+    reward_model_jobs,
+)
 from ocr_rl.study.plan import Study
 
 # Seconds of a step's line. Those of a rollout stand beside its tokens.
@@ -72,6 +79,8 @@ class Results:
     metrics: Mapping[str, Sequence[Mapping[str, Any]]]  # by run; of those that learnt a reward model too
     curves: Mapping[str, Sequence[Point]]  # by run
     choices: Mapping[str, Mapping[str, Any]]  # what pairs were chosen by, by run
+    planned: int  # runs, trials and reward models among them
+    ended: int
     failed: Mapping[str, str]  # reason, by run
     scorers: Mapping[str, str]  # the run whose reward model scored its samples, by run
     evaluations: Mapping[str, Mapping[int, PerPage]]  # validation pass rates by step, of runs that had such a scorer
@@ -110,6 +119,7 @@ def read_results(study: Study, out: Path) -> Results:
     chosen = choose(study, folder)
     jobs = (*main_jobs(study, chosen), *claim_jobs(study, chosen))
     ended = [job for job in jobs if folder.test(job.name).exists()]
+    every = {job.name: job for job in (*jobs_before_choice(study), *jobs_after_choice(study, chosen))}
     learned = [job for job in reward_model_jobs(study) if (folder.run(job.name) / "done.json").exists()]
     return Results(
         study=study,
@@ -130,6 +140,8 @@ def read_results(study: Study, out: Path) -> Results:
             path.name.removesuffix(".why.json"): json.loads(path.read_text())
             for path in folder.root.glob("pairs/*.why.json")
         },
+        planned=len(every),
+        ended=sum(map(folder.has_ended, every.values())),
         failed={path.stem: path.read_text(encoding="utf-8").strip() for path in folder.root.glob("failed/*.txt")},
         scorers={job.name: job.scored_by for job in ended if job.scored_by},
         evaluations={job.name: _evaluations(folder.run(job.name)) for job in ended if job.scored_by},

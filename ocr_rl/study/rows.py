@@ -65,9 +65,8 @@ def unpack(rows: Path, out: Path, study: Study) -> None:
         raise UserError(f"{rows}: cannot be unpacked ({error}); give the {NAME} of a study's report.") from None
 
 
-def bind_rows(study: Study, out: Path) -> None:
-    """The test pages beside the rows of a study that ran elsewhere. Raises UserError where they are of another one."""
-    folder = Folder(out.resolve())
+def bind_rows(study: Study, folder: Folder) -> None:
+    """The test pages beside rows that may be of another machine. Raises UserError where they are of other pages."""
     bind(folder, (study.test,))
     pages = {page.id for page in open_pages(study.test, folder.pages)}
     if lost := sorted({row.page for row in read_rows(folder.test("start"))} - pages):

@@ -1,4 +1,4 @@
-"""Run a study: reward models, trials, arms, variations, and last the test pages. Goes on where it was cut off.
+"""Run a study: trials, then seed by seed reward models, arms and variations, each tested. Goes on where it was cut off.
 
 Every run is `train` with a sampler that its worker process keeps open. Knows nothing about what is made of the rows.
 """
@@ -6,18 +6,15 @@ Every run is `train` with a sampler that its worker process keeps open. Knows no
 from __future__ import annotations
 
 import json
-import multiprocessing
-import os
-import sys
+import math
+import shutil
 import threading
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
 import psutil
-from tqdm import tqdm
 
 from ocr_rl import config
 from ocr_rl.contract import Page, UserError
@@ -30,39 +27,27 @@ from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampler
 from ocr_rl.run import read_json, write_atomically
 from ocr_rl.study.folder import Folder, bind, choose, claim, fingerprint
-from ocr_rl.study.jobs import Job, claim_jobs, digest, main_jobs, reward_model_jobs, start_jobs, tuning_jobs
+from ocr_rl.study.jobs import Job, digest, jobs_after_choice, jobs_before_choice, main_jobs
 from ocr_rl.study.pairs import write_both_bad
 from ocr_rl.study.plan import START, Study
+from ocr_rl.study.workers import side_by_side
 from ocr_rl.train import Lent, evaluate_policy, train
 
-_POLL_S = 0.5
+_POLL_S = 0.5  # between two looks at the memory
 SIBLINGS = 4  # samples of a validation page after training: how alike are they?
 
 
-def run_study(study: Study, out: Path) -> dict[str, int]:
-    """All of it; returns the trial that was chosen, by arm. Raises UserError where `out` holds another study."""
+def run_study(study: Study, out: Path, until: float = math.inf) -> None:
+    """All of it, or what begins before `until` (time.time()). Raises UserError where `out` holds another study."""
     folder = Folder(out.resolve())
     claim(study, folder, fingerprint(study))
     begun = (study.start.pages,) if study.start else ()
     bind(folder, (*begun, study.pages, study.validation, study.test))
-    _train_all("start", start_jobs(study), study, folder)
-    _train_all("reward models", reward_model_jobs(study), study, folder)
-    _train_all("trials", tuning_jobs(study), study, folder)
-    chosen = choose(study, folder)
-    _train_all("arms", main_jobs(study, chosen), study, folder)
-    _train_all("variations", claim_jobs(study, chosen), study, folder)
-    jobs = [
-        job
-        for job in (*main_jobs(study, chosen), *claim_jobs(study, chosen))
-        if (folder.run(job.name) / "done.json").exists()
-    ]
-    _side_by_side(
-        "test pages", _test, [None, *jobs], study, folder, lambda job: folder.test(job.name if job else "start")
-    )
-    return chosen
+    _run("trials", jobs_before_choice(study), study, folder, until)
+    _run("runs", jobs_after_choice(study, choose(study, folder)), study, folder, until)
 
 
-def _train_all(label: str, jobs: Sequence[Job], study: Study, folder: Folder) -> None:
+def _run(label: str, jobs: Sequence[Job], study: Study, folder: Folder, until: float) -> None:
     for job in jobs:
         done = folder.run(job.name) / "done.json"
         if done.exists() and read_json(done).get("recipe", digest(job)) != digest(job):
@@ -70,74 +55,32 @@ def _train_all(label: str, jobs: Sequence[Job], study: Study, folder: Folder) ->
                 f"{done.parent}: was trained by another recipe than this version of ocr-rl has for it; remove it to "
                 "have it trained anew, or go on with the version that began the study."
             )
-    _side_by_side(label, _train, jobs, study, folder, lambda job: folder.run(job.name) / "done.json")
+    side_by_side(label, _work, jobs, study, folder, until)
 
 
-def _side_by_side(label, work, jobs, study, folder, mark) -> None:  # type: ignore[no-untyped-def]
-    """`work` on the jobs that have left no mark, in worker processes; a job that cannot be done leaves its reason."""
-    todo = [job for job in jobs if not mark(job).exists()]
-    for job in todo:
-        folder.failed(job.name if job else "start").unlink(missing_ok=True)
-    os.environ["OMP_NUM_THREADS"] = str(len(_cores(study.workers, 0)))  # read when a worker imports torch
-    spawn = multiprocessing.get_context("spawn")
-    workers = [
-        spawn.Process(target=_worker, args=(work, todo[k :: study.workers], study, folder, k), daemon=False)
-        for k in range(min(study.workers, len(todo)))
-    ]
-    try:
-        for worker in workers:
-            worker.start()
-        with tqdm(total=len(jobs), initial=len(jobs) - len(todo), desc=label, unit="run") as bar:
-            while any(worker.is_alive() for worker in workers):
-                time.sleep(_POLL_S)
-                if new := sum(mark(job).exists() for job in jobs) - bar.n:
-                    bar.update(new)
-            bar.update(sum(mark(job).exists() for job in jobs) - bar.n)
-    finally:
-        for worker in workers:
-            worker.terminate()
-    if any(worker.exitcode for worker in workers):
-        raise UserError(f"A worker of the study stopped: see {folder.root}/worker*.log; the same command goes on.")
-
-
-def _worker(work, jobs, study: Study, folder: Folder, k: int) -> None:  # type: ignore[no-untyped-def]
-    """One engine for all its jobs, on its own share of the cores."""
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
-    log = (folder.root / f"worker{k}.log").open("a", encoding="utf-8", buffering=1)
-    os.dup2(log.fileno(), sys.stdout.fileno())
-    os.dup2(log.fileno(), sys.stderr.fileno())
-    _share_cores(k, study.workers)
+def _work(study: Study, folder: Folder, jobs: Iterator[Job]) -> None:
+    """Trains and tests, with one engine for all the jobs of a process."""
     recipe = main_jobs(study, {})[0].recipe
     assert recipe.policy.path is not None
     origin = open_learning_origin(recipe, model_folder(recipe.policy.path))
     with closing(open_sampler(recipe.sampling, origin, recipe.policy)) as sampler:
         for job in jobs:
             try:
-                work(job, study, folder, sampler, origin.prompter)
+                if job.trains:
+                    _train(job, study, folder, sampler, origin.prompter)
+                if job.is_tested and not folder.test(job.name).exists():
+                    _test(job, study, folder, sampler, origin.prompter)
             except (UserError, FloatingPointError) as error:  # of this run alone: the others go on
-                write_atomically(folder.failed(job.name if job else "start"), f"{error}\n")
-
-
-def _end_with_parent(parent: int) -> None:
-    """A study that is killed must not go on by halves: two workers would then write into one run."""
-    while os.getppid() == parent:
-        time.sleep(_POLL_S)
-    os._exit(1)
-
-
-def _cores(workers: int, k: int) -> list[int]:
-    """Worker k's share. Threads of several processes on the same cores would mostly wait for each other."""
-    every = sorted(os.sched_getaffinity(0))
-    return every[k::workers] or every
-
-
-def _share_cores(k: int, workers: int) -> None:
-    os.sched_setaffinity(0, _cores(workers, k))
+                write_atomically(folder.failed(job.name), f"{error}\n")
 
 
 def _train(job: Job, study: Study, folder: Folder, sampler: Sampler, prompter: Prompter) -> None:
-    recipe = _prepared(job, study, folder, sampler, prompter)
     run = folder.run(job.name)
+    if folder.holds_model(job.name):
+        return
+    if (run / "done.json").exists():  # its model lies on another machine
+        shutil.rmtree(run)
+    recipe = _prepared(job, study, folder, sampler, prompter)
     with peak_memory() as peak:
         model = train(recipe, run, go_on=True, lent=Lent(sampler=sampler, pages=folder.pages))
     done = {"model": str(model.resolve().relative_to(folder.root)), "peak_gib": peak[0], "recipe": digest(job)}
@@ -193,12 +136,12 @@ def _prepared(job: Job, study: Study, folder: Folder, sampler: Sampler, prompter
     return recipe
 
 
-def _test(job: Job | None, study: Study, folder: Folder, sampler: Sampler, prompter: Prompter) -> None:
-    """Greedy transcripts of the test pages, and a few samples of each validation page; of the start (no job) more."""
+def _test(job: Job, study: Study, folder: Folder, sampler: Sampler, prompter: Prompter) -> None:
+    """Greedy transcripts of the test pages, and a few samples of each validation page; of the start more."""
     recipe = main_jobs(study, {})[0].recipe
     pages = open_pages(study.test, folder.pages)
     assert recipe.evaluation is not None
-    model = str(folder.model(job.name)) if job else _start_of(study, folder, recipe)
+    model = str(folder.model(job.name)) if job.trains else _start_of(study, folder, recipe)
     sampler.load(named_weights(load_model(model, dtype=recipe.policy.dtype)), 0)
     tokens = recipe.evaluation.max_tokens
 
@@ -211,12 +154,12 @@ def _test(job: Job | None, study: Study, folder: Folder, sampler: Sampler, promp
             )
         ]
 
-    if job is None:
-        _write_rows(folder.test("start-samples"), drawn(pages, study.samples))
-    if job is None or job.variation is None:
+    if not job.trains:
+        _write_rows(folder.test(f"{job.name}-samples"), drawn(pages, study.samples))
+    if job.variation is None:
         likeness = drawn(open_pages(study.validation, folder.pages), SIBLINGS)
-        _write_rows(folder.test(f"{job.name if job else 'start'}-siblings"), likeness)
-    _write_rows(folder.test(job.name if job else "start"), evaluate_policy(sampler, prompter, pages, max_tokens=tokens))
+        _write_rows(folder.test(f"{job.name}-siblings"), likeness)
+    _write_rows(folder.test(job.name), evaluate_policy(sampler, prompter, pages, max_tokens=tokens))
 
 
 def _start_of(study: Study, folder: Folder, recipe: config.Recipe) -> str:

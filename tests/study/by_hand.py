@@ -74,6 +74,8 @@ def results_by_hand(
         "metrics": {},
         "curves": {},
         "choices": {},
+        "planned": len(rows),
+        "ended": len(rows),
         "failed": {},
         "scorers": {},
         "evaluations": {},

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -29,11 +31,13 @@ from ocr_rl.study import run as study_run
 from ocr_rl.study.findings import Measured, Noise, contrast, contrast_p, noise_of, verdict_of
 from ocr_rl.study.folder import Folder as StudyFolder
 from ocr_rl.study.folder import choose, trial_scores
-from ocr_rl.study.jobs import VARIATIONS, claim_jobs, main_jobs, start_jobs, tuning_jobs
+from ocr_rl.study.jobs import VARIATIONS, claim_jobs, jobs_after_choice, main_jobs, start_jobs, tuning_jobs
 from ocr_rl.study.pairs import both_bad
 from ocr_rl.study.plan import load_study
 from ocr_rl.study.results import Point, at_seconds
+from ocr_rl.study.rows import pack
 from ocr_rl.study.tables import who_leads
+from ocr_rl.study.workers import Queue, left_of
 
 STUDY = """
 seeds = [0, 1]
@@ -121,6 +125,78 @@ def test_a_report_is_rebuilt_from_its_rows_to_the_byte(whole: Path, tmp_path: Pa
 
 
 @pytest.mark.slow
+def test_a_study_goes_on_from_its_rows_on_another_machine(whole: Path, tmp_path: Path) -> None:
+    """What ended stays as it was read; models that what is left needs, and which are in no rows, are learnt again."""
+    plan, here, there = str(whole.with_suffix(".toml")), tmp_path / "here", tmp_path / "there"
+    cut = StudyFolder(here)
+    shutil.copytree(whole, here, ignore=shutil.ignore_patterns("report", "pages*"))
+    lost = ("grpo-seed1", "dpo_reference-seed0", "dpo_both_bad_turned-seed0")
+    for name in lost:
+        shutil.rmtree(cut.run(name), ignore_errors=True)
+        cut.test(name).unlink(missing_ok=True)
+    (tmp_path / "rows.tar.xz").write_bytes(pack(cut))
+    assert main(["study", plan, "--out", str(there), "--rows", str(tmp_path / "rows.tar.xz")]) == 0
+    before, after = (ended_of(folder / "report" / "study.md") for folder in (there, whole))
+    assert before == after - sum((whole / "test" / f"{name}.jsonl").exists() for name in lost) < after
+    assert main(["study", plan, "--out", str(there)]) == 0
+    assert ended_of(there / "report" / "study.md") == after
+    assert (there / "report" / "rows.jsonl").read_text() == (whole / "report" / "rows.jsonl").read_text()
+    again = {path.parent.parent.name for path in there.glob("runs/*/ckpt/*")}
+    assert {"grpo-seed1", "dpo_reference-seed0", "sft-seed0"} <= again
+    assert again <= {*lost, "sft-seed0", "dpo_both_bad-seed0"}  # nothing that nobody needs
+
+
+def ended_of(report: Path) -> int:
+    (line,) = (line for line in report.read_text(encoding="utf-8").splitlines() if line.startswith("- runs: "))
+    return int(line.split()[2])
+
+
+@pytest.mark.slow
+def test_a_sitting_of_no_hours_begins_nothing_and_leaves_its_rows(
+    nano_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, out = write_study(tmp_path / "study.toml", nano_dir, variations=False), tmp_path / "out"
+    assert main(["study", str(path), "--out", str(out), "--hours", "0"]) == 0
+    assert "no arm has ended yet" in capsys.readouterr().out
+    again = ["study", str(path), "--out", str(tmp_path / "again"), "--rows", str(out / "report" / "study_rows.tar.xz")]
+    assert main(again) == 0 and not list(out.glob("runs/*"))
+
+
+def test_what_is_left_is_what_has_not_ended_and_the_models_that_it_needs(nano_dir: Path, tmp_path: Path) -> None:
+    study = load_study(str(write_study(tmp_path / "s.toml", nano_dir, variations=True)))
+    folder, jobs = StudyFolder(tmp_path / "out"), jobs_after_choice(study, {})
+    for job in jobs:
+        if job.trains:
+            folder.run(job.name).mkdir(parents=True)
+            (folder.run(job.name) / "done.json").write_text(json.dumps({"model": f"runs/{job.name}/model"}))
+        folder.test(job.name).parent.mkdir(exist_ok=True)
+        folder.test(job.name).write_text("")
+    assert left_of(jobs, study, folder) == []  # all rows are there, no model is, and nobody needs one
+    folder.test("dpo_reference-seed0").unlink()
+    assert [job.name for job in left_of(jobs, study, folder)] == ["sft-seed0", "dpo_reference-seed0"]
+    (folder.run("sft-seed0") / "model").mkdir()
+    assert [job.name for job in left_of(jobs, study, folder)] == ["dpo_reference-seed0"]
+
+
+def test_a_job_waits_for_what_it_needs_and_goes_on_when_that_failed(nano_dir: Path, tmp_path: Path) -> None:
+    study = load_study(str(write_study(tmp_path / "s.toml", nano_dir, variations=True)))
+    folder = StudyFolder(tmp_path)
+    jobs = [job for job in jobs_after_choice(study, {}) if job.name in ("sft-seed0", "dpo_reference-seed0")]
+
+    def queue(until: float) -> Queue:
+        return Queue(jobs, study, folder, until, threading.Lock(), [False] * len(jobs))
+
+    assert list(queue(0.0)) == []  # too late to begin anything
+    taken = iter(queue(time.time() + 60))
+    assert next(taken).name == "sft-seed0"
+    folder.failed("sft-seed0").parent.mkdir()
+    threading.Timer(0.7, folder.failed("sft-seed0").write_text, ["it is sick"]).start()
+    began = time.monotonic()
+    assert next(taken).name == "dpo_reference-seed0" and time.monotonic() > began + 0.6
+    assert list(taken) == []
+
+
+@pytest.mark.slow
 def test_another_study_does_not_go_on_in_its_folder(
     whole: Path, nano_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -144,7 +220,7 @@ def test_a_study_does_not_go_on_with_other_pages(
     study = load_study(str(write_study(tmp_path / "s.toml", nano_dir, variations=False)))
     data = write_folder(tmp_path / "data")
     study = study.model_copy(update={"pages": data, "validation": data, "test": data})
-    monkeypatch.setattr(study_run, "_side_by_side", lambda *_: None)  # no run is trained here
+    monkeypatch.setattr(study_run, "side_by_side", lambda *_: None)  # no run is trained here
     study_run.run_study(study, tmp_path / "out")
     study_run.run_study(study, tmp_path / "out")
     next((data.dir / "pdfs").glob("*.md")).write_text("another text", encoding="utf-8")
