@@ -28,6 +28,8 @@ from ocr_rl.rollout.flow import Row
 # sees to that. Inside a call all ranks work, so one that others wait for this long hangs, and they say so and end.
 _PATIENCE = timedelta(days=7)
 _LONGEST_SUM = timedelta(minutes=30)
+_CUTS = 2  # of a group: into halves, then quarters
+_WORTH = 0.1  # of the longest share of a step
 _calls: dist.ProcessGroup | None = None  # the group that calls are sent in
 
 
@@ -114,17 +116,37 @@ def passes(rows: Sequence[Row], budget: int) -> list[tuple[list[list[Row]], bool
 
 
 def deal(rows: Sequence[Row], ranks: int) -> list[list[Row]]:
-    """The rows of each rank: whole groups, the longest first, each to who has the fewest tokens."""
+    """The rows of each rank. Whole groups; where these are few, halves or quarters of them.
+
+    A part of a group computes its page anew, so groups are cut only where the longest share shrinks by a tenth.
+    """
     by_group: dict[int, list[Row]] = {}
     for row in rows:
         by_group.setdefault(row.group_id, []).append(row)
+    parts = list(by_group.values())
+    shares, tokens = _dealt(parts, ranks)
+    for _ in range(_CUTS):
+        parts = [half for part in parts for half in _halves(part)]
+        finer, fewer = _dealt(parts, ranks)
+        if max(fewer) < (1 - _WORTH) * max(tokens):
+            shares, tokens = finer, fewer
+    return shares
+
+
+def _dealt(parts: Sequence[list[Row]], ranks: int) -> tuple[list[list[Row]], list[int]]:
+    """The longest part first, each to who has the fewest tokens; the shares, and their tokens."""
     shares: list[list[Row]] = [[] for _ in range(ranks)]
     tokens = [0] * ranks
-    for group_rows in sorted(by_group.values(), key=packed_length, reverse=True):
+    for part in sorted(parts, key=packed_length, reverse=True):
         least = tokens.index(min(tokens))
-        shares[least] += group_rows
-        tokens[least] += packed_length(group_rows)
-    return shares
+        shares[least] += part
+        tokens[least] += packed_length(part)
+    return shares, tokens
+
+
+def _halves(part: list[Row]) -> list[list[Row]]:
+    middle = (len(part) + 1) // 2
+    return [half for half in (part[:middle], part[middle:]) if half]
 
 
 def shard(network: nn.Module, blocks: Sequence[nn.Module], *, short: bool, exact: Sequence[nn.Module] = ()) -> None:

@@ -1,4 +1,4 @@
-"""What two processes do that share a learner, case by case; one process does the same alone."""
+"""What two or three processes do that share a learner, case by case; one process does the same alone."""
 
 from __future__ import annotations
 
@@ -158,6 +158,11 @@ def cases(all_steps: dict[str, Steps], folder: Path, policy_dir: Path) -> dict[s
         "head": ({}, {}, partial(with_head, steps=single[:3], policy=policy_dir)),
         "critic": ({}, {}, partial(with_critic, steps=uneven, policy=policy_dir)),
         "autocast": ({"autocast": True}, {}, partial(trained, steps=short, loss=NLL)),
+        # bfloat16 with float32 masters, and under adapters
+        "bf16": ({"dtype": "bfloat16"}, {}, partial(trained, steps=short, loss=NLL)),
+        "bf16 adapters": ({"dtype": "bfloat16", "lora_rank": 3}, {}, partial(trained, steps=short, loss=NLL)),
+        "f32": ({}, {}, partial(trained, steps=short, loss=NLL)),
+        "f32 adapters": ({"lora_rank": 3}, {}, partial(trained, steps=short, loss=NLL)),
         "sft, short": ({}, {}, partial(trained, steps=short, loss=NLL)),
         "delta net": (
             {"path": str(policy_dir.with_name(HYBRID)), "gradient_checkpointing": True},
@@ -195,15 +200,24 @@ def open_averaging(*settings: Any) -> Learner:
     return learner
 
 
-def process(rank: int, port: int, folder: Path, policy: Path, all_steps: dict[str, Steps]) -> None:
+# By number of ranks: cases, and those opened so that the sum of gradients is broken. Three processes cost time.
+DONE = {2: None, 3: ("bf16", "bf16 adapters")}
+BROKEN = {
+    "no sum": (open_broken, "sft, short"),
+    "mean": (open_averaging, "sft, short"),
+    "no sum in bf16": (open_broken, "bf16"),
+}
+
+
+def process(rank: int, port: int, folder: Path, policy: Path, all_steps: dict[str, Steps], world: int) -> None:
     faulthandler.enable()
     torch.set_num_threads(1)
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     if rank > 0:
         reader_module.load_model = None  # type: ignore[assignment]  # whoever reads weights dies
-    all_cases = cases(all_steps, folder, policy)
-    jobs = [(name, open_learner, case) for name, case in all_cases.items() if name != "sft, short"]
-    jobs += [("no sum", open_broken, all_cases["sft, short"]), ("mean", open_averaging, all_cases["sft, short"])]
+    all_cases, wanted = cases(all_steps, folder, policy), DONE[world]
+    jobs = [(name, open_learner, case) for name, case in all_cases.items() if name in (wanted or all_cases)]
+    jobs += [(name, opened, all_cases[of]) for name, (opened, of) in BROKEN.items() if of in (wanted or all_cases)]
     results = {}
     with ranks.group() as first:
         results["limits"] = [
@@ -223,9 +237,10 @@ def process(rank: int, port: int, folder: Path, policy: Path, all_steps: dict[st
             ranks.follow(open_learner)
 
 
-def start_two(folder: Path, policy_dir: Path, all_steps: dict[str, Steps]) -> None:
-    """What they found lies in `folder / "results.pt"`, by case."""
+def start(world: int, folder: Path, policy_dir: Path, all_steps: dict[str, Steps]) -> dict[str, Any]:
+    """What so many processes found, by case."""
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    spawn(process, (port, folder, policy_dir, all_steps), nprocs=2)
+    spawn(process, (port, folder, policy_dir, all_steps, world), nprocs=world)
+    return torch.load(folder / "results.pt")
