@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -167,6 +168,31 @@ def test_trap_2_new_weights_are_used_everywhere_and_old_ones_nowhere(real, asked
 def test_both_engines_agree_on_greedy_transcripts(hf_sampler: HfSampler, vllm_sampler: Sampler, asked) -> None:
     how = Sampling(temperature=0, max_tokens=24)
     assert written(in_order(hf_sampler, asked, how)) == written(in_order(vllm_sampler, asked, how))
+
+
+def test_vllm_is_asked_for_as_many_pages_as_it_can_begin_soon(
+    vllm_sampler: Any, asked, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A round of 800 pages must not lie in memory as 800 images; what is written is what it was."""
+    plain = in_order(vllm_sampler, asked, HOW)
+    open_now, most = 0, 0
+    ask = vllm_sampler._ask
+
+    def counted(*args: Any) -> str:
+        nonlocal open_now, most
+        open_now += 1
+        most = max(most, open_now)
+        return ask(*args)
+
+    monkeypatch.setattr(vllm_sampler, "_ask", counted)
+    monkeypatch.setattr(vllm_sampler, "_max_num_seqs", HOW.n)  # as if it wrote one page at a time
+    groups = []
+    for group in vllm_sampler.sample([*asked] * 3, HOW):
+        open_now -= 1
+        groups.append(group)
+    assert most <= 4 < len(groups) == 3 * len(asked)
+    texts = {group.page.id: [sample.text for sample in group.samples] for group in groups}
+    assert texts == {group.page.id: [sample.text for sample in group.samples] for group in plain}
 
 
 def test_vllm_refuses_what_does_not_fit(vllm_sampler: Sampler, asked) -> None:

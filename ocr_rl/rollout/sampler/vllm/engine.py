@@ -29,6 +29,7 @@ from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import CPU_CACHE_GIB, Sampling, require_adapters, require_room, seed_for
 from ocr_rl.rollout.sampler.vllm.held import adapter_marks, held_adapter, held_weights, weight_marks
 
+AHEAD = 2  # times the samples that are written side by side: so many it is asked for, so that one is always ready
 MAX_BATCHED_TOKENS = 8192  # of prompts and samples in one forward pass; where a prompt may be longer, its length
 
 
@@ -54,7 +55,7 @@ class VllmSampler:
         """Raises UserError where vLLM refuses the model or the settings."""
         self.policy, self.engines = 0, 1
         self._prompter = prompter
-        self._max_model_len = settings.max_model_len
+        self._max_model_len, self._max_num_seqs = settings.max_model_len, settings.max_num_seqs
         self._dtype = DTYPES[settings.dtype]
         self._read_base = partial(load_model, dtype=settings.dtype, trust_remote_code=settings.trust_remote_code)
         self._base: str | None = str(model)  # what lies under adapters; None: weights that came from a learner
@@ -88,10 +89,14 @@ class VllmSampler:
         waiting: dict[str, tuple[Page, Prompt]] = {}
         for _, prompt in prompts:
             require_room(prompt, how, self._max_model_len)
+        left = iter(prompts)
         try:
-            for page, prompt in prompts:
-                waiting[self._ask(page, prompt, how)] = (page, prompt)
-            while waiting:
+            while True:
+                # Not all at once: the engine holds the image of each page that it was asked for.
+                while engine.get_num_unfinished_requests() < AHEAD * self._max_num_seqs and (asked := next(left, None)):
+                    waiting[self._ask(*asked, how)] = asked
+                if not waiting:
+                    return
                 for output in engine.step():
                     if output.finished:
                         yield self._group(*waiting.pop(output.request_id), output, how)
