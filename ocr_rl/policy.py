@@ -116,6 +116,7 @@ def open_sampler(sampling: config.Sampling, origin: Origin, policy: config.Polic
         max_model_len=sampling.max_model_len,
         max_num_seqs=sampling.max_num_seqs,
         gpu_share=sampling.gpu_share,
+        sleep=sampling.sleep,
         trust_remote_code=policy.trust_remote_code,
         lora_rank=policy.lora_rank,
         lora_in_tower=policy.lora_in_tower,

@@ -52,7 +52,7 @@ def _gap(measured: Parity) -> dict[str, Any]:
 
 
 def _loads(shape: str, load: Load, work: Path) -> dict[str, Any]:
-    """Seconds of the start and of two loads; sleep, and whether the same weights say the same after it."""
+    """Seconds of the start and of two loads; `sampling.sleep`, and whether the engine says the same after it."""
     from ocr_rl.rollout.sampler.vllm.engine import EngineSettings, VllmSampler
 
     path = write_policy(shape, work / shape, load) if shape != "nano" else model_folder("nano")
@@ -70,7 +70,9 @@ def _loads(shape: str, load: Load, work: Path) -> dict[str, Any]:
         asked = _asked(origin, work)
         before = _said(sampler, asked)
         if torch.cuda.is_available():  # vLLM's CPU build ignores sleep
-            found |= _sleep(sampler, model)
+            sampler._sleeps = True  # not before: each call above would have put it to sleep
+            found |= _sleep(sampler)
+            sampler._sleeps = False
             after = _said(sampler, asked)
             found["same_after_sleep"] = before.token_ids == after.token_ids
     finally:
@@ -78,15 +80,13 @@ def _loads(shape: str, load: Load, work: Path) -> dict[str, Any]:
     return found
 
 
-def _sleep(sampler: Any, model: Any) -> dict[str, Any]:
-    """Level 2 forgets the weights: they are loaded anew with the next step anyhow."""
+def _sleep(sampler: Any) -> dict[str, Any]:
+    """As between a rollout and the next load: level 1, weights kept on the host, compared when it wakes."""
     free = lambda: torch.cuda.mem_get_info()[0] / GIB
     awake = free()
-    asleep_s = timed(lambda: sampler._llm.sleep(level=2))
+    asleep_s = timed(sampler._rest)
     asleep = free()
-    wake_s = timed(sampler._llm.wake_up)
-    load_s = timed(lambda: sampler.load(named_weights(model), 2))
-    return {"sleep_s": asleep_s, "freed_gib": asleep - awake, "wake_s": wake_s, "load_after_wake_s": load_s}
+    return {"sleep_s": asleep_s, "freed_gib": asleep - awake, "wake_s": timed(sampler._wake)}
 
 
 @contextmanager

@@ -131,7 +131,7 @@ def _vllm(result: Result) -> str:
         same = "the same" if result["same_after_sleep"] else "**not the same**"
         lines.append(
             f"- sleep {result['sleep_s']:.2f} s gives {result['freed_gib']:.1f} GiB back, waking takes "
-            f"{result['wake_s']:.2f} s, the load after it {result['load_after_wake_s']:.2f} s; then it says {same}"
+            f"{result['wake_s']:.2f} s; then it says {same}"
         )
     return "\n".join(lines)
 

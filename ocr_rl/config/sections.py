@@ -194,6 +194,8 @@ class Sampling(Section):
     """Samples written side by side (of a server: its own --max-num-seqs)."""
     gpu_share: float = Field(default=0.4, gt=0, lt=1, exclude=True)
     """Of a GPU's memory, what vLLM in this process takes, keys and values included; the learner needs the rest."""
+    sleep: bool = Field(default=False, exclude=True)
+    """vLLM in this process gives a GPU's memory back while the learner works, for a second or two a step."""
     # Where the server is changes no result: left out of a run's config.json, so a run resumes with another one.
     url: str | Annotated[tuple[str, ...], Field(min_length=1)] | None = Field(default=None, exclude=True)
     """Of the server, as in "http://127.0.0.1:8000", or a list of several; this run must have them to itself."""
@@ -208,6 +210,8 @@ class Sampling(Section):
     def _server(self) -> Sampling:
         if (self.engine == "vllm_server") != (self.url is not None):
             raise ValueError('url belongs to engine = "vllm_server", and that engine needs one')
+        if self.sleep and self.engine != "vllm":
+            raise ValueError('sleep belongs to engine = "vllm": no other one is in the way of the learner')
         urls = [self.url] if isinstance(self.url, str) else self.url or ()
         if wrong := [url for url in urls if not re.fullmatch(r"https?://[^/\s]+/?", url)]:
             raise ValueError(f"url must look like http://127.0.0.1:8000, got {wrong[0]!r}")

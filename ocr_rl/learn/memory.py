@@ -62,17 +62,24 @@ class MemoryPlan:
     host: int = 0
     host_available: int = 0
     ways: tuple[str, ...] = ()  # how to need less, the largest first
+    sleeps: bool = False  # the sampler, while the learner works
+
+    @property
+    def kept(self) -> int:
+        """Bytes of the learner, there from the first step to the last."""
+        own = self.weights + self.masters + self.gradients + self.optimizer
+        return own + self.reference + self.critic + self.learned
 
     @property
     def held(self) -> int:
-        """Bytes there from the first step to the last."""
-        own = self.weights + self.masters + self.gradients + self.optimizer
-        return own + self.reference + self.critic + self.learned + self.sampler
+        """Bytes without which no step can be taken: the sampler's with them."""
+        return self.kept + self.sampler
 
     @property
     def peak(self) -> int:
         """The most bytes there at a time, as far as can be told."""
-        return self.held + max(self.activations + self.casts + self.gathered, self.step)
+        learning = max(self.activations + self.casts + self.gathered, self.step)
+        return self.kept + (max(learning, self.sampler) if self.sleeps else learning + self.sampler)
 
     def to_text(self) -> str:
         names = ("weights", "masters", "gradients", "optimizer", "reference", "critic", "learned", "sampler")
@@ -129,6 +136,8 @@ def memory_on(device: Device, recipe: config.Recipe, shape: Shape) -> MemoryPlan
     frozen_copy = policy.reference is not None or (recipe.algorithm.needs_reference and policy.lora_rank == 0)
     parts, several = device.ranks if on_gpu else 1, device.ranks > 1
     itemsize = 2 if policy.autocast else dtype.itemsize
+    sleeps = on_gpu and recipe.needs_sampler and recipe.sampling.sleep
+    aside = numbers * DTYPES[sampling_dtype(recipe.sampling, policy, on_gpu=True)].itemsize if sleeps else 0
     plan = MemoryPlan(
         weights=_size(module) // parts,
         masters=_masters(learnt) // parts,
@@ -144,8 +153,9 @@ def memory_on(device: Device, recipe: config.Recipe, shape: Shape) -> MemoryPlan
         gathered=itemsize * (numbers - sum(blocks) + 2 * max(blocks)) if several else 0,
         step=_step(recipe.optim, learnt, on_gpu) // parts,
         available=device.free,
-        host=(2 if frozen_copy and several else 1) * weights if on_gpu else 0,
+        host=(2 if frozen_copy and several else 1) * weights + aside if on_gpu else 0,
         host_available=device.host if on_gpu else 0,
+        sleeps=sleeps,
     )
     plan = replace(plan, available=plan.available + plan.learned)  # those are open already
     return replace(plan, ways=_ways(plan, recipe))
@@ -189,10 +199,12 @@ def _ways(plan: MemoryPlan, recipe: config.Recipe) -> tuple[str, ...]:
     """What can be set, with the bytes that it is about."""
     policy = recipe.policy
     all_weights = policy.lora_rank == 0
+    in_process = recipe.sampling.engine == "vllm" and plan.host > 0
     ways = {
         "set policy.lora_rank": (plan.masters + plan.gradients + plan.optimizer) if all_weights else 0,
         "set policy.freeze_vision": 0 if policy.freeze_vision else plan.held // 8,  # a tower is a small part
-        "lower sampling.gpu_share": plan.sampler if recipe.sampling.engine == "vllm" and plan.host else 0,
+        "set sampling.sleep": 0 if plan.sleeps else min(plan.sampler, plan.peak - plan.held) * in_process,
+        "lower sampling.gpu_share": plan.sampler * in_process,
         "lower optim.micro_tokens": plan.activations // 2,
         "set policy.gradient_checkpointing": 0 if policy.gradient_checkpointing else plan.activations,
         "learn without a reference (beta = 0)": plan.reference if isinstance(recipe.algorithm, config.OnPolicy) else 0,

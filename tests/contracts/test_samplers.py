@@ -19,7 +19,8 @@ pytest.importorskip("torch", reason="torch is not installed")
 import torch
 
 from ocr_rl.contract import UserError
-from ocr_rl.models.load import model_folder
+from ocr_rl.learn.network import named_weights
+from ocr_rl.models.load import load_model, model_folder
 from ocr_rl.rollout.prompt import Prompter, load_prompter
 from ocr_rl.rollout.sampler.base import Sampler, Sampling
 from ocr_rl.rollout.sampler.hf import HfSampler
@@ -193,6 +194,36 @@ def test_vllm_is_asked_for_as_many_pages_as_it_can_begin_soon(
     assert most <= 4 < len(groups) == 3 * len(asked)
     texts = {group.page.id: [sample.text for sample in group.samples] for group in groups}
     assert texts == {group.page.id: [sample.text for sample in group.samples] for group in plain}
+
+
+def test_vllm_sleeps_between_two_calls_and_wakes_with_what_it_held(
+    vllm_sampler: Any, asked, nano_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A stand-in for sleep, which vLLM's CPU build has not: what is called when, and a wake that loses weights."""
+    plain = in_order(vllm_sampler, asked, HOW)
+    llm, calls = vllm_sampler._llm, []
+    monkeypatch.setattr(vllm_sampler, "_sleeps", True)
+    monkeypatch.setattr(llm, "sleep", lambda level: calls.append(f"sleep {level}"))
+    monkeypatch.setattr(llm, "wake_up", lambda: calls.append("wake"))
+    ask = llm.enqueue
+    monkeypatch.setattr(llm, "enqueue", lambda *args, **named: (calls.append("ask"), ask(*args, **named))[1])
+    weights = lambda: named_weights(load_model(nano_dir, dtype="float32"))
+    assert written(in_order(vllm_sampler, asked, HOW)) == written(plain)
+    assert calls == [*["ask"] * len(asked), "sleep 1"]
+    vllm_sampler.load(weights(), 1)
+    vllm_sampler.load(weights(), 2)
+    given_up = vllm_sampler.sample(asked, HOW)
+    next(given_up)
+    given_up.close()
+    assert calls[len(asked) :] == ["sleep 1", "wake", *["ask"] * len(asked), "sleep 1"]
+
+    def wake_hurt() -> None:
+        llm.collective_rpc(lambda worker: next(worker.model_runner.model.parameters()).data.mul_(2))
+
+    monkeypatch.setattr(llm, "wake_up", wake_hurt)
+    with pytest.raises(RuntimeError, match="woke with other weights"):
+        list(vllm_sampler.sample(asked, HOW))
+    vllm_sampler.load(weights(), 0)
 
 
 def test_vllm_refuses_what_does_not_fit(vllm_sampler: Sampler, asked) -> None:

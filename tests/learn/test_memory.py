@@ -132,6 +132,18 @@ def test_vllm_on_a_gpu_takes_the_share_that_the_recipe_gives_it(
     assert memory._sampler(recipe(policy_dir), 10, gpus(1)) == 400
 
 
+def test_an_engine_that_sleeps_is_not_there_while_the_learner_works(policy_dir: Path) -> None:
+    awake, asleep = recipe(policy_dir), recipe(policy_dir, sampling={"sleep": True})
+    shape = shape_of(awake.policy, str(policy_dir))
+    both, alone = memory_on(gpus(1), awake, shape), memory_on(gpus(1), asleep, shape)
+    assert both.peak == alone.kept + alone.activations + alone.sampler  # activations are what is large here
+    assert alone.peak == alone.kept + alone.activations
+    assert alone.held == both.held  # all of this must fit before a rollout
+    assert alone.host == both.host + shape.numbers * 4  # where its weights lie meanwhile
+    assert "set sampling.sleep" in both.ways and "set sampling.sleep" not in alone.ways
+    assert memory_plan(asleep, str(policy_dir)).peak == memory_plan(awake, str(policy_dir)).peak  # no GPU, no sleep
+
+
 def test_a_server_has_memory_of_its_own(policy_dir: Path) -> None:
     served = {"engine": "vllm_server", "url": "http://127.0.0.1:8000"}
     assert memory_plan(recipe(policy_dir, sampling=served), str(policy_dir)).sampler == 0

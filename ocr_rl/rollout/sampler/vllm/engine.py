@@ -43,6 +43,7 @@ class EngineSettings:
     # Memory for keys and values; None: what `gpu_share` leaves on a GPU, CPU_CACHE_GIB where there is none.
     kv_cache_gib: float | None = None
     gpu_share: float = 0.4  # of the device's memory; a learner needs the rest
+    sleep: bool = False  # give a GPU's memory back between two calls
     trust_remote_code: bool = False
     lora_rank: int = 0  # of adapters that will come; 0: none
     lora_in_tower: bool = False  # whether the vision tower has some
@@ -61,7 +62,9 @@ class VllmSampler:
         self._base: str | None = str(model)  # what lies under adapters; None: weights that came from a learner
         self._lora: LoRARequest | None = None
         self._folder: TemporaryDirectory[str] | None = None  # of the adapters that are in use
+        self._asleep: list[dict[str, int]] | None = None  # marks of what it held when it went to sleep
         on_gpu = torch.cuda.is_available()
+        self._sleeps = settings.sleep and on_gpu
         shape = load_config(str(model), trust_remote_code=settings.trust_remote_code)
         prompter.family.require_engine(shape)
         if settings.lora_rank:
@@ -86,6 +89,7 @@ class VllmSampler:
 
     def sample(self, prompts: Sequence[tuple[Page, Prompt]], how: Sampling) -> Iterator[Group]:
         engine = self._engine()
+        self._wake()
         waiting: dict[str, tuple[Page, Prompt]] = {}
         for _, prompt in prompts:
             require_room(prompt, how, self._max_model_len)
@@ -103,21 +107,47 @@ class VllmSampler:
         finally:  # an error, or a caller who has seen enough
             if waiting:
                 engine.abort_request(list(waiting))
+            self._rest()
 
     def load(self, weights: Weights, policy: int) -> None:
-        engine = self._engine()
+        self._wake()
         if isinstance(weights, Adapter):
             self._take_adapter(weights)
         else:
             self._take_all(weights)
             self._base = self._lora = None
+        self._empty_caches()
+        self.policy = policy
+
+    def _empty_caches(self) -> None:
         # Both sides of each cache: with one side left the next request dies ("Encoder cache miss"), with both left it
         # silently reuses what the old vision tower saw.
         if not self._llm.reset_prefix_cache():
             raise RuntimeError("vLLM could not empty its prefix cache; are samples still being written?")
         self._llm.reset_mm_cache()
-        engine.reset_encoder_cache()
-        self.policy = policy
+        self._engine().reset_encoder_cache()
+
+    def _rest(self) -> None:
+        """Weights go to the host's memory, keys and values nowhere."""
+        if self._sleeps and self._asleep is None:
+            self._asleep = self._marks()
+            self._llm.sleep(level=1)
+
+    def _wake(self) -> None:
+        """RuntimeError where it wakes with other weights than it fell asleep with."""
+        if self._asleep is None:
+            return
+        torch.cuda.empty_cache()  # what the learner gave back lies with torch until then
+        self._llm.wake_up()
+        self._empty_caches()  # of what lay in memory that was given back
+        before, self._asleep = self._asleep, None
+        if self._marks() != before:
+            raise RuntimeError("vLLM woke with other weights than it fell asleep with (sampling.sleep)")
+
+    def _marks(self) -> list[dict[str, int]]:
+        """Of all that the engine holds."""
+        held = self._llm.collective_rpc(held_weights, args=(self._dtype,))
+        return held + (self._llm.collective_rpc(held_adapter, args=(self._lora.lora_int_id,)) if self._lora else [])
 
     def _take_all(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         given: dict[str, int] = {}
@@ -231,6 +261,7 @@ def _options(folder: str, prompter: Prompter, settings: EngineSettings, *, on_gp
         "max_num_seqs": settings.max_num_seqs,
         "kv_cache_memory_bytes": None if cache_gib is None else int(cache_gib * 2**30),
         "gpu_memory_utilization": settings.gpu_share,
+        "enable_sleep_mode": settings.sleep and on_gpu,
         # The largest image to make room for; by default that of the processor, 16,384 tokens.
         "limit_mm_per_prompt": {
             "image": {"count": 1, "width": prompter.longest_px, "height": prompter.longest_px},
