@@ -40,6 +40,28 @@ for _name in ("3B", "7B"):
         text={**_cut.text, "num_hidden_layers": _layers},
         vision={**_cut.vision, "depth": _depth, "fullatt_block_indexes": [7, 15, 23, 31]},
     )
+# For memory on a CPU: a few GiB, beside which what a process holds of its own tells little.
+_SHAPES["190M"] = replace(
+    _SHAPES["3B"],
+    text={
+        **_SHAPES["3B"].text,
+        "vocab_size": 32000,
+        "hidden_size": 1024,
+        "intermediate_size": 3072,
+        "num_attention_heads": 8,
+        "num_key_value_heads": 2,
+        "num_hidden_layers": 8,
+    },
+    vision={
+        **_SHAPES["3B"].vision,
+        "hidden_size": 640,
+        "intermediate_size": 2560,
+        "num_heads": 8,
+        "out_hidden_size": 1024,
+        "depth": 8,
+        "fullatt_block_indexes": [3, 7],
+    },
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,7 +76,7 @@ class Load:
 
 
 def write_policy(shape: str, folder: Path, load: Load) -> str:
-    """The folder of a policy of that shape ("3B", "7B" or "tiny") without weights; returns its path."""
+    """The folder of a policy of that shape ("3B", "7B", "190M" or "tiny") without weights; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = PromptSettings(longest_px=load.longest_px, instruction="", max_prompt_tokens=8192, max_tokens=4096)
     _FAMILY.config(_SHAPES[shape], _FAMILY.tokenizer()).save_pretrained(folder)
@@ -73,12 +95,14 @@ def random_model(path: str, *, dtype: str = "float32", **_: Any) -> Any:
     return model
 
 
-def open_random(path: str, policy: dict[str, Any], load: Load) -> Learner:
+def open_random(
+    path: str, policy: dict[str, Any], load: Load, *, optim: str = "adamw", reference: bool = False
+) -> Learner:
     """A learner with random weights."""
     settings = config.Policy.model_validate({"path": path, **policy})
-    optim = config.Optim(lr=1e-6, micro_tokens=load.micro_tokens)
+    cfg = config.Optim.model_validate({"name": optim, "lr": 1e-6, "micro_tokens": load.micro_tokens})
     with mock.patch("ocr_rl.learn.reader.load_model", random_model):
-        return Learner(open_origin(settings, path), settings, optim, steps=100, reference=False)
+        return Learner(open_origin(settings, path), settings, cfg, steps=100, reference=reference)
 
 
 def random_rows(learner: Learner, load: Load, folder: Path) -> list[Row]:
