@@ -18,6 +18,7 @@ from ocr_rl.rollout.aside import begin
 from ocr_rl.rollout.flow import Group, Prompt, Sample
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampling, require_adapters, seed_for
+from ocr_rl.rollout.sampler.vllm_transfer import Transfer
 from ocr_rl.rollout.sampler.wire import ServerDown, Wire
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ class Server:
 
     def __init__(self, wire: Wire, prompter: Prompter, max_model_len: int) -> None:
         self.wire = wire
+        self.transfer = Transfer(wire)
         self.down: ServerDown | None = None  # why it is to be waited for
         self._failures = 0  # in a row, without a new group
         self._prompter, self._max_model_len = prompter, max_model_len
@@ -78,12 +80,10 @@ class Server:
             return
         # Pausing ends requests that somebody has left behind, as a learner that was killed does.
         self.wire.call("/pause", params={"mode": "abort"})
+        if not version.startswith(f"{load.run}-"):
+            self.transfer.meet()
         if not version.startswith(f"{load.base_version}-"):
-            reload = {"method": "reload_weights", "kwargs": {"weights_path": str(load.weights)}}
-            try:
-                self.wire.call("/collective_rpc", reload)
-            except ServerDown as down:
-                raise ServerDown(f"{down} (can it read {load.weights}? sampling.weights_dir says where)") from None
+            self._give(load)
         self._hold_adapter(load)
         if self.wire.call("/reset_prefix_cache").get("success") is not True:
             raise ServerDown("could not empty its prefix cache")
@@ -93,6 +93,35 @@ class Server:
         self.wire.call("/resume")
         self._check_settings()  # with every load: a server that was started again may have been given others
         self.wire.call("/update_weight_version", {"new_version": load.version})
+
+    def _give(self, load: Load) -> None:
+        """All weights: sent where the server takes them so, read by it from a file otherwise."""
+        transfer = self.transfer
+        if load.tensors is None or not transfer.offered:
+            self._have_read(load)
+        elif not transfer.send(load.tensors):
+            # What a broken transfer has left in the server counts towards the weights that come next: some layers are
+            # full too early then, and only what comes after those is right.
+            self._have_read(load)
+            self._have_read(load)
+        elif not transfer.proven:
+            sent = self._digests()
+            self._have_read(load)
+            transfer.proven = sent == self._digests()
+            if not transfer.proven:
+                transfer.give_up("what came was not what the file says")
+
+    def _have_read(self, load: Load) -> None:
+        folder = load.file()
+        reload = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
+        try:
+            self.wire.call("/collective_rpc", reload)
+        except ServerDown as down:
+            raise ServerDown(f"{down} (can it read {folder}? sampling.weights_dir says where)") from None
+
+    def _digests(self) -> dict[str, str]:
+        """Of each weight as the server holds it."""
+        return self.wire.call("/weight_checker", {"action": "checksum"}).get("checksums") or {}
 
     def _hold_adapter(self, load: Load) -> None:
         """The adapter under the name of this load, so that nothing cached for another one is taken for it."""
