@@ -12,8 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
+import pytest
 import torch
 from torch import Tensor
+
+from ocr_rl.rollout.sampler import vllm_transfer
+
+from ocr_rl.rollout.sampler.vllm import sending  # isort: skip  (before vLLM: it says what vLLM reads when it is imported)
 from vllm.distributed.weight_transfer import WeightTransferEngineFactory, WeightTransferTrainerFactory
 from vllm.distributed.weight_transfer.base import (
     TrainerInitInfo,
@@ -51,13 +56,14 @@ class Receiver(WeightTransferEngine[Init, Update]):
     def receive_weights(self, update_info: Update) -> None:
         assert self.folder in Path(update_info.path).parents
         weights: dict[str, Tensor] = torch.load(update_info.path, weights_only=True)
-        self.model.load_weights(iter(self._spoilt(weights).items()))
+        self.model.load_weights(iter(self._spoilt(weights)))
 
-    def _spoilt(self, weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    def _spoilt(self, weights: dict[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
         fault = Path(os.environ[SPOILT]).read_text() if Path(os.environ.get(SPOILT, "/nowhere")).exists() else ""
-        if fault == "breaks off" and any(".layers.2." in name for name in weights):
-            raise RuntimeError("broken off")
-        return {name: weight * 1.5 if fault == "rounds" else weight for name, weight in weights.items()}
+        for name, weight in weights.items():
+            if fault == "breaks off" and ".layers.2.self_attn.v_proj" in name:  # the engine stacks it with two others
+                raise RuntimeError("broken off")
+            yield name, weight * 1.5 if fault == "rounds" else weight
 
     def finish_weight_update(self) -> None:
         finalize_layerwise_reload(self.model, self.model_config)
@@ -99,6 +105,14 @@ class Sender(TrainerWeightTransferEngine[SenderInit]):
         weights = list(self.source)
         for start in range(0, len(weights), PIECE):
             yield dict(weights[start : start + PIECE])
+
+
+def open_way(monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
+    """From this process too, as from one with a GPU: pieces go through `folder`."""
+    register()
+    folder.mkdir(exist_ok=True)
+    monkeypatch.setattr(vllm_transfer, "can_send", lambda backend=NAME: backend == NAME)
+    monkeypatch.setitem(sending.INITS, NAME, lambda wire, piece: SenderInit(rank=0, folder=str(folder)))
 
 
 def register() -> None:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -26,7 +21,7 @@ from ocr_rl.rollout.sampler.base import Sampler, Sampling
 from ocr_rl.rollout.sampler.hf import HfSampler
 from ocr_rl.rollout.sampler.vllm_server import ServerSettings, VllmServerSampler
 from tests.conftest import LONGEST_PX
-from tests.contracts.conftest import HOW, changed, gap, in_order, weights_of, written
+from tests.contracts.conftest import HOW, changed, gap, in_order, serving, weights_of, written
 from tests.contracts.test_adapters_arrive import adapted, adapter_over
 from tests.fake_vllm import FakeVllm
 from tests.fakes import FakeSampler
@@ -275,41 +270,12 @@ def test_a_folder_without_a_model_is_a_user_error(tmp_path: Path, prompter: Prom
 @pytest.fixture
 def served(nano_dir: Path, prompter: Prompter, tmp_path: Path) -> Iterator[Sampler]:
     """vLLM's own server on a free port of this machine, with the policy of random weights."""
-    pytest.importorskip("vllm", reason="vLLM is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    flags = (
-        f"--model {nano_dir} --host 127.0.0.1 --port {port} --dtype float32 --max-model-len 256 --max-num-seqs 64 "
-        "--enable-scale-out --logprobs-mode processed_logprobs --enforce-eager --no-enable-chunked-prefill "
-        "--kv-cache-memory-bytes 268435456 --enable-lora --max-lora-rank 8 --enable-tower-connector-lora"
-    )
-    # This process has asked for an engine without processes of its own; a server is nothing else.
-    settings = {
-        "VLLM_SERVER_DEV_MODE": "1",
-        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_NO_USAGE_STATS": "1",
-    }
-    env = {**os.environ, **settings, "VLLM_ENABLE_V1_MULTIPROCESSING": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
-    with open(tmp_path / "log.txt", "w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *flags.split()],
-            env=env,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        url = f"http://127.0.0.1:{port}"
+    with serving(nano_dir, tmp_path) as url:
         sampler = VllmServerSampler(
             nano_dir, prompter, ServerSettings(url=url, max_model_len=256, deadline_s=120, wait_s=300)
         )
         yield sampler
         sampler.close()
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
 
 
 @pytest.mark.slow

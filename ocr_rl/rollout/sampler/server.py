@@ -10,6 +10,7 @@ import base64
 import io
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from ocr_rl.models.weights import Adapter
     from ocr_rl.rollout.sampler.vllm_loads import Load
 
+READINGS = 4  # of a file after a transfer that broke off, at most
 BANNED = -1e30  # added to a logit: JSON has no infinity, and this leaves a probability of exactly 0
 
 
@@ -97,17 +99,15 @@ class Server:
     def _give(self, load: Load) -> None:
         """All weights: sent where the server takes them so, read by it from a file otherwise."""
         transfer = self.transfer
-        if load.tensors is None or not transfer.offered:
-            self._have_read(load)
-        elif not transfer.send(load.tensors):
-            # What a broken transfer has left in the server counts towards the weights that come next: some layers are
-            # full too early then, and only what comes after those is right.
-            self._have_read(load)
+        sent = load.tensors is not None and transfer.offered and transfer.send(load.tensors)
+        if transfer.torn:
+            self._heal(load)
+        elif not sent:
             self._have_read(load)
         elif not transfer.proven:
-            sent = self._digests()
+            came = self._digests()
             self._have_read(load)
-            transfer.proven = sent == self._digests()
+            transfer.proven = came == self._digests()
             if not transfer.proven:
                 transfer.give_up("what came was not what the file says")
 
@@ -118,6 +118,21 @@ class Server:
             self.wire.call("/collective_rpc", reload)
         except ServerDown as down:
             raise ServerDown(f"{down} (can it read {folder}? sampling.weights_dir says where)") from None
+
+    def _heal(self, load: Load) -> None:
+        """Read after a transfer that broke off, until the server holds the same twice.
+
+        What the transfer has left of a layer counts towards what comes next: that reading fails, or leaves a mixture.
+        """
+        held: list[dict[str, str]] = []
+        for _ in range(READINGS):
+            with suppress(ServerDown):
+                self._have_read(load)
+                held.append(self._digests())
+                if held[-2:-1] == held[-1:]:
+                    self.transfer.torn = False
+                    return
+        raise ServerDown("reads no weights any more since a transfer of them broke off")
 
     def _digests(self) -> dict[str, str]:
         """Of each weight as the server holds it."""

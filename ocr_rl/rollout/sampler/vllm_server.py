@@ -1,8 +1,8 @@
 """vLLM's own server over HTTP, or several: for engines on other devices, or other machines, than the learner's.
 
-It knows nothing about scoring or training, and imports nothing of vLLM. Token ids go in with the page's image, token
-ids and log-probabilities come out (`/inference/v1/generate`); weights are sent (`vllm_transfer`), or written to a folder
-that the servers read too. A server serves one run at a time.
+It knows nothing about scoring or training. Token ids go in with the page's image, token ids and log-probabilities come
+out (`/inference/v1/generate`); weights are sent (`vllm_transfer`), or written to a folder that the servers read too. A
+server serves one run at a time.
 
 A server that is dead, too slow, or holds other weights is reported in one line and waited for; the pages that it has
 not answered go to the others meanwhile, or to itself once it is back and has the weights. Seeds are by page and sample,
@@ -71,9 +71,7 @@ class VllmServerSampler:
             )
             for url in settings.urls
         ]
-        self._loads: Loads | None = Loads(
-            model, prompter.family, settings.weights_dir, DTYPES[settings.dtype]
-        )
+        self._loads: Loads | None = Loads(model, prompter.family, settings.weights_dir, DTYPES[settings.dtype])
         try:
             self._have_it_held()
         except BaseException:

@@ -35,6 +35,7 @@ class Transfer:
         self._channel: Channel | None = None
         self._failed = 0
         self.proven = False  # what came was what a file says
+        self.torn = False  # one broke off, and what the server holds is neither old nor new
 
     @property
     def offered(self) -> bool:
@@ -44,17 +45,18 @@ class Transfer:
     def meet(self) -> None:
         """A server that this one has not spoken to: what does it offer?"""
         self.close()
-        self.proven = False
+        self.proven = self.torn = False
         if self._failed < TRIES and can_send():
             info = self._wire.call("/server_info", method="GET", params={"config_format": "json"})
             offer = ((info.get("vllm_config") or {}).get("weight_transfer_config") or {}).get("backend")
             self._backend = offer if can_send(offer) else None
 
     def send(self, weights: Mapping[str, Tensor]) -> bool:
-        """Whether the server took them. Where not, what it holds is neither old nor new, and a line has said why."""
+        """Whether the server took them. Where not, it is `torn`, and a line has said why."""
         from ocr_rl.rollout.sampler.vllm.sending import Channel
 
         assert self._backend is not None  # `offered`
+        self.torn = True
         try:
             if self._channel is None:
                 self._channel = Channel(self._backend, self._wire, weights)
@@ -63,6 +65,7 @@ class Transfer:
             why = str(error).strip().splitlines() or [type(error).__name__]
             self.give_up(f"it {why[0][:200]}" if isinstance(error, ServerDown) else why[0][:200])
             return False
+        self.torn = False
         return True
 
     def give_up(self, why: str) -> None:

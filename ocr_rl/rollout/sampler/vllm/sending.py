@@ -1,8 +1,7 @@
 """The learner's end of vLLM's own weight transfer: from here to one server, with no file. Written for vLLM 0.32.
 
 vLLM's code for trainers is asked as it stands (`WeightTransferTrainerFactory`); it drives the server's session through
-our wire. What it is not: patient in vain. NCCL waits for a peer that has died for good, so whoever fails first, the call
-or the transfer, ends both.
+our wire. NCCL waits for good for a peer that has died, so whichever fails first, the call or the transfer, ends both.
 """
 
 from __future__ import annotations
@@ -58,7 +57,7 @@ class Channel:
 
     def _done(self, act: Callable[[], T]) -> T:
         """What it answers, unless the server refuses meanwhile, or it takes longer than a call may."""
-        doing = begin(act)
+        doing: Future[Any] = begin(act)
         wait([doing, self._client.failed], self._client.wire.deadline_s, FIRST_COMPLETED)
         try:
             if self._client.failed.done():
