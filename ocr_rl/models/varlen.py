@@ -45,6 +45,7 @@ class Segments:
     shared_P: Tensor
     longest_written: int  # queries of a prompt
     longest_shared: int
+    causal: bool = True  # of `own`
 
     def to(self, device: torch.device) -> Segments:
         tensors = {f.name: x for f in fields(self) if isinstance(x := getattr(self, f.name), Tensor)}
@@ -74,6 +75,22 @@ def segments(lengths: Sequence[Sequence[int]]) -> Segments:
         shared_P=_bounds([prompt for _, prompt in counts]),
         longest_written=max((n for n, _ in counts), default=0),
         longest_shared=max((prompt for _, prompt in counts), default=0),
+    )
+
+
+def apart_segments(bounds_N: Tensor, longest: int) -> Segments:
+    """Segments that see themselves alone, and all of that: no prompts, and nothing written after them."""
+    nothing = bounds_N.new_empty(0, dtype=torch.long)
+    return Segments(
+        own_N=bounds_N.to(torch.int32),
+        longest=longest,
+        written_W=nothing,
+        shared_K=nothing,
+        written_P=nothing,
+        shared_P=nothing,
+        longest_written=0,
+        longest_shared=0,
+        causal=False,
     )
 
 
@@ -150,7 +167,7 @@ def _calls(segments: Segments, scale: float) -> tuple[Call, Call | None]:
         keys_N=segments.own_N,
         most_queries=segments.longest,
         most_keys=segments.longest,
-        causal=True,
+        causal=segments.causal,
         scale=scale,
     )
     if not segments.longest_written:
