@@ -21,7 +21,7 @@ their width. Q queries and S keys of a call.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from itertools import accumulate
@@ -48,8 +48,12 @@ class Segments:
     causal: bool = True  # of `own`
 
     def to(self, device: torch.device) -> Segments:
+        return self.each(lambda x: x.to(device, non_blocking=True))
+
+    def each(self, act: Callable[[Tensor], Tensor]) -> Segments:
+        """With what is made of each tensor."""
         tensors = {f.name: x for f in fields(self) if isinstance(x := getattr(self, f.name), Tensor)}
-        return replace(self, **{name: x.to(device, non_blocking=True) for name, x in tensors.items()})
+        return replace(self, **{name: act(x) for name, x in tensors.items()})
 
 
 def segments(lengths: Sequence[Sequence[int]]) -> Segments:
