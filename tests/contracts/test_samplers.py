@@ -16,6 +16,7 @@ import torch
 from ocr_rl.contract import UserError
 from ocr_rl.learn.network import named_weights
 from ocr_rl.models.load import load_model, model_folder
+from ocr_rl.models.weights import Named
 from ocr_rl.rollout.prompt import Prompter, load_prompter
 from ocr_rl.rollout.sampler.base import Sampler, Sampling
 from ocr_rl.rollout.sampler.hf import HfSampler
@@ -252,6 +253,28 @@ def test_trap_8_weights_that_are_not_given_are_named(hf_sampler: HfSampler, mode
     with pytest.raises(RuntimeError, match=r"weights were not given, model\.visual"):
         hf_sampler.load([(name, weight) for name, weight in weights_of(model) if "visual" not in name], 1)
     hf_sampler.load(weights_of(model), 0)
+
+
+def test_weights_of_one_state_are_read_once_and_what_was_seen_is_forgotten_each_time(
+    real: Sampler, model: torch.nn.Module, asked
+) -> None:
+    other, reads = changed(model, "visual", 0.3), list[int]()
+
+    def gather() -> Iterator[tuple[str, torch.Tensor]]:
+        reads.append(1)
+        return iter(other)
+
+    texts = []
+    for policy in (1, 2):
+        real.load(Named(state="other", gather=gather), policy)
+        groups = in_order(real, asked, HOW)
+        assert {sample.policy for group in groups for sample in group.samples} == {policy}
+        texts.append(written(groups))
+    assert len(reads) == 1 and texts[0] == texts[1]
+    real.load(weights_of(model), 3)
+    assert written(in_order(real, asked, HOW)) != texts[0]
+    real.load(Named(state="other", gather=gather), 4)
+    assert len(reads) == 2 and written(in_order(real, asked, HOW)) == texts[0]
 
 
 def test_a_closed_sampler_says_so_and_closes_twice(nano_dir: Path, prompter: Prompter, asked) -> None:
