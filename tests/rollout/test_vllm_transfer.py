@@ -6,6 +6,7 @@ import base64
 import pickle
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -299,17 +300,18 @@ def test_handles_of_cuda_memory_go_through_json_as_vllm_reads_them(
     fakes: list[FakeVllm], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("vllm", reason="vLLM is not installed")
-    from vllm.distributed.weight_transfer.ipc_engine import IPCWeightTransferUpdateInfo
+    from vllm.distributed.weight_transfer import ipc_engine
 
     from ocr_rl.rollout.sampler.vllm.sending import _Client
 
-    monkeypatch.setenv("VLLM_ALLOW_INSECURE_SERIALIZATION", "1")
+    # As in a server started so; vLLM reads its environment once where an engine has run.
+    monkeypatch.setattr(ipc_engine, "envs", SimpleNamespace(VLLM_ALLOW_INSECURE_SERIALIZATION=True))
     handles = {"GPU-1": (torch.Tensor, (4,), b"\x00\xff")}
     told = {"names": ["a"], "dtype_names": ["bfloat16"], "shapes": [[2]], "tensor_sizes": [4]}
     _Client(wire.Wire(fakes[0].url, deadline_s=5, wait_s=5)).update_weights({**told, "ipc_handles": handles})
     (body,) = fakes[0].sent["/update_weights"]
     assert pickle.loads(base64.b64decode(body["update_info"]["ipc_handles_pickled"])) == handles
-    read = IPCWeightTransferUpdateInfo(**body["update_info"])
+    read = ipc_engine.IPCWeightTransferUpdateInfo(**body["update_info"])
     assert read.ipc_handles == handles and read.tensor_sizes == [4]
 
 
