@@ -1,6 +1,6 @@
 """The learner's end of vLLM's own weight transfer: from here to one server, with no file. Written for vLLM 0.32.
 
-vLLM's code for trainers is asked as it stands (`WeightTransferTrainerFactory`); it drives the server's session through
+vLLM's code for trainers is asked as it stands (`WeightTransferTrainerFactory`); it drives the server through
 our wire. NCCL waits for good for a peer that has died, so whichever fails first, the call or the transfer, ends both.
 """
 
