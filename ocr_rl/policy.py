@@ -99,6 +99,7 @@ def open_sampler(sampling: config.Sampling, origin: Origin, policy: config.Polic
             url=sampling.url,
             max_model_len=sampling.max_model_len,
             max_num_seqs=sampling.max_num_seqs,
+            dtype=sampling_dtype(sampling, policy),
             weights_dir=sampling.weights_dir,
             deadline_s=sampling.deadline_s,
             wait_s=sampling.server_wait_s,

@@ -14,6 +14,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
 from safetensors import safe_open
 
@@ -36,6 +37,9 @@ class FakeVllm:
         self.missing: set[str] = set()  # paths that a server started without the right flags lacks
         self.lora: dict[str, Any] = {"max_lora_rank": 8, "enable_tower_connector_lora": True}
         self.adapters: dict[str, str] = {}  # sums over the adapters that are loaded, by name
+        self.transfer: str | None = None  # the backend that it was started with
+        self.transfer_fault = ""  # "refuses", "hangs" or "rounds" what is sent
+        self.sent: dict[str, list[Any]] = {}  # bodies of the calls that a transfer makes, by path
         self._lock = threading.Lock()
         self._port = 0
         self.start()
@@ -66,6 +70,9 @@ class FakeVllm:
         if path == "/collective_rpc":
             assert body["method"] == "reload_weights"
             self.loaded = _sum(body["kwargs"]["weights_path"])
+        if path in ("/init_weight_transfer_engine", "/start_weight_update", "/update_weights", "/finish_weight_update"):
+            self.sent.setdefault(path, []).append(body)
+            self._receive(path, body)
         if path == "/update_weight_version":
             self.version = body["new_version"]
         if path == "/v1/load_lora_adapter":
@@ -75,11 +82,30 @@ class FakeVllm:
             del self.adapters[body["lora_name"]]
         names = ["base", *self.adapters]
         return {
-            "/server_info": {"vllm_config": {"lora_config": self.lora}},
+            "/server_info": {
+                "vllm_config": {
+                    "lora_config": self.lora,
+                    "weight_transfer_config": self.transfer and {"backend": self.transfer},
+                }
+            },
+            "/weight_checker": {"checksums": {"all": self.loaded}},
+            "/get_world_size": {"world_size": 2},
             "/weight_info": {"weight_version": self.version},
             "/v1/models": {"data": [{"id": name, "max_model_len": self.max_model_len} for name in names]},
             "/reset_prefix_cache": {"success": True},
         }.get(path, {})
+
+    def _receive(self, path: str, body: dict[str, Any]) -> None:
+        """Pieces that are named by a file, as `tests.contracts.by_shared_memory` sends them."""
+        if path == "/start_weight_update":
+            self._pieces: dict[str, Any] = {}
+        if path == "/update_weights" and "path" in body["update_info"]:
+            if self.transfer_fault == "hangs":
+                time.sleep(2)
+            self._pieces |= torch.load(body["update_info"]["path"], weights_only=True)
+        if path == "/finish_weight_update":
+            total = sum(float(weight.double().sum()) for weight in self._pieces.values())
+            self.loaded = f"{total + (self.transfer_fault == 'rounds'):.3f}"
 
     def write(self, body: dict[str, Any]) -> dict[str, Any]:
         how, prompter = body["sampling_params"], self.prompter
@@ -142,6 +168,8 @@ def _handler(fake: FakeVllm) -> type[BaseHTTPRequestHandler]:
             if len(raw) < int(self.headers.get("Content-Length", 0)):
                 return self.hang_up()  # whoever asked has given it up
             body = json.loads(raw) if raw else {}
+            if path == "/update_weights" and fake.transfer_fault == "refuses":
+                return self.say(500, b"CUDA error: invalid device context")
             if path in fake.missing:
                 return self.say(404, b"{}")
             if path.endswith("_lora_adapter"):

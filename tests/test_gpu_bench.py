@@ -14,6 +14,7 @@ import torch
 
 from benchmarks.gpu import __main__ as program
 from benchmarks.gpu import attention, engine
+from benchmarks.gpu import weights as of_weights
 from benchmarks.gpu.page import BEGIN, END, NONE, PAGE, read_results, results_text, write_page
 from ocr_rl.models.attention import attend, packing
 
@@ -23,7 +24,8 @@ ENVIRONMENT = {"date": "2026-11-29T10:00:00+00:00", "packages": {"torch": "2.13.
 @pytest.mark.slow
 def test_a_dry_run_goes_through_all_parts(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """vLLM's part as where it is not installed: its engine has tests of its own, and takes half a minute to start."""
-    monkeypatch.setattr(engine, "find_spec", lambda name: None)
+    for part in (engine, of_weights):
+        monkeypatch.setattr(part, "find_spec", lambda name: None)
     assert program.main(["--dry-run", "--out", str(tmp_path)]) == 0
     results = read_results(tmp_path)
     assert set(results) == set(program.NAMES)
@@ -35,9 +37,11 @@ def test_a_dry_run_goes_through_all_parts(tmp_path: Path, monkeypatch: pytest.Mo
     assert all(case["ratio"] > 0 for case in of["shared_page"]["cases"])
     measured = {case["kernel"]: case.get("distance") for case in of["attention"]["cases"]}
     assert measured["varlen_attn"] is measured["segments"] is None and measured["rectangles, math"] < 0.02
+    assert [case["way"] for case in of["tower"]["cases"]] == ["transformers", "kernel"]
+    assert all(0 < case["distance"] < 0.05 and case["seconds"] > 0 for case in of["tower"]["cases"])
     assert len(of["grpo"]["steps"]) == 1 and of["grpo"]["dtype"] == "bfloat16"
     assert set(of["sft"]["held_out"]) == {"before", "after"}
-    assert of["vllm"] == {"not_run": "vLLM is not installed"}
+    assert of["vllm"] == of["weights"] == {"not_run": "vLLM is not installed"}
     text = results_text(results)
     assert all(f"**{name}** (cpu" in text for name in program.NAMES)
 

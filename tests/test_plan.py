@@ -145,6 +145,30 @@ def test_another_engine_and_a_lower_limit_are_said(runs: list[Path], capsys: pyt
 
 
 @pytest.mark.parametrize(
+    ("of_run", "of_recipe", "says"),
+    [
+        (None, None, ""),
+        (2, 2, ""),
+        (None, 2, "This recipe has sampling.page_limit = 2, runs had none: its longest samples"),
+        (3, 1.5, "This recipe has sampling.page_limit = 1.5, runs had 3: its longest samples"),
+        (2, None, "ended at 2 times what their page says, and this recipe has no sampling.page_limit: its samples may"),
+        (1.5, 3, "ended at 1.5 times what their page says, and this recipe has sampling.page_limit = 3: its samples"),
+    ],
+)
+def test_other_limits_by_page_are_said(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], of_run: float | None, of_recipe: float | None, says: str
+) -> None:
+    set_to = lambda limit: [] if limit is None else [f"sampling.page_limit={limit}"]
+    run = write_run(tmp_path / "run", [*small(2, 2), *set_to(of_run)], lengths=[10, 9, 5, 8])
+    words = [word for setting in set_to(of_recipe) for word in ("--set", setting)]
+    assert main(["plan", "nano_grpo", *words, *measured([run])]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert says in out and ("what their page says" in out or "runs had" in out) is bool(says)
+    assert main(["plan", "nano_grpo", *words, *measured([run]), "--set", "mean_tokens=99"]) == 0
+    assert "runs had" not in capsys.readouterr().out, "lengths that somebody says are his own"
+
+
+@pytest.mark.parametrize(
     ("words", "sentence"),
     [
         (["nano_sft"], "[sft] does not sample between its updates"),

@@ -189,7 +189,14 @@ LONG = replace(LOAD, lengths=(1, 1, 1, 1, 1, 1, 1, 400))
         ("one card more for the engines (2 + 2)", LOAD, {"prefill_page_s": 9}, Split(learners=3, engines=1), True, {}),
         ("one card more for the learner (2 + 2)", LOAD, {}, Split(learners=1, engines=3), True, {}),
         ("4 pages on 3 learner cards: the busiest has 2, so 33%", LOAD, {}, Split(learners=3, engines=1), False, {}),
-        ("memory holds 3 samples side by side, of 4", LOAD, {}, PAIRS, False, {"sample": 20 * GIB}),
+        (
+            "of 4: use more engines, or shorter samples (sampling.max_tokens, sampling.page_limit)",
+            LOAD,
+            {},
+            PAIRS,
+            False,
+            {"sample": 20 * GIB},
+        ),
         (
             "writes 4 samples in 2 waves of 3: raise sampling.max_num_seqs to 4, there is room for 62.",
             replace(LOAD, rows=3),
@@ -198,8 +205,9 @@ LONG = replace(LOAD, lengths=(1, 1, 1, 1, 1, 1, 1, 400))
             False,
             {},
         ),
-        ("Lower sampling.max_tokens, or let", LONG, {}, PAIRS, False, {}),
-        ("Lower sampling.max_tokens.", LONG, {}, PAIRS, True, {}),
+        ("by what it says (sampling.page_limit = 2), or let", LONG, {}, PAIRS, False, {}),
+        ("Lower sampling.max_tokens, or end each page's samples by what it says (sam", LONG, {}, PAIRS, True, {}),
+        ("or sampling.page_limit (1.5).", replace(LONG, page_limit=1.5), {}, PAIRS, True, {}),
         (
             "a page is computed 2 times a pass: raise optim.micro_tokens to 120",
             replace(LOAD, micro_tokens=119),

@@ -25,7 +25,7 @@ from ocr_rl.run import environment, write_atomically
 
 LIMIT_S = 480
 RESULTS = Path(__file__).parent / "results"
-NAMES = ("tests", "parity", "update", "shared_page", "attention", "grpo", "sft", "vllm")
+NAMES = ("tests", "parity", "update", "shared_page", "attention", "tower", "grpo", "sft", "vllm", "weights")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -101,6 +101,29 @@ def _attention(result: Result) -> str:
     return _table(["kernel", "ms, forward and backward", "distance from float32", "MiB beside its input"], rows)
 
 
+def _tower(result: Result) -> str:
+    rows = [
+        [
+            f"{case['shape']}, {case['way']}",
+            f"{case['patches']}",
+            f"{1000 * case['seconds']:.1f}",
+            f"{case['distance']:.1e}",
+            f"{case['memory_mib'] or 0:.0f}",
+        ]
+        for case in result["cases"]
+    ]
+    return _table(["tower", "patches", "ms, forward and backward", "distance from float32", "MiB beside it"], rows)
+
+
+def _weights(result: Result) -> str:
+    seconds = lambda way: ", ".join(f"{s:.2f}" for s in result[f"{way}_s"])
+    same = "the same" if result["same"] and result["proven"] else "**not the same**"
+    return (
+        f"Shape {result['shape']}, {result['gib']:.1f} GiB: loads by a file {seconds('file')} s, by "
+        f"{result['backend']} {seconds(result['backend'])} s (the first with the proof); what came is {same}."
+    )
+
+
 def _grpo(result: Result) -> str:
     steps = result["steps"]
     third = max(1, len(steps) // 3)
@@ -142,9 +165,11 @@ _TEXTS: dict[str, Callable[[Result], str]] = {
     "update": _update,
     "shared_page": _shared,
     "attention": _attention,
+    "tower": _tower,
     "grpo": _grpo,
     "sft": _sft,
     "vllm": _vllm,
+    "weights": _weights,
 }
 
 

@@ -13,8 +13,10 @@ from xml.etree import ElementTree
 from benchmarks.gpu.attention import Heads, attention_kernels
 from benchmarks.gpu.engine import gaps, vllm
 from benchmarks.gpu.policies import Load
+from benchmarks.gpu.tower import towers
 from benchmarks.gpu.training import grpo, sft
 from benchmarks.gpu.update import shared_pages, update_cases
+from benchmarks.gpu.weights import weights
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,9 +113,11 @@ PARTS: dict[str, Part] = {
     "update": lambda s, work: update_cases(s.shapes, s.load, s.rounds, work),
     "shared_page": lambda s, work: shared_pages(s.shapes[0], s.group, s.completions, s.rounds, work),
     "attention": lambda s, work: attention_kernels(s.heads, s.lengths, 10 * s.rounds),
+    "tower": lambda s, work: towers(s.shapes, s.group, 10 * s.rounds, work),
     "grpo": lambda s, work: grpo(s.grpo, work),
     "sft": lambda s, work: sft(s.sft, s.sft_s, s.trial, s.longest, work),
     "vllm": lambda s, work: vllm(
         s.engine, s.group, ["float32", "bfloat16"], pages=s.pages, max_tokens=s.max_tokens, work=work
     ),
+    "weights": lambda s, work: weights(s.shapes[0], s.group, work),
 }

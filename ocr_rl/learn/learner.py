@@ -23,11 +23,11 @@ from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.learn import ranks
 from ocr_rl.learn.masters import Masters
-from ocr_rl.learn.network import Reads, adapter_of, named_weights, save_model
+from ocr_rl.learn.network import Reads, adapter_of, base, named_weights, save_model
 from ocr_rl.learn.optimizers import load_moments, open_optimizers, rate_factor
 from ocr_rl.learn.reader import ImageOf, Reader
 from ocr_rl.models.settings import write_settings
-from ocr_rl.models.weights import Adapter, Weights
+from ocr_rl.models.weights import Adapter, Named, Weights
 from ocr_rl.objectives.losses import Loss, Read, Scalars, Sums
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Origin
@@ -70,6 +70,7 @@ class Learner(Reader):
         self.reads = reads
         self.dropout = policy.lora_dropout
         self._seed = seed
+        self._moves = object()  # another one with each move
         self.masters = Masters(self.module, self.head if Reads.SCALARS in reads else None)
         self.optimizers = open_optimizers(self.masters.by_name, optim)
 
@@ -116,6 +117,7 @@ class Learner(Reader):
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
             self.masters.hand_back()
+        self._moves = object()
         self.policy += 1
 
     def drop(self) -> None:
@@ -144,8 +146,14 @@ class Learner(Reader):
         return [replace(row, old_logprobs=o, ref_logprobs=r) for row, o, r in zip(rows, before, ref, strict=True)]
 
     def weights(self) -> Weights:
-        """What a sampler is to load: the adapters where these learn, else all weights, read once and to the end."""
-        return self.adapter() if self.adapters else self.all_weights()
+        """What a sampler is to load: the adapters where these learn, else all weights, read to the end.
+
+        Their state is what torch counts for each tensor that is written to, and ours: a step, or a state loaded.
+        """
+        if self.adapters:
+            return self.adapter()
+        written = tuple(weight._version for weight in base(self.module).state_dict().values())
+        return Named(state=(self._moves, written), gather=self.all_weights)
 
     def all_weights(self) -> Iterator[tuple[str, Tensor]]:
         ranks.tell(self.name, "gather")
@@ -196,6 +204,7 @@ class Learner(Reader):
             for name, weight in learnt.items():
                 weight.copy_(ranks.cut_like(state["weights"][name], weight))
         self.masters.hand_back()
+        self._moves = object()
         for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
             load_moments(optimizer, saved)
         self.policy = state["policy"]

@@ -26,6 +26,7 @@ from ocr_rl.learn.network import PolicyNetwork, Reads, ScalarHead, base, trainab
 from ocr_rl.learn.rows import Batch, collate
 from ocr_rl.models.load import empty_model, load_model, model_folder
 from ocr_rl.models.weights import BASE_DTYPE, marks_of
+from ocr_rl.rollout.aside import one_ahead
 from ocr_rl.rollout.flow import Prompt, Row
 from ocr_rl.rollout.prompt import Origin
 
@@ -147,7 +148,19 @@ class Reader:
         return [everywhere[place[id(row)]] for row in rows]
 
     def _batches(self, rows: Sequence[Row], image: ImageOf | None = None) -> Iterator[tuple[Batch, bool]]:
-        """This rank's micro-batches, and whether they count (`ranks.passes`)."""
+        """This rank's micro-batches, and whether they count (`ranks.passes`).
+
+        On a GPU each waits in pinned memory, pixels and all, when it is asked for: it was made while the device worked
+        on the one before it.
+        """
+        made = self._made(rows, image)
+        if self.device.type == "cuda":
+            pinned = ((batch.pinned(), counts) for batch, counts in made)
+            # What the tower says is asked of the device itself, in its turn.
+            made = pinned if image is None and self.features is not None else one_ahead(pinned)
+        return ((batch.to(self.device), counts) for batch, counts in made)
+
+    def _made(self, rows: Sequence[Row], image: ImageOf | None) -> Iterator[tuple[Batch, bool]]:
         positions = lambda row, size: self.positions(row.prompt.expanded_ids, tuple(size.tolist()))
         for groups, counts in ranks.passes(rows, self.micro_tokens):
             prompts = [group[0].prompt for group in groups]
@@ -156,7 +169,7 @@ class Reader:
                 batch = replace(collate(groups, (torch.empty(0), sizes), positions), seen=seen)
             else:
                 batch = collate(groups, self._pixels(prompts, image or self.prompter.image), positions)
-            yield batch.to(self.device), counts
+            yield batch, counts
 
     def _features(self, prompt: Prompt, kept: KeptFeatures) -> Features:
         """The page is read alone: whom it stands beside may change the last bit, and stays another one's matter."""

@@ -25,7 +25,7 @@ width D.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -67,17 +67,18 @@ class Packing:
     segments: Segments  # the same without sorting
 
     def to(self, device: torch.device) -> Packing:
-        def moved(x: Tensor) -> Tensor:
-            return x.to(device, non_blocking=True)
+        return self.each(lambda x: x.to(device, non_blocking=True))
 
-        blocks = [replace(block, owner_R=moved(block.owner_R)) for block in self.blocks]
+    def each(self, act: Callable[[Tensor], Tensor]) -> Packing:
+        """With what is made of each tensor."""
+        blocks = [replace(block, owner_R=act(block.owner_R)) for block in self.blocks]
         return replace(
             self,
             blocks=tuple(blocks),
-            source_Y=moved(self.source_Y),
-            is_token_Y=moved(self.is_token_Y),
-            place_X=moved(self.place_X),
-            segments=self.segments.to(device),
+            source_Y=act(self.source_Y),
+            is_token_Y=act(self.is_token_Y),
+            place_X=act(self.place_X),
+            segments=self.segments.each(act),
         )
 
 

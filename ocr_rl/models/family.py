@@ -30,6 +30,7 @@ from transformers import (
 
 from ocr_rl.models.attention import PACKED, Packing, attend
 from ocr_rl.models.byte_tokenizer import CHAT_TEMPLATE, byte_tokenizer
+from ocr_rl.models.tower import BY_BOUNDS, attend_by_bounds
 
 Messages = list[dict[str, Any]]
 
@@ -69,6 +70,7 @@ class Family:
     vision: tuple[str, ...] = ("visual",)  # parts of `model.model` that see, mergers and projectors included
     tower_layers = "visual.blocks"  # among them, the list of layers
     tower_depth = "depth"  # what its configuration calls their number
+    tower_has_bounds = True  # whether its attention is told where images and windows end
     end_token: str | None = None  # that ends an answer; None: the tokenizer's EOS
     never: tuple[str, ...] = ("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>")
     template: Mapping[str, Any] = {}  # what its chat template is told
@@ -123,9 +125,15 @@ class Family:
         embed_by_product(model.model.visual.patch_embed)
 
     def pack(self, model: Any) -> None:
-        """Let the text model read packed sequences (`hidden_states`), and nothing else any more."""
+        """Let the text model read packed sequences (`hidden_states`), and nothing else any more.
+
+        On a GPU the tower goes by the bounds of images and windows (`tower`).
+        """
         AttentionInterface.register(PACKED, attend)
         model.set_attn_implementation({"text_config": PACKED})
+        if self.tower_has_bounds and torch.cuda.is_available():
+            AttentionInterface.register(BY_BOUNDS, attend_by_bounds)
+            model.config.vision_config._attn_implementation_internal = BY_BOUNDS
 
     def positions(self, model: Any, prompt_ids: Sequence[int], size: Sequence[int]) -> Tensor:
         """Positions (3, L) of a prompt with one image of that size; a completion goes on from the largest."""

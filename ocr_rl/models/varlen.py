@@ -21,7 +21,7 @@ their width. Q queries and S keys of a call.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from itertools import accumulate
@@ -45,10 +45,15 @@ class Segments:
     shared_P: Tensor
     longest_written: int  # queries of a prompt
     longest_shared: int
+    causal: bool = True  # of `own`
 
     def to(self, device: torch.device) -> Segments:
+        return self.each(lambda x: x.to(device, non_blocking=True))
+
+    def each(self, act: Callable[[Tensor], Tensor]) -> Segments:
+        """With what is made of each tensor."""
         tensors = {f.name: x for f in fields(self) if isinstance(x := getattr(self, f.name), Tensor)}
-        return replace(self, **{name: x.to(device, non_blocking=True) for name, x in tensors.items()})
+        return replace(self, **{name: act(x) for name, x in tensors.items()})
 
 
 def segments(lengths: Sequence[Sequence[int]]) -> Segments:
@@ -74,6 +79,22 @@ def segments(lengths: Sequence[Sequence[int]]) -> Segments:
         shared_P=_bounds([prompt for _, prompt in counts]),
         longest_written=max((n for n, _ in counts), default=0),
         longest_shared=max((prompt for _, prompt in counts), default=0),
+    )
+
+
+def apart_segments(bounds_N: Tensor, longest: int) -> Segments:
+    """Segments that see themselves alone, and all of that: no prompts, and nothing written after them."""
+    nothing = bounds_N.new_empty(0, dtype=torch.long)
+    return Segments(
+        own_N=bounds_N.to(torch.int32),
+        longest=longest,
+        written_W=nothing,
+        shared_K=nothing,
+        written_P=nothing,
+        shared_P=nothing,
+        longest_written=0,
+        longest_shared=0,
+        causal=False,
     )
 
 
@@ -150,7 +171,7 @@ def _calls(segments: Segments, scale: float) -> tuple[Call, Call | None]:
         keys_N=segments.own_N,
         most_queries=segments.longest,
         most_keys=segments.longest,
-        causal=True,
+        causal=segments.causal,
         scale=scale,
     )
     if not segments.longest_written:

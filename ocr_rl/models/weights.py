@@ -9,7 +9,7 @@ whatever order and however padded with zeros or stacked with others the numbers 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -46,7 +46,26 @@ class Adapter:
         save_file(dict(self.tensors), folder / "adapter_model.safetensors")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Named:
+    """All weights of a learner under the names of a checkpoint, gathered anew by whoever goes through them.
+
+    Two of equal `state` are the same numbers: whoever holds the first need not read the second.
+    """
+
+    state: object
+    gather: Callable[[], Iterator[tuple[str, Tensor]]]
+
+    def __iter__(self) -> Iterator[tuple[str, Tensor]]:
+        return self.gather()
+
+
 Weights = Iterable[tuple[str, Tensor]] | Adapter  # all of them under the names of a checkpoint, or an adapter
+
+
+def state_of(weights: Weights) -> object | None:
+    """What equal ones have in common; None where nobody knows: they are to be read."""
+    return weights.state if isinstance(weights, Named) else None
 
 
 def lora_room(rank: int) -> int:

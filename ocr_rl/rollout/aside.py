@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from itertools import islice
 from threading import Thread
 from typing import TypeVar
 
@@ -22,6 +23,14 @@ def begin(act: Callable[[], T]) -> Future[T]:
 
     Thread(target=settle, daemon=True).start()
     return future
+
+
+def one_ahead(items: Iterator[T]) -> Iterator[T]:
+    """The items, each of them made in a thread of its own while the one before it is in use; errors in their turn."""
+    following = begin(lambda: list(islice(items, 1)))
+    while item := following.result():
+        following = begin(lambda: list(islice(items, 1)))
+        yield item[0]
 
 
 def at_once(act: Callable[[], T]) -> Future[T]:

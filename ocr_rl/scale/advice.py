@@ -105,7 +105,7 @@ def _of_sampling(load: Load, plan: StepPlan, room: Room | None) -> Iterator[str]
     if fit is not None and fit < min(load.rows, asked):
         yield (
             f"An engine's memory holds {fit} samples side by side, of {asked}: use more engines, or shorter samples "
-            "(sampling.max_tokens)."
+            "(sampling.max_tokens, sampling.page_limit)."
         )
     elif load.continuous and plan.waves > 1:
         yield (
@@ -115,9 +115,15 @@ def _of_sampling(load: Load, plan: StepPlan, room: Room | None) -> Iterator[str]
     if plan.tail_s > 0.3 * seconds:
         yield (
             f"For {plan.tail_s:.1f} s of {seconds:.1f} s an engine writes less than half of its {plan.rows} samples: "
-            "the longest ones hold the others up. Lower sampling.max_tokens"
+            f"the longest ones hold the others up. {_shorter(load)}"
             f"{'' if plan.ahead or plan.split.shared else ', or let the learner use the time (ahead = 1)'}."
         )
+
+
+def _shorter(load: Load) -> str:
+    if load.page_limit is None:
+        return "Lower sampling.max_tokens, or end each page's samples by what it says (sampling.page_limit = 2)"
+    return f"Lower sampling.max_tokens, or sampling.page_limit ({load.page_limit:g})"
 
 
 def _of_learning(load: Load) -> Iterator[str]:
@@ -135,8 +141,8 @@ def _of_the_rest(load: Load, plan: StepPlan) -> Iterator[str]:
     loading, scoring, saving = (plan.stages[name].seconds or 0.0 for name in ("load", "score", "save"))
     if loading > 0.15 * step:
         yield (
-            f"Handing over the weights takes {loading:.1f} s of {step:.1f} s: weights that travel from card to card, "
-            "or adapters alone (policy.lora_rank), take less than a file."
+            f"Handing over the weights takes {loading:.1f} s of {step:.1f} s: weights that a server is sent "
+            "(its --weight-transfer-config), or adapters alone (policy.lora_rank), take less than a file."
         )
     if scoring > 0.1 * step:
         yield f"Rewards take {scoring:.1f} s of {step:.1f} s with {load.workers} workers: raise scoring.workers."

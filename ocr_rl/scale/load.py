@@ -40,6 +40,7 @@ class Load:
     lengths: tuple[int, ...]  # tokens; () where nobody knows
     prompt_tokens: Figure | None  # of a page, image included
     rows: int  # samples that an engine writes side by side
+    page_limit: float | None = None  # a page's samples end at so many times what it says
     continuous: bool = True  # whether an engine begins the next sample when one ends (vLLM), or when a batch ends
     micro_tokens: int
     passes: int = 0  # forward passes before the update
@@ -94,6 +95,7 @@ def load_of(
         lengths=tuple(min(length, sampling.max_tokens) for length in lengths),
         prompt_tokens=prompt_tokens,
         rows=sampling.max_num_seqs,
+        page_limit=sampling.page_limit,
         continuous=sampling.engine != "transformers",
         micro_tokens=recipe.optim.micro_tokens,
         passes=again + (algorithm.beta > 0) + (ppo is not None),

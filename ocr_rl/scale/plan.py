@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -122,6 +123,8 @@ def _load(
     lengths, source = _lengths(recipe, given, runs, shared.pages * shared.samples)
     if runs and lengths and (cut := _cut_lower(runs, recipe)):
         notes.append(f"{cut:.0%} of the runs' samples ended at a lower max_tokens than this recipe's.")
+    if lengths and "mean_tokens" not in given:
+        notes.extend(_other_limits(runs, recipe))
     return replace(shared, lengths=tuple(min(length, recipe.sampling.max_tokens) for length in lengths)), source
 
 
@@ -142,6 +145,23 @@ def _lengths(
     if "longest_tokens" in given:
         raise UserError("--set longest_tokens: say mean_tokens too.")
     return [length for run in runs for length in run.lengths], ", ".join(run.source for run in runs)
+
+
+def _other_limits(runs: Sequence[Measured], recipe: config.Recipe) -> Iterator[str]:
+    """Where samples of the runs ended at another multiple of their pages than this recipe's would."""
+    limit = recipe.sampling.page_limit
+    known = {run.recipe.sampling.page_limit or math.inf for run in runs}
+    says = "no sampling.page_limit" if limit is None else f"sampling.page_limit = {limit:g}"
+    if min(known) < (limit or math.inf):
+        yield (
+            f"Samples of the runs ended at {min(known):g} times what their page says, and this recipe has {says}: its "
+            "samples may be longer than those."
+        )
+    if max(known) > (limit or math.inf):
+        yield (
+            f"This recipe has {says}, runs had {'none' if max(known) == math.inf else f'{max(known):g}'}: its longest "
+            "samples, which hold the others up, are shorter than those."
+        )
 
 
 def _cut_lower(runs: Sequence[Measured], recipe: config.Recipe) -> float:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import socket
+import subprocess
+import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,6 +50,41 @@ def real(request: pytest.FixtureRequest, model: torch.nn.Module) -> Iterator[Sam
 @pytest.fixture(scope="module")
 def asked(tiny_pages: list[Page], prompter: Prompter) -> list[tuple[Page, Prompt]]:
     return [(page, prompter.prompt(page)) for page in tiny_pages]
+
+
+@contextmanager
+def serving(model: Path, work: Path, *flags: str, **env: str) -> Iterator[str]:
+    """The URL of vLLM's own server on a free port of this machine; it has perhaps not started yet."""
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = (
+        f"--model {model} --host 127.0.0.1 --port {port} --dtype float32 --max-model-len 256 --max-num-seqs 64 "
+        "--enable-scale-out --logprobs-mode processed_logprobs --enforce-eager --no-enable-chunked-prefill "
+        "--kv-cache-memory-bytes 268435456 --enable-lora --max-lora-rank 8 --enable-tower-connector-lora"
+    )
+    # This process has asked for an engine without processes of its own; a server is nothing else.
+    settings = {
+        "VLLM_SERVER_DEV_MODE": "1",
+        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
+        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
+        "VLLM_NO_USAGE_STATS": "1",
+    }
+    quiet = {"VLLM_ENABLE_V1_MULTIPROCESSING": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
+    with open(work / "log.txt", "w") as log:
+        server = subprocess.Popen(
+            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *common.split(), *flags],
+            env={**os.environ, **settings, **quiet, **env},
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
 
 
 def weights_of(model: torch.nn.Module) -> Weights:

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
-import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -21,12 +16,13 @@ import torch
 from ocr_rl.contract import UserError
 from ocr_rl.learn.network import named_weights
 from ocr_rl.models.load import load_model, model_folder
+from ocr_rl.models.weights import Named
 from ocr_rl.rollout.prompt import Prompter, load_prompter
 from ocr_rl.rollout.sampler.base import Sampler, Sampling
 from ocr_rl.rollout.sampler.hf import HfSampler
 from ocr_rl.rollout.sampler.vllm_server import ServerSettings, VllmServerSampler
 from tests.conftest import LONGEST_PX
-from tests.contracts.conftest import HOW, changed, gap, in_order, weights_of, written
+from tests.contracts.conftest import HOW, changed, gap, in_order, serving, weights_of, written
 from tests.contracts.test_adapters_arrive import adapted, adapter_over
 from tests.fake_vllm import FakeVllm
 from tests.fakes import FakeSampler
@@ -259,6 +255,28 @@ def test_trap_8_weights_that_are_not_given_are_named(hf_sampler: HfSampler, mode
     hf_sampler.load(weights_of(model), 0)
 
 
+def test_weights_of_one_state_are_read_once_and_what_was_seen_is_forgotten_each_time(
+    real: Sampler, model: torch.nn.Module, asked
+) -> None:
+    other, reads = changed(model, "visual", 0.3), list[int]()
+
+    def gather() -> Iterator[tuple[str, torch.Tensor]]:
+        reads.append(1)
+        return iter(other)
+
+    texts = []
+    for policy in (1, 2):
+        real.load(Named(state="other", gather=gather), policy)
+        groups = in_order(real, asked, HOW)
+        assert {sample.policy for group in groups for sample in group.samples} == {policy}
+        texts.append(written(groups))
+    assert len(reads) == 1 and texts[0] == texts[1]
+    real.load(weights_of(model), 3)
+    assert written(in_order(real, asked, HOW)) != texts[0]
+    real.load(Named(state="other", gather=gather), 4)
+    assert len(reads) == 2 and written(in_order(real, asked, HOW)) == texts[0]
+
+
 def test_a_closed_sampler_says_so_and_closes_twice(nano_dir: Path, prompter: Prompter, asked) -> None:
     sampler = HfSampler(nano_dir, prompter)
     sampler.close()
@@ -275,41 +293,12 @@ def test_a_folder_without_a_model_is_a_user_error(tmp_path: Path, prompter: Prom
 @pytest.fixture
 def served(nano_dir: Path, prompter: Prompter, tmp_path: Path) -> Iterator[Sampler]:
     """vLLM's own server on a free port of this machine, with the policy of random weights."""
-    pytest.importorskip("vllm", reason="vLLM is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    flags = (
-        f"--model {nano_dir} --host 127.0.0.1 --port {port} --dtype float32 --max-model-len 256 --max-num-seqs 64 "
-        "--enable-scale-out --logprobs-mode processed_logprobs --enforce-eager --no-enable-chunked-prefill "
-        "--kv-cache-memory-bytes 268435456 --enable-lora --max-lora-rank 8 --enable-tower-connector-lora"
-    )
-    # This process has asked for an engine without processes of its own; a server is nothing else.
-    settings = {
-        "VLLM_SERVER_DEV_MODE": "1",
-        "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "1",
-        "VLLM_CPU_OMP_THREADS_BIND": "nobind",
-        "VLLM_NO_USAGE_STATS": "1",
-    }
-    env = {**os.environ, **settings, "VLLM_ENABLE_V1_MULTIPROCESSING": "1", "VLLM_LOGGING_LEVEL": "ERROR"}
-    with open(tmp_path / "log.txt", "w") as log:
-        server = subprocess.Popen(
-            [sys.executable, "-m", "vllm.entrypoints.openai.api_server", *flags.split()],
-            env=env,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        url = f"http://127.0.0.1:{port}"
+    with serving(nano_dir, tmp_path) as url:
         sampler = VllmServerSampler(
             nano_dir, prompter, ServerSettings(url=url, max_model_len=256, deadline_s=120, wait_s=300)
         )
         yield sampler
         sampler.close()
-    finally:
-        os.killpg(server.pid, signal.SIGKILL)
-        server.wait()
 
 
 @pytest.mark.slow

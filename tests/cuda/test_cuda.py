@@ -15,6 +15,8 @@ from benchmarks.gpu.attention import by_varlen
 from ocr_rl import config
 from ocr_rl.doctor import Dtype, parity
 from ocr_rl.learn.probe import looks
+from ocr_rl.learn.rows import Batch
+from ocr_rl.models import tower
 from ocr_rl.models.attention import attend, by_rectangles, packing
 from ocr_rl.models.kernels import FLASH
 from ocr_rl.models.varlen import distance_from_plain, kernel_for
@@ -60,8 +62,11 @@ def test_one_varlen_call_would_be_our_attention(lengths: list[list[int]]) -> Non
     assert bodies.distance(by_varlen(lengths, *numbers)[0], ours) < bodies.LIMITS[torch.bfloat16]
 
 
-# Heads of queries, heads of keys, width: the embedded policy's, 3B, 7B, and Qwen3.5's full attention.
-@pytest.mark.parametrize("heads", [(4, 2, 64), (16, 2, 128), (28, 4, 128), (16, 4, 256)])
+# Heads of queries, heads of keys, width: the embedded policy's, 3B, 7B, and Qwen3.5's full attention; the towers of the
+# embedded policy, of Qwen2.5-VL and Qwen2-VL, and of Qwen3-VL and PaddleOCR-VL.
+@pytest.mark.parametrize(
+    "heads", [(4, 2, 64), (16, 2, 128), (28, 4, 128), (16, 4, 256), (3, 3, 64), (16, 16, 80), (16, 16, 72)]
+)
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_flash_attention_by_segments_is_used_and_exact(heads: tuple[int, int, int], dtype: torch.dtype) -> None:
     """Output and three gradients: no warning, and within rounding of the same rule in float32."""
@@ -75,6 +80,36 @@ def test_no_layer_makes_a_mask_in_16_bits() -> None:
     numbers = [torch.randn(1, heads, 210, 64, device=CUDA, dtype=torch.bfloat16) for heads in (4, 2, 2)]
     attend(torch.nn.Module(), *numbers, None, 64**-0.5, packing=where)
     assert not any("visible_TS" in vars(block) for block in where.blocks)
+
+
+@pytest.mark.parametrize("policy", [{"dtype": "bfloat16"}, {"autocast": True}, {}], ids=str)
+def test_a_tower_sees_what_it_sees_on_a_cpu(
+    make_learner: MakeLearner, rows: list[Row], monkeypatch: pytest.MonkeyPatch, policy: dict
+) -> None:
+    """By the kernel in 16 bits, by transformers' way in float32; of two images at once."""
+    there = make_learner(policy=policy)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    here = make_learner()
+    pixels, sizes = here._pixels([rows[0].prompt, rows[-1].prompt], here.prompter.image)
+    calls: list[int] = []
+    kernel = tower.by_kernel
+    monkeypatch.setattr(tower, "by_kernel", lambda *given: calls.append(kernel(*given) is not None) or kernel(*given))
+    with torch.no_grad():
+        ours, exact = there.network.see(pixels.to(CUDA), sizes.to(CUDA))[0], here.network.see(pixels, sizes)[0]
+    short = bool(policy)
+    assert len(calls) == 4 and all(calls) is short
+    assert bodies.distance(ours.cpu(), exact) < (3e-2 if short else 1e-3)
+
+
+def test_batches_come_from_pinned_memory(
+    make_learner: MakeLearner, rows: list[Row], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    learner, came = make_learner(), []
+    move = Batch.to
+    monkeypatch.setattr(Batch, "to", lambda batch, device: came.append(batch) or move(batch, device))
+    learner.logprobs(rows)
+    assert came and all(batch.pixel_values.is_pinned() and batch.input_ids_1X.is_pinned() for batch in came)
+    assert all(batch.packing.source_Y.is_pinned() for batch in came)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])

@@ -47,6 +47,7 @@ class InternVl(PlainPositions):
     vision = ("vision_tower", "multi_modal_projector")
     tower_layers = "vision_tower.encoder.layer"
     tower_depth = "num_hidden_layers"
+    tower_has_bounds = False  # tiles stand side by side, all of one size
     never = tuple(TOKENS.values())
     nano = Sizes(
         text={

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
+from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from transformers import (
 
 from ocr_rl.models.byte_tokenizer import CHAT_TEMPLATE, byte_tokenizer
 from ocr_rl.models.family import SMALL_TEXT, SMALL_TOWER, PlainPositions, Sizes
+from ocr_rl.models.tower import by_kernel
 
 PUBLISHED = {"model_type": "mistral3", "architectures": ["LightOnOCRForConditionalGeneration"]}
 # The three that the published processor names; images are made of the first one alone, without breaks between rows.
@@ -51,6 +53,7 @@ class LightOnOcr(PlainPositions):
     vision = ("vision_encoder", "vision_projection")
     tower_layers = "vision_encoder.transformer.layers"
     tower_depth = "num_hidden_layers"
+    tower_has_bounds = False  # `attend_by_image` is told lengths
     nano = Sizes(
         text={
             "model_type": "qwen3",
@@ -121,11 +124,13 @@ class LightOnOcr(PlainPositions):
         patches_1SK = torch.cat([patches(image, side) for image in images])[None]
         embeds_1SD = tower.ln_pre(linear(patches_1SK, tower.patch_conv.weight.flatten(1)))
         places_S2 = torch.cat([torch.cartesian_prod(*map(torch.arange, grid)) for grid in grids]).to(sizes.device)
+        lengths = [rows * columns for rows, columns in grids]
         hidden_1SD = tower.transformer(
             embeds_1SD,
             attention_mask=None,
             position_embeddings=tower.patch_positional_embedding(embeds_1SD, places_S2),
-            lengths=[rows * columns for rows, columns in grids],
+            lengths=lengths,
+            bounds_N=torch.tensor([0, *accumulate(lengths)], dtype=torch.int32).to(sizes.device),
         ).last_hidden_state
         return (model.model.vision_projection(hidden_1SD[0], shapes),)
 
@@ -175,9 +180,19 @@ class LightOnOcr(PlainPositions):
 
 
 def attend_by_image(
-    module: Any, query: Tensor, key: Tensor, value: Tensor, mask: None, scaling: float, lengths: list[int], **_: Any
+    module: Any,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: None,
+    scaling: float,
+    lengths: list[int],
+    bounds_N: Tensor,
+    **_: Any,
 ) -> tuple[Tensor, None]:
     """Patches (1, heads, S, width) see those of their own image; `lengths`: how many each image has."""
+    if (output := by_kernel(query, key, value, bounds_N, max(lengths), scaling)) is not None:
+        return output, None
     images = zip(*(x.split(lengths, dim=2) for x in (query, key, value)), strict=True)
     seen = [scaled_dot_product_attention(*image, scale=scaling) for image in images]
     return torch.cat(seen, dim=2).transpose(1, 2), None

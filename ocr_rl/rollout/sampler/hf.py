@@ -22,7 +22,7 @@ from transformers import GenerationConfig, LogitsProcessor, LogitsProcessorList,
 
 from ocr_rl.contract import Page
 from ocr_rl.models.load import load_model
-from ocr_rl.models.weights import BASE_DTYPE, Adapter, Weights, mark, marked, marks_of, require_held
+from ocr_rl.models.weights import BASE_DTYPE, Adapter, Weights, mark, marked, marks_of, require_held, state_of
 from ocr_rl.rollout.flow import Group, Prompt, Sample
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampling, seed_for
@@ -51,6 +51,7 @@ class HfSampler:
         self._base: str | None = str(model)  # what lies under adapters; None: weights that came from a learner
         self._adapted: Any = None  # peft's wrapper, where there are adapters in the model, of this configuration
         self._config: Any = None
+        self._state: object | None = None  # of the weights that it was given last, adapters left out
         # A checkpoint's own generation settings (repetition penalty, top_k, ...) would change the distribution.
         self._model.generation_config = GenerationConfig()
 
@@ -62,13 +63,14 @@ class HfSampler:
     def load(self, weights: Weights, policy: int) -> None:
         if isinstance(weights, Adapter):
             self._take_adapter(weights)
-        else:
+        elif (state := state_of(weights)) is None or state != self._state:
             self._take_all(weights)
-            self._base = None
+            self._base, self._state = None, state
         self.policy = policy
 
     def _take_all(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         self._take_off()
+        self._state = None
         own = self._model.state_dict()
         left = {weight.data_ptr(): name for name, weight in own.items()}  # by place: tied weights have two names
         given: dict[str, int] = {}

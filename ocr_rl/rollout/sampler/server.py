@@ -10,6 +10,7 @@ import base64
 import io
 from collections.abc import Callable
 from concurrent.futures import Future
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -18,12 +19,14 @@ from ocr_rl.rollout.aside import begin
 from ocr_rl.rollout.flow import Group, Prompt, Sample
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampling, require_adapters, seed_for
+from ocr_rl.rollout.sampler.vllm_transfer import Transfer
 from ocr_rl.rollout.sampler.wire import ServerDown, Wire
 
 if TYPE_CHECKING:
     from ocr_rl.models.weights import Adapter
     from ocr_rl.rollout.sampler.vllm_loads import Load
 
+READINGS = 4  # of a file after a transfer that broke off, at most
 BANNED = -1e30  # added to a logit: JSON has no infinity, and this leaves a probability of exactly 0
 
 
@@ -32,6 +35,7 @@ class Server:
 
     def __init__(self, wire: Wire, prompter: Prompter, max_model_len: int) -> None:
         self.wire = wire
+        self.transfer = Transfer(wire)
         self.down: ServerDown | None = None  # why it is to be waited for
         self._failures = 0  # in a row, without a new group
         self._prompter, self._max_model_len = prompter, max_model_len
@@ -78,12 +82,10 @@ class Server:
             return
         # Pausing ends requests that somebody has left behind, as a learner that was killed does.
         self.wire.call("/pause", params={"mode": "abort"})
+        if not version.startswith(f"{load.run}-"):
+            self.transfer.meet()
         if not version.startswith(f"{load.base_version}-"):
-            reload = {"method": "reload_weights", "kwargs": {"weights_path": str(load.weights)}}
-            try:
-                self.wire.call("/collective_rpc", reload)
-            except ServerDown as down:
-                raise ServerDown(f"{down} (can it read {load.weights}? sampling.weights_dir says where)") from None
+            self._give(load)
         self._hold_adapter(load)
         if self.wire.call("/reset_prefix_cache").get("success") is not True:
             raise ServerDown("could not empty its prefix cache")
@@ -93,6 +95,48 @@ class Server:
         self.wire.call("/resume")
         self._check_settings()  # with every load: a server that was started again may have been given others
         self.wire.call("/update_weight_version", {"new_version": load.version})
+
+    def _give(self, load: Load) -> None:
+        """All weights: sent where the server takes them so, read by it from a file otherwise."""
+        transfer = self.transfer
+        sent = load.tensors is not None and transfer.offered and transfer.send(load.tensors)
+        if transfer.torn:
+            self._heal(load)
+        elif not sent:
+            self._have_read(load)
+        elif not transfer.proven:
+            came = self._digests()
+            self._have_read(load)
+            transfer.proven = came == self._digests()
+            if not transfer.proven:
+                transfer.give_up("what came was not what the file says")
+
+    def _have_read(self, load: Load) -> None:
+        folder = load.file()
+        reload = {"method": "reload_weights", "kwargs": {"weights_path": str(folder)}}
+        try:
+            self.wire.call("/collective_rpc", reload)
+        except ServerDown as down:
+            raise ServerDown(f"{down} (can it read {folder}? sampling.weights_dir says where)") from None
+
+    def _heal(self, load: Load) -> None:
+        """Read after a transfer that broke off, until the server holds the same twice.
+
+        What the transfer has left of a layer counts towards what comes next: that reading fails, or leaves a mixture.
+        """
+        held: list[dict[str, str]] = []
+        for _ in range(READINGS):
+            with suppress(ServerDown):
+                self._have_read(load)
+                held.append(self._digests())
+                if held[-2:-1] == held[-1:]:
+                    self.transfer.torn = False
+                    return
+        raise ServerDown("reads no weights any more since a transfer of them broke off")
+
+    def _digests(self) -> dict[str, str]:
+        """Of each weight as the server holds it."""
+        return self.wire.call("/weight_checker", {"action": "checksum"}).get("checksums") or {}
 
     def _hold_adapter(self, load: Load) -> None:
         """The adapter under the name of this load, so that nothing cached for another one is taken for it."""

@@ -1,5 +1,7 @@
-"""What servers are to hold: weights written to a folder that they see too, under a name that nothing else has.
+"""What servers are to hold: weights under a name that nothing else has, in a folder that they see too.
 
+Where a server takes weights without files (`vllm_transfer`) they are kept on the host instead: the learner moves on
+meanwhile, and a server that comes late is to get what the others have. They are written when one asks for a file.
 It knows nothing about servers.
 """
 
@@ -8,16 +10,18 @@ from __future__ import annotations
 import shutil
 import tempfile
 import uuid
-from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from threading import Lock
 
+import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
 from ocr_rl.models.family import Family
 from ocr_rl.models.load import load_model
-from ocr_rl.models.weights import Adapter, Weights
+from ocr_rl.models.weights import Adapter, Weights, state_of
 
 ADAPTER = "ocr-rl-"  # what the names of our adapters on a server begin with
 
@@ -31,6 +35,7 @@ class Load:
     policy: int
     weights: Path  # all of them, or what lies under the adapters
     weights_number: int  # of the load that brought these
+    tensors: Mapping[str, Tensor] | None = field(default=None, repr=False)  # the same on the host, where kept
     adapter: Adapter | None = None
     adapter_dir: Path | None = None
 
@@ -49,13 +54,29 @@ class Load:
         """The model to ask for: our adapter, or None for the weights themselves."""
         return None if self.adapter is None else f"{ADAPTER}{self.version}"
 
+    def file(self) -> Path:
+        """The folder of the weights, written by whoever asks first."""
+        with _WRITING:
+            if self.tensors is not None and not self.weights.exists():
+                _write(self.tensors, self.weights)
+        return self.weights
+
+
+_WRITING = Lock()
+
 
 class Loads:
-    """Writes each load; `now` is the last one, and the files of those before it go when it is held."""
+    """Takes each load; `now` is the last one, and the files of those before it go when it is held."""
 
-    def __init__(self, model: str | Path, family: Family, folder: Path | None) -> None:
-        """`model` is the folder that servers read first; `folder` must have the same path here and there."""
-        self._family = family
+    def __init__(
+        self, model: str | Path, family: Family, folder: Path | None, dtype: torch.dtype | None = None
+    ) -> None:
+        """`model` is the folder that servers read first; `folder` must have the same path here and there.
+
+        `dtype`: that servers compute in, where it is known; larger numbers are rounded to it before they travel.
+        """
+        self._family, self._dtype = family, dtype
+        self._state: object | None = None  # of the weights that are held, with nothing over them
         self._base: str | None = str(model)  # what lies under adapters; None: weights that came from a learner
         if folder is not None:
             folder.mkdir(parents=True, exist_ok=True)
@@ -63,7 +84,11 @@ class Loads:
         self._run = uuid.uuid4().hex[:12]
         self.now = Load(run=self._run, number=0, policy=0, weights=Path(model).absolute(), weights_number=0)
 
-    def take(self, weights: Weights, policy: int) -> None:
+    def take(self, weights: Weights, policy: int, *, keep: bool = False) -> None:
+        """A new load; weights that are those of the last one (`models.weights.Named`) are not read again.
+
+        `keep` them on the host, for a server that takes them from there.
+        """
         number = self.now.number + 1
         folder = self._dir / f"{number:06d}"
         now = replace(self.now, number=number, policy=policy)
@@ -72,14 +97,25 @@ class Loads:
             if self._base != weights.base:
                 # All names, as a learner's weights have them: from a folder without the tied head vLLM's CPU build
                 # keeps the head that it had packed.
-                now = replace(now, weights=self._dir / f"{number:06d}-base", weights_number=number)
-                self._write(load_model(weights.base).state_dict().items(), now.weights)
+                base = load_model(weights.base).state_dict().items()
+                now = self._hold(base, now, self._dir / f"{number:06d}-base", keep=keep)
                 self._base = weights.base
             self.now = replace(now, adapter=weights, adapter_dir=folder)
         else:
             self._base = None
-            self._write(weights, folder)
-            self.now = replace(now, weights=folder, weights_number=number, adapter=None, adapter_dir=None)
+            state, held = state_of(weights), self._state
+            if state is None or state != held:
+                now = self._hold(weights, now, folder, keep=keep)
+            self.now = replace(now, adapter=None, adapter_dir=None)
+            self._state = state
+
+    def _hold(self, weights: Iterable[tuple[str, Tensor]], now: Load, folder: Path, *, keep: bool) -> Load:
+        """The load with these weights: written, or kept."""
+        self.now, self._state = replace(self.now, tensors=None), None  # room for the new ones
+        tensors = self._on_host(weights, apart=keep)
+        if not keep:
+            _write(tensors, folder)
+        return replace(now, weights=folder, weights_number=now.number, tensors=tensors if keep else None)
 
     def forget_others(self) -> None:
         """Delete the files that the present load does not need."""
@@ -90,13 +126,24 @@ class Loads:
     def close(self) -> None:
         shutil.rmtree(self._dir, ignore_errors=True)
 
-    def _write(self, weights: Iterable[tuple[str, Tensor]], folder: Path) -> None:
-        """One safetensors file. Tied weights share their memory, which the format does not have: each gets its own."""
+    def _on_host(self, weights: Iterable[tuple[str, Tensor]], *, apart: bool) -> dict[str, Tensor]:
+        """By vLLM's names, each with memory of its own; `apart` from the learner's too, which moves on."""
         own: dict[str, Tensor] = {}
         seen: set[int] = set()
         for name, weight in self._family.engine_names(weights):
-            plain = weight.detach().cpu().contiguous()
-            own[name] = plain.clone() if plain.data_ptr() in seen else plain
+            plain = _rounded(weight.detach(), self._dtype).cpu().contiguous()
+            shared = plain.data_ptr() in seen or (apart and plain.data_ptr() == weight.data_ptr())
+            own[name] = plain.clone() if shared else plain
             seen.add(plain.data_ptr())
-        folder.mkdir(parents=True)
-        save_file(own, folder / "model.safetensors")
+        return own
+
+
+def _rounded(weight: Tensor, dtype: torch.dtype | None) -> Tensor:
+    shorter = dtype is not None and weight.is_floating_point() and weight.dtype.itemsize > dtype.itemsize
+    return weight.to(dtype) if shorter else weight
+
+
+def _write(tensors: Mapping[str, Tensor], folder: Path) -> None:
+    """One safetensors file, which has no two names for one piece of memory."""
+    folder.mkdir(parents=True)
+    save_file(dict(tensors), folder / "model.safetensors")

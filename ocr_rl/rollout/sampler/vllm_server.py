@@ -1,8 +1,8 @@
 """vLLM's own server over HTTP, or several: for engines on other devices, or other machines, than the learner's.
 
-It knows nothing about scoring or training, and imports nothing of vLLM. Token ids go in with the page's image, token
-ids and log-probabilities come out (`/inference/v1/generate`); weights are written to a folder that the servers read
-too. A server serves one run at a time.
+It knows nothing about scoring or training. Token ids go in with the page's image, token ids and log-probabilities come
+out (`/inference/v1/generate`); weights are sent (`vllm_transfer`), or written to a folder that the servers read too. A
+server serves one run at a time.
 
 A server that is dead, too slow, or holds other weights is reported in one line and waited for; the pages that it has
 not answered go to the others meanwhile, or to itself once it is back and has the weights. Seeds are by page and sample,
@@ -22,7 +22,7 @@ from typing import Any
 from tqdm import tqdm
 
 from ocr_rl.contract import Page, UserError
-from ocr_rl.models.load import load_config
+from ocr_rl.models.load import DTYPES, load_config
 from ocr_rl.models.weights import Weights
 from ocr_rl.rollout.flow import Group, Prompt
 from ocr_rl.rollout.prompt import Prompter
@@ -40,6 +40,7 @@ class ServerSettings:
     url: str | tuple[str, ...]  # of one server, or of each
     max_model_len: int = 2048  # of prompt and sample together; the servers' own must not be smaller
     max_num_seqs: int = 256  # samples that one server writes side by side
+    dtype: str = "float32"  # that the servers compute in, as far as is known: weights travel in no longer one
     weights_dir: Path | None = None  # must have the same path here and there; None: the temporary folder
     deadline_s: float = 600.0  # for every remote call
     wait_s: float = 600.0  # for every wait for a server to come (back)
@@ -70,7 +71,7 @@ class VllmServerSampler:
             )
             for url in settings.urls
         ]
-        self._loads: Loads | None = Loads(model, prompter.family, settings.weights_dir)
+        self._loads: Loads | None = Loads(model, prompter.family, settings.weights_dir, DTYPES[settings.dtype])
         try:
             self._have_it_held()
         except BaseException:
@@ -118,7 +119,7 @@ class VllmServerSampler:
     def load(self, weights: Weights, policy: int) -> None:
         loads = self._open()
         self.policy = policy
-        loads.take(weights, policy)
+        loads.take(weights, policy, keep=any(server.transfer.offered for server in self._servers))
         self._have_it_held()
         loads.forget_others()
 
@@ -127,6 +128,7 @@ class VllmServerSampler:
             self._loads.close()
             self._loads = None
             for server in self._servers:
+                server.transfer.close()
                 server.wire.close()
 
     def _room(self, pages: int, n: int, ready: Sequence[Server], coming: Iterable[Server]) -> int:

@@ -38,7 +38,7 @@ class Wire:
 
     def __init__(self, url: str, *, deadline_s: float, wait_s: float, several: bool = False) -> None:
         self.url = url.rstrip("/")
-        self._deadline_s, self._wait_s = deadline_s, wait_s
+        self.deadline_s, self._wait_s = deadline_s, wait_s
         self._meanwhile = "its pages go to the others, it is tried again" if several else "waiting for it"
         self._closed = False
         self._loop = asyncio.new_event_loop()
@@ -110,7 +110,7 @@ class Wire:
 
         Raises ServerDown; UserError for what asking again cannot mend.
         """
-        deadline_s = deadline_s or self._deadline_s
+        deadline_s = deadline_s or self.deadline_s
         async with self._slots:
             try:
                 async with asyncio.timeout(deadline_s):

@@ -23,7 +23,7 @@ from vllm.v1.worker.gpu_input_batch import InputBatch
 
 from ocr_rl.contract import Page, UserError
 from ocr_rl.models.load import DTYPES, load_config, load_model
-from ocr_rl.models.weights import BASE_DTYPE, Adapter, Weights, lora_room, marked, require_held
+from ocr_rl.models.weights import BASE_DTYPE, Adapter, Weights, lora_room, marked, require_held, state_of
 from ocr_rl.rollout.flow import Group, Prompt, Sample
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import CPU_CACHE_GIB, Sampling, require_adapters, require_room, seed_for
@@ -61,6 +61,7 @@ class VllmSampler:
         self._read_base = partial(load_model, dtype=settings.dtype, trust_remote_code=settings.trust_remote_code)
         self._base: str | None = str(model)  # what lies under adapters; None: weights that came from a learner
         self._lora: LoRARequest | None = None
+        self._state: object | None = None  # of the weights that it was given last, adapters left out
         self._folder: TemporaryDirectory[str] | None = None  # of the adapters that are in use
         self._asleep: list[dict[str, int]] | None = None  # marks of what it held when it went to sleep
         on_gpu = torch.cuda.is_available()
@@ -114,7 +115,9 @@ class VllmSampler:
         if isinstance(weights, Adapter):
             self._take_adapter(weights)
         else:
-            self._take_all(weights)
+            if (state := state_of(weights)) is None or state != self._state:
+                self._take_all(weights)
+                self._state = state
             self._base = self._lora = None
         self._empty_caches()
         self.policy = policy
@@ -151,6 +154,7 @@ class VllmSampler:
 
     def _take_all(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         given: dict[str, int] = {}
+        self._state = None
         named = marked(self._prompter.family.engine_names(weights), given, self._dtype)
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": named})
         self._require_base(given, self._dtype, "weights")
