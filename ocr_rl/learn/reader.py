@@ -155,10 +155,15 @@ class Reader:
         """
         made = self._made(rows, image)
         if self.device.type == "cuda":
-            pinned = ((batch.pinned(), counts) for batch, counts in made)
+            pinned = self._pinned(made)
             # What the tower says is asked of the device itself, in its turn.
             made = pinned if image is None and self.features is not None else one_ahead(pinned)
         return ((batch.to(self.device), counts) for batch, counts in made)
+
+    def _pinned(self, made: Iterator[tuple[Batch, bool]]) -> Iterator[tuple[Batch, bool]]:
+        for batch, counts in made:
+            torch.cuda.set_device(self.device)  # a new thread is on the first GPU, whichever this rank's is
+            yield batch.pinned(), counts
 
     def _made(self, rows: Sequence[Row], image: ImageOf | None) -> Iterator[tuple[Batch, bool]]:
         positions = lambda row, size: self.positions(row.prompt.expanded_ids, tuple(size.tolist()))

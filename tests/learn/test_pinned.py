@@ -10,6 +10,7 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
+import torch
 from torch import Tensor
 
 from ocr_rl.learn.learner import Learner
@@ -25,9 +26,12 @@ class Pinned:
     def __init__(self, learner: Learner, monkeypatch: pytest.MonkeyPatch) -> None:
         self.pinned: list[Tensor] = []
         self.threads: list[str] = []
+        self.on: list[Any] = []
         device: Any = SimpleNamespace(type="cuda")
+        self.device = device
         monkeypatch.setattr(learner, "device", device)
         monkeypatch.setattr(Tensor, "pin_memory", lambda tensor: self.pin(tensor))
+        monkeypatch.setattr(torch.cuda, "set_device", self.on.append)
         monkeypatch.setattr(Batch, "to", lambda batch, device: self.to(batch))
         move = Tensor.to
         monkeypatch.setattr(Tensor, "to", lambda x, *to, **how: x if to[:1] == (device,) else move(x, *to, **how))
@@ -62,6 +66,7 @@ def test_a_played_gpu_gives_the_same_bits_from_batches_that_were_made_aside(
         assert learner.logprobs(rows) == theirs
         ours = learner.update(rows, NLL)
     assert {name: ours[name] for name in ("loss", "grad_norm")} == {n: expected[n] for n in ("loss", "grad_norm")}
+    assert played.on and {id(device) for device in played.on} == {id(played.device)}
     assert len(played.threads) > 2 and threading.main_thread().name not in played.threads
 
 
