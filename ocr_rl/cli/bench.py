@@ -55,7 +55,7 @@ def bench(
         Option(metavar="FOLDER...", help="Markdown files, <pdf>_pg<N>_repeat<M>.md; NAME=FOLDER gives a name"),
     ] = None,
     suite: Annotated[
-        Literal["dp-bench", "omnidocbench", "puredocbench"] | None,
+        Literal["dp-bench", "omnidocbench", "parsebench", "puredocbench"] | None,
         Option(help="somebody else's benchmark, with its figures, for candidates alone"),
     ] = None,
     engine: Annotated[

@@ -23,11 +23,11 @@ from rapidfuzz.distance import Levenshtein
 
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate.suites.page import Figure, Scores, Suite, first_file, read_json, texts_in
+from ocr_rl.evaluate.suites.tables import teds
 from ocr_rl.text.element import Element, elements
 from ocr_rl.text.formulas import likeness
 from ocr_rl.text.front_matter import split_front_matter
 from ocr_rl.text.table_tree import Node, Tree
-from ocr_rl.text.teds import similarity
 from ocr_rl.text.tex import formulas
 
 TEXT = frozenset(("text_block", "title", "code_txt", "code_txt_caption", "reference"))  # what counts as text
@@ -168,8 +168,8 @@ def score(reference: Reference, text: str) -> Scores:
             for k, truth in enumerate(reference.blocks)
             if truth.kind == "formula"
         ],
-        "teds": _tables(reference.tables, trees, structure_only=False),
-        "teds_s": _tables(reference.tables, trees, structure_only=True),
+        "teds": teds(reference.tables, trees),
+        "teds_s": teds(reference.tables, trees, structure_only=True),
     }
     if any(truth.kind == "text" for truth in reference.blocks):
         scores |= {"text_edit": [_text_edit(reference.blocks, shown, pairs)]}
@@ -231,26 +231,6 @@ def _order_edit(truths: Sequence[Truth], pairs: Pairs) -> float:
     wanted = [k for k, truth in enumerate(truths) if truth.kind == "text"]
     given = sorted((k for k in wanted if k in pairs), key=lambda k: (pairs[k][0], k))
     return Levenshtein.distance(wanted, given) / max(1, len(wanted))
-
-
-def _tables(wanted: Sequence[Tree], shown: Sequence[Tree], *, structure_only: bool) -> list[float]:
-    """The likest pairs first; a table that is missing counts 0."""
-    likest = sorted(
-        (
-            (similarity(a, b, structure_only=structure_only), k, j)
-            for k, a in enumerate(wanted)
-            for j, b in enumerate(shown)
-        ),
-        reverse=True,
-    )
-    scores, taken = dict.fromkeys(range(len(wanted)), 0.0), set[int]()
-    done: set[int] = set()
-    for alike, k, j in likest:
-        if k not in done and j not in taken:
-            scores[k] = alike
-            done.add(k)
-            taken.add(j)
-    return list(scores.values())
 
 
 def _tex(run: tuple[int, int], shown: Sequence[Element]) -> str:

@@ -10,13 +10,14 @@ from pathlib import Path
 from ocr_rl import outputs
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate.stats import Interval, bootstrap_mean
-from ocr_rl.evaluate.suites import dp_bench, omnidocbench
+from ocr_rl.evaluate.suites import dp_bench, omnidocbench, parsebench
 from ocr_rl.evaluate.suites.page import Scores, Suite
 from ocr_rl.evaluate.tables import to_markdown_table
 
 SUITES: Mapping[str, Callable[[Path], Suite]] = {
     "dp-bench": dp_bench.load,
     "omnidocbench": omnidocbench.omnidocbench,
+    "parsebench": parsebench.load,
     "puredocbench": omnidocbench.puredocbench,
 }
 FILES = ("suite.json", "suite.md")
@@ -70,6 +71,7 @@ def _report(suite: Suite, figures: Mapping[str, Mapping[str, Interval]], missing
     lines = [f"# {suite.name}: {len(suite.pages):,} pages", "", to_markdown_table(header, rows)]
     lines += ["In percent, with 95 % intervals over pages. A page that a candidate lacks counts as an empty answer."]
     lines += [f"The benchmark's own licence: {suite.licence}.", "", *notes]
+    lines += [f"- {suite.note}"] if suite.note else []
     return "\n".join(lines).rstrip() + "\n"
 
 
