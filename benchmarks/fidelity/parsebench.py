@@ -5,9 +5,9 @@
     python benchmarks/fidelity/parsebench.py theirs OUT                  # OUT/theirs.json, in parse_bench's environment
     python -m benchmarks.fidelity.parsebench compare OUT
 
-The rules are written from the references of a dataset (`ocr-rl pages synth --kind mixed`), as the benchmark's own tool cuts
-pages into sentences and words; the answers are those references, damaged by a seed: lines lost, moved and
-doubled, letters changed, marks added and taken away, entities and escapes written, tables as Markdown.
+The rules are written from the references of a dataset (`ocr-rl pages synth --kind mixed`), cut into sentences and words
+as the benchmark's own tool does it. The answers are those references, damaged by a seed: lines lost, moved and doubled,
+letters changed, marks added and taken away, entities and escapes written, tables as Markdown.
 """
 
 from __future__ import annotations

@@ -119,16 +119,41 @@ def test_what_is_missing_wrong_or_out_of_place_costs(omni: Path) -> None:
 
 
 def test_puredocbench_has_a_file_a_page(tmp_path: Path) -> None:
-    (tmp_path / "gt/01_academic").mkdir(parents=True)
-    (tmp_path / "gt/01_academic/p1.json").write_text(json.dumps({"layout_dets": LAYOUT, "page_info": {}}))
-    (tmp_path / "md/01_academic").mkdir(parents=True)
-    for place in ("md/01_academic/p1.md", "md/p1.md"):
-        (tmp_path / place).write_text(f"{TITLE}\n\n{REST}")
-        report = bench_suite(tmp_path, "puredocbench", [("mine", tmp_path / "md")], tmp_path / "out")
+    """In the layout that its public validator asks for: gt/ beside html/ and images/, ids from 0, no relations."""
+    release, page = tmp_path / "puredocbench-v1.1", "01_academic/01_journal_paper/paper_001_反应"
+    for place in ("gt", "html", "images/clean", "images/digital_degraded", "images/real_degraded"):
+        (release / place / page).parent.mkdir(parents=True)
+    rows = [{**row, "anno_id": k} for k, row in enumerate(LAYOUT)]
+    text = json.dumps({"layout_dets": rows, "page_info": {"image_path": f"{page}.png"}})
+    (release / "gt" / f"{page}.json").write_text(text)
+    (release / "html" / f"{page}.html").write_text("<p></p>")
+    for stem in (page, "paper_001_反应", f"{page}__real_phone_flat_normal_top", "paper_001_反应__real_screen_na"):
+        answer = tmp_path / "md" / f"{stem}.md"
+        answer.parent.mkdir(parents=True, exist_ok=True)
+        answer.write_text(f"{TITLE}\n\n{REST}")
+        report = bench_suite(release, "puredocbench", [("mine", tmp_path / "md")], tmp_path / "out")
         assert "# PureDocBench: 1 pages" in report and "CC BY 4.0" in report and report.count("100.00") == 3
-        (tmp_path / place).unlink()
+        answer.unlink()
     with pytest.raises(UserError, match=r"is no PureDocBench, there is no gt/\*\*/\*.json in it"):
         bench_suite(tmp_path / "md", "puredocbench", [("mine", tmp_path / "md")], tmp_path / "out")
+
+
+def test_one_table_holds_all_suites(omni: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    suites, mine = tmp_path / "suites", tmp_path / "mine"
+    dp(suites / "dp-bench", {"a.pdf": [element("Paragraph", "four")], "b.pdf": [element("Paragraph", "five")]})
+    omni.rename(suites / "omnidocbench")
+    for place, text in (("dp-bench/a.md", "four"), ("omnidocbench/p.pdf_1.md", f"{TITLE}\n\n{PARAGRAPH}\n\n{REST}")):
+        (mine / place).parent.mkdir(parents=True)
+        (mine / place).write_text(text)
+    argv = ["bench", str(suites), "--suite", "dp-bench", "omnidocbench", "--candidate", str(mine)]
+    assert main([*argv, "--out", str(tmp_path / "out")]) == 0
+    told = capsys.readouterr().out
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in told.splitlines() if line.startswith("|")]
+    assert rows[0] == ["suite", "pages", "figure", "mine"]
+    assert rows[2:4] == [["DP-Bench", "2", "NID ↑", "50.00 (0.0–100.0)"], ["DP-Bench", "2", "pages missing", "1"]]
+    assert ["OmniDocBench", "1", "text edit distance ↓", "0.00 (0.0–0.0)"] in rows
+    assert told == (tmp_path / "out/transfer.md").read_text()
+    assert (tmp_path / "out/omnidocbench/suite.json").is_file()
 
 
 def test_truncated_blocks_are_one_and_blocks_have_an_order() -> None:

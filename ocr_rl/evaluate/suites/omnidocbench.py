@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,6 +37,7 @@ ASIDE = frozenset(  # what may be in a transcript or not
 )
 FARTHEST = 0.7  # distance from which two blocks are not each other's
 RUN = 12  # blocks
+REAL = "__real_"  # in the name of PureDocBench's photographs
 MOST = 100_000  # pairs of blocks that are looked at; what a longer transcript has behind them has no match
 _KEPT = re.compile(r"[^\w一-鿿]+")
 _DOLLARS = re.compile(r"^[\s$]+|[\s$]+$")
@@ -82,11 +83,24 @@ def omnidocbench(folder: Path) -> Suite:
 
 
 def puredocbench(folder: Path) -> Suite:
-    """A file for each page below gt/, in OmniDocBench's layout; a page's name is its path. UserError as above."""
+    """A file for each page below gt/, in OmniDocBench's layout; a page's name is its path. UserError as above.
+
+    A candidate may be of any of the three tracks: a real photograph is named `<page>__real_<how>` there.
+    """
     first_file(folder, ("gt/**/*.json",), "PureDocBench")
     files = {path.relative_to(folder / "gt").with_suffix(""): path for path in sorted((folder / "gt").rglob("*.json"))}
     reference = {name.as_posix(): _page(read_json(path), path) for name, path in files.items()}
-    return _suite("PureDocBench", "CC BY 4.0", reference, {name: [name, Path(name).name] for name in reference})
+    suite = _suite("PureDocBench", "CC BY 4.0", reference, {})
+    return replace(suite, read=partial(_of_a_track, list(reference)))
+
+
+def _of_a_track(pages: Sequence[str], folder: Path) -> dict[str, str]:
+    real: dict[str, str] = {}
+    for path in sorted(folder.rglob(f"*{REAL}*.md")):
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        real |= {name.split(REAL)[0]: name, path.name.split(REAL)[0]: name}
+    names = {page: [page, Path(page).name, real.get(page, ""), real.get(Path(page).name, "")] for page in pages}
+    return texts_in(folder, {page: [name for name in found if name] for page, found in names.items()})
 
 
 def _suite(name: str, licence: str, reference: Mapping[str, Reference], stems: Mapping[str, Sequence[str]]) -> Suite:

@@ -16,6 +16,7 @@ from ocr_rl.evaluate.suites.parsebench.text import Rule, Seen, decoded, filled, 
 
 STYLES = ("bold", "italic", "underline", "strikeout", "mark", "sup", "sub")
 NEAREST = 8  # openings before a text that are tried; those farther off have another one in between
+FARTHEST = 10_000  # characters from there to the text
 # Marks that may stand between the words of a text, each in one way only, so that no transcript makes the search long.
 _MARKS = r"(?:\*|~~|_|</?\w+(?:\s[^>]*)?>)*"
 _ESCAPED = re.compile(r"\\([!\"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~])")
@@ -96,8 +97,8 @@ def _stands(words: Sequence[str], kind: str, marks: str, text: str) -> bool:
     while found:
         for frame, starts in frames:
             last = bisect_right(starts, found.start())
-            before = starts[max(0, last - NEAREST) : last]
-            opened = any(frame.left.fullmatch(text, start, found.start()) for start in before)
+            near = (start for start in starts[max(0, last - NEAREST) : last] if found.start() - start <= FARTHEST)
+            opened = any(frame.left.fullmatch(text, start, found.start()) for start in near)
             if opened and frame.right.match(text, found.end()):
                 return True
         found = core.search(text, found.start() + 1)
