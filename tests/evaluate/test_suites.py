@@ -157,7 +157,7 @@ def test_one_table_holds_all_suites(omni: Path, tmp_path: Path, capsys: pytest.C
     assert rows[0] == ["suite", "pages", "figure", "mine"]
     assert rows[2:4] == [["DP-Bench", "2", "NID ↑", "50.00 (0.0–100.0)"], ["DP-Bench", "2", "pages missing", "1"]]
     assert ["OmniDocBench", "1", "text edit distance ↓", "0.00 (0.0–0.0)"] in rows
-    assert told == (tmp_path / "out/transfer.md").read_text()
+    assert told == (tmp_path / "out/transfer.md").read_text() and "- DP-Bench, its own licence: MIT." in told
     assert (tmp_path / "out/omnidocbench/suite.json").is_file()
 
 

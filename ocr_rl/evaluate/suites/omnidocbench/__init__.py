@@ -10,13 +10,10 @@ which are compared as KaTeX renders them, which is no CDM, and for pages that a 
 
 from __future__ import annotations
 
-import re
-import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from html import unescape
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,13 +33,12 @@ from ocr_rl.evaluate.suites.omnidocbench.blocks import (
     normal,
     ordered,
 )
-from ocr_rl.evaluate.suites.omnidocbench.matching import assign, costs, match
+from ocr_rl.evaluate.suites.omnidocbench.matching import match
+from ocr_rl.evaluate.suites.omnidocbench.tables import tables
 from ocr_rl.evaluate.suites.omnidocbench.unicode_tex import shown
 from ocr_rl.evaluate.suites.page import Figure, Scores, Suite, first_file, read_json, texts_in
 from ocr_rl.text.formulas import likeness
 from ocr_rl.text.front_matter import split_front_matter
-from ocr_rl.text.table_tree import tree
-from ocr_rl.text.teds import similarity
 from ocr_rl.text.tex import formulas
 
 COUNTED = ("text_block", "title", "code_txt", "code_txt_caption", "reference")  # what counts as text
@@ -141,14 +137,14 @@ def _strange(path: Path, error: Exception) -> UserError:
 def page_of(row: Mapping[str, Any]) -> Reference:
     """A page of the annotations. KeyError, TypeError or ValueError for anything else."""
     items = _joined(row["layout_dets"], (row.get("extra") or {}).get("relation") or [])
-    tables = [item.get("html") or "" for item in sorted(items, key=_order) if item["category_type"] == "table"]
+    found = [item.get("html") or "" for item in sorted(items, key=_order) if item["category_type"] == "table"]
     kept = [item for item in items if item["category_type"] in CATEGORIES]
     kept.sort(key=lambda item: (_order(item), CATEGORIES.index(item["category_type"])))
     blocks = [block for item in kept for block in _blocks(item)]
     return Reference(
         [truth for truth, _ in blocks if truth.text and truth.norm],
         [place for _, place in blocks],
-        [table for table in tables if table],
+        [table for table in found if table],
     )
 
 
@@ -203,14 +199,14 @@ class Pair(NamedTuple):
     """Blocks of the page, and those of the transcript that stand for them."""
 
     category: str  # what most of the page's are
-    truths: Sequence[int]
-    blocks: Sequence[int]
+    truths: tuple[int, ...]
+    blocks: tuple[int, ...]
 
 
 def score(reference: Reference, text: str) -> Scores:
     """Of a page: text and order once, tables and formulas each for itself."""
     blocks = cut(text)
-    teds, teds_s, loose = _tables(reference.tables, blocks)
+    teds, teds_s, loose = tables(reference.tables, blocks)
     flow = ordered([block for block in blocks if block.kind not in (TABLE, LATEX_TABLE)] + loose)
     # The code's lists of places and kinds keep empty blocks, its lists of texts do not.
     flow = flow[: MOST // max(1, len(reference.blocks))]
@@ -220,7 +216,7 @@ def score(reference: Reference, text: str) -> Scores:
         [truth.category in ASIDE for truth in reference.blocks],
         [block.norm for block in texts],
     )
-    pairs = [Pair(_category(reference, ours), ours, theirs) for ours, theirs in groups]
+    pairs = [Pair(_category(reference, ours), tuple(ours), tuple(theirs)) for ours, theirs in groups]
     scores: dict[str, list[float]] = {"teds": teds, "teds_s": teds_s, "formulas": _formulas(reference, pairs, texts)}
     counted = [pair for pair in pairs if pair.category in COUNTED]
     if counted:
@@ -252,15 +248,11 @@ def _text_edit(reference: Reference, pairs: Sequence[Pair], texts: Sequence[Bloc
 
 def _order_edit(reference: Reference, pairs: Sequence[Pair], flow: Sequence[Block]) -> list[float]:
     """Edit distance of the text blocks' places as the transcript has them, over the longer of both."""
-    places = {pair: [reference.places[k] for k in pair.truths if reference.places[k]] for pair in map(_frozen, pairs)}
+    places = {pair: [reference.places[k] for k in pair.truths if reference.places[k]] for pair in pairs}
     wanted = sorted(place for found in places.values() for place in found)
     read = sorted((pair for pair in places if pair.blocks), key=lambda pair: flow[pair.blocks[0]].place)
     given = [place for pair in read for place in places[pair]]
     return [Levenshtein.distance(wanted, given) / max(len(wanted), len(given))] if wanted or given else []
-
-
-def _frozen(pair: Pair) -> Pair:
-    return Pair(pair.category, tuple(pair.truths), tuple(pair.blocks))
 
 
 def _formulas(reference: Reference, pairs: Sequence[Pair], texts: Sequence[Block]) -> list[float]:
@@ -282,46 +274,3 @@ def _tex(block: Block) -> str:
     if block.kind in (FORMULA, INLINE):
         return _bare(block.text)
     return " ".join(formula.tex for formula in formulas(block.text))
-
-
-# --- tables -----------------------------------------------------------------------------------------------------------
-
-_CELL = re.compile(r"<td\b[^>]*>\s*(?:<[^>]+>)*([^<]*)(?:</(?!td)[^>]+>)*\s*</td>")
-_TABLE = re.compile(r"<table\b[^>]*>(.*)</table>", re.DOTALL | re.IGNORECASE)
-_SPACES = re.compile(r"\s+")
-_ALT = re.compile(r"<math\b[^>]*?alttext=\"([^\"]*)\".*?</math>", re.DOTALL)
-_NO_PART = re.compile(
-    r"</?(?:thead|span)\b[^>]*>| (?:style|height|width|align|class)=\".*?\"|</?tbody>|</?su[pb]>|</?(?:div|p)>"
-    r"|<colgroup>.*?</colgroup>"
-)
-
-
-def _tables(wanted: Sequence[str], blocks: Sequence[Block]) -> tuple[list[float], list[float], list[Block]]:
-    """TEDS and TEDS-S of each, and the cells of those that stand for none, as texts. A table in LaTeX counts 0."""
-    if not wanted:
-        return [], [], []
-    by_kind = {kind: [block for block in blocks if block.kind == kind] for kind in (TABLE, LATEX_TABLE)}
-    latex = len(by_kind[LATEX_TABLE]) > len(by_kind[TABLE])
-    given = by_kind[LATEX_TABLE if latex else TABLE]
-    pairs = dict(assign(costs(wanted, [block.text for block in given])))
-    trees = [
-        (_tree(html), _tree(given[pairs[k]].text) if k in pairs and not latex else None)
-        for k, html in enumerate(wanted)
-    ]
-    teds, teds_s = (
-        [similarity(a, b, structure_only=only) if a is not None and b is not None else 0.0 for a, b in trees]
-        for only in (False, True)
-    )
-    left = [block for j, block in enumerate(given) if j not in pairs.values()]
-    cells = (
-        (unescape(cell).replace("$\\cdot$", "").strip(), block) for block in left for cell in _CELL.findall(block.text)
-    )
-    return teds, teds_s, [Block(TEXT, cell, block.place) for cell, block in cells if cell]
-
-
-def _tree(html: str) -> Any:
-    """A table as the authors compare it: headings are cells, and what dresses it is left out."""
-    html = re.sub(r"(</?)th\b", r"\1td", _ALT.sub(r"$\1$", html))
-    html = unicodedata.normalize("NFKC", unescape(html).replace("\n", "")).strip()
-    inner = _SPACES.sub(" ", _NO_PART.sub("", "".join(_TABLE.findall(html))))
-    return tree(f"<table>{inner}</table>") if inner else None

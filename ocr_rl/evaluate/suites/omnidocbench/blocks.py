@@ -102,7 +102,7 @@ def _formula(match: re.Match[str]) -> tuple[Block, bool]:
 
 
 def _with_html(text: str) -> str:
-    """Tables of Markdown as HTML. As there, the line before one is lost, and a cell with a colon or three dashes too."""
+    """Tables of Markdown as HTML. As there, the line before one is lost, and cells with a colon or three dashes."""
     lines, whole = [""], False
     for line in text.replace("\r", "").split("\n"):
         if row := _ROW.search(f"{line}\n"):

@@ -22,10 +22,11 @@ from ocr_rl.contract import UserError
 from ocr_rl.evaluate.suites.page import MAX_BYTES, Figure, Scores, Suite, first_file, texts_in
 from ocr_rl.evaluate.suites.parsebench.rules import RULES, score
 from ocr_rl.evaluate.suites.parsebench.text import Rule, Seen
-from ocr_rl.evaluate.suites.tables import table_trees, teds
 from ocr_rl.files import Unreadable, read_text
+from ocr_rl.text.element import elements
 from ocr_rl.text.front_matter import split_front_matter
 from ocr_rl.text.table_tree import Tree
+from ocr_rl.text.teds import similarity
 
 PARTS = ("text_content", "text_formatting", "chart", "table")
 FIGURES = {
@@ -98,7 +99,7 @@ def _add(pages: dict[str, Page], left: Counter[str], row: Mapping[str, Any]) -> 
     payload = json.loads(payload) if isinstance(payload, str) else payload
     rule = {**payload, "type": kind}
     if kind == "expected_markdown":
-        pages[name].tables += table_trees(row.get("expected_markdown") or rule["expected_markdown"])
+        pages[name].tables += _trees(row.get("expected_markdown") or rule["expected_markdown"])
     elif kind in RULES:
         pages[name].rules.append(rule)
     else:
@@ -124,7 +125,7 @@ def scored(page: Page, text: str) -> Scores:
         "faithfulness": _weighted(faithfulness),
         "formatting": _weighted(formatting),
         "charts": [means["chart_data_point"]] if "chart_data_point" in means else [],
-        "teds": teds(page.tables, table_trees(text)) if page.tables else [],
+        "teds": _teds(page.tables, _trees(text)) if page.tables else [],
     }
     return {name: values for name, values in figures.items() if values} | kinds
 
@@ -148,3 +149,27 @@ def _weighted(parts: Sequence[tuple[float | None, float]]) -> list[float]:
     there = [(value, weight) for value, weight in parts if value is not None]
     total = sum(weight for _, weight in there)
     return [sum(value * weight for value, weight in there) / total] if there else []
+
+
+# --- tables by TEDS ---------------------------------------------------------------------------------------------------
+
+
+def _trees(text: str) -> list[Tree]:
+    """The tables of a text, Markdown and HTML, as TEDS compares them."""
+    return [tree for block in elements(text) if (tree := block.tree) is not None]
+
+
+def _teds(wanted: Sequence[Tree], shown: Sequence[Tree]) -> list[float]:
+    """The likest pairs first; a table that is missing counts 0."""
+    likest = sorted(
+        ((similarity(a, b), k, j) for k, a in enumerate(wanted) for j, b in enumerate(shown)),
+        reverse=True,
+    )
+    scores, taken = dict.fromkeys(range(len(wanted)), 0.0), set[int]()
+    done: set[int] = set()
+    for alike, k, j in likest:
+        if k not in done and j not in taken:
+            scores[k] = alike
+            done.add(k)
+            taken.add(j)
+    return list(scores.values())
