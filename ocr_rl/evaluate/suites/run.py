@@ -51,9 +51,8 @@ def bench_suites(folder: Path, names: Sequence[str], candidates: Candidates, out
                 cells = [_cell(figures[label].get(key)) for label, _ in candidates]
                 rows.append([suite.name, str(len(suite.pages)), _label(figure), *cells])
                 notes += [f"- {suite.name}, {figure.label}: {figure.note}"] if figure.note else []
-        rows += [
-            [suite.name, str(len(suite.pages)), "pages missing", *(str(missing[label]) for label, _ in candidates)]
-        ]
+        rows.append([suite.name, str(len(suite.pages)), "pages missing", *(str(missing[k]) for k, _ in candidates)])
+        notes += [f"- {suite.name}, its own licence: {suite.licence}. {suite.note}".rstrip()]
     table = to_markdown_table(["suite", "pages", "figure", *(label for label, _ in candidates)], rows)
     report = "\n".join([f"# Transfer: {len(names)} suites", "", table, COUNTED, "", *notes]).rstrip() + "\n"
     outputs.write(out / TRANSFER, report)

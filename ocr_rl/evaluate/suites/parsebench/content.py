@@ -62,13 +62,8 @@ def _present(bag: Bag, times: Callable[[str], int]) -> float:
 
 def _not_too_often(bag: Bag, times: Callable[[str], int]) -> float:
     counted = [(times(text), allowed) for text, allowed in bag.items()]
-    return 1 - _share_or_none(
-        sum(max(0, n - allowed) for n, allowed in counted), sum(max(n, allowed) for n, allowed in counted)
-    )
-
-
-def _share_or_none(part: float, whole: float) -> float:
-    return part / whole if whole else 0.0
+    excess = sum(max(0, n - allowed) for n, allowed in counted)
+    return 1 - excess / most if (most := sum(max(pair) for pair in counted)) else 1.0
 
 
 def _expected(found: Counter[str], known: Callable[[str], bool]) -> float:
