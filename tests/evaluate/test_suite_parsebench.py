@@ -165,6 +165,11 @@ BAD = [
     ("[]", "text_content.jsonl:1: is no rule as ParseBench writes them"),
     ('{"pdf": "a.pdf", "type": "order", "rule": "{"}', "text_content.jsonl:1: is no rule"),
     ('{"pdf": "a.pdf", "type": "order", "rule": "[1]"}', "text_content.jsonl:1: is no rule"),
+    ('{"pdf": "a.pdf", "type": "missing_word_percent", "rule": {"bag_of_word": ["a"]}}', "jsonl:1: is no rule"),
+    ('{"pdf": "a.pdf", "type": "is_bold", "rule": {"text": 3}}', "jsonl:1: is no rule"),
+    ('{"pdf": "a.pdf", "type": "order", "rule": {"before": ["a"], "after": "b"}}', "jsonl:1: is no rule"),
+    ('{"pdf": "a.pdf", "type": "chart_data_point", "rule": {"value": 1, "labels": 2}}', "jsonl:1: is no rule"),
+    ('{"pdf": "a.pdf", "type": ["order"], "rule": {}}', "jsonl:1: is no rule"),
     ("", "holds no page of ParseBench"),
 ]
 

@@ -48,6 +48,9 @@ ORDER_WEIGHT = 0.5
 RARE_WEIGHT = 0.2  # of formulas and of code
 
 
+_ANY = Seen("any")
+
+
 @dataclass(slots=True)
 class Page:
     """What is asked of a document."""
@@ -101,6 +104,7 @@ def _add(pages: dict[str, Page], left: Counter[str], row: Mapping[str, Any]) -> 
     if kind == "expected_markdown":
         pages[name].tables += _trees(row.get("expected_markdown") or rule["expected_markdown"])
     elif kind in RULES:
+        score(rule, _ANY)  # raises where the rule is of another shape
         pages[name].rules.append(rule)
     else:
         left[kind] += 1

@@ -146,11 +146,14 @@ def order(rule: Rule, seen: Seen) -> float:
     allowed = int(rule.get("max_diffs") or 0)
     if allowed > min(len(before), len(after)) // 2:
         raise Unusable
-    first, last = (_ends(text, seen.in_order, allowed) for text in (before, after))
+    first = _ends(before, seen.in_order, allowed)
+    last = _ends(after, seen.in_order, allowed) if first else None
     return first is not None and last is not None and first[0] < last[1]
 
 
 def _ends(needle: str, text: str, allowed: int) -> tuple[int, int] | None:
     if (at := text.find(needle)) >= 0:
         return at, text.rfind(needle)
+    if len(text) < len(needle) - MOST_EDITS:
+        return None
     return first_and_last(needle, text, min(max(len(needle) // 20, allowed), MOST_EDITS))
