@@ -19,8 +19,9 @@ from ocr_rl.cli.refusals import (
     require_preset,
 )
 from ocr_rl.contract import UserError
+from ocr_rl.text.suggest import did_you_mean
 
-SEVERAL = ("--candidate", "--engine", "--model", "--endpoint", "--tag", "--file", "--type")
+SEVERAL = ("--candidate", "--engine", "--model", "--endpoint", "--tag", "--file", "--type", "--suite")
 
 app = Typer()
 
@@ -55,8 +56,12 @@ def bench(
         Option(metavar="FOLDER...", help="Markdown files, <pdf>_pg<N>_repeat<M>.md; NAME=FOLDER gives a name"),
     ] = None,
     suite: Annotated[
-        Literal["dp-bench", "omnidocbench", "puredocbench"] | None,
-        Option(help="somebody else's benchmark, with its figures, for candidates alone"),
+        list[str] | None,
+        Option(
+            metavar="SUITE...",
+            help="other people's benchmarks, with their figures, for candidates alone: dp-bench, omnidocbench, "
+            "parsebench, puredocbench; with several, DATA and candidates hold a folder for each",
+        ),
     ] = None,
     engine: Annotated[
         list[str] | None,
@@ -104,8 +109,8 @@ def bench(
     folders, engines, models, endpoints = candidate or [], engine or [], model or [], endpoint or []
     if not [*folders, *engines, *models, *endpoints]:
         raise UserError("bench: name at least one --candidate FOLDER, --engine NAME, --model MODEL or --endpoint URL.")
-    if suite is not None:
-        _suite(data, suite, folders, [*engines, *models, *endpoints], out)
+    if suite:
+        _suites(data, suite, folders, [*engines, *models, *endpoints], out)
         return
     require_dataset(data)
     for folder in map(_place, folders):
@@ -147,19 +152,24 @@ def bench(
     print(report)
 
 
-def _suite(folder: Path, suite: str, candidates: Sequence[str], others: Sequence[str], out: Path) -> None:
+def _suites(folder: Path, suites: Sequence[str], candidates: Sequence[str], others: Sequence[str], out: Path) -> None:
     if others:
         raise UserError("--suite takes folders of answers: write a policy's with `transcribe`, and give --candidate.")
     require_place(out)
 
-    from ocr_rl.evaluate.suites.run import bench_suite
+    from ocr_rl.evaluate.suites.run import SUITES, bench_suite, bench_suites
 
     named = [
         (text.partition("=")[0] if _place(text) != text else Path(text).name, Path(_place(text))) for text in candidates
     ]
     if twice := [name for k, (name, _) in enumerate(named) if name in dict(named[:k])]:
         raise UserError(f"--candidate: two are called {twice[0]!r}; give a name, as in NAME=FOLDER.")
-    print(bench_suite(folder, suite, named, out), end="")
+    if strange := [name for name in suites if name not in SUITES]:
+        raise UserError(f"--suite {strange[0]}: no suite has that name{did_you_mean(strange[0], SUITES)}")
+    if twice := [name for k, name in enumerate(suites) if name in suites[:k]]:
+        raise UserError(f"--suite: {twice[0]} stands there twice.")
+    several = len(suites) > 1
+    print(bench_suites(folder, suites, named, out) if several else bench_suite(folder, suites[0], named, out), end="")
 
 
 def _place(text: str) -> str:

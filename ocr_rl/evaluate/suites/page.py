@@ -12,7 +12,7 @@ from ocr_rl.contract import UserError
 from ocr_rl.files import Unreadable, read_text
 
 MAX_BYTES = 2**29  # of a file of references
-Scores = Mapping[str, Sequence[float]]  # of a page, by figure: one value, or one an element; none where it has no such
+Scores = Mapping[str, Sequence[float]]  # of a page, by figure and rule: one value, or one an element
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +34,7 @@ class Suite:
     pages: Sequence[str]
     read: Callable[[Path], Mapping[str, Any]]  # a candidate's answers by page; a page that it lacks is left out
     score: Callable[[str, Any], Scores]  # of a page, for the candidate's answer or None
+    note: str = ""  # what of it is not read
 
 
 def read_json(path: Path) -> Any:

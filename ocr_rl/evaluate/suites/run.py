@@ -1,4 +1,4 @@
-"""`ocr-rl bench FOLDER --suite NAME`: candidates under somebody else's benchmark, with intervals over pages."""
+"""`ocr-rl bench FOLDER --suite NAME...`: candidates under other people's benchmarks, with intervals over pages."""
 
 from __future__ import annotations
 
@@ -10,34 +10,75 @@ from pathlib import Path
 from ocr_rl import outputs
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate.stats import Interval, bootstrap_mean
-from ocr_rl.evaluate.suites import dp_bench, omnidocbench
-from ocr_rl.evaluate.suites.page import Scores, Suite
+from ocr_rl.evaluate.suites import dp_bench, omnidocbench, parsebench
+from ocr_rl.evaluate.suites.page import Figure, Scores, Suite
 from ocr_rl.evaluate.tables import to_markdown_table
 
 SUITES: Mapping[str, Callable[[Path], Suite]] = {
     "dp-bench": dp_bench.load,
     "omnidocbench": omnidocbench.omnidocbench,
+    "parsebench": parsebench.load,
     "puredocbench": omnidocbench.puredocbench,
 }
 FILES = ("suite.json", "suite.md")
+TRANSFER = "transfer.md"
+COUNTED = "In percent, with 95 % intervals over pages. A page that a candidate lacks counts as an empty answer."
 
 
-def bench_suite(folder: Path, name: str, candidates: Sequence[tuple[str, Path]], out: Path) -> str:
+Candidates = Sequence[tuple[str, Path]]  # name, and where its answers lie
+
+
+def bench_suite(folder: Path, name: str, candidates: Candidates, out: Path) -> str:
     """The report as Markdown, which is written to `out` with every page's scores. UserError for wrong input."""
+    return _bench(folder, name, candidates, out)[0]
+
+
+def bench_suites(folder: Path, names: Sequence[str], candidates: Candidates, out: Path) -> str:
+    """One table of all the suites, FOLDER/<suite> and <candidate>/<suite>; each one's report goes to `out`/<suite>.
+
+    It is written to `out`. UserError for wrong input, before anything is scored where a folder is missing.
+    """
+    outputs.refuse_taken([out / TRANSFER])
+    for place in (folder, *(place for _, place in candidates)):
+        if lacking := next((place / name for name in names if not (place / name).exists()), None):
+            raise UserError(f"{lacking}: is not there; with several suites, a folder holds one folder for each.")
+    rows, notes = [], []
+    for name in names:
+        places = [(label, place / name) for label, place in candidates]
+        _, suite, figures, missing = _bench(folder / name, name, places, out / name)
+        for key, figure in suite.figures.items():
+            if any(key in figures[label] for label, _ in candidates):
+                cells = [_cell(figures[label].get(key)) for label, _ in candidates]
+                rows.append([suite.name, str(len(suite.pages)), _label(figure), *cells])
+                notes += [f"- {suite.name}, {figure.label}: {figure.note}"] if figure.note else []
+        rows.append([suite.name, str(len(suite.pages)), "pages missing", *(str(missing[k]) for k, _ in candidates)])
+        notes += [f"- {suite.name}, its own licence: {suite.licence}. {suite.note}".rstrip()]
+    table = to_markdown_table(["suite", "pages", "figure", *(label for label, _ in candidates)], rows)
+    report = "\n".join([f"# Transfer: {len(names)} suites", "", table, COUNTED, "", *notes]).rstrip() + "\n"
+    outputs.write(out / TRANSFER, report)
+    return report
+
+
+Figures = Mapping[str, Mapping[str, Interval]]  # by candidate
+
+
+def _bench(folder: Path, name: str, candidates: Candidates, out: Path) -> tuple[str, Suite, Figures, Mapping[str, int]]:
+    """The report, the suite, and of every candidate its figures and how many pages it lacks."""
     outputs.refuse_taken(out / file for file in FILES)
     suite = SUITES[name](folder)
     if not suite.pages:
         raise UserError(f"{folder}: holds no page of {suite.name}; fetch it again.")
     scores = {label: _scores(suite, place) for label, place in candidates}
     figures = {label: summary(suite, pages) for label, (pages, _) in scores.items()}
-    report = _report(suite, figures, {label: missing for label, (_, missing) in scores.items()})
+    missing = {label: lacks for label, (_, lacks) in scores.items()}
+    report = _report(suite, figures, missing)
     rows = {
         label: {"figures": {k: asdict(v) for k, v in figures[label].items()}, "pages": pages}
         for label, (pages, _) in scores.items()
     }
     outputs.write(out / FILES[0], json.dumps({"suite": suite.name, "candidates": rows}, ensure_ascii=False) + "\n")
     outputs.write(out / FILES[1], report)
-    return report
+    return report, suite, figures, missing
 
 
 def _scores(suite: Suite, place: Path) -> tuple[dict[str, Scores], int]:
@@ -61,16 +102,20 @@ def summary(suite: Suite, pages: Mapping[str, Scores]) -> dict[str, Interval]:
     return figures
 
 
-def _report(suite: Suite, figures: Mapping[str, Mapping[str, Interval]], missing: Mapping[str, int]) -> str:
-    header = ["candidate", *(f"{f.label} {'↑' if f.better > 0 else '↓'}" for f in suite.figures.values()), "missing"]
+def _report(suite: Suite, figures: Figures, missing: Mapping[str, int]) -> str:
+    header = ["candidate", *map(_label, suite.figures.values()), "missing"]
     rows = [
         [label, *(_cell(of.get(name)) for name in suite.figures), str(missing[label])] for label, of in figures.items()
     ]
     notes = [f"- {figure.label}: {figure.note}" for figure in suite.figures.values() if figure.note]
     lines = [f"# {suite.name}: {len(suite.pages):,} pages", "", to_markdown_table(header, rows)]
-    lines += ["In percent, with 95 % intervals over pages. A page that a candidate lacks counts as an empty answer."]
-    lines += [f"The benchmark's own licence: {suite.licence}.", "", *notes]
+    lines += [COUNTED, f"The benchmark's own licence: {suite.licence}.", "", *notes]
+    lines += [f"- {suite.note}"] if suite.note else []
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _label(figure: Figure) -> str:
+    return f"{figure.label} {'↑' if figure.better > 0 else '↓'}"
 
 
 def _cell(interval: Interval | None) -> str:
