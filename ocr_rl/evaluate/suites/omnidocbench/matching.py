@@ -19,9 +19,8 @@ ALIKE = 0.25  # distance over the longer length, below which two blocks are each
 FARTHEST = 0.7
 IN_A_RUN = 0.6  # distance over its length, of a block of a run from where it stands in the page's
 WITHIN = 0.4  # and of a page's block from where it stands in the transcript's
-MOST_WINDOWS = (
-    1_000_000  # of texts that are compared on a page; with more, none stands in another (their code stops after 30 s)
-)
+# Of texts that are compared on a page; with more, none stands in another (their code stops after 30 s).
+MOST_WINDOWS = 1_000_000
 
 Costs = NDArray[np.float64]  # (page's blocks, transcript's blocks)
 Groups = list[tuple[list[int], list[int]]]  # (page's blocks, transcript's blocks)

@@ -35,7 +35,10 @@ FIGURES = {
     "charts": Figure(label="chart data points", better=1),
     "teds": Figure(label="TEDS", better=1, note="of each table; stands where the authors have GTRM"),
 }
-CORRECT = ("missing_word_percent", "unexpected_word_percent", "too_many_word_occurence_percent") + (
+CORRECT = (
+    "missing_word_percent",
+    "unexpected_word_percent",
+    "too_many_word_occurence_percent",
     "missing_sentence_percent",
     "unexpected_sentence_percent",
     "too_many_sentence_occurence_percent",
