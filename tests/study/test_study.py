@@ -169,7 +169,7 @@ def test_what_is_left_is_what_has_not_ended_and_the_models_that_it_needs(nano_di
         if job.trains:
             folder.run(job.name).mkdir(parents=True)
             (folder.run(job.name) / "done.json").write_text(json.dumps({"model": f"runs/{job.name}/model"}))
-        folder.test(job.name).parent.mkdir(exist_ok=True)
+        folder.test(job.name).parent.mkdir(parents=True, exist_ok=True)
         folder.test(job.name).write_text("")
     assert left_of(jobs, study, folder) == []  # all rows are there, no model is, and nobody needs one
     folder.test("dpo_reference-seed0").unlink()
