@@ -100,8 +100,8 @@ class Server:
     def _give(self, load: Load) -> None:
         """All weights: sent where the server takes them so, read by it from a file otherwise."""
         transfer = self.transfer
-        ready = load.tensors is not None and transfer.offered and not transfer.torn
-        sent = ready and transfer.send(load.tensors)
+        ready = transfer.offered and not transfer.torn
+        sent = ready and load.tensors is not None and transfer.send(load.tensors)
         if transfer.torn:
             self._heal(load)
         elif not sent:
