@@ -155,15 +155,10 @@ class Reader:
         """
         made = self._made(rows, image)
         if self.device.type == "cuda":
-            pinned = self._pinned(made)
+            pinned = _pinned(made, torch.cuda.current_device())
             # What the tower says is asked of the device itself, in its turn.
             made = pinned if image is None and self.features is not None else one_ahead(pinned)
         return ((batch.to(self.device), counts) for batch, counts in made)
-
-    def _pinned(self, made: Iterator[tuple[Batch, bool]]) -> Iterator[tuple[Batch, bool]]:
-        for batch, counts in made:
-            torch.cuda.set_device(self.device)  # a new thread is on the first GPU, whichever this rank's is
-            yield batch.pinned(), counts
 
     def _made(self, rows: Sequence[Row], image: ImageOf | None) -> Iterator[tuple[Batch, bool]]:
         positions = lambda row, size: self.positions(row.prompt.expanded_ids, tuple(size.tolist()))
@@ -215,6 +210,12 @@ def _opened(path: str, **how: Any) -> PreTrainedModel:
     model = load_model(path, **how) if ranks.rank() == 0 else None
     tied = ranks.gathered(None if model is None else model.config.tie_word_embeddings)[0]
     return empty_model(path, tied=tied, **how) if model is None else model
+
+
+def _pinned(made: Iterator[tuple[Batch, bool]], gpu: int) -> Iterator[tuple[Batch, bool]]:
+    for batch, counts in made:
+        torch.cuda.set_device(gpu)  # a new thread is on the first GPU, whichever this rank's is
+        yield batch.pinned(), counts
 
 
 def shapes_of(model: PreTrainedModel) -> dict[str, torch.Size]:

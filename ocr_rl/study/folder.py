@@ -39,10 +39,13 @@ class Folder:
 
     def model(self, name: str) -> Path:
         """The policy that a run ended with. Raises UserError for a run that did not end."""
-        try:
-            return self.root / json.loads((self.run(name) / "done.json").read_text(encoding="utf-8"))["model"]
-        except OSError:
-            raise UserError(f"the run {name}, which this one needs, did not end") from None
+        done = self.run(name) / "done.json"
+        if not done.exists():
+            raise UserError(f"the run {name}, which this one needs, did not end")
+        model = read_json(done).get("model")  # perhaps of rows that somebody else has packed
+        if not isinstance(model, str) or not (self.root / model).resolve().is_relative_to(self.root.resolve()):
+            raise UserError(f"{done}: names no model of this study; remove {done.parent} to have it trained anew.")
+        return self.root / model
 
     def holds_model(self, name: str) -> bool:
         """Whether the run ended here; of one that ended on another machine there are rows alone."""

@@ -148,7 +148,7 @@ def read_results(study: Study, out: Path) -> Results:
         peaks={
             job.name: done["peak_gib"]
             for job in ended
-            if "peak_gib" in (done := read_json(folder.run(job.name) / "done.json"))
+            if (path := folder.run(job.name) / "done.json").exists() and "peak_gib" in (done := read_json(path))
         },
     )
 

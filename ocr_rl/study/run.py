@@ -78,8 +78,8 @@ def _train(job: Job, study: Study, folder: Folder, sampler: Sampler, prompter: P
     run = folder.run(job.name)
     if folder.holds_model(job.name):
         return
-    if (run / "done.json").exists():  # its model lies on another machine
-        shutil.rmtree(run)
+    if (run / "done.json").exists() or not (run / "config.json").exists():  # rows alone, of another machine
+        shutil.rmtree(run, ignore_errors=True)
     recipe = _prepared(job, study, folder, sampler, prompter)
     with peak_memory() as peak:
         model = train(recipe, run, go_on=True, lent=Lent(sampler=sampler, pages=folder.pages))

@@ -74,7 +74,8 @@ def side_by_side(label: str, work: Work, jobs: Sequence[Job], study: Study, fold
     spawn = multiprocessing.get_context("spawn")
     queue = Queue(left, study, folder, until, spawn.Lock(), spawn.Array("b", len(left), lock=False))
     workers = [
-        spawn.Process(target=_worker, args=(work, queue, k), daemon=False) for k in range(min(study.workers, len(left)))
+        spawn.Process(target=_worker, args=(work, queue, k, os.getpid()), daemon=False)
+        for k in range(min(study.workers, len(left)))
     ]
     try:
         for worker in workers:
@@ -91,9 +92,9 @@ def side_by_side(label: str, work: Work, jobs: Sequence[Job], study: Study, fold
         raise UserError(f"A worker of the study stopped: see {folder.root}/worker*.log; the same command goes on.")
 
 
-def _worker(work: Work, queue: Queue, k: int) -> None:
-    """On its own share of the cores, with a log of its own."""
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+def _worker(work: Work, queue: Queue, k: int, parent: int) -> None:
+    """On its own share of the cores, with a log of its own. The parent may be gone before it gets here."""
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     log = (queue.folder.root / f"worker{k}.log").open("a", encoding="utf-8", buffering=1)
     os.dup2(log.fileno(), sys.stdout.fileno())
     os.dup2(log.fileno(), sys.stderr.fileno())

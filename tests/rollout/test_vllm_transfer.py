@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import base64
 import pickle
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -21,6 +23,7 @@ from ocr_rl.models.weights import Named
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler import vllm_transfer, wire
 from ocr_rl.rollout.sampler.base import Sampling
+from ocr_rl.rollout.sampler.vllm_loads import Load, Loads
 from ocr_rl.rollout.sampler.vllm_server import ServerSettings, VllmServerSampler
 from tests.fake_vllm import FakeVllm
 from tests.rollout.test_vllm_server import adapter, written
@@ -144,6 +147,52 @@ def test_a_transfer_that_fails_or_differs_is_not_used_again(
     assert len(written(sampler, asked, HOW)) == len(asked)
 
 
+@pytest.mark.parametrize("gpu", [True, False])
+def test_what_a_killed_run_may_have_left_in_pieces_is_read_until_it_holds(
+    open_, fakes, nano_dir: Path, prompter: Prompter, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpu: bool
+) -> None:
+    """The server lives on, and only that process knew that a transfer was on its way."""
+    sampler, (fake, _) = open_(), fakes
+    sampler.load(weights(1.0), 1)
+    if not gpu:
+        monkeypatch.setattr(vllm_transfer, "can_send", lambda backend="nccl": False)
+    fake.calls.clear()
+    settings = ServerSettings(url=fake.url, max_model_len=256, weights_dir=tmp_path / "other")
+    other = VllmServerSampler(nano_dir, prompter, settings)
+    assert fake.calls.count(NEW) == fake.calls.count("/weight_checker") == 2
+    other.load(weights(2.0), 1)
+    assert fake.loaded == f"{2 * TOTAL:.3f}" and fake.calls.count("/finish_weight_update") == gpu
+    other.close()
+
+
+def test_a_server_that_tells_no_digests_proves_nothing(open_, fakes, capsys, monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler, (fake, _) = open_(), fakes
+    answer = fake.answer
+    monkeypatch.setattr(fake, "answer", lambda path, body: {} if path == "/weight_checker" else answer(path, body))
+    sampler.load(weights(1.0), 1)
+    assert "what came was not what the file says" in capsys.readouterr().out
+
+
+def test_a_server_that_comes_back_while_weights_are_gathered_waits_for_them(
+    nano_dir: Path, prompter: Prompter, tmp_path: Path
+) -> None:
+    """Those before them are gone by then, and no file has them."""
+    loads, seen = Loads(nano_dir, prompter.family, tmp_path), list[Load]()
+    loads.take(weights(1.0), 1, keep=True)
+
+    def gather() -> Iterator[tuple[str, torch.Tensor]]:
+        late = threading.Thread(target=lambda: seen.append(loads.now))
+        late.start()
+        late.join(0.3)
+        yield from weights(2.0)
+
+    loads.take(gather(), 2, keep=True)
+    while not seen:
+        time.sleep(0.01)
+    assert seen[0].number == 2 and seen[0].tensors is not None
+    loads.close()
+
+
 def test_a_place_where_transfers_fail_is_left_at_files(open_, fakes, asked, capsys) -> None:
     sampler, (fake, _) = open_(), fakes
     fake.transfer_fault = "refuses"
@@ -234,6 +283,23 @@ def test_a_way_is_taken_where_both_ends_have_it(
     assert vllm_transfer.can_send(backend) is sends
 
 
+def test_an_engine_that_took_half_of_the_weights_is_not_taken_for_the_base(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    from ocr_rl.rollout.sampler.vllm.engine import VllmSampler
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise UserError("half of them")
+
+    family = SimpleNamespace(engine_names=lambda named: named)
+    engine: Any = object.__new__(VllmSampler)
+    engine._prompter, engine._dtype, engine._asleep = SimpleNamespace(family=family), torch.float32, None
+    engine._llm = SimpleNamespace(collective_rpc=refuse)
+    engine._base, engine._lora, engine._state = "base", "adapter-1", None
+    with pytest.raises(UserError, match="half of them"):
+        engine.load(weights(1.0), 1)
+    assert engine._base is None, "adapters over it would be taken for adapters over the base"
+
+
 # --- vLLM's own senders, as far as they go without a GPU --------------------------------------------------------------
 
 
@@ -274,8 +340,6 @@ def test_nccl_is_told_where_to_meet_and_what_will_come(fakes: list[FakeVllm], mo
 def test_a_server_that_dies_in_mid_transfer_ends_it(fakes: list[FakeVllm], monkeypatch: pytest.MonkeyPatch) -> None:
     """NCCL would wait for it for good: the group is taken down once the call fails."""
     pytest.importorskip("vllm", reason="vLLM is not installed")
-    import threading
-
     from vllm.distributed.weight_transfer import nccl_engine
 
     from ocr_rl.rollout.sampler.vllm.sending import Channel

@@ -13,13 +13,15 @@ import time
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
 from ocr_rl.cli import main
-from ocr_rl.config import Folder, Rounds, Typeset
+from ocr_rl.config import Folder, Recipe, Rounds, Typeset
 from ocr_rl.config.on_policy import OnPolicy
 from ocr_rl.contract import Page, UserError
 from ocr_rl.evaluate.stats import Interval
@@ -27,7 +29,9 @@ from ocr_rl.pages.raster import ImageRef
 from ocr_rl.pages.synth.make import write_dataset
 from ocr_rl.rollout.compare import upside_down
 from ocr_rl.rollout.flow import ComparedGroup, Group, Prompt, Sample
+from ocr_rl.run import Run
 from ocr_rl.study import run as study_run
+from ocr_rl.study import workers
 from ocr_rl.study.findings import Measured, Noise, contrast, contrast_p, noise_of, verdict_of
 from ocr_rl.study.folder import Folder as StudyFolder
 from ocr_rl.study.folder import choose, trial_scores
@@ -194,6 +198,55 @@ def test_a_job_waits_for_what_it_needs_and_goes_on_when_that_failed(nano_dir: Pa
     began = time.monotonic()
     assert next(taken).name == "dpo_reference-seed0" and time.monotonic() > began + 0.6
     assert list(taken) == []
+
+
+@pytest.mark.parametrize("begun_here", [False, True])
+def test_rows_of_a_run_that_was_cut_elsewhere_are_no_run(
+    nano_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun_here: bool
+) -> None:
+    """A report packs those too, as of one that failed; a run that was cut here goes on."""
+    study = load_study(str(write_study(tmp_path / "s.toml", nano_dir, variations=False)))
+    folder, job = StudyFolder(tmp_path / "out"), main_jobs(study, {})[0]
+    run = folder.run(job.name)
+    run.mkdir(parents=True)
+    (run / "metrics.jsonl").write_text('{"step": 1}\n')
+    if begun_here:
+        (run / "config.json").write_text(json.dumps(job.recipe.model_dump(mode="json")))
+
+    def train(recipe: Recipe, out: Path, **_: Any) -> Path:
+        Run(out).claim(recipe.model_dump(mode="json"), resume=True)
+        assert (out / "metrics.jsonl").exists() == begun_here
+        (out / "model").mkdir(parents=True)
+        return out / "model"
+
+    monkeypatch.setattr(study_run, "train", train)
+    study_run._train(job, study, folder, None, None)  # type: ignore[arg-type]
+    assert folder.holds_model(job.name)
+
+
+@pytest.mark.parametrize("done", ["{}", "[]", '{"model": "/"}', '{"model": "../.."}', '{"model": 7}', "{"])
+def test_a_run_that_names_no_model_of_the_study_has_none(tmp_path: Path, done: str) -> None:
+    """Rows may be anybody's."""
+    folder = StudyFolder(tmp_path / "out")
+    folder.run("sft-seed0").mkdir(parents=True)
+    (folder.run("sft-seed0") / "done.json").write_text(done)
+    assert not folder.holds_model("sft-seed0")
+    with pytest.raises(UserError, match="done.json"):
+        folder.model("sft-seed0")
+
+
+def test_a_worker_whose_parent_is_gone_already_ends_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has read torch for seconds before it looks; who is its parent by then is not who began it."""
+    ended = threading.Event()
+    monkeypatch.setattr(workers.os, "_exit", lambda code: ended.set())
+    monkeypatch.setattr(workers.os, "dup2", lambda *_: None)
+    monkeypatch.setattr(workers.os, "sched_setaffinity", lambda *_: None)
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    study = SimpleNamespace(workers=1)
+    queue: Any = Queue((), study, StudyFolder(tmp_path), 0.0, None, ())  # type: ignore[arg-type]
+    workers._worker(lambda *_: None, queue, 0, gone.pid)
+    assert ended.wait(30)
 
 
 @pytest.mark.slow

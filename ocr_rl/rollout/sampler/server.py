@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ocr_rl.models.weights import Adapter
     from ocr_rl.rollout.sampler.vllm_loads import Load
 
+UNUSED = "default"  # what vLLM calls the weights that it was started with
 READINGS = 4  # of a file after a transfer that broke off, at most
 BANNED = -1e30  # added to a logit: JSON has no infinity, and this leaves a probability of exactly 0
 
@@ -83,7 +84,7 @@ class Server:
         # Pausing ends requests that somebody has left behind, as a learner that was killed does.
         self.wire.call("/pause", params={"mode": "abort"})
         if not version.startswith(f"{load.run}-"):
-            self.transfer.meet()
+            self.transfer.meet(used=version != UNUSED)
         if not version.startswith(f"{load.base_version}-"):
             self._give(load)
         self._hold_adapter(load)
@@ -99,7 +100,8 @@ class Server:
     def _give(self, load: Load) -> None:
         """All weights: sent where the server takes them so, read by it from a file otherwise."""
         transfer = self.transfer
-        sent = load.tensors is not None and transfer.offered and transfer.send(load.tensors)
+        ready = transfer.offered and not transfer.torn
+        sent = ready and load.tensors is not None and transfer.send(load.tensors)
         if transfer.torn:
             self._heal(load)
         elif not sent:
@@ -107,7 +109,7 @@ class Server:
         elif not transfer.proven:
             came = self._digests()
             self._have_read(load)
-            transfer.proven = came == self._digests()
+            transfer.proven = came == self._digests() != {}
             if not transfer.proven:
                 transfer.give_up("what came was not what the file says")
 
@@ -129,7 +131,7 @@ class Server:
             with suppress(ServerDown):
                 self._have_read(load)
                 held.append(self._digests())
-                if held[-2:-1] == held[-1:]:
+                if held[-1] and held[-2:-1] == held[-1:]:
                     self.transfer.torn = False
                     return
         raise ServerDown("reads no weights any more since a transfer of them broke off")

@@ -82,16 +82,27 @@ class Loads:
             folder.mkdir(parents=True, exist_ok=True)
         self._dir = Path(tempfile.mkdtemp(prefix="weights-", dir=folder))
         self._run = uuid.uuid4().hex[:12]
-        self.now = Load(run=self._run, number=0, policy=0, weights=Path(model).absolute(), weights_number=0)
+        self._taking = Lock()
+        self._now = Load(run=self._run, number=0, policy=0, weights=Path(model).absolute(), weights_number=0)
+
+    @property
+    def now(self) -> Load:
+        """The last load; a server that comes back while one is taken waits for that one."""
+        with self._taking:
+            return self._now
 
     def take(self, weights: Weights, policy: int, *, keep: bool = False) -> None:
         """A new load; weights that are those of the last one (`models.weights.Named`) are not read again.
 
         `keep` them on the host, for a server that takes them from there.
         """
-        number = self.now.number + 1
+        with self._taking:
+            self._take(weights, policy, keep=keep)
+
+    def _take(self, weights: Weights, policy: int, *, keep: bool) -> None:
+        number = self._now.number + 1
         folder = self._dir / f"{number:06d}"
-        now = replace(self.now, number=number, policy=policy)
+        now = replace(self._now, number=number, policy=policy)
         if isinstance(weights, Adapter):
             weights.save(folder)
             if self._base != weights.base:
@@ -100,18 +111,18 @@ class Loads:
                 base = load_model(weights.base).state_dict().items()
                 now = self._hold(base, now, self._dir / f"{number:06d}-base", keep=keep)
                 self._base = weights.base
-            self.now = replace(now, adapter=weights, adapter_dir=folder)
+            self._now = replace(now, adapter=weights, adapter_dir=folder)
         else:
             self._base = None
             state, held = state_of(weights), self._state
             if state is None or state != held:
                 now = self._hold(weights, now, folder, keep=keep)
-            self.now = replace(now, adapter=None, adapter_dir=None)
+            self._now = replace(now, adapter=None, adapter_dir=None)
             self._state = state
 
     def _hold(self, weights: Iterable[tuple[str, Tensor]], now: Load, folder: Path, *, keep: bool) -> Load:
         """The load with these weights: written, or kept."""
-        self.now, self._state = replace(self.now, tensors=None), None  # room for the new ones
+        self._now, self._state = replace(self._now, tensors=None), None  # room for the new ones
         tensors = self._on_host(weights, apart=keep)
         if not keep:
             _write(tensors, folder)
@@ -119,8 +130,9 @@ class Loads:
 
     def forget_others(self) -> None:
         """Delete the files that the present load does not need."""
+        now = self.now
         for path in self._dir.iterdir():
-            if path not in (self.now.weights, self.now.adapter_dir):
+            if path not in (now.weights, now.adapter_dir):
                 shutil.rmtree(path, ignore_errors=True)
 
     def close(self) -> None:

@@ -42,14 +42,19 @@ class Transfer:
         """Whether the server is to be sent weights, so that they need not be written."""
         return self._backend is not None
 
-    def meet(self) -> None:
-        """A server that this one has not spoken to: what does it offer?"""
+    def meet(self, *, used: bool) -> None:
+        """A server that this one has not spoken to: what does it offer?
+
+        `used`, by another run: a transfer may have broken off with that one's process, and nobody has told.
+        """
         self.close()
         self.proven = self.torn = False
-        if self._failed < TRIES and can_send():
+        sends = self._failed < TRIES and can_send()
+        if sends or used:
             info = self._wire.call("/server_info", method="GET", params={"config_format": "json"})
             offer = ((info.get("vllm_config") or {}).get("weight_transfer_config") or {}).get("backend")
-            self._backend = offer if can_send(offer) else None
+            self._backend = offer if sends and can_send(offer) else None
+            self.torn = used and offer is not None
 
     def send(self, weights: Mapping[str, Tensor]) -> bool:
         """Whether the server took them. Where not, it is `torn`, and a line has said why."""

@@ -154,7 +154,7 @@ class VllmSampler:
 
     def _take_all(self, weights: Iterable[tuple[str, Tensor]]) -> None:
         given: dict[str, int] = {}
-        self._state = None
+        self._state = self._base = None  # whatever goes wrong
         named = marked(self._prompter.family.engine_names(weights), given, self._dtype)
         self._llm.collective_rpc("reload_weights", kwargs={"weights_iterator": named})
         self._require_base(given, self._dtype, "weights")
