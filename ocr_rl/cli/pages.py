@@ -18,7 +18,6 @@ from ocr_rl.cli.options import (
     NEW_FOLDER,
     Dataset,
     Documents,
-    Instruction,
     NewDataset,
     Seed,
     Workers,
@@ -164,7 +163,10 @@ def export(
     preferences: Annotated[
         Path | None, Option(metavar="FILE", help="pairs about the pages, as JSON lines: a table for TRL's DPO")
     ] = None,
-    instruction: Instruction = None,
+    instruction: Annotated[
+        str | None,
+        Option(metavar="TEXT", help="the message beside the page: as the policy was taught (default: a general one)"),
+    ] = None,
     longest_px: Annotated[int, whole("longest side of the page image", 1, MAX_PX, metavar="PX")] = 1288,
     workers: Workers = 2,
 ) -> int:

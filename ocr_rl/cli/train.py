@@ -110,7 +110,7 @@ def study(
     else:
         from ocr_rl.study.run import run_study
 
-        run_study(loaded, out, math.inf if hours is None else time.time() + 3600 * hours)
+        run_study(loaded, out, math.inf if hours is None else time.monotonic() + 3600 * hours)
     written = report_study(loaded, out, report)
     if written is None:
         print(f"no arm has ended yet: the same command goes on, here or from {report / ROWS} on another machine")

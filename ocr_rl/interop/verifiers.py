@@ -6,7 +6,7 @@ verifiers finds a taskset by the name of a module that exports it. A file of one
     from ocr_rl.interop.verifiers import PagesTaskset
     __all__ = ["PagesTaskset"]
 
-    vf-eval my_pages --env.taskset.rows rows.parquet --env.taskset.task.spec nano_grpo -m MODEL
+    PYTHONPATH=. vf-eval my_pages --env.taskset.rows rows.parquet --env.taskset.task.spec nano_grpo -m MODEL
 
 This module imports verifiers, which is no dependency; nothing else here imports this module.
 """

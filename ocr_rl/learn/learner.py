@@ -112,12 +112,12 @@ class Learner(Reader):
     def apply(self) -> None:
         """Take the step that `prepare` left the gradient of."""
         ranks.tell(self.name, "apply")
+        self._moves = object()
         with record_function("ocr_rl step"):
             for optimizer in self.optimizers:
                 optimizer.step()
                 optimizer.zero_grad(set_to_none=True)
             self.masters.hand_back()
-        self._moves = object()
         self.policy += 1
 
     def drop(self) -> None:

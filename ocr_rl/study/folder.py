@@ -1,6 +1,7 @@
 """What lies in a study's folder: its plan, pages and runs, and which trials were chosen.
 
-OUT/ study.json · pages/ · runs/<arm>-seed<N>/ · pairs/ · test/<run>.jsonl · failed/<run>.txt · worker<k>.log
+OUT/ study.json · pages/ · runs/<arm>-seed<N>/ · again/<run>/ · pairs/ · test/<run>.jsonl · failed/<run>.txt ·
+     worker<k>.log
 """
 
 from __future__ import annotations
@@ -37,14 +38,22 @@ class Folder:
     def run(self, name: str) -> Path:
         return self.root / "runs" / name
 
+    def again(self, name: str) -> Path:
+        """Where a run is trained once more for its model alone; its rows are those of another machine, and stay so."""
+        return self.root / "again" / name
+
     def model(self, name: str) -> Path:
         """The policy that a run ended with. Raises UserError for a run that did not end."""
-        done = self.run(name) / "done.json"
-        if not done.exists():
+        models = [self._model(run) for run in (self.run(name), self.again(name)) if (run / "done.json").exists()]
+        if not models:
             raise UserError(f"the run {name}, which this one needs, did not end")
+        return next((model for model in models if model.exists()), models[0])
+
+    def _model(self, run: Path) -> Path:
+        done = run / "done.json"
         model = read_json(done).get("model")  # perhaps of rows that somebody else has packed
         if not isinstance(model, str) or not (self.root / model).resolve().is_relative_to(self.root.resolve()):
-            raise UserError(f"{done}: names no model of this study; remove {done.parent} to have it trained anew.")
+            raise UserError(f"{done}: names no model of this study; remove {run} to have it trained anew.")
         return self.root / model
 
     def holds_model(self, name: str) -> bool:
@@ -68,7 +77,7 @@ class Folder:
 def claim(study: Study, folder: Folder, start: str) -> None:
     """Raises UserError where the folder holds another study, or one that began with other weights."""
     path = folder.root / "study.json"
-    outputs.refuse_others(folder.root, path.name, ("pages", "runs", "pairs", "test", "failed", "report"))
+    outputs.refuse_others(folder.root, path.name, ("pages", "runs", "again", "pairs", "test", "failed", "report"))
     if not path.exists():
         plan = json.loads(study.model_dump_json(exclude_unset=True))
         with outputs.writing(folder.root):

@@ -27,13 +27,13 @@ BAD = 0.5  # an answer whose reward is below is a bad one
 PAGES = 400  # to draw from: about a quarter of them have two bad answers that differ
 
 
-def write_both_bad(
-    path: Path, run: Path, recipe: config.Recipe, sampler: Sampler, prompter: Prompter, pages_root: Path
-) -> None:
+def write_both_bad(path: Path, recipe: config.Recipe, sampler: Sampler, prompter: Prompter, pages_root: Path) -> None:
     """A pair a page, where samples of the recipe's policy have one, as `dpo.preferences`; `.why.json` counts them.
 
-    `run` is a run with the recipe's rewards. The sampler is left with the policy's weights.
+    What scoring leaves lies beside them. The sampler is left with the policy's weights.
     """
+    run = path.with_suffix("")
+    run.mkdir(parents=True, exist_ok=True)
     assert isinstance(recipe.algorithm, config.Dpo)
     every = open_pages(recipe.algorithm.pages, pages_root)
     pages = {page.id: page for page in every[:PAGES]}

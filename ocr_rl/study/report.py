@@ -25,7 +25,7 @@ from ocr_rl.study.critic import CRITIC
 from ocr_rl.study.findings import MATTERS, PART, Finding
 from ocr_rl.study.folder import Folder, choose, longest_px_of, read_environment
 from ocr_rl.study.jobs import main_jobs
-from ocr_rl.study.plan import Study
+from ocr_rl.study.plan import START, Study
 from ocr_rl.study.plots import claim_plot, main_plot
 from ocr_rl.study.results import Results, read_results
 from ocr_rl.study.rlhf import LEARNED_REWARD
@@ -42,7 +42,8 @@ def report_study(study: Study, root: Path, out: Path) -> Path | None:
     """`write_study` of what has ended in the study's folder `root`; before an arm has, the rows alone, and None."""
     folder = Folder(root.resolve())
     packed = pack(folder)
-    if not any(folder.test(job.name).exists() for job in main_jobs(study, choose(study, folder))):
+    arms = main_jobs(study, choose(study, folder))
+    if not (folder.test(START).exists() and any(folder.test(job.name).exists() for job in arms)):
         outputs.write(out / ROWS, packed)
         return None
     bind_rows(study, folder)

@@ -38,7 +38,7 @@ SIBLINGS = 4  # samples of a validation page after training: how alike are they?
 
 
 def run_study(study: Study, out: Path, until: float = math.inf) -> None:
-    """All of it, or what begins before `until` (time.time()). Raises UserError where `out` holds another study."""
+    """All of it, or what begins before `until` (time.monotonic()). Raises UserError where `out` holds another study."""
     folder = Folder(out.resolve())
     claim(study, folder, fingerprint(study))
     begun = (study.start.pages,) if study.start else ()
@@ -52,8 +52,9 @@ def _run(label: str, jobs: Sequence[Job], study: Study, folder: Folder, until: f
         done = folder.run(job.name) / "done.json"
         if done.exists() and read_json(done).get("recipe", digest(job)) != digest(job):
             raise UserError(
-                f"{done.parent}: was trained by another recipe than this version of ocr-rl has for it; remove it to "
-                "have it trained anew, or go on with the version that began the study."
+                f"{done.parent}: was trained by another recipe than the study now has for it (another version of "
+                "ocr-rl, or a better trial that ended since); remove it to have it trained anew, or go on with the "
+                "version that began the study."
             )
     side_by_side(label, _work, jobs, study, folder, until)
 
@@ -78,7 +79,9 @@ def _train(job: Job, study: Study, folder: Folder, sampler: Sampler, prompter: P
     run = folder.run(job.name)
     if folder.holds_model(job.name):
         return
-    if (run / "done.json").exists() or not (run / "config.json").exists():  # rows alone, of another machine
+    if (run / "done.json").exists():  # on another machine
+        run = folder.again(job.name)
+    elif not (run / "config.json").exists():  # rows of one that failed there
         shutil.rmtree(run, ignore_errors=True)
     recipe = _prepared(job, study, folder, sampler, prompter)
     with peak_memory() as peak:
@@ -130,8 +133,7 @@ def _prepared(job: Job, study: Study, folder: Folder, sampler: Sampler, prompter
     if variation.both_bad:
         path = folder.root / "pairs" / f"both_bad-seed{job.seed}.jsonl"  # one draw for all that learn from it
         if not path.exists():
-            run = folder.run(f"{variation.of}-seed{job.seed}")
-            write_both_bad(path, run, recipe, sampler, prompter, folder.pages)
+            write_both_bad(path, recipe, sampler, prompter, folder.pages)
         return recipe.model_copy(update={"algorithm": recipe.algorithm.model_copy(update={"preferences": path})})
     return recipe
 

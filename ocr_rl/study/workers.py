@@ -33,12 +33,12 @@ class Queue:
     jobs: Sequence[Job]
     study: Study
     folder: Folder
-    until: float  # time.time() after which no job begins
+    until: float  # time.monotonic() after which no job begins
     lock: Any  # of multiprocessing, as is the next
     taken: Any  # a flag a job
 
     def __iter__(self) -> Iterator[Job]:
-        while any(not taken for taken in self.taken) and time.time() < self.until:
+        while any(not taken for taken in self.taken) and time.monotonic() < self.until:
             with self.lock:
                 free = (k for k, taken in enumerate(self.taken) if not taken)
                 ready = next((k for k in free if self._is_ready(self.jobs[k])), None)
@@ -67,7 +67,7 @@ def left_of(jobs: Sequence[Job], study: Study, folder: Folder) -> list[Job]:
 
 def side_by_side(label: str, work: Work, jobs: Sequence[Job], study: Study, folder: Folder, until: float) -> None:
     """`work` on what is left of the jobs, in `study.workers` processes. Raises UserError where one of them stops."""
-    left = left_of(jobs, study, folder) if time.time() < until else []
+    left = left_of(jobs, study, folder) if time.monotonic() < until else []
     for job in left:
         folder.failed(job.name).unlink(missing_ok=True)
     os.environ["OMP_NUM_THREADS"] = str(len(_cores(study.workers, 0)))  # read when a worker imports torch

@@ -17,7 +17,7 @@ from ocr_rl.evaluate.suites.omnidocbench import matching, page_of, score
 from ocr_rl.evaluate.suites.omnidocbench.blocks import cut, letters, tex_normal
 from ocr_rl.evaluate.suites.omnidocbench.matching import assign, match
 from ocr_rl.evaluate.suites.omnidocbench.unicode_tex import shown
-from ocr_rl.evaluate.suites.run import SUITES, bench_suite
+from ocr_rl.evaluate.suites.run import SUITES, bench_suite, bench_suites
 
 ROWS = "<tr><td>a</td><td>b</td></tr><tr><td>c</td><td>dddd</td></tr>"
 
@@ -70,6 +70,15 @@ def test_dp_bench_reads_markdown_too(tmp_path: Path) -> None:
     report = bench_suite(tmp_path / "dp", "dp-bench", [("md", tmp_path / "md")], tmp_path / "out")
     line = next(line for line in report.splitlines() if line.startswith("| md"))
     assert line.count("50.00") == 3 and line.rstrip(" |").endswith("1")  # the other page is missing, and counts 0
+    assert "- md lacks 'b.pdf'.\n" in report
+
+
+def test_pages_that_a_candidate_lacks_are_named_but_not_all_of_many(tmp_path: Path) -> None:
+    dp(tmp_path / "suites/dp-bench", {name: PAGE for name in ("a.pdf", "b.pdf", "\x1b[c.pdf", "d.pdf", "e.pdf")})
+    (tmp_path / "md/dp-bench").mkdir(parents=True)
+    (tmp_path / "md/dp-bench/a.md").write_text("# One\n")
+    report = bench_suites(tmp_path / "suites", ["dp-bench"], [("md", tmp_path / "md")], tmp_path / "out")
+    assert "- DP-Bench, md lacks 'b.pdf', '\\x1b[c.pdf', 'd.pdf', ….\n" in report
 
 
 def det(category: str, order: int | None, anno: int, **more: Any) -> dict[str, Any]:

@@ -224,7 +224,7 @@ def test_no_name_leads_out_of_the_folder_and_none_is_taken_twice(tmp_path: Path)
 @pytest.mark.parametrize(
     ("rows", "sentence"),
     [
-        ([{"pdf": "a.pdf", "text": TEXT}], "no column holds the bytes of a PDF or a picture"),
+        ([{"pdf": "a.pdf", "text": TEXT}], "import a folder of them with a Markdown file beside each"),
         ([{"pdf": ONE, "label": 3}], "no column holds texts"),
         ([{"pdf": [ONE], "text": TEXT}], "no column holds the bytes of a PDF or a picture"),
     ],

@@ -145,9 +145,14 @@ def test_a_study_goes_on_from_its_rows_on_another_machine(whole: Path, tmp_path:
     assert main(["study", plan, "--out", str(there)]) == 0
     assert ended_of(there / "report" / "study.md") == after
     assert (there / "report" / "rows.jsonl").read_text() == (whole / "report" / "rows.jsonl").read_text()
-    again = {path.parent.parent.name for path in there.glob("runs/*/ckpt/*")}
-    assert {"grpo-seed1", "dpo_reference-seed0", "sft-seed0"} <= again
-    assert again <= {*lost, "sft-seed0", "dpo_both_bad-seed0"}  # nothing that nobody needs
+    for name in ("runs/sft-seed0/metrics.jsonl", "runs/sft-seed0/done.json"):
+        assert (there / name).read_bytes() == (whole / name).read_bytes(), (
+            "its figures are of the machine that it ran on"
+        )
+    trained = {path.parent.parent.name for path in there.glob("runs/*/ckpt/*")}
+    assert {"grpo-seed1", "dpo_reference-seed0"} <= trained <= {*lost, "dpo_both_bad-seed0"}
+    again = {path.parent.parent.name for path in there.glob("again/*/ckpt/*")}
+    assert {"sft-seed0"} <= again <= {"sft-seed0", "dpo_both_bad-seed0"}  # nothing that nobody needs
 
 
 def ended_of(report: Path) -> int:
@@ -191,7 +196,7 @@ def test_a_job_waits_for_what_it_needs_and_goes_on_when_that_failed(nano_dir: Pa
         return Queue(jobs, study, folder, until, threading.Lock(), [False] * len(jobs))
 
     assert list(queue(0.0)) == []  # too late to begin anything
-    taken = iter(queue(time.time() + 60))
+    taken = iter(queue(time.monotonic() + 60))
     assert next(taken).name == "sft-seed0"
     folder.failed("sft-seed0").parent.mkdir()
     threading.Timer(0.7, folder.failed("sft-seed0").write_text, ["it is sick"]).start()

@@ -22,6 +22,7 @@ SUITES: Mapping[str, Callable[[Path], Suite]] = {
 }
 FILES = ("suite.json", "suite.md")
 TRANSFER = "transfer.md"
+NAMED = 3  # of the pages that a candidate lacks
 COUNTED = "In percent, with 95 % intervals over pages. A page that a candidate lacks counts as an empty answer."
 
 
@@ -51,7 +52,9 @@ def bench_suites(folder: Path, names: Sequence[str], candidates: Candidates, out
                 cells = [_cell(figures[label].get(key)) for label, _ in candidates]
                 rows.append([suite.name, str(len(suite.pages)), _label(figure), *cells])
                 notes += [f"- {suite.name}, {figure.label}: {figure.note}"] if figure.note else []
-        rows.append([suite.name, str(len(suite.pages)), "pages missing", *(str(missing[k]) for k, _ in candidates)])
+        counts = [str(len(missing[label])) for label, _ in candidates]
+        rows.append([suite.name, str(len(suite.pages)), "pages missing", *counts])
+        notes += [f"- {suite.name}, {note}" for note in _lacking(missing)]
         notes += [f"- {suite.name}, its own licence: {suite.licence}. {suite.note}".rstrip()]
     table = to_markdown_table(["suite", "pages", "figure", *(label for label, _ in candidates)], rows)
     report = "\n".join([f"# Transfer: {len(names)} suites", "", table, COUNTED, "", *notes]).rstrip() + "\n"
@@ -60,10 +63,11 @@ def bench_suites(folder: Path, names: Sequence[str], candidates: Candidates, out
 
 
 Figures = Mapping[str, Mapping[str, Interval]]  # by candidate
+Missing = Mapping[str, Sequence[str]]  # pages, by candidate
 
 
-def _bench(folder: Path, name: str, candidates: Candidates, out: Path) -> tuple[str, Suite, Figures, Mapping[str, int]]:
-    """The report, the suite, and of every candidate its figures and how many pages it lacks."""
+def _bench(folder: Path, name: str, candidates: Candidates, out: Path) -> tuple[str, Suite, Figures, Missing]:
+    """The report, the suite, and of every candidate its figures and the pages that it lacks."""
     outputs.refuse_taken(out / file for file in FILES)
     suite = SUITES[name](folder)
     if not suite.pages:
@@ -81,13 +85,13 @@ def _bench(folder: Path, name: str, candidates: Candidates, out: Path) -> tuple[
     return report, suite, figures, missing
 
 
-def _scores(suite: Suite, place: Path) -> tuple[dict[str, Scores], int]:
-    """Of every page, and how many of them the candidate lacks."""
+def _scores(suite: Suite, place: Path) -> tuple[dict[str, Scores], list[str]]:
+    """Of every page, and the pages that the candidate lacks."""
     if not place.exists():
         raise UserError(f"--candidate {place}: there is no such file or folder.")
     answers = suite.read(place)
-    missing = sum(page not in answers for page in suite.pages)
-    if missing == len(suite.pages):
+    missing = [page for page in suite.pages if page not in answers]
+    if len(missing) == len(suite.pages):
         raise UserError(f"--candidate {place}: holds no page of {suite.name}.")
     return {page: suite.score(page, answers.get(page)) for page in suite.pages}, missing
 
@@ -102,16 +106,26 @@ def summary(suite: Suite, pages: Mapping[str, Scores]) -> dict[str, Interval]:
     return figures
 
 
-def _report(suite: Suite, figures: Figures, missing: Mapping[str, int]) -> str:
+def _report(suite: Suite, figures: Figures, missing: Missing) -> str:
     header = ["candidate", *map(_label, suite.figures.values()), "missing"]
     rows = [
-        [label, *(_cell(of.get(name)) for name in suite.figures), str(missing[label])] for label, of in figures.items()
+        [label, *(_cell(of.get(name)) for name in suite.figures), str(len(missing[label]))]
+        for label, of in figures.items()
     ]
     notes = [f"- {figure.label}: {figure.note}" for figure in suite.figures.values() if figure.note]
     lines = [f"# {suite.name}: {len(suite.pages):,} pages", "", to_markdown_table(header, rows)]
     lines += [COUNTED, f"The benchmark's own licence: {suite.licence}.", "", *notes]
-    lines += [f"- {suite.note}"] if suite.note else []
+    lines += [f"- {note}" for note in (*_lacking(missing), suite.note) if note]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _lacking(missing: Missing) -> list[str]:
+    """Which pages a candidate lacks, by name: most often their files are named otherwise than the suite's pages."""
+    return [
+        f"{label} lacks {', '.join(map(ascii, pages[:NAMED]))}{', …' if len(pages) > NAMED else ''}."
+        for label, pages in missing.items()
+        if pages
+    ]
 
 
 def _label(figure: Figure) -> str:

@@ -49,7 +49,8 @@ def columns_of(kinds: Mapping[str, Kind | None]) -> Columns:
     document = _first(kinds, _DOCUMENT, ("bytes", "image"))
     if document is None:
         raise Unreadable(
-            f"no column holds the bytes of a PDF or a picture, as {_DOCUMENT[0]}, pdf or image do{_has(kinds)}"
+            f"no column holds the bytes of a PDF or a picture, as {_DOCUMENT[0]}, pdf or image do{_has(kinds)}; "
+            "where the documents lie elsewhere, import a folder of them with a Markdown file beside each"
         )
     tests = _first(kinds, ("tests",), ("text",))
     text = _first(kinds, _TEXT, ("text",))

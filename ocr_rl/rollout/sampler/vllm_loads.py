@@ -157,5 +157,7 @@ def _rounded(weight: Tensor, dtype: torch.dtype | None) -> Tensor:
 
 def _write(tensors: Mapping[str, Tensor], folder: Path) -> None:
     """One safetensors file, which has no two names for one piece of memory."""
-    folder.mkdir(parents=True)
-    save_file(dict(tensors), folder / "model.safetensors")
+    part = folder.with_name(f"{folder.name}.part")  # what is there is whole
+    part.mkdir(parents=True, exist_ok=True)
+    save_file(dict(tensors), part / "model.safetensors")
+    part.rename(folder)
