@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import socket
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
 from benchmarks.families.policies import learner_of, origin_of, rows_of
+from benchmarks.speed.serving import free_port
 from ocr_rl.contract import Page
 from ocr_rl.learn import ranks
 from ocr_rl.learn.learner import Learner
@@ -51,10 +51,7 @@ def apart(weights: Named, other: Named, start: Named) -> float:
 
 def two_ranks(folders: Sequence[Path], pages: Sequence[Page], scratch: Path, updates: int = 2) -> list[float]:
     """For each policy: how far two processes end from one."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    spawn(_process, (port, list(folders), list(pages), scratch, updates), nprocs=2)
+    spawn(_process, (free_port(), list(folders), list(pages), scratch, updates), nprocs=2)
     results: list[Named] = torch.load(scratch / "two.pt")
     gaps = []
     for folder, result in zip(folders, results, strict=True):

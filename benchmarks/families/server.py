@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import socket
 import sys
 import time
 from collections.abc import Sequence
@@ -26,6 +25,7 @@ import torch
 
 from benchmarks.families.engine import TOKENS, Named, changed, gap, written
 from benchmarks.families.policies import LONGEST_PX, loud_policy, origin_of, two_pages
+from benchmarks.speed.serving import free_port
 from ocr_rl.contract import Page
 from ocr_rl.evaluate.endpoint_candidate import EndpointCandidate
 from ocr_rl.evaluate.readers import Asking
@@ -100,12 +100,6 @@ def sampled(url: str, folder: Path, pages: Sequence[Page]) -> dict[str, float]:
     figures["tower"] = apart(other_eyes)
     sampler.close()
     return figures
-
-
-def free_port() -> int:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 if __name__ == "__main__":

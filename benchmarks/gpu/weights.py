@@ -7,7 +7,6 @@ second one, and NCCL is measured.
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ import torch
 from benchmarks.gpu.engine import NOT_INSTALLED
 from benchmarks.gpu.policies import Load, drawn_pages, random_model, write_policy
 from benchmarks.gpu.update import timed
+from benchmarks.speed.serving import free_port
 from ocr_rl import config
 from ocr_rl.learn.network import named_weights
 from ocr_rl.policy import open_origin
@@ -68,9 +68,7 @@ def _load(sampler: VllmServerSampler, model: Any) -> None:
 
 @contextmanager
 def _serving(path: str, work: Path, backend: str, longest: int) -> Iterator[str]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     command = (
         f"-m vllm.entrypoints.openai.api_server --model {path} --host 127.0.0.1 --port {port} --dtype bfloat16 "
         f"--max-model-len {longest} --enable-scale-out --logprobs-mode processed_logprobs --generation-config vllm "

@@ -27,6 +27,13 @@ SETTINGS = {
 }
 
 
+def free_port() -> int:
+    """Of this machine, for somebody who takes it soon."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 class ServerProcess:
     """One `vllm serve`. `cores`: those that all its processes may use, with as many threads."""
 
@@ -40,9 +47,7 @@ class ServerProcess:
         max_num_seqs: int = 256,
         cache_gib: float = 1.0,
     ) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         lengths = f"--max-model-len {max_model_len} --max-num-batched-tokens {max(16384, max_model_len)}"
         sizes = f"{lengths} --max-num-seqs {max_num_seqs} --kv-cache-memory-bytes {int(cache_gib * 2**30)}"

@@ -105,11 +105,16 @@ def digest(job: Job) -> str:
 
 def needs(study: Study, job: Job) -> list[str]:
     """The runs whose models it takes."""
-    names = [start.name for start in start_jobs(study) if job.name != start.name]
+    names = [start_name(study)] if study.start and job.name != start_name(study) else []
     names += [job.scored_by] if job.scored_by else []
     if job.variation is not None:
         names += [f"{arm}-seed{job.seed}" for arm in (job.variation.reference, job.variation.pairs_of) if arm]
     return names
+
+
+def start_name(study: Study) -> str:
+    """Of the run that makes the start, where there is one."""
+    return f"{START}-seed{study.seeds[0]}"
 
 
 def jobs_before_choice(study: Study) -> list[Job]:

@@ -27,7 +27,7 @@ from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampler
 from ocr_rl.run import read_json, write_atomically
 from ocr_rl.study.folder import Folder, bind, choose, claim, fingerprint
-from ocr_rl.study.jobs import Job, digest, jobs_after_choice, jobs_before_choice, main_jobs
+from ocr_rl.study.jobs import Job, digest, jobs_after_choice, jobs_before_choice, main_jobs, start_name
 from ocr_rl.study.pairs import write_both_bad
 from ocr_rl.study.plan import START, Study
 from ocr_rl.study.workers import side_by_side
@@ -166,7 +166,7 @@ def _test(job: Job, study: Study, folder: Folder, sampler: Sampler, prompter: Pr
 
 def _start_of(study: Study, folder: Folder, recipe: config.Recipe) -> str:
     if study.start:
-        return str(folder.model(f"{START}-seed{study.seeds[0]}"))
+        return str(folder.model(start_name(study)))
     assert recipe.policy.path is not None
     return model_folder(recipe.policy.path)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 
 import torch
 
+from benchmarks.speed.serving import free_port
 from ocr_rl.contract import Page
 from ocr_rl.rollout.flow import Group, Prompt
 from ocr_rl.rollout.prompt import Prompter
@@ -56,9 +56,7 @@ def asked(tiny_pages: list[Page], prompter: Prompter) -> list[tuple[Page, Prompt
 def serving(model: Path, work: Path, *flags: str, **env: str) -> Iterator[str]:
     """The URL of vLLM's own server on a free port of this machine; it has perhaps not started yet."""
     pytest.importorskip("vllm", reason="vLLM is not installed")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     common = (
         f"--model {model} --host 127.0.0.1 --port {port} --dtype float32 --max-model-len 256 --max-num-seqs 64 "
         "--enable-scale-out --logprobs-mode processed_logprobs --enforce-eager --no-enable-chunked-prefill "

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import faulthandler
 import os
-import socket
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
@@ -18,6 +17,7 @@ from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.multiprocessing.spawn import spawn
 
+from benchmarks.speed.serving import free_port
 from ocr_rl import config
 from ocr_rl.contract import Page
 from ocr_rl.learn import ranks
@@ -239,8 +239,5 @@ def process(rank: int, port: int, folder: Path, policy: Path, all_steps: dict[st
 
 def start(world: int, folder: Path, policy_dir: Path, all_steps: dict[str, Steps]) -> dict[str, Any]:
     """What so many processes found, by case."""
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    spawn(process, (port, folder, policy_dir, all_steps, world), nprocs=world)
+    spawn(process, (free_port(), folder, policy_dir, all_steps, world), nprocs=world)
     return torch.load(folder / "results.pt")

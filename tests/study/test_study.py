@@ -1,4 +1,4 @@
-"""A whole small study on a random policy, killed and gone on with; and the arithmetic that its verdicts rest on."""
+"""A whole small study on a random policy, killed and gone on with; which runs follow from a study."""
 
 from __future__ import annotations
 
@@ -8,76 +8,30 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import replace
 from pathlib import Path
-from random import Random
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
 from ocr_rl.cli import main
-from ocr_rl.config import Folder, Recipe, Rounds, Typeset
+from ocr_rl.config import Folder, Rounds, Typeset
 from ocr_rl.config.on_policy import OnPolicy
 from ocr_rl.contract import Page, UserError
-from ocr_rl.evaluate.stats import Interval
 from ocr_rl.pages.raster import ImageRef
 from ocr_rl.pages.synth.make import write_dataset
 from ocr_rl.rollout.compare import upside_down
 from ocr_rl.rollout.flow import ComparedGroup, Group, Prompt, Sample
-from ocr_rl.run import Run
 from ocr_rl.study import run as study_run
-from ocr_rl.study import workers
-from ocr_rl.study.findings import Measured, Noise, contrast, contrast_p, noise_of, verdict_of
 from ocr_rl.study.folder import Folder as StudyFolder
 from ocr_rl.study.folder import choose, trial_scores
-from ocr_rl.study.jobs import VARIATIONS, claim_jobs, jobs_after_choice, main_jobs, start_jobs, tuning_jobs
+from ocr_rl.study.jobs import VARIATIONS, claim_jobs, main_jobs, start_jobs, tuning_jobs
 from ocr_rl.study.pairs import both_bad
 from ocr_rl.study.plan import load_study
-from ocr_rl.study.results import Point, at_seconds
 from ocr_rl.study.rows import pack
-from ocr_rl.study.tables import who_leads
-from ocr_rl.study.workers import Queue, left_of
-
-STUDY = """
-seeds = [0, 1]
-pages = {{ synth = "notice", n = 16, seed = 11, pages_per_document = 16 }}
-validation = {{ synth = "notice", n = 3, seed = 12, pages_per_document = 3 }}
-test = {{ synth = "notice", n = 9, seed = 13, pages_per_document = 9 }}
-samples = 10
-variations = {variations}
-rewards = [{{ name = "diff_ratio" }}] # a random policy passes no test
-
-[base]
-save_every = 1
-keep = 1
-scoring = {{ workers = 1, audit = false }}
-policy = {{ path = "{policy}", longest_px = 112, instruction = "", max_tokens = 24 }}
-optim = {{ lr = 1e-3 }}
-sampling = {{ engine = "transformers", max_tokens = 24 }}
-evaluation = {{ every = 1, max_tokens = 24 }}
-tripwires = {{ page_gain = {{ then = "warn" }} }} # nor does it look at the page
-
-[algorithms]
-sft = {{ steps = 2, pages_per_step = 2 }}
-best_of_n = {{ steps = 2, pages_per_round = 4, pages_per_step = 2, samples_per_page = 4 }}
-dpo = {{ steps = 2, pages_per_round = 16, pages_per_step = 2, samples_per_page = 4 }}
-grpo = {{ steps = 2, pages_per_step = 2, samples_per_page = 8 }}
-
-[arms]
-sft = {{ algorithm = "sft", trials = [[], ["optim.lr=1e-4"]] }}
-dpo = {{ algorithm = "dpo", trials = [[], ["optim.lr=1e-4"]] }}
-grpo = {{ algorithm = "grpo", trials = [[], ["optim.lr=1e-4"]] }}
-"""
-
-
-def write_study(path: Path, policy: Path, *, variations: bool) -> Path:
-    path.write_text(STUDY.format(policy=policy, variations=str(variations).lower()), encoding="utf-8")
-    return path
+from tests.study.on_disk import write_study
 
 
 @pytest.fixture(scope="module")
@@ -169,89 +123,6 @@ def test_a_sitting_of_no_hours_begins_nothing_and_leaves_its_rows(
     assert "no arm has ended yet" in capsys.readouterr().out
     again = ["study", str(path), "--out", str(tmp_path / "again"), "--rows", str(out / "report" / "study_rows.tar.xz")]
     assert main(again) == 0 and not list(out.glob("runs/*"))
-
-
-def test_what_is_left_is_what_has_not_ended_and_the_models_that_it_needs(nano_dir: Path, tmp_path: Path) -> None:
-    study = load_study(str(write_study(tmp_path / "s.toml", nano_dir, variations=True)))
-    folder, jobs = StudyFolder(tmp_path / "out"), jobs_after_choice(study, {})
-    for job in jobs:
-        if job.trains:
-            folder.run(job.name).mkdir(parents=True)
-            (folder.run(job.name) / "done.json").write_text(json.dumps({"model": f"runs/{job.name}/model"}))
-        folder.test(job.name).parent.mkdir(parents=True, exist_ok=True)
-        folder.test(job.name).write_text("")
-    assert left_of(jobs, study, folder) == []  # all rows are there, no model is, and nobody needs one
-    folder.test("dpo_reference-seed0").unlink()
-    assert [job.name for job in left_of(jobs, study, folder)] == ["sft-seed0", "dpo_reference-seed0"]
-    (folder.run("sft-seed0") / "model").mkdir()
-    assert [job.name for job in left_of(jobs, study, folder)] == ["dpo_reference-seed0"]
-
-
-def test_a_job_waits_for_what_it_needs_and_goes_on_when_that_failed(nano_dir: Path, tmp_path: Path) -> None:
-    study = load_study(str(write_study(tmp_path / "s.toml", nano_dir, variations=True)))
-    folder = StudyFolder(tmp_path)
-    jobs = [job for job in jobs_after_choice(study, {}) if job.name in ("sft-seed0", "dpo_reference-seed0")]
-
-    def queue(until: float) -> Queue:
-        return Queue(jobs, study, folder, until, threading.Lock(), [False] * len(jobs))
-
-    assert list(queue(0.0)) == []  # too late to begin anything
-    taken = iter(queue(time.monotonic() + 60))
-    assert next(taken).name == "sft-seed0"
-    folder.failed("sft-seed0").parent.mkdir()
-    threading.Timer(0.7, folder.failed("sft-seed0").write_text, ["it is sick"]).start()
-    began = time.monotonic()
-    assert next(taken).name == "dpo_reference-seed0" and time.monotonic() > began + 0.6
-    assert list(taken) == []
-
-
-@pytest.mark.parametrize("begun_here", [False, True])
-def test_rows_of_a_run_that_was_cut_elsewhere_are_no_run(
-    nano_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, begun_here: bool
-) -> None:
-    """A report packs those too, as of one that failed; a run that was cut here goes on."""
-    study = load_study(str(write_study(tmp_path / "s.toml", nano_dir, variations=False)))
-    folder, job = StudyFolder(tmp_path / "out"), main_jobs(study, {})[0]
-    run = folder.run(job.name)
-    run.mkdir(parents=True)
-    (run / "metrics.jsonl").write_text('{"step": 1}\n')
-    if begun_here:
-        (run / "config.json").write_text(json.dumps(job.recipe.model_dump(mode="json")))
-
-    def train(recipe: Recipe, out: Path, **_: Any) -> Path:
-        Run(out).claim(recipe.model_dump(mode="json"), resume=True)
-        assert (out / "metrics.jsonl").exists() == begun_here
-        (out / "model").mkdir(parents=True)
-        return out / "model"
-
-    monkeypatch.setattr(study_run, "train", train)
-    study_run._train(job, study, folder, None, None)  # type: ignore[arg-type]
-    assert folder.holds_model(job.name)
-
-
-@pytest.mark.parametrize("done", ["{}", "[]", '{"model": "/"}', '{"model": "../.."}', '{"model": 7}', "{"])
-def test_a_run_that_names_no_model_of_the_study_has_none(tmp_path: Path, done: str) -> None:
-    """Rows may be anybody's."""
-    folder = StudyFolder(tmp_path / "out")
-    folder.run("sft-seed0").mkdir(parents=True)
-    (folder.run("sft-seed0") / "done.json").write_text(done)
-    assert not folder.holds_model("sft-seed0")
-    with pytest.raises(UserError, match="done.json"):
-        folder.model("sft-seed0")
-
-
-def test_a_worker_whose_parent_is_gone_already_ends_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It has read torch for seconds before it looks; who is its parent by then is not who began it."""
-    ended = threading.Event()
-    monkeypatch.setattr(workers.os, "_exit", lambda code: ended.set())
-    monkeypatch.setattr(workers.os, "dup2", lambda *_: None)
-    monkeypatch.setattr(workers.os, "sched_setaffinity", lambda *_: None)
-    gone = subprocess.Popen([sys.executable, "-c", ""])
-    gone.wait()
-    study = SimpleNamespace(workers=1)
-    queue: Any = Queue((), study, StudyFolder(tmp_path), 0.0, None, ())  # type: ignore[arg-type]
-    workers._worker(lambda *_: None, queue, 0, gone.pid)
-    assert ended.wait(30)
 
 
 @pytest.mark.slow
@@ -412,80 +283,12 @@ def test_wrong_studies_are_refused_in_one_sentence(nano_dir: Path, tmp_path: Pat
         load_study("smal")
 
 
-def test_verdicts_are_read_off_the_interval() -> None:
-    def interval(low: float, high: float) -> Interval:
-        return Interval(mean=(low + high) / 2, low=low, high=high, clusters=9)
-
-    assert verdict_of(interval(0.001, 0.2)) == "supported"
-    assert verdict_of(interval(-0.2, -0.001)) == "not supported"
-    assert verdict_of(interval(-0.02, 0.029)) == "not supported"  # an effect that matters is excluded
-    assert verdict_of(interval(0.001, 0.02)) == "supported"  # a small one is one
-    assert verdict_of(interval(-0.02, 0.031)) == "undecided with this budget"
-    assert verdict_of(interval(-0.05, 0.2)) == "undecided with this budget"
-
-
-def test_who_leads_is_read_off_holms_p_and_the_interval() -> None:
-    def lead(low: float, high: float) -> Interval:
-        return Interval(mean=(low + high) / 2, low=low, high=high, clusters=9)
-
-    assert who_leads(lead(0.01, 0.05), 0.04) == "GRPO ahead"
-    assert who_leads(lead(-0.05, -0.01), 0.04) == "GRPO behind"
-    assert who_leads(lead(0.01, 0.05), 0.06) == "undecided"  # Holm's p has the say
-    assert who_leads(lead(-0.02, 0.02), 0.9) == "alike"
-    assert who_leads(lead(-0.02, 0.04), 0.5) == "undecided"
-
-
 def test_a_reference_is_changed_only_where_there_is_one(nano_dir: Path, tmp_path: Path) -> None:
     path = write_study(tmp_path / "s.toml", nano_dir, variations=True)
     names = {job.arm for job in claim_jobs(load_study(str(path)), {})}
     assert "dpo_reference" in names and "grpo_reference" not in names  # GRPO's beta is 0
     path.write_text(path.read_text().replace("samples_per_page = 8 }", "samples_per_page = 8, beta = 0.1 }"))
     assert "grpo_reference" in {job.arm for job in claim_jobs(load_study(str(path)), {})}
-
-
-def test_p_agrees_with_the_interval() -> None:
-    pages = {f"p{k}": Random(k).gauss(0.5, 0.2) for k in range(60)}
-    for shift in (0.0, 0.01, 0.02, 0.03, 0.05):
-        noise = Noise(sd=0.02, freedom=12)
-        other = Measured(pages={p: v + shift for p, v in pages.items()}, runs=3, noise=noise)
-        terms = (1, other), (-1, Measured(pages=pages, runs=3, noise=noise))
-        found, p = contrast(*terms), contrast_p(*terms)
-        assert (p < 0.05) == (found.low > 0 or found.high < 0), (shift, p)
-    assert contrast_p(*terms) < 0.02 and contrast_p((1, other), (-1, other)) > 0.9
-
-
-def test_a_contrast_is_paired_by_page() -> None:
-    base = Measured(pages={f"p{k}": Random(k).random() for k in range(40)})
-    shifted = Measured(pages={page: value + 0.1 for page, value in base.pages.items()})
-    found = contrast((1, shifted), (-1, base))
-    assert found.low == pytest.approx(0.1)
-    assert found.high == pytest.approx(0.1)  # what pages have in common cancels
-    twice = contrast((1, shifted), (-1, base), (-1, shifted), (1, base))
-    assert twice.mean == pytest.approx(0.0)
-
-
-def test_a_contrast_knows_that_runs_differ_by_their_seed() -> None:
-    pages = {f"p{k}": 0.5 for k in range(40)}
-    start = Measured(pages=pages)
-    noise = Noise(sd=0.02, freedom=12)
-    halves = []
-    for runs in (1, 4):
-        found = contrast((1, Measured(pages=pages, runs=runs, noise=noise)), (-1, start))
-        assert found.mean == 0
-        halves.append((found.high - found.low) / 2)
-    # Student's t of 12 degrees of freedom; pages that are alike add nothing.
-    assert halves[0] == pytest.approx(2.18 * 0.02, rel=0.1)
-    assert halves[1] == pytest.approx(halves[0] / 2, rel=0.1)
-
-
-def test_noise_is_pooled_over_the_runs_of_arms() -> None:
-    def run(mean: float) -> dict[str, float]:
-        return {"a": mean - 0.1, "b": mean + 0.1}
-
-    # Deviations from the arm's mean: 0.1, -0.1 and 0.2, 0, -0.2: squares 0.1 over 1 + 2 degrees of freedom.
-    found = noise_of([[run(0.6), run(0.4)], [run(0.7), run(0.5), run(0.3)], [run(0.9)]])
-    assert found == Noise(sd=pytest.approx((0.1 / 3) ** 0.5), freedom=3)  # type: ignore[arg-type]
-    assert noise_of([[run(0.5)]]) == Noise()
 
 
 def compared(k: int) -> ComparedGroup:
@@ -517,9 +320,3 @@ def test_flipped_groups_are_as_many_as_asked_and_the_same_each_time() -> None:
     assert 250 < sum(flips) < 350
     assert flips == [upside_down(compared(k), 0.3, "0/8").advantages == (1.0, -1.0) for k in range(1000)]
     assert not any(upside_down(compared(k), 0.0, "0/8").advantages == (1.0, -1.0) for k in range(50))
-
-
-def test_equal_seconds_reads_between_evaluations() -> None:
-    curve = [Point(step=s, tokens=0, seconds=10.0 * s, pass_rate=0.1 * s) for s in range(3)]
-    assert at_seconds(curve, 15.0) == pytest.approx(0.15)
-    assert at_seconds(curve, 99.0) == pytest.approx(0.2)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks.speed.serving import free_port
 from ocr_rl.cli import main
 from ocr_rl.contract import UserError
 from ocr_rl.models.settings import PromptSettings
@@ -58,7 +59,7 @@ http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Answer).serve_forever()
 
 def test_it_is_waited_for_and_ends_with_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(serve, "_POLL_S", 0.05)
-    port = _free_port()
+    port = free_port()
     with running([sys.executable, "-c", FAKE, str(port)], host="0.0.0.0", port=port) as (url, log, process):
         assert url == f"http://127.0.0.1:{port}/v1" and log.exists()
         urllib.request.urlopen(f"http://127.0.0.1:{port}/health", timeout=5).close()
@@ -69,17 +70,9 @@ def test_a_server_that_ends_first_is_one_sentence() -> None:
     words = [sys.executable, "-c", "import sys; print('ValueError: no such model', file=sys.stderr); sys.exit(1)"]
     with (
         pytest.raises(UserError, match="ended before it answered: ValueError: no such model"),
-        running(words, host="127.0.0.1", port=_free_port()),
+        running(words, host="127.0.0.1", port=free_port()),
     ):
         pass
-
-
-def _free_port() -> int:
-    import socket
-
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        return free.getsockname()[1]
 
 
 @pytest.mark.parametrize("instruction", ["", 'Read "it", 100 %, it\'s \\(x\\)\nnow \\n'])
