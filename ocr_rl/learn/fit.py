@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -80,7 +81,10 @@ def fit(
         bar = at_the_end.enter_context(
             tqdm(total=plan.total, initial=learner.policy, desc="training", unit="step", smoothing=0.05)
         )
-        while (step := next(steps, None)) is not None:
+        while True:
+            began_s = time.process_time()
+            if (step := next(steps, None)) is None:
+                break
             looks = plan.probe(step.rows) if plan.probe and learner.policy == 0 and step.rows else {}
             decisions = tripped([*history, {"step": 0, **looks}], plan.tripwires) if looks else []
             figures: dict[str, Any] = {**step.metrics, **looks}
@@ -88,6 +92,8 @@ def fit(
             if all(decision.then == "warn" for decision in decisions):
                 try:
                     learnt = _learn(step, learner, critic, heard)
+                    # Seconds that other work on the machine does not lengthen: of this process, all its threads.
+                    learnt["cpu_s"] = time.process_time() - began_s
                 except FloatingPointError as error:
                     wire = plan.tripwires.not_finite
                     decisions = [Decision(name="not_finite", then=wire, why=str(error), steps=1)]

@@ -30,6 +30,7 @@ from ocr_rl.study.plan import Study
 # Seconds of a step's line. Those of a rollout stand beside its tokens.
 _EVERY_STEP = ("update_s", "pages_s")
 _ROLLOUT = ("sync_s", "rollout_s", "score_s", "annotate_s")
+_ALL = (*_ROLLOUT, *_EVERY_STEP)
 PHASES = {
     "sampling": ("sync_s", "rollout_s"),
     "scoring": ("score_s",),
@@ -173,9 +174,12 @@ def _evaluations(run: Path) -> dict[int, PerPage]:
     }
 
 
-def _seconds(row: Mapping[str, Any], names: Sequence[str] = (*_ROLLOUT, *_EVERY_STEP)) -> float:
+def _seconds(row: Mapping[str, Any], names: Sequence[str] = _ALL) -> float:
+    """A step's processor seconds, shared out as those by the clock are; rows of before `cpu_s` have the clock alone."""
     drawn = "generated" in row or "round" in row
-    return sum(row.get(name, 0.0) for name in names if drawn or name in _EVERY_STEP)
+    clock = {name: row.get(name, 0.0) for name in _ALL if drawn or name in _EVERY_STEP}
+    in_all = sum(clock.values())
+    return sum(clock.get(name, 0.0) for name in names) * (row["cpu_s"] / in_all if "cpu_s" in row and in_all else 1.0)
 
 
 def _curve(job: Job, folder: Folder) -> list[Point]:

@@ -33,7 +33,7 @@ from tests.learn.conftest import Asked, MakeLearner, Referee, same, sampling_set
 from tests.learn.test_grpo import DIFFERENT, flat_on, settings
 
 NEVER = lambda done: False
-CLOCKS = ("update_s", "sync_s", "rollout_s", "score_s", "annotate_s", "wait_s")
+CLOCKS = ("update_s", "sync_s", "rollout_s", "score_s", "annotate_s", "wait_s", "cpu_s")
 
 
 def elsewhere(setting: SamplingSetting, pauses: Callable[[int], bool] = NEVER) -> SamplingSetting:

@@ -88,6 +88,9 @@ def test_costs_leave_evaluation_out_and_charge_a_rollout_once() -> None:
     ]
     assert cost_of(rows) == Cost(tokens=50, seconds=20.0)
     assert phases_of(rows) == {"sampling": 5.0, "scoring": 2.0, "annotating": 3.0, "learning": 10.0}
+    busy = [rows[0] | {"cpu_s": 7.5}, rows[1] | {"cpu_s": 4.0}]  # other work made the clock run on: half of it, a fifth
+    assert cost_of(busy) == Cost(tokens=50, seconds=11.5)
+    assert phases_of(busy) == {"sampling": 2.5, "scoring": 1.0, "annotating": 1.5, "learning": 6.5}
 
 
 # --- a learned reward -------------------------------------------------------------------------------------------------
