@@ -1,7 +1,7 @@
 """The run directory: metrics, checkpoints that are whole or absent, and what produced them.
 
     runs/<name>/ config.json · env.json · pages.json · metrics.jsonl · groups/ · eval/
-                 ckpt/000120/{model, optim.pt, state.json, sha256.json}
+                 ckpt/000120/{model, optim.pt (and .1.pt, ... of other ranks), state.json, sha256.json}
 
 A checkpoint is written aside as 000120.part, hashed, and renamed. One that is saved again waits as 000120.old until the
 new one has its name, so there is a whole one at every moment.
@@ -18,6 +18,7 @@ import os
 import platform
 import shutil
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -181,12 +182,16 @@ def damage(checkpoint: Path, part: str = "") -> str:
 
 def _hashes(folder: Path, part: str = "") -> dict[str, str]:
     """sha256 of every file of the folder's part, by its name from the folder; what is hashed is on the disk."""
-    hashes = {}
-    for path in sorted(path for path in (folder / part).rglob("*") if path.is_file() and path.name != HASHES):
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-            hashes[path.relative_to(folder).as_posix()] = hashlib.file_digest(file, "sha256").hexdigest()
-    return hashes
+    paths = sorted(path for path in (folder / part).rglob("*") if path.is_file() and path.name != HASHES)
+    with ThreadPoolExecutor() as pool:  # a large policy is many files, and hashing lets other threads work
+        names = [path.relative_to(folder).as_posix() for path in paths]
+        return dict(zip(names, pool.map(_digest, paths), strict=True))
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _disk_is_full(error: Exception, folder: Path) -> bool:

@@ -180,34 +180,35 @@ class Learner(Reader):
         write_settings(folder, self.origin.settings)
 
     def save_state(self, path: Path) -> None:
-        """What `load_state` goes on from, with any number of ranks."""
+        """What `load_state` goes on from, with any number of ranks: each writes its own part, beside the others'."""
         ranks.tell(self.name, "save_state", path)
         state = {
             "weights": {name: master.detach() for name, master in self.masters.by_name.items()},
             "optimizers": [o.state_dict() for o in self.optimizers],
             "policy": self.policy,
+            "ranks": ranks.world(),
         }
-        state = ranks.collected(state)
-        if ranks.rank() == 0:
-            torch.save(state, path)
+        ranks.each(lambda: torch.save(ranks.own_part(state), ranks.file_of(path, ranks.rank())))
 
     def load_state(self, path: Path) -> None:
+        """Raises UserError where a weight that learns is not in it."""
         ranks.tell(self.name, "load_state", path)
-        # Mapped, not read: each rank takes its part of one tensor at a time, and no second copy of the state exists.
-        state: dict[str, Any] = torch.load(path, map_location="cpu", mmap=True, weights_only=True)
+        first = _mapped(path)
+        parts = [first, *(_mapped(ranks.file_of(path, k)) for k in range(1, first.get("ranks", 1)))]
         learnt = self.masters.by_name
-        if lost := sorted(set(learnt) - set(state["weights"])):
+        if lost := sorted(set(learnt) - set(first["weights"])):
             raise UserError(
                 f"{path}: lacks {lost[0]} ({len(lost)} in all); delete this checkpoint to use an older one."
             )
         with torch.no_grad():
             for name, weight in learnt.items():
-                weight.copy_(ranks.cut_like(state["weights"][name], weight))
+                saved = ranks.joined([part["weights"][name] for part in parts], weight.shape)
+                weight.copy_(ranks.cut_like(saved, weight))
         self.masters.hand_back()
         self._moves = object()
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            load_moments(optimizer, saved)
-        self.policy = state["policy"]
+        for k, optimizer in enumerate(self.optimizers):
+            load_moments(optimizer, [part["optimizers"][k] for part in parts])
+        self.policy = first["policy"]
 
     @contextmanager
     def _own_dropout(self) -> Iterator[None]:
@@ -241,6 +242,11 @@ def update_together(moves: Sequence[tuple[Learner, Sequence[Row], Loss]]) -> lis
     for learner, _, _ in moves:
         learner.apply()
     return [figures | {"update_s": time.perf_counter() - started} for figures in metrics]
+
+
+def _mapped(path: Path) -> dict[str, Any]:
+    """A state on the disk, not read: each rank takes its part of one tensor at a time, and no second copy exists."""
+    return torch.load(path, map_location="cpu", mmap=True, weights_only=True)
 
 
 def _nothing_of(read: Read | Scalars) -> Tensor:

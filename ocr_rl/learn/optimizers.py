@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ocr_rl import config
-from ocr_rl.learn.ranks import cut_like
+from ocr_rl.learn.ranks import cut_like, joined
 
 
 def rate_factor(step: int, steps: int, optim: config.Optim) -> float:
@@ -60,12 +60,14 @@ def open_optimizers(learnt: Mapping[str, Tensor], optim: config.Optim) -> list[t
     ]
 
 
-def load_moments(optimizer: torch.optim.Optimizer, saved: dict[str, Any]) -> None:
-    """Take over a state of whole tensors, leaf by leaf: those of before go first, and nothing of `saved` is kept."""
+def load_moments(optimizer: torch.optim.Optimizer, parts: Sequence[dict[str, Any]]) -> None:
+    """Take over a state from the ranks' parts, leaf by leaf: what was there goes first; nothing of `parts` is kept."""
     held = [p for group in optimizer.param_groups for p in group["params"]]
     optimizer.state.clear()
+    saved = parts[0]
     for i, values in saved["state"].items():
         for name, value in values.items():
+            whole = joined([part["state"][i][name] for part in parts], held[i].shape)
             device = held[i].device if value.ndim else value.device  # where a count of steps lies is the optimiser's
-            values[name] = cut_like(value, held[i]).to(device, copy=True)
+            values[name] = cut_like(whole, held[i]).to(device, copy=True)
     optimizer.load_state_dict(saved)

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -182,16 +183,37 @@ def whole(tensor: Tensor) -> Tensor:
     return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
 
 
-def collected(tree: Any) -> Any:
-    """Nested dicts and lists with the tensors that are cut up whole, one at a time, on the first rank's CPU alone."""
+def own_part(tree: Any) -> Any:
+    """Nested dicts and lists with this rank's part of each tensor that is cut up, on the CPU, and all of the others."""
 
-    def collect(leaf: Any) -> Any:
-        if not isinstance(leaf, DTensor):
-            return leaf
-        full = leaf.full_tensor()
-        return full.cpu() if rank() == 0 else None
+    def part(leaf: Any) -> Any:
+        return leaf.to_local().detach().to("cpu", copy=True) if isinstance(leaf, DTensor) else leaf
 
-    return tree_map(collect, tree)
+    return tree_map(part, tree)
+
+
+def joined(parts: Sequence[Tensor], shape: Sequence[int]) -> Tensor:
+    """A tensor of that shape from every rank's part of it (FSDP2 cuts rows); the first one where it was not cut up."""
+    first = parts[0]
+    cut = first.ndim == len(shape) and first.shape[1:] == torch.Size(shape[1:]) and first.shape != torch.Size(shape)
+    return torch.cat(list(parts)) if cut else first
+
+
+def file_of(path: Path, k: int) -> Path:
+    """Where rank `k` keeps its part: optim.pt, optim.1.pt, ..."""
+    return path.with_suffix(f".{k}{path.suffix}") if k else path
+
+
+def each(act: Callable[[], None]) -> None:
+    """Every rank acts; when all have, the first one raises what any of them could not do."""
+    error = None
+    try:
+        act()
+    except Exception as raised:  # noqa: BLE001 the first rank decides what becomes of the run
+        error = raised
+    failed = [error for error in gathered(error) if error is not None]
+    if failed and rank() == 0:
+        raise failed[0]
 
 
 def cut_like(tensor: Tensor, other: Tensor) -> Tensor:

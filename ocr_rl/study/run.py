@@ -88,7 +88,7 @@ def _train(job: Job, study: Study, folder: Folder, sampler: Sampler, prompter: P
         model = train(recipe, run, go_on=True, lent=Lent(sampler=sampler, pages=folder.pages))
     done = {"model": str(model.resolve().relative_to(folder.root)), "peak_gib": peak[0], "recipe": digest(job)}
     write_atomically(run / "done.json", json.dumps(done))
-    for state in (*run.glob("ckpt/*/optim.pt"), *run.glob("ckpt/*/critic.pt")):
+    for state in (*run.glob("ckpt/*/optim*.pt"), *run.glob("ckpt/*/critic*.pt")):
         state.unlink()  # nobody trains on from here; the weights stay
 
 

@@ -197,6 +197,39 @@ def test_what_two_ranks_keep_anybody_goes_on_from(
 
 
 @pytest.mark.slow
+def test_each_rank_keeps_its_own_part(two: dict[str, Any], folder: Path, policy_dir: Path) -> None:
+    """And nothing else: of each weight and its moments, the rows of both are all rows."""
+    parts = [torch.load(ranks.file_of(folder / "optim.pt", k), weights_only=True) for k in range(2)]
+    learnt = open_learner(policy_dir, {}, {}).masters.by_name
+    assert [part["ranks"] for part in parts] == [2, 2]
+    for i, (name, weight) in enumerate(learnt.items()):
+        moments = [part["optimizers"][0]["state"][i]["exp_avg"] for part in parts]
+        for cut in ([part["weights"][name] for part in parts], moments):
+            assert sum(len(rows) for rows in cut) == len(weight) and max(map(len, cut)) <= (len(weight) + 1) // 2
+            assert all(rows.untyped_storage().nbytes() == 4 * rows.numel() for rows in cut)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 5, 7])
+def test_parts_are_joined_to_what_they_were_cut_from(rows: int) -> None:
+    whole = torch.arange(3.0 * rows).reshape(rows, 3)
+    size = -(-rows // 3)
+    parts = [whole[k * size : (k + 1) * size] for k in range(3)]  # as FSDP2 cuts: the last may have none
+    assert torch.equal(ranks.joined(parts, whole.shape), whole)
+    count = torch.tensor(7.0)
+    assert ranks.joined([count, count], whole.shape) is count  # a count of steps is every rank's
+    assert ranks.joined([whole, whole], whole.shape) is whole
+
+
+def test_what_one_rank_cannot_write_the_first_one_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    full = OSError(28, "No space left on device")
+    monkeypatch.setattr(ranks, "gathered", lambda error: [error, full])
+    with pytest.raises(OSError, match="No space left"):
+        ranks.each(lambda: None)
+    monkeypatch.setattr(ranks, "rank", lambda: 1)
+    ranks.each(lambda: None)  # the others wait for what the first decides
+
+
+@pytest.mark.slow
 def test_two_ranks_see_the_images_that_they_are_shown(
     two: dict[str, Any], all_steps: dict[str, Steps], policy_dir: Path, folder: Path
 ) -> None:
