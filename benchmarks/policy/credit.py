@@ -7,7 +7,13 @@
 Each arm and seed is a run of `ocr-rl train nano_grpo` that is evaluated every 20 steps on the recipe's own sets; a run
 that was cut off goes on, one that is whole is not run again. Prints the gain (tests passed, strict) of each arm and how
 much more it is than that of `plain`, after as many generated tokens as plain's steps took; and after how many of
-plain's steps an arm has plain's gain at its end. Intervals: bootstrap over pages, all seeds of a page together.
+plain's steps an arm has plain's gain at its end. Intervals: bootstrap over pages, all seeds of a page together; what
+seeds differ by stands beside them.
+
+Any settings can be an arm, such as a dtype:
+
+    python -m benchmarks.policy.credit --steps 60 --every 60 --out runs/dtypes --arms plain \\
+        --arm bfloat16 'policy.dtype="bfloat16"'
 """
 
 from __future__ import annotations
@@ -133,7 +139,7 @@ def _table(out: Path, name: str, arms: Sequence[str], seeds: Sequence[int], step
     times = np.random.default_rng(0).multinomial(len(pages), np.full(len(pages), 1 / len(pages)), size=DRAWS)
     times = np.concatenate([np.ones((1, len(pages))), times])  # the first draw is the pages themselves
     drawn = {arm: (times @ gain.T) / (times @ tests)[:, None] for arm, gain in gains.items()}  # (draw, evaluation)
-    heads = ["arm", *(f"gain at {step}" for step in grid[1:]), "plain's gain in", "tokens"]
+    heads = ["arm", *(f"gain at {step}" for step in grid[1:]), "by seed", "plain's gain in", "tokens"]
     rows = []
     for arm in every_arm:
         more = drawn[arm] - drawn[PLAIN]
@@ -145,7 +151,9 @@ def _table(out: Path, name: str, arms: Sequence[str], seeds: Sequence[int], step
             [_reached(own, target, grid) for own, target in zip(drawn[arm], drawn[PLAIN][:, -1], strict=True)]
         )
         used = np.mean([curves[arm, seed].tokens[-1] / curves[PLAIN, seed].tokens[-1] for seed in seeds])
-        rows.append([arm, *cells, _shown(reached, ".0f"), f"{used:.0%}"])
+        last = [curves[arm, seed].at([_tokens(curves[PLAIN, seed], grid)[-1]], pages).sum() for seed in seeds]
+        by_seed = ", ".join(f"{100 * gain / tests.sum():+.1f}" for gain in last)
+        rows.append([arm, *cells, by_seed, _shown(reached, ".0f"), f"{used:.0%}"])
     return to_markdown_table(heads, rows) + "\n"
 
 
