@@ -39,10 +39,10 @@ def test_gains_are_compared_after_as_many_tokens(tmp_path: Path, capsys: pytest.
     assert out.startswith("## new, seed 0\n")
     lines = [line.split("|") for line in out.splitlines() if line.startswith("| ")]
     plain, spans = ([cell.strip().replace("\\", "") for cell in line[1:-1]] for line in lines[2:])
-    assert plain == ["plain", "+10.0", "+40.0", "40 [40, 40]", "100%"]
+    assert plain == ["plain", "+10.0", "+40.0", "+40.0", "40 [40, 40]", "100%"]
     # Its 20th step is plain's 40th: 20 points after 2,000 tokens, 40 after 4,000.
     assert spans[1:3] == ["+20.0 (+10.0 [+10.0, +10.0])", "+40.0 (+0.0 [+0.0, +0.0])"]
-    assert spans[3:] == ["40 [40, 40]", "200%"]
+    assert spans[3:] == ["+40.0", "40 [40, 40]", "200%"]
 
 
 def test_the_step_at_which_a_gain_is_reached() -> None:
