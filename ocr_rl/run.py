@@ -254,8 +254,21 @@ def read_json(path: Path, holds: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def read_jsonl(path: Path) -> list[dict[str, Any]]:
-    """Rows of a JSONL file; none when it is absent. A last line cut off by a kill is left out."""
+    """Rows of a JSONL file; none when it is absent. A last line cut off by a kill is left out.
+
+    Raises UserError naming a line that is no JSON object.
+    """
     if not path.exists():
         return []
     lines = path.read_bytes().split(b"\n")  # bytes: the cut may go through a character
-    return [json.loads(line) for line in lines[:-1] if line.strip()]
+    return [_object(line, path, number) for number, line in enumerate(lines[:-1], start=1) if line.strip()]
+
+
+def _object(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as flaw:
+        raise UserError(f"{path}, line {number}: not JSON ({flaw}); put back a whole copy of the file.") from None
+    if not isinstance(row, dict):
+        raise UserError(f"{path}, line {number}: no JSON object; put back a whole copy of the file.")
+    return row

@@ -14,7 +14,7 @@ from ocr_rl import outputs
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate.results import read_rows
 from ocr_rl.pages.source import open_pages
-from ocr_rl.run import read_json
+from ocr_rl.run import read_json, read_jsonl
 from ocr_rl.study.folder import Folder, bind, claim
 from ocr_rl.study.plan import Study
 
@@ -60,6 +60,7 @@ def unpack(rows: Path, out: Path, study: Study) -> None:
                 entries.append(entry)
             with outputs.new_folder(out) as whole:
                 archive.extractall(whole, entries, filter="data")
+                _read_all(whole, rows)
                 claim(study, Folder(whole), read_json(whole / "study.json").get("start", ""))
     except (OSError, EOFError, tarfile.TarError, lzma.LZMAError) as error:
         raise UserError(f"{rows}: cannot be unpacked ({error}); give the {NAME} of a study's report.") from None
@@ -74,6 +75,20 @@ def bind_rows(study: Study, folder: Folder) -> None:
             f"{folder.test('start')}: speaks of the page {lost[0]}, which is none of the study's test pages as they "
             "are typeset here; rebuild the report with the version of ocr-rl that ran the study."
         )
+
+
+def _read_all(folder: Path, rows: Path) -> None:
+    """UserError where a file is not what a study writes, before anything is made of it."""
+    for path in sorted(folder.rglob("*.json*")):
+        try:
+            if path.suffix == ".json":
+                read_json(path)
+            elif path.name == "metrics.jsonl":
+                read_jsonl(path)
+            else:
+                read_rows(path)
+        except UserError as error:
+            raise UserError(f"{rows}: {str(error).replace(f'{folder}/', '')}") from None
 
 
 def _is_ours(name: str) -> bool:

@@ -17,12 +17,12 @@ from tests.study.by_hand import study_by_hand
 STUDY = study_by_hand()
 KEPT = {
     "study.json": json.dumps({"study": json.loads(STUDY.model_dump_json(exclude_unset=True)), "start": ""}),
-    "test/start.jsonl": "1",
+    "test/start.jsonl": "\n",
     "failed/dpo-seed0.txt": "2",
-    "pairs/dpo_both_bad-seed0.why.json": "3",
-    "runs/grpo-seed0/metrics.jsonl": "4",
-    "runs/grpo-seed0/done.json": "5",
-    "runs/grpo-seed0/eval/000000/validation.jsonl": "6",
+    "pairs/dpo_both_bad-seed0.why.json": '{"pairs": 3}',
+    "runs/grpo-seed0/metrics.jsonl": '{"step": 4}\n',
+    "runs/grpo-seed0/done.json": '{"model": "5"}',
+    "runs/grpo-seed0/eval/000000/validation.jsonl": "\n\n",
 }
 
 
@@ -56,6 +56,15 @@ def test_rows_are_packed_alike_and_unpacked_whole(tmp_path: Path) -> None:
     assert found == KEPT
     with pytest.raises(UserError, match="is there already"):
         unpack(tmp_path / "rows.tar.xz", tmp_path / "out", STUDY)
+
+
+@pytest.mark.parametrize("broken", ["[1]\n", "{\n", "[" * 100_000 + "\n"])
+@pytest.mark.parametrize("name", [name for name in KEPT if ".json" in name])
+def test_a_file_that_no_study_writes_is_named(tmp_path: Path, name: str, broken: str) -> None:
+    rows = archive(tmp_path, **{**KEPT, name: broken})
+    with pytest.raises(UserError, match=rf"rows\.tar\.xz: {name}(, line 1)?: ") as caught:
+        unpack(rows, tmp_path / "out", STUDY)
+    assert str(caught.value).count("\n") == 0 and not (tmp_path / "out").exists()
 
 
 def link() -> tarfile.TarInfo:
