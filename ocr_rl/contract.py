@@ -94,6 +94,19 @@ class Score:
     why: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Earned:
+    """A part of a reward's value, and the stretches of a transcript's body that it comes from (characters, half-open).
+
+    Without stretches it is of the whole transcript. An empty one is where something is missing. `wrong` is what inside
+    of the stretches is not as it should be; empty where that is all of them.
+    """
+
+    adds: float
+    spans: tuple[tuple[int, int], ...] = ()
+    wrong: tuple[tuple[int, int], ...] = ()
+
+
 @runtime_checkable
 class Reward(Protocol):
     """A reward plug-in: a frozen dataclass whose fields are its options.

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from ocr_rl.contract import Page, Score, Transcript, per_transcript
+from ocr_rl.contract import Earned, Page, Score, Transcript, per_transcript
+from ocr_rl.text.element_spans import element_spans
 from ocr_rl.text.elements import compare
 
 
@@ -31,3 +32,14 @@ class Elements:
         scores = compare(page.reference, transcript.body)
         why = ", ".join(f"{there} of {all_} {kind}s" for kind, (all_, there) in scores.counts.items())
         return Score(value=getattr(scores, self.part), parts=scores.parts, why=why or "the page is blank")
+
+    def place(self, page: Page, body: str) -> list[Earned]:
+        """A part for each element of the page, and one for what is invented: together the content. Order has no place."""
+        if page.reference is None or self.part not in ("value", "content"):
+            return []
+        found = element_spans(page.reference, body)
+        length = sum(element.length for element in found.elements)
+        parts = [Earned(adds=e.length * e.score / length, spans=e.spans) for e in found.elements]
+        recall = sum(part.adds for part in parts)
+        lost = recall * found.invented_length / (length + found.invented_length) if length else 0.0
+        return [*parts, Earned(adds=-lost, spans=found.invented)]

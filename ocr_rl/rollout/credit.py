@@ -1,8 +1,9 @@
 """From failed tests to the words that failed them: a sample's advantage, shared out over its tokens.
 
-A sample's advantage is linear in its rewards, so it splits exactly: one piece a unit test (what the test adds to the
-sample's reward, less what it adds to its siblings' on average), and a rest. `by_spans` puts a piece on the tokens where
-its test found its text, or what comes nearest; the rest, and a piece of no place, stand on all tokens alike.
+A sample's advantage is linear in its rewards, so it splits exactly: one piece a unit test or an element of the page
+(what it adds to the sample's reward, less what it adds to its siblings' on average), and a rest. `by_spans` puts a
+piece on the tokens where its text was found, or what comes nearest; the rest, and a piece of no place, stand on all
+tokens alike.
 `by_siblings` asks no test: where a sample differs from siblings of other reward was the decision.
 
 The sum over a sample's tokens stays the sum that one number a token has, so that learning rates mean the same. No
@@ -21,7 +22,7 @@ from typing import Protocol, runtime_checkable
 
 from rapidfuzz.distance import Levenshtein
 
-from ocr_rl.contract import Check, Reading, Verdict
+from ocr_rl.contract import Check, Earned, Page, Reading, Verdict
 from ocr_rl.objectives.advantages import FLAT
 from ocr_rl.rollout.flow import ComparedGroup
 from ocr_rl.rollout.scoring import GroupScores, WeightedReward
@@ -33,7 +34,7 @@ MOST = 16.0  # times a token's even share of a piece
 LONGEST = 8_192  # tokens; longer samples are not aligned with their siblings
 
 Tokens = tuple[tuple[float, ...], ...]  # advantage of each token, by sample
-Places = Sequence[Sequence[Located]]  # of each test (inner) in each sample
+Parts = Sequence[Sequence[Earned]]  # of a reward (inner, in one order) in each sample
 
 
 @runtime_checkable
@@ -49,6 +50,15 @@ class Tested(Protocol):
     def value_of(self, verdict: Verdict) -> float: ...
 
 
+@runtime_checkable
+class Placed(Protocol):
+    """A reward that says itself what of it was earned where, as `elements` does."""
+
+    def place(self, page: Page, body: str) -> Sequence[Earned]:
+        """As many parts, in one order, for every transcript of a page; none where the reward does not split."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Piece:
     """A part of a sample's advantage, and where in its text (characters) it was earned; nowhere: by all of it."""
@@ -57,33 +67,48 @@ class Piece:
     spans: tuple[Span, ...] = ()
 
 
+def of_tests(reward: Tested, checks: Sequence[Check], located: Sequence[Sequence[Located]]) -> list[list[Earned]]:
+    """What each test adds to the reward's value of each sample, before floors, and where.
+
+    located: of each test (inner) in each sample.
+    """
+    shares = reward.shares(checks)
+    return [
+        [
+            Earned(adds=share * reward.value_of(one.verdict), spans=one.spans, wrong=one.wrong)
+            for share, one in zip(shares, own, strict=True)
+        ]
+        for own in located
+    ]
+
+
 def pieces(
-    compared: ComparedGroup, scores: GroupScores, rewards: Sequence[WeightedReward], places: Sequence[Places]
+    compared: ComparedGroup, scores: GroupScores, rewards: Sequence[WeightedReward], parts: Sequence[Parts]
 ) -> list[list[Piece]]:
     """The pieces of each sample's advantage, which they sum to; spans are those of the sample's body.
 
-    places: of each of the `rewards` that is `Tested` and counts, in their order. A sample that a gate holds back
-    earned its 0 as a whole, and what a floor takes away is of no test: one that passes is charged for neither.
+    parts: of each of the `rewards` that `splits`, in their order. A sample that a gate holds back earned its 0 as a
+    whole, and what a floor takes away is of no test: one that passes is charged for neither.
     """
     scale = _scale(compared)
     by_sample: list[list[Piece]] = [[] for _ in compared.rewards]
-    tested = [reward for reward in rewards if is_tested(reward, scores)]
-    for reward, located in zip(tested, places, strict=True):
+    for reward, own_parts in zip((r for r in rewards if splits(r, scores)), parts, strict=True):
         weight, counts = scale * scores.weights[reward.name], _counts(reward, rewards, scores)
-        for test, values in enumerate(zip(*_adds(reward, compared, counts, located), strict=True)):
+        for siblings in zip(*own_parts, strict=True):
+            values = [part.adds * count for part, count in zip(siblings, counts, strict=True)]
             mean = fmean(values)
-            for k, value in enumerate(values):
+            for k, (part, value) in enumerate(zip(siblings, values, strict=True)):
                 if counts[k] and abs(amount := weight * (value - mean)) > 0.0:
-                    by_sample[k].append(Piece(amount, _earned(located[k][test], amount)))
+                    by_sample[k].append(Piece(amount, _stretches(part, amount)))
     return [
         [*own, Piece(advantage - fsum(piece.amount for piece in own))]
         for own, advantage in zip(by_sample, compared.advantages, strict=True)
     ]
 
 
-def is_tested(reward: WeightedReward, scores: GroupScores) -> bool:
-    """Whether a reward counts on a page and splits into its unit tests."""
-    return isinstance(reward.reward, Tested) and reward.name in scores.weights
+def splits(reward: WeightedReward, scores: GroupScores) -> bool:
+    """Whether a reward counts on a page and says what of it was earned where."""
+    return isinstance(reward.reward, Tested | Placed) and reward.name in scores.weights
 
 
 def _scale(compared: ComparedGroup) -> float:
@@ -100,22 +125,11 @@ def _counts(reward: WeightedReward, rewards: Sequence[WeightedReward], scores: G
     return [passes and not any(by[k] for by in held) for k, passes in enumerate(scores.passes)]
 
 
-def _adds(reward: WeightedReward, compared: ComparedGroup, counts: Sequence[bool], places: Places) -> list[list[float]]:
-    """What each test adds to the reward's value of each sample, before floors; nothing where that does not count."""
-    tested = reward.reward
-    assert isinstance(tested, Tested)
-    shares = tested.shares(compared.group.page.checks)
-    return [
-        [share * tested.value_of(one.verdict) * counts[k] for share, one in zip(shares, located, strict=True)]
-        for k, located in enumerate(places)
-    ]
-
-
-def _earned(located: Located, amount: float) -> tuple[Span, ...]:
+def _stretches(part: Earned, amount: float) -> tuple[Span, ...]:
     """A loss falls on what is wrong in a place, a gain on what is right in it; on all of it where that is nothing."""
-    if not located.wrong:
-        return located.spans
-    return located.wrong if amount < 0 else _without(located.spans, located.wrong) or located.spans
+    if not part.wrong:
+        return part.spans
+    return part.wrong if amount < 0 else _without(part.spans, part.wrong) or part.spans
 
 
 def _without(spans: Sequence[Span], wrong: Sequence[Span]) -> tuple[Span, ...]:

@@ -1,6 +1,6 @@
-"""Credit for the groups of a run: tests are located in worker processes, for transcripts are anybody's text.
+"""Credit for the groups of a run: places are found in worker processes, for transcripts are anybody's text.
 
-A group whose tests could not be located in time keeps one advantage a sample.
+A group in which that could not be done in time keeps one advantage a sample.
 """
 
 from __future__ import annotations
@@ -12,9 +12,9 @@ from itertools import islice
 from typing import Any
 
 from ocr_rl import config
-from ocr_rl.contract import Check, Reading, UserError
+from ocr_rl.contract import Check, Earned, Page, Reading, UserError
 from ocr_rl.pages.workers import Pool, Refusal
-from ocr_rl.rollout.credit import Places, Tested, by_siblings, by_spans, is_tested, pieces, with_tokens
+from ocr_rl.rollout.credit import Parts, Placed, Tested, by_siblings, by_spans, of_tests, pieces, splits, with_tokens
 from ocr_rl.rollout.flow import ComparedGroup
 from ocr_rl.rollout.scoring import ScoredGroup, WeightedReward
 from ocr_rl.rollout.token_ends import token_ends
@@ -27,9 +27,9 @@ Credit = Callable[[Sequence[Credited]], list[ComparedGroup]]
 
 @dataclass(frozen=True, slots=True)
 class _Job:
-    checks: Sequence[Check]
+    reward: Tested | Placed
+    page: Page
     bodies: Sequence[str]  # of siblings
-    reading: Reading
 
 
 def locate_group(checks: Sequence[Check], bodies: Sequence[str], reading: Reading) -> list[list[Located]]:
@@ -51,8 +51,11 @@ def locate_group(checks: Sequence[Check], bodies: Sequence[str], reading: Readin
     return rows
 
 
-def _work(job: _Job) -> list[list[Located]]:
-    return locate_group(job.checks, job.bodies, job.reading)
+def _work(job: _Job) -> list[Sequence[Earned]]:
+    if isinstance(job.reward, Placed):
+        return [job.reward.place(job.page, body) for body in job.bodies]
+    checks = job.page.checks
+    return [*of_tests(job.reward, checks, locate_group(checks, job.bodies, job.reward.reading))]
 
 
 def open_credit(
@@ -75,7 +78,7 @@ def open_credit(
 
 @dataclass(slots=True, kw_only=True)
 class SpanCredit:
-    """`credit = "spans"`: what a test adds stands where it found its text. `close` ends the workers."""
+    """`credit = "spans"`: what a test or an element adds stands where its text was found. `close` ends the workers."""
 
     rewards: Sequence[WeightedReward]  # of the recipe
     tokenizer: Any
@@ -85,10 +88,10 @@ class SpanCredit:
     _pool: Pool = field(init=False)
 
     def __post_init__(self) -> None:
-        if not any(isinstance(reward.reward, Tested) and reward.weight > 0 for reward in self.rewards):
+        if not any(isinstance(reward.reward, Tested | Placed) and reward.weight > 0 for reward in self.rewards):
             raise UserError(
-                'grpo.credit = "spans" puts the rewards of unit tests where they were earned, and no reward of this '
-                'recipe is one: add pass_degree or pass_rate, or set grpo.credit = "siblings".'
+                'grpo.credit = "spans" puts the rewards of unit tests and of elements where they were earned, and no '
+                'reward of this recipe is one: add pass_degree, pass_rate or elements, or set grpo.credit = "siblings".'
             )
         self._pool = Pool(_work, workers=self.workers, timeout_s=self.timeout_s)
 
@@ -96,23 +99,24 @@ class SpanCredit:
         """The groups with an advantage for each token."""
         jobs = [self._jobs(scored, compared) for scored, compared in groups]
         with closing(self._pool.run(job for of_group in jobs for job in of_group)) as answers:
-            places = (result for _, result in answers)
+            parts = (result for _, result in answers)
             return [
-                self._credited(scored, compared, list(islice(places, len(of_group))))
+                self._credited(scored, compared, list(islice(parts, len(of_group))))
                 for (scored, compared), of_group in zip(groups, jobs, strict=True)
             ]
 
     def _jobs(self, scored: ScoredGroup, compared: ComparedGroup) -> list[_Job]:
-        """One for each reward that splits into tests."""
-        bodies = [sample.transcript().body for sample in compared.group.samples]
-        tested = [reward.reward for reward in self.rewards if is_tested(reward, scored.scores)]
-        return [_Job(compared.group.page.checks, bodies, r.reading) for r in tested if isinstance(r, Tested)]
+        """One for each reward that splits."""
+        group = compared.group
+        bodies = [sample.transcript().body for sample in group.samples]
+        own = [reward.reward for reward in self.rewards if splits(reward, scored.scores)]
+        return [_Job(reward, group.page, bodies) for reward in own if isinstance(reward, Tested | Placed)]
 
     def _credited(
-        self, scored: ScoredGroup, compared: ComparedGroup, places: Sequence[Places | Refusal]
+        self, scored: ScoredGroup, compared: ComparedGroup, parts: Sequence[Parts | Refusal]
     ) -> ComparedGroup:
-        located = [place for place in places if not isinstance(place, Refusal)]
-        if len(located) < len(places):
+        located = [part for part in parts if not isinstance(part, Refusal)]
+        if len(located) < len(parts):
             return compared
         samples = compared.group.samples
         return with_tokens(

@@ -27,6 +27,7 @@ class ElementPlace:
 
     kind: Kind
     score: float  # [0, 1]
+    length: float  # visible characters of the reference's element
     reference: Span | None  # in the reference
     spans: tuple[Span, ...]  # in the transcript
 
@@ -37,12 +38,14 @@ class ElementPlaces:
 
     elements: tuple[ElementPlace, ...]
     invented: tuple[Span, ...]
+    invented_length: float  # visible characters that count as invented
 
 
 def element_spans(reference: str, body: str) -> ElementPlaces:
     """Places of the reference's elements in a transcript without front matter; no spans beyond 20,000 characters."""
     wanted, shown = elements(reference), elements(body)
-    matches, _ = match(wanted, shown) if wanted else ([], 0.0)
+    own_length = float(sum(element.length for element in shown))
+    matches, invented = match(wanted, shown) if wanted else ([], own_length)
     true, own = _Joined(wanted, reference), _Joined(shown, body)
     places = []
     for n, (element, found_in) in enumerate(zip(wanted, matches, strict=True)):
@@ -51,10 +54,13 @@ def element_spans(reference: str, body: str) -> ElementPlaces:
         if not spans and there:
             spans = [gap(reference, there, body)]
         told = merged(span for span in spans if span)
-        places.append(ElementPlace(kind=element.kind, score=found_in.score, reference=there, spans=told))
+        places.append(
+            ElementPlace(kind=element.kind, score=found_in.score, length=element.length, reference=there, spans=told)
+        )
     claimed = [part for one in matches for part in one.parts]
     rest = (own.span(part) for part in _rest(shown, claimed))
-    return ElementPlaces(elements=tuple(places), invented=merged(span for span in rest if span and span[0] < span[1]))
+    stretches = merged(span for span in rest if span and span[0] < span[1])
+    return ElementPlaces(elements=tuple(places), invented=stretches, invented_length=invented)
 
 
 def _rest(shown: Sequence[Element], claimed: Sequence[Part]) -> list[Part]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,7 +16,7 @@ from ocr_rl.objectives.advantages import ADVANTAGES
 from ocr_rl.pages.raster import ImageRef
 from ocr_rl.plugins import load_reward
 from ocr_rl.rollout.compare import upside_down, with_advantages
-from ocr_rl.rollout.credit import MOST, Piece, by_siblings, by_spans, pieces
+from ocr_rl.rollout.credit import MOST, Parts, Piece, by_siblings, by_spans, of_tests, pieces
 from ocr_rl.rollout.crediting import SiblingCredit, SpanCredit, locate_group, open_credit
 from ocr_rl.rollout.flow import ComparedGroup, Group, Prompt, Sample
 from ocr_rl.rollout.scoring import ScoredGroup, WeightedReward, score
@@ -75,6 +76,11 @@ def credited(texts: Sequence[str], rewards: Sequence[WeightedReward], how: str =
         credit.close()
 
 
+def parts_of(group: ScoredGroup, reward: WeightedReward) -> Parts:
+    checks, texts = group.group.page.checks, [sample.text for sample in group.group.samples]
+    return of_tests(reward.reward, checks, locate_group(checks, texts, "strict"))  # type: ignore[arg-type]
+
+
 def test_a_failed_test_is_charged_to_the_letter_that_failed_it() -> None:
     group = credited(["alpha and beta", "alpha and bets"], [unit_tests()])
     assert group.advantages == (0.25, -0.25)  # 1 and 1/2
@@ -90,9 +96,8 @@ def test_a_failed_test_is_charged_to_the_letter_that_failed_it() -> None:
 def test_what_belongs_to_no_test_stands_on_all_tokens() -> None:
     """Half the weight is of a reward without tests: its piece is even; an alike test has none."""
     group = scored(["alpha and beta", "alpha and bet"], [unit_tests(), unit_tests("length", max_tokens=14)])
-    located = locate_group(group.group.page.checks, [s.text for s in group.group.samples], "strict")
     (compared,) = with_advantages([group], "centred")
-    own = pieces(compared, group.scores, [unit_tests()], [located])
+    own = pieces(compared, group.scores, [unit_tests()], [parts_of(group, unit_tests())])
     for k, (of_beta, rest) in enumerate(own):
         assert of_beta.amount == pytest.approx((0.125, -0.125)[k])
         assert of_beta.amount + rest.amount == pytest.approx(compared.advantages[k])
@@ -103,6 +108,33 @@ def test_what_belongs_to_no_test_stands_on_all_tokens() -> None:
     rest = own[1][1].amount
     # 13 tokens; the missing letter's neighbour is the last one, as no end is given here.
     assert tokens[1] == pytest.approx([rest] * 12 + [rest - 0.125 * 13])
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_an_element_that_is_misread_or_invented_is_charged_to_its_own_letters() -> None:
+    """Two blocks of 5 and 4 letters. Of the samples one misreads a letter of the second, and one adds five letters."""
+    of = replace(page(()), reference="alpha\n\nbeta")
+    elements = WeightedReward(name="elements", reward=load_reward("elements", {"part": "content"}), weight=1.0)
+    texts = ["alpha\n\nbeta", "alpha\n\nbxta", "alpha\n\nbeta\n\nkappa"]
+    group = scored(texts, [elements], of)
+    (compared,) = with_advantages([group], "centred")
+    own = pieces(compared, group.scores, [elements], [[elements.reward.place(of, text) for text in texts]])
+    misread = 4 * 0.75 / 9  # of the second block: one of its four letters is wrong
+    assert group.scores.rewards == pytest.approx([1.0, 5 / 9 + misread, 9 / 14])
+    mean = (2 * 4 / 9 + misread) / 3
+    assert [piece.amount for piece in own[1]][0] == pytest.approx(misread - mean)
+    assert own[1][0].spans == ((7, 11),)
+    lost = 1 - 9 / 14
+    assert own[2][-2].amount == pytest.approx(-lost + lost / 3) and own[2][-2].spans == ((13, 18),)
+    for pieces_of, advantage in zip(own, compared.advantages, strict=True):
+        assert sum(piece.amount for piece in pieces_of) == pytest.approx(advantage)
+        assert pieces_of[-1].amount == pytest.approx(0.0, abs=1e-9)  # content is elements and inventions, and no more
+    credit = SpanCredit(rewards=[elements], tokenizer=TOKENIZER, share=1.0, workers=1, timeout_s=60.0)
+    tokens = credit([(group, compared)])[0].token_advantages
+    credit.close()
+    assert tokens is not None and min(range(12), key=lambda k: tokens[1][k]) in range(7, 11)
+    assert min(range(19), key=lambda k: tokens[2][k]) in range(13, 18)
+    assert [sum(row) / len(row) for row in tokens] == pytest.approx(compared.advantages)
 
 
 def test_no_token_gets_more_than_its_bound_and_the_sum_is_kept() -> None:
@@ -134,10 +166,10 @@ def test_what_a_floor_takes_away_is_charged_to_no_test_that_passes() -> None:
     tests = ({"type": "present", "text": "alpha"}, {"type": "order", "before": "alpha", "after": "beta"})
     rewards = [unit_tests(floors={"order": 1.0})]
     group = scored(["alpha and beta", "beta and alpha"], rewards, page(tests))
-    located = locate_group(group.group.page.checks, ["alpha and beta", "beta and alpha"], "strict")
     (compared,) = with_advantages([group], "centred")
     assert compared.advantages == (0.5, -0.5)
-    for own, sign in zip(pieces(compared, group.scores, rewards, [located]), (1, -1), strict=True):
+    parts = [parts_of(group, rewards[0])]
+    for own, sign in zip(pieces(compared, group.scores, rewards, parts), (1, -1), strict=True):
         assert [piece.amount for piece in own] == pytest.approx([0.25 * sign, 0.25 * sign])  # the order's, and the rest
         assert own[0].spans and not own[1].spans
 
@@ -148,8 +180,7 @@ def test_a_gate_of_all_rewards_or_of_one_charges_no_test(holds: tuple[str, ...])
     rewards, texts = [unit_tests(), gate], ["alpha and beta " + "so " * 40, "alpha and beta", "alpha and bets"]
     group = scored(texts, rewards)
     (compared,) = with_advantages([group], "centred")
-    located = locate_group(group.group.page.checks, texts, "strict")
-    own = pieces(compared, group.scores, rewards, [located])
+    own = pieces(compared, group.scores, rewards, [parts_of(group, rewards[0])])
     assert group.scores.rewards[0] == 0.0
     assert own[0] == [Piece(compared.advantages[0])]
     assert len(own[1]) == 3  # a piece a test, and the rest
@@ -180,8 +211,8 @@ def test_sums_are_kept_whatever_the_mix_and_the_scale(rewards: list[WeightedRewa
     groups = [scored(texts, rewards, page(tests)), scored(texts[:2], rewards, page(tests))]
     for group, compared in zip(groups, with_advantages(groups, how), strict=True):
         bodies = [sample.text for sample in group.group.samples]
-        places = [locate_group(group.group.page.checks, bodies, "strict") for r in rewards if r.name != "length"]
-        own = pieces(compared, group.scores, rewards, places)
+        parts = [parts_of(group, reward) for reward in rewards if reward.name != "length"]
+        own = pieces(compared, group.scores, rewards, parts)
         tokens = by_spans(own, [range(1, len(text) + 2) for text in bodies], [0] * len(bodies))
         for advantage, text, of_text, values in zip(compared.advantages, bodies, own, tokens, strict=True):
             assert len(values) == len(text) + 1
@@ -235,7 +266,7 @@ def test_what_a_recipe_may_ask_for() -> None:
     assert open_credit(recipe(), [], TOKENIZER) is None
     siblings = open_credit(recipe(credit="siblings", credit_share=0.5), [], TOKENIZER)
     assert siblings == SiblingCredit(share=0.5)
-    with pytest.raises(UserError, match="no reward of this recipe is one: add pass_degree or pass_rate"):
+    with pytest.raises(UserError, match="reward of this recipe is one: add pass_degree, pass_rate or elements"):
         open_credit(recipe(credit="spans"), [unit_tests("diff_ratio")], TOKENIZER)
     with pytest.raises(ValueError, match="and gdpo is not: set advantage"):
         recipe(credit="spans", advantage="gdpo")

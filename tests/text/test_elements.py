@@ -221,3 +221,18 @@ def test_the_reward_and_its_parts() -> None:
     assert [s.value for s in load_reward("elements", {"part": "tables"})(page, group)] == [1.0, 0.0, 0.0]
     blind = Page(id="0a1b2c3d:p1", pdf=Path("a.pdf"), number=1)
     assert [score.value for score in load_reward("elements")(blind, group)] == [None] * 3
+
+
+def test_what_was_earned_where_adds_up_to_the_content() -> None:
+    """For any transcript, and in as many parts for each; figures that are no content have no parts."""
+    page, blank = (Page(id="0a1b2c3d:p1", pdf=Path("a.pdf"), number=1, reference=text) for text in (PAGE, ""))
+    place = load_reward("elements").place  # type: ignore[attr-defined]
+    lost, twice = PAGE.replace(SECOND, ""), f"{PAGE}\n\n{THIRD} And more than that.\n\n{TABLE}"
+    for body in (PAGE, FIRST, "", lost, twice, PAGE.replace("a", "o"), PAGE * 400, "<table>" * 500):
+        parts = place(page, body)
+        assert len(parts) == 6 + 1
+        assert sum(part.adds for part in parts) == pytest.approx(compare(PAGE, body).content, abs=1e-12)
+        assert all(0 <= start <= end <= len(body) for part in parts for start, end in part.spans)
+    assert sum(part.adds for part in place(page, twice)) < sum(part.adds for part in place(page, PAGE)) == 1.0
+    assert [part.adds for part in place(blank, "Some text")] == [0.0]
+    assert load_reward("elements", {"part": "tables"}).place(page, PAGE) == []  # type: ignore[attr-defined]
