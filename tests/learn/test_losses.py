@@ -229,6 +229,34 @@ def test_of_stale_samples_the_distance_to_the_sampler_has_another_name() -> None
     assert stale[1] == fresh[1]
 
 
+@pytest.mark.parametrize("kl", ["k1", "k2", "k3"])
+def test_the_kl_of_stale_samples_pulls_as_hard_as_that_of_fresh_ones(kl: str) -> None:
+    """In the mean over three tokens: those that older weights draw more often must not count more often."""
+    logits = torch.tensor([0.4, -0.3, 0.1], dtype=torch.float64, requires_grad=True)
+    drawn_by = torch.tensor([0.3, 0.5, 0.2], dtype=torch.float64)  # the older weights
+    ref = torch.tensor([0.2, 0.7, 0.1], dtype=torch.float64).log().tolist()
+
+    def gradient(loss: PolicyGradient, share: Tensor) -> Tensor:
+        logprob_N = logits.log_softmax(0)
+        sampler = drawn_by.log().tolist() if loss.stale else logprob_N.detach().tolist()
+        batch = batch_of([3], weight=share.tolist(), advantage=[0.0] * 3, ref=ref, sampler=sampler)
+        return torch.autograd.grad(loss(read_of(logprob_N), batch)[0], logits)[0]
+
+    fresh = gradient(PolicyGradient(beta=1.0, kl=kl), logits.detach().softmax(0))
+    stale = gradient(PolicyGradient(beta=1.0, kl=kl, stale=True), drawn_by)
+    assert torch.allclose(stale, fresh, atol=1e-12)
+    assert not torch.allclose(gradient(PolicyGradient(beta=1.0, kl=kl), drawn_by), fresh, atol=1e-2)
+
+
+def test_the_weight_of_a_stale_samples_kl_has_the_cap_and_no_gradient_of_its_own() -> None:
+    batch = batch_of([2], weight=[0.5, 0.5], advantage=[0.0] * 2, ref=[math.log(0.5)] * 2, sampler=[math.log(0.1)] * 2)
+    loss = PolicyGradient(beta=1.0, kl="k2", stale=True, importance_cap=2.0)
+    # pi / pi_sampler: 8, which the cap makes 2, and 1.5. d/dlogp of k2 is log(pi / ref): ln 1.6 and ln 0.3.
+    value, gradient = value_and_gradient(loss, logs(0.8, 0.15), batch)
+    assert gradient == pytest.approx([0.5 * 2 * math.log(1.6), 0.5 * 1.5 * math.log(0.3)], abs=1e-12)
+    assert value == pytest.approx(0.5 * (2 * math.log(1.6) ** 2 + 1.5 * math.log(0.3) ** 2) / 2, abs=1e-12)
+
+
 def test_without_the_samplers_log_probabilities_nothing_is_corrected() -> None:
     batch = batch_of([1], weight=[1.0], advantage=[1.0], old=[-1.0])
     now = torch.tensor([-1.0], dtype=torch.float64, requires_grad=True)
