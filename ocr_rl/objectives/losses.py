@@ -68,9 +68,10 @@ class PolicyGradient:
     one engine. pi_old is the learner's as the updates of a rollout begin, so the same weight corrects for samples that
     are `stale`, of weights before these (decoupled PPO, Hilton et al. 2021, arXiv 2110.00641).
 
-    The KL of `stale` samples is weighted by pi / pi_sampler, up to the same cap and without gradient. An estimate of it
-    holds for tokens that pi draws: those that it has just unlearnt, and older weights still draw, would count as many
-    times too often, and their pull back to the reference with them (DeepSeek-V3.2, arXiv 2512.02556, has it so too).
+    With `weigh_kl` the KL counts pi / pi_sampler times, up to the same cap and without gradient. An estimate of it holds
+    for tokens that pi draws: those that it has just unlearnt, and older weights still drew, count as many times too
+    often otherwise, and their pull back to the reference with them (DeepSeek-V3.2, arXiv 2512.02556, eq. 7, whose
+    weight has a gradient). The GRPO paper has no such weight.
 
     `importance_mask` leaves tokens (or samples) out of the surrogate whose weight lies outside of it, before the cap:
     the two-sided mask of IcePop (Zhao et al. 2025, ringtech.notion.site/icepop), which has it by token and knows no
@@ -88,6 +89,7 @@ class PolicyGradient:
     importance_cap: float = 2.0
     importance_mask: tuple[float, float] | None = None
     stale: bool = False  # samples may be of older weights: what parts them from the learner is called drift, not gap
+    weigh_kl: bool = False  # for several updates a rollout, and for stale samples
 
     @property
     def high(self) -> float:
@@ -103,8 +105,8 @@ class PolicyGradient:
         importance_N = IMPORTANCE[self.importance_level](gap_N, batch.row_N, B).exp()
         kl_N = zero_N if batch.ref_N is None else KL[self.kl](logprob_N, batch.ref_N)
         kept_N, masked = self._kept(importance_N)
-        drawn_N = self._drawn(logprob_N, batch)
-        total = ((self.beta * drawn_N * kl_N - surrogate_N * kept_N) * batch.weight_N).sum()
+        kl_N = kl_N * self._drawn(logprob_N, batch)
+        total = ((self.beta * kl_N - surrogate_N * kept_N) * batch.weight_N).sum()
         return total, {
             "kl": kl_N.detach().sum(),
             "clip_share": outside_N.sum(),
@@ -117,7 +119,7 @@ class PolicyGradient:
 
     def _drawn(self, logprob_N: Tensor, batch: Batch) -> Tensor | float:
         """How much more often these weights would have drawn each token than those that did, up to the cap."""
-        if not self.stale or batch.sampler_N is None:
+        if not self.weigh_kl or batch.sampler_N is None:
             return 1.0
         return (logprob_N.detach() - batch.sampler_N).exp().clamp(max=self.importance_cap)
 

@@ -238,19 +238,19 @@ def test_the_kl_of_stale_samples_pulls_as_hard_as_that_of_fresh_ones(kl: str) ->
 
     def gradient(loss: PolicyGradient, share: Tensor) -> Tensor:
         logprob_N = logits.log_softmax(0)
-        sampler = drawn_by.log().tolist() if loss.stale else logprob_N.detach().tolist()
+        sampler = drawn_by.log().tolist()
         batch = batch_of([3], weight=share.tolist(), advantage=[0.0] * 3, ref=ref, sampler=sampler)
         return torch.autograd.grad(loss(read_of(logprob_N), batch)[0], logits)[0]
 
     fresh = gradient(PolicyGradient(beta=1.0, kl=kl), logits.detach().softmax(0))
-    stale = gradient(PolicyGradient(beta=1.0, kl=kl, stale=True), drawn_by)
+    stale = gradient(PolicyGradient(beta=1.0, kl=kl, weigh_kl=True), drawn_by)
     assert torch.allclose(stale, fresh, atol=1e-12)
     assert not torch.allclose(gradient(PolicyGradient(beta=1.0, kl=kl), drawn_by), fresh, atol=1e-2)
 
 
 def test_the_weight_of_a_stale_samples_kl_has_the_cap_and_no_gradient_of_its_own() -> None:
     batch = batch_of([2], weight=[0.5, 0.5], advantage=[0.0] * 2, ref=[math.log(0.5)] * 2, sampler=[math.log(0.1)] * 2)
-    loss = PolicyGradient(beta=1.0, kl="k2", stale=True, importance_cap=2.0)
+    loss = PolicyGradient(beta=1.0, kl="k2", weigh_kl=True, importance_cap=2.0)
     # pi / pi_sampler: 8, which the cap makes 2, and 1.5. d/dlogp of k2 is log(pi / ref): ln 1.6 and ln 0.3.
     value, gradient = value_and_gradient(loss, logs(0.8, 0.15), batch)
     assert gradient == pytest.approx([0.5 * 2 * math.log(1.6), 0.5 * 1.5 * math.log(0.3)], abs=1e-12)

@@ -17,6 +17,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 from ocr_rl import config
 from ocr_rl.contract import Page, Score, Transcript, UserError
 from ocr_rl.learn.algos.grpo import grpo
+from ocr_rl.learn.algos.rollouts import loss_of
 from ocr_rl.learn.algos.setting import SamplingSetting
 from ocr_rl.learn.checkpoints import resume
 from ocr_rl.learn.fit import Plan, fit
@@ -80,6 +81,7 @@ def test_a_canary_is_written_after_each_load_and_before_the_rollout(tiny_pages, 
     # The fake says -0.5 of every token; the referee -0 of policy 0 and -1 of policy 1.
     assert (first.metrics["gap"], second.metrics["gap_max"]) == (0.5, 0.5)
     assert first.loss.stale and second.loss.stale  # type: ignore[union-attr]
+    assert first.loss.weigh_kl  # type: ignore[union-attr]
 
 
 def test_of_several_engines_the_worst_canary_counts(tiny_pages, prompter, referee) -> None:
@@ -104,6 +106,8 @@ def test_without_ahead_nothing_is_asked_or_said_in_addition(tiny_pages, prompter
     setting = elsewhere(sampling_setting(tiny_pages, sampler, referee))
     (step,) = run_grpo(settings(steps=1), setting, referee)
     assert sampler.policies == [0] and not step.loss.stale  # type: ignore[union-attr]
+    assert not step.loss.weigh_kl  # type: ignore[union-attr]
+    assert loss_of(settings(minibatches=2)).weigh_kl  # the second update's samples are of before the first
     assert not {"gap", "behind", "wait_s"} & set(step.metrics)
 
 

@@ -116,4 +116,5 @@ def loss_of(cfg: config.OnPolicy) -> PolicyGradient:
         importance_cap=cfg.importance_cap,
         importance_mask=cfg.importance_mask,
         stale=cfg.ahead > 0,
+        weigh_kl=cfg.ahead > 0 or cfg.updates > 1,
     )
