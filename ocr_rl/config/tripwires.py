@@ -54,6 +54,8 @@ class Tripwires(Section):
     """Mean difference, in nats a token, between sampler and learner: they do not have the same weights or image."""
     gap_max: Tripwire | None = None
     """The largest such difference; by default a stop above 0.01 where everything is float32, else no bound."""
+    drift: Tripwire = Tripwire(above=0.01)
+    """With a rollout ahead: the gap to the older weights that wrote the samples; beyond it an update moves too far."""
     explained_variance: Tripwire = Tripwire(below=-0.5)
     """Of PPO: how much of the returns' variance the critic explains; below 0 it is worse than none."""
     value_loss: Tripwire = Tripwire(above=5.0, of_start=True)

@@ -24,6 +24,7 @@ HEALTHY = {
     "grad_norm": (0.24, 0.87),
     "gap": (5e-7, 1e-6),
     "gap_max": (3e-5, 2e-4),
+    "drift": (1e-4, 8e-3),  # with a rollout ahead, of other recipes
     "page_gain": (0.5, 2.0),
 }
 
@@ -53,6 +54,7 @@ def test_a_healthy_run_trips_nothing_at_any_step() -> None:
         ("grad_norm", 50.0, "warn"),
         ("gap", 0.4, "stop"),
         ("gap_max", 0.05, "stop"),
+        ("drift", 0.02, "warn"),
         ("page_gain", 0.0, "stop"),
     ],
 )
