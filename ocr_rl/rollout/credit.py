@@ -126,7 +126,12 @@ def _counts(reward: WeightedReward, rewards: Sequence[WeightedReward], scores: G
 
 
 def _stretches(part: Earned, amount: float) -> tuple[Span, ...]:
-    """A loss falls on what is wrong in a place, a gain on what is right in it; on all of it where that is nothing."""
+    """A loss falls on what is wrong in a place, a gain on what is right in it; on all of it where that is nothing.
+
+    To take less away than siblings do, as what is invented does, is no merit of what stands there.
+    """
+    if amount > 0 >= part.adds:
+        return ()
     if not part.wrong:
         return part.spans
     return part.wrong if amount < 0 else _without(part.spans, part.wrong) or part.spans

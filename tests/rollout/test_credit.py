@@ -137,6 +137,21 @@ def test_an_element_that_is_misread_or_invented_is_charged_to_its_own_letters() 
     assert [sum(row) / len(row) for row in tokens] == pytest.approx(compared.advantages)
 
 
+def test_to_invent_less_than_a_sibling_is_no_gain_of_what_is_invented() -> None:
+    of = replace(page(()), reference="alpha\n\nbeta")
+    elements = WeightedReward(name="elements", reward=load_reward("elements", {"part": "content"}), weight=1.0)
+    texts = ["alpha\n\nbeta\n\nkappa", "alpha\n\nbeta\n\nkappa and more that nobody wrote", "zzzzzzzz"]
+    group = scored(texts, [elements], of)
+    (compared,) = with_advantages([group], "centred")
+    own = pieces(compared, group.scores, [elements], [[elements.reward.place(of, text) for text in texts]])
+    assert compared.advantages[0] > 0 > compared.advantages[1]
+    for of_text, advantage in zip(own, compared.advantages, strict=True):
+        assert sum(piece.amount for piece in of_text) == pytest.approx(advantage)
+    (less,), (more,), (nothing,) = ([p for p in of_text[2:-1]] for of_text in own)
+    assert (less.amount > 0, less.spans) == (True, ()) and (nothing.amount > 0, nothing.spans) == (True, ())
+    assert more.amount < 0 and more.spans == ((13, len(texts[1])),)
+
+
 def test_no_token_gets_more_than_its_bound_and_the_sum_is_kept() -> None:
     ends = range(1, 101)
     (tokens,) = by_spans([[Piece(1.0, ((50, 51),))]], [ends], [0])
