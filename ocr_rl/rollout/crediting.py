@@ -1,6 +1,6 @@
 """Credit for the groups of a run: places are found in worker processes, for transcripts are anybody's text.
 
-A group in which that could not be done in time keeps one advantage a sample.
+A group in which that could not be done, or not in time, keeps one advantage a sample.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from ocr_rl.rollout.credit import Parts, Placed, Tested, by_siblings, by_spans, 
 from ocr_rl.rollout.flow import ComparedGroup
 from ocr_rl.rollout.scoring import ScoredGroup, WeightedReward
 from ocr_rl.rollout.token_ends import token_ends
+from ocr_rl.text.source_map import Span
 from ocr_rl.text.sources import Sources
 from ocr_rl.text.spans import Located, locate_in, telling
 
@@ -53,9 +54,23 @@ def locate_group(checks: Sequence[Check], bodies: Sequence[str], reading: Readin
 
 def _work(job: _Job) -> list[Sequence[Earned]]:
     if isinstance(job.reward, Placed):
-        return [job.reward.place(job.page, body) for body in job.bodies]
+        return _plain([job.reward.place(job.page, body) for body in job.bodies])
     checks = job.page.checks
     return [*of_tests(job.reward, checks, locate_group(checks, job.bodies, job.reward.reading))]
+
+
+def _plain(parts: Parts) -> list[Sequence[Earned]]:
+    """The same in Python's own types: a reward of one's own may say anything. Refusal for unlike siblings."""
+    if len({len(own) for own in parts}) > 1:
+        raise Refusal("place gives more parts of one sibling than of another")
+    return [
+        [Earned(adds=float(part.adds), spans=_spans(part.spans), wrong=_spans(part.wrong)) for part in own]
+        for own in parts
+    ]
+
+
+def _spans(spans: Sequence[Span]) -> tuple[Span, ...]:
+    return tuple((int(start), int(end)) for start, end in spans)
 
 
 def open_credit(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 
 from ocr_rl import config
-from ocr_rl.contract import Page, UserError
+from ocr_rl.contract import Earned, Page, Score, Transcript, UserError, per_transcript
 from ocr_rl.objectives.advantages import ADVANTAGES
 from ocr_rl.pages.raster import ImageRef
+from ocr_rl.pages.workers import _attempt
 from ocr_rl.plugins import load_reward
 from ocr_rl.rollout.compare import upside_down, with_advantages
 from ocr_rl.rollout.credit import MOST, Parts, Piece, by_siblings, by_spans, of_tests, pieces
@@ -56,7 +57,7 @@ class InThisProcess:
         self.function = function
 
     def run(self, jobs: Iterable[Any]) -> Iterator[tuple[Any, Any]]:
-        return ((job, self.function(job)) for job in jobs)
+        return ((job, _attempt(self.function, job, 2**31)) for job in jobs)
 
     def close(self) -> None: ...
 
@@ -150,6 +151,30 @@ def test_to_invent_less_than_a_sibling_is_no_gain_of_what_is_invented() -> None:
     (less,), (more,), (nothing,) = ([p for p in of_text[2:-1]] for of_text in own)
     assert (less.amount > 0, less.spans) == (True, ()) and (nothing.amount > 0, nothing.spans) == (True, ())
     assert more.amount < 0 and more.spans == ((13, len(texts[1])),)
+
+
+@dataclass(frozen=True)
+class Strange:
+    """A reward of one's own whose `place` says `parts` of each body in turn."""
+
+    parts: dict[str, Any]
+
+    @per_transcript
+    def __call__(self, page: Page, transcript: Transcript) -> Score:
+        return Score(value=len(transcript.body) / 20)
+
+    def place(self, page: Page, body: str) -> Any:
+        return self.parts[body]
+
+
+@pytest.mark.usefixtures("no_workers")
+@pytest.mark.parametrize(
+    "said",
+    [[], None, 0, [0.5], [Earned(adds="much")], [Earned(adds=0.5, spans=("ab",))], [Earned(adds=0.5)] * 2],  # type: ignore[arg-type]
+)
+def test_a_reward_whose_places_cannot_be_taken_leaves_a_group_as_it_was(said: Any) -> None:
+    reward = Strange({"alpha": [Earned(adds=0.25, spans=((0, 5),))], "beta": said})
+    assert credited(["alpha", "beta"], [WeightedReward(name="own", reward=reward)]).token_advantages is None
 
 
 def test_no_token_gets_more_than_its_bound_and_the_sum_is_kept() -> None:
