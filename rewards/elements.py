@@ -34,7 +34,7 @@ class Elements:
         return Score(value=getattr(scores, self.part), parts=scores.parts, why=why or "the page is blank")
 
     def place(self, page: Page, body: str) -> list[Earned]:
-        """A part for each element of the page, and one for what is invented: together the content. Order has no place."""
+        """A part for each element of the page, and one for what is invented: the content. Order has no place."""
         if page.reference is None or self.part not in ("value", "content"):
             return []
         found = element_spans(page.reference, body)

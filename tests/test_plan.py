@@ -215,7 +215,8 @@ def test_wrong_input_is_one_sentence(
     ("damage", "sentence"),
     [
         ({"metrics.jsonl": '{"step": 1}\n'}, "has no step yet that sampled and learnt"),
-        ({"metrics.jsonl": "{\n"}, "its metrics.jsonl is damaged"),
+        ({"metrics.jsonl": "{\n"}, "run/metrics.jsonl, line 1: not JSON"),
+        ({"groups/000002.jsonl": "{\n"}, "run/groups/000002.jsonl, line 1: not JSON"),
         ({"groups/000002.jsonl": '{"samples": 3}\n'}, "the groups of step 2 are damaged"),
         ({"config.json": '{"policy": {"path": "nano"}}'}, "is of another version"),
     ],

@@ -64,9 +64,9 @@ class RunFolder:
     def metrics(self) -> list[Row]:
         try:
             rows = read_jsonl(self.folder / "metrics.jsonl")
-        except (OSError, ValueError) as flaw:
+        except OSError as flaw:
             raise UserError(f"{self.folder / 'metrics.jsonl'}: cannot be read ({flaw}); mend or move it.") from None
-        return [row for row in rows if isinstance(row, dict) and _is_step(row.get("step"))]
+        return [row for row in rows if _is_step(row.get("step"))]
 
 
 def open_run(folder: Path) -> RunFolder:

@@ -68,9 +68,9 @@ class PolicyGradient:
     one engine. pi_old is the learner's as the updates of a rollout begin, so the same weight corrects for samples that
     are `stale`, of weights before these (decoupled PPO, Hilton et al. 2021, arXiv 2110.00641).
 
-    With `weigh_kl` the KL counts pi / pi_sampler times, up to the same cap and without gradient. An estimate of it holds
-    for tokens that pi draws: those that it has just unlearnt, and older weights still drew, count as many times too
-    often otherwise, and their pull back to the reference with them (DeepSeek-V3.2, arXiv 2512.02556, eq. 7, whose
+    With `weigh_kl` the KL counts pi / pi_sampler times, up to the same cap and without gradient. An estimate of it
+    holds for tokens that pi draws: those that it has just unlearnt, and older weights still drew, count as many times
+    too often otherwise, and their pull back to the reference with them (DeepSeek-V3.2, arXiv 2512.02556, eq. 7, whose
     weight has a gradient). The GRPO paper has no such weight.
 
     `importance_mask` leaves tokens (or samples) out of the surrogate whose weight lies outside of it, before the cap:

@@ -69,7 +69,7 @@ def read_run(folder: Path, recipe: config.Recipe) -> Measured:
             f"({error.errors()[0]['msg']}); measure again."
         ) from None
     _require_same_policy(folder, own.policy, recipe.policy)
-    rows = [row for row in _rows(folder) if "update_s" in row and "rollout_s" in row]
+    rows = [row for row in read_jsonl(folder / "metrics.jsonl") if "update_s" in row and "rollout_s" in row]
     rollouts = [_rollout(folder, own, part) for part in _by_rollout(rows)]
     if not rollouts:
         raise UserError(f"--measured {folder}: has no step yet that sampled and learnt; let it do three.")
@@ -98,13 +98,6 @@ def _require_same_policy(folder: Path, own: config.Policy, planned: config.Polic
                 f"--measured {folder}: learnt with policy.{key} = {before!r}, the recipe has {now!r}; what a token "
                 "costs is not the same. Measure a short run of this policy."
             )
-
-
-def _rows(folder: Path) -> list[dict[str, Any]]:
-    try:
-        return read_jsonl(folder / "metrics.jsonl")
-    except ValueError as error:
-        raise UserError(f"--measured {folder}: its metrics.jsonl is damaged ({error}).") from None
 
 
 def _by_rollout(rows: Sequence[dict[str, Any]]) -> list[list[dict[str, Any]]]:
