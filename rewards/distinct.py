@@ -31,14 +31,14 @@ class Distinct:
     def __call__(self, page: Page, transcript: Transcript) -> Score:
         text = letters_and_digits(transcript.body)
         repeated = end = 0  # number of repeated characters; where the last repeat ends
-        for start in _repeats(text, self.run):
+        for start in repeats(text, self.run):
             repeated += start + self.run - max(start, end)
             end = start + self.run
         why = f"{repeated} of {len(text)} letters and digits came before"
         return Score(value=1 - repeated / max(1, len(text)), why=why)
 
 
-def _repeats(text: str, run: int) -> Iterator[int]:
+def repeats(text: str, run: int) -> Iterator[int]:
     """Where runs of characters start that stood there before, in order."""
     half = max(1, run // 2)
     # Of the pieces between two multiples of half a run, every repeat holds one. On most pages few stood there before.
