@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 
 from ocr_rl.contract import Page, Score, Transcript, per_transcript
 from ocr_rl.text.normalize import letters_and_digits
+
+FEW = 16  # pieces; around more than so many it is faster to keep every run
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,19 +30,30 @@ class Distinct:
     @per_transcript
     def __call__(self, page: Page, transcript: Transcript) -> Score:
         text = letters_and_digits(transcript.body)
-        starts = range(len(text) - self.run + 1) if _repeats(text, max(1, self.run // 2)) else range(0)
-        seen: set[str] = set()
         repeated = end = 0  # number of repeated characters; where the last repeat ends
-        for start in starts:
-            piece = text[start : start + self.run]
-            if piece in seen:
-                repeated += start + self.run - max(start, end)
-                end = start + self.run
-            seen.add(piece)
+        for start in repeats(text, self.run):
+            repeated += start + self.run - max(start, end)
+            end = start + self.run
         why = f"{repeated} of {len(text)} letters and digits came before"
         return Score(value=1 - repeated / max(1, len(text)), why=why)
 
 
-def _repeats(text: str, length: int) -> bool:
-    """Whether some piece between two multiples of `length` stood there before: any repeat twice as long holds one."""
-    return any(text.find(text[at : at + length], 0, at + length - 1) >= 0 for at in range(length, len(text), length))
+def repeats(text: str, run: int) -> Iterator[int]:
+    """Where runs of characters start that stood there before, in order."""
+    half = max(1, run // 2)
+    # Of the pieces between two multiples of half a run, every repeat holds one. On most pages few stood there before.
+    pieces = (at for at in range(half, len(text), half) if _stood_before(text, at, half))
+    if len(some := list(islice(pieces, FEW + 1))) <= FEW:
+        starts = sorted({start for at in some for start in range(at - half + 1, at + 1)})
+        yield from (start for start in starts if start + run <= len(text) and _stood_before(text, start, run))
+        return
+    seen: set[str] = set()
+    for start in range(len(text) - run + 1):
+        piece = text[start : start + run]
+        if piece in seen:
+            yield start
+        seen.add(piece)
+
+
+def _stood_before(text: str, start: int, length: int) -> bool:
+    return text.find(text[start : start + length], 0, start + length - 1) >= 0

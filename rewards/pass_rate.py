@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Literal
 
-from ocr_rl.contract import Check, Page, Reading, Score, Transcript, Verdict, per_transcript
+from ocr_rl.contract import Check, Page, Reading, Score, Transcript, Verdict
 from ocr_rl.text.checks import TYPES, judge
 from ocr_rl.text.suggest import did_you_mean
 
@@ -55,18 +55,24 @@ class PassRate:
             counts = [self.weights.get(check.type, 1.0) / of_type[check.type] for check in checks]
         return [count / sum(counts) for count in counts]
 
-    @per_transcript
-    def __call__(self, page: Page, transcript: Transcript) -> Score:
-        by_type: dict[str, list[float]] = defaultdict(list)
+    def __call__(self, page: Page, group: Sequence[Transcript]) -> Sequence[Score]:
         weights = {check.type: self.weights.get(check.type, 1.0) for check in page.checks}
         if not any(weights.values()):
-            return Score(value=None, why="the page has no tests" + (" that count" if page.checks else ""))
+            silent = Score(value=None, why="the page has no tests" + (" that count" if page.checks else ""))
+            return [silent] * len(group)
+        lengths = _lengths(page.checks) if self.by == "length" else None
+        return [self._score(page, transcript, weights, lengths) for transcript in group]
+
+    def _score(
+        self, page: Page, transcript: Transcript, weights: Mapping[str, float], lengths: Sequence[float] | None
+    ) -> Score:
+        by_type: dict[str, list[float]] = defaultdict(list)
         verdicts = judge(page.checks, transcript.body, self.reading)
         for check, verdict in zip(page.checks, verdicts, strict=True):
             by_type[check.type].append(self.value_of(verdict))
         parts = {name: fmean(values) for name, values in by_type.items()}
         if self.by in ("micro", "length"):
-            value = fmean(map(self.value_of, verdicts), _lengths(page.checks) if self.by == "length" else None)
+            value = fmean(map(self.value_of, verdicts), lengths)
         else:
             value = sum(weights[name] * share for name, share in parts.items()) / sum(weights.values())
         value *= min([1.0, *(parts[name] / floor for name, floor in self.floors.items() if name in parts)])

@@ -2,6 +2,7 @@
 
     python -m benchmarks.fidelity.ordering [--kinds notice nano] [--pages 128] [--samples 8] [--model nano]
                                            [--recipes nano_grpo] [--groups DATA GROUPS.jsonl] [--out FOLDER]
+                                           [--bench DATA --candidates olmocr_pipeline text_layer ...]
 
 Samples of a policy on pages with references, which the mixes do not see; `--groups` takes a dataset and samples of its
 pages that `ocr-rl sample` wrote instead. The measure of a transcript is its element score against the reference.
@@ -9,6 +10,11 @@ Rank correlation is Kendall's tau-b within a group, mean over the groups in whic
 the transcript with the highest reward (the mean of equal ones); its share is (its measure - the group's mean) / (the
 best measure - the mean), summed over groups. A group is flat if all siblings earn the same though they differ in the
 measure. Intervals: bootstrap over pages. Prints Markdown, `--out` keeps it with the samples.
+
+`--bench` takes real pages with unit tests and no reference, as an olmOCR-Bench folder has them. Siblings are what
+several candidates wrote of a page: folders of Markdown files or names of OCR engines. A random half of the page's tests
+is the reward, the measure is the share of the other half that passes in the public reading, so that no test is both;
+`--splits` such halves are drawn. Pages with fewer than four tests or two transcripts are left out.
 """
 
 from __future__ import annotations
@@ -16,15 +22,18 @@ from __future__ import annotations
 import argparse
 import sys
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from random import Random
 from statistics import fmean
 
 import numpy as np
 
 from ocr_rl.config import RewardChoice, load_recipe
 from ocr_rl.contract import Page, Transcript, UserError
+from ocr_rl.evaluate.candidates import EngineCandidate, folder_answers
 from ocr_rl.evaluate.groups import read_groups
 from ocr_rl.evaluate.samples import Drawing, sample_pages
 from ocr_rl.pages.dataset import load_dataset
@@ -33,10 +42,12 @@ from ocr_rl.plugins import REWARDS, installed
 from ocr_rl.rollout.reward_pool import Choice, weighted
 from ocr_rl.rollout.scoring import score_page
 from ocr_rl.run import write_atomically
+from ocr_rl.text.checks import judge
 from ocr_rl.text.elements import element_score
 
 SAME = 1e-9
 DRAWS = 1000
+FEWEST_TESTS = 4  # of a page, so that each half has two
 # olmOCR-2's rewards (arXiv 2510.19817): the share of unit tests that pass in the public reading, front matter, EOS.
 PUBLIC: Sequence[Choice] = (
     RewardChoice(name="pass_rate", options={"reading": "compatible"}),
@@ -50,6 +61,7 @@ WITH_REFERENCE = ("elements", "diff_ratio", "bleu", "cer")
 class Group:
     """Siblings of a page: what they earn, and how good they are."""
 
+    page: str
     rewards: Sequence[float]
     measures: Sequence[float]
 
@@ -93,15 +105,41 @@ def figures(groups: Sequence[Group]) -> Figures:
 
 
 def intervals(groups: Sequence[Group], seed: int = 0) -> list[tuple[float, float]]:
+    """Of `figures`: 95 %, all groups of a page drawn together."""
     rng = np.random.default_rng(seed)
-    drawn = [figures([groups[k] for k in rng.integers(len(groups), size=len(groups))]) for _ in range(DRAWS)]
+    of_page: dict[str, list[Group]] = defaultdict(list)
+    for group in groups:
+        of_page[group.page].append(group)
+    pages = list(of_page.values())
+    drawn = [
+        figures([group for k in rng.integers(len(pages), size=len(pages)) for group in pages[k]]) for _ in range(DRAWS)
+    ]
     return [tuple(np.percentile([row[k] for row in drawn], (2.5, 97.5)).tolist()) for k in range(3)]
 
 
 Samples = Sequence[tuple[Page, Sequence[Transcript]]]
+Measures = Sequence[Sequence[float]]  # of each transcript
 
 
-def ordered(samples: Samples, measures: Sequence[Sequence[float]], mix: Sequence[Choice], shown: bool) -> list[Group]:
+def element_scores(samples: Samples) -> Measures:
+    return [[element_score(page.reference or "", text.body) for text in transcripts] for page, transcripts in samples]
+
+
+def halves(samples: Samples, splits: int, seed: int) -> tuple[Samples, Measures]:
+    """Every page `splits` times with a random half of its tests, and what share of the other half its siblings pass."""
+    shown, measures = [], []
+    for split in range(splits):
+        for page, transcripts in samples:
+            checks = Random(f"{seed}/{split}/{page.id}").sample(page.checks, len(page.checks))
+            kept, held = checks[::2], checks[1::2]
+            shown.append((replace(page, checks=kept), transcripts))
+            measures.append(
+                [fmean(verdict.passed for verdict in judge(held, text.body, "compatible")) for text in transcripts]
+            )
+    return shown, measures
+
+
+def ordered(samples: Samples, measures: Measures, mix: Sequence[Choice], shown: bool) -> list[Group]:
     """One group a page to which the mix applies. `shown`: the rewards see references."""
     rewards = weighted(mix)
     groups = []
@@ -110,7 +148,7 @@ def ordered(samples: Samples, measures: Sequence[Sequence[float]], mix: Sequence
             scores = score_page(page if shown else replace(page, reference=None), transcripts, rewards)
         except UserError:  # no reward applies to this page
             continue
-        groups.append(Group(rewards=scores.rewards, measures=of_group))
+        groups.append(Group(page=page.id, rewards=scores.rewards, measures=of_group))
     return groups
 
 
@@ -125,11 +163,7 @@ def mixes(recipes: Sequence[str]) -> Iterator[tuple[str, Sequence[Choice], bool]
         yield f"`{name}` with the reference", [RewardChoice(name=name)], True
 
 
-def table(samples: Samples, recipes: Sequence[str]) -> str:
-    measures = [
-        [element_score(page.reference or "", transcript.body) for transcript in transcripts]
-        for page, transcripts in samples
-    ]
+def table(samples: Samples, measures: Measures, recipes: Sequence[str], measured: str = "element score") -> str:
     rows = []
     for name, mix, shown in mixes(recipes):
         groups = [group for group in ordered(samples, measures, mix, shown) if group.differs]
@@ -143,8 +177,11 @@ def table(samples: Samples, recipes: Sequence[str]) -> str:
     heads = (
         "| reward | groups that differ | rank correlation | share of the oracle's gain | flat |\n|---|--:|--:|--:|--:|"
     )
-    size = len(samples[0][1])
-    note = f"{len(samples)} groups of {size}; element score {mean:.3f} on average, {best:.3f} for the best of {size}."
+    size = max(len(transcripts) for _, transcripts in samples)
+    pages = len({page.id for page, _ in samples})
+    note = (
+        f"{len(samples)} groups of {size} on {pages} pages; {measured} {mean:.3f} on average, {best:.3f} for the best."
+    )
     return "\n".join([note, "", heads, *rows])
 
 
@@ -164,6 +201,27 @@ def read(data: Path, groups: Path) -> Samples:
     return [(pages[group.page_id], group.samples) for group in read_groups(groups) if group.page_id in pages]
 
 
+def read_candidates(data: Path, candidates: Sequence[str]) -> Samples:
+    """Pages with enough tests, and what the candidates wrote of them: folders of Markdown files, or OCR engines."""
+    pages = [page for page in load_dataset(data) if len(page.checks) >= FEWEST_TESTS]
+    written: dict[str, list[Transcript]] = defaultdict(list)
+    for candidate in candidates:
+        for folder in (Path(candidate), data / candidate):
+            if folder.is_dir():
+                answers = folder_answers(folder, pages, data / "pdfs", "fail", "strip")
+                break
+        else:
+            answers = EngineCandidate(name=candidate, workers=1).answers({1: pages})
+        for answer in answers:
+            written[answer.page] += [attempt.transcript for attempt in answer.attempts[:1]]
+    samples = [(page, written[page.id]) for page in pages if len(written[page.id]) > 1]
+    if not samples:
+        raise UserError(
+            f"{data} has no page with {FEWEST_TESTS} tests that two of the candidates wrote; name more --candidates."
+        )
+    return samples
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.fidelity.ordering")
     parser.add_argument("--kinds", nargs="+", default=["notice", "nano"])
@@ -174,8 +232,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=5)
     parser.add_argument("--recipes", nargs="*", default=["nano_grpo", "qwen2_5_vl_7b_grpo"])
     parser.add_argument("--groups", nargs=2, type=Path, metavar=("DATA", "GROUPS"))
+    parser.add_argument("--bench", type=Path, metavar="DATA", help="pages with tests, an olmOCR-Bench folder")
+    parser.add_argument("--candidates", nargs="+", default=[], help="folders of Markdown files, or names of engines")
+    parser.add_argument("--splits", type=int, default=20)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args(arguments)
+    try:
+        text = _of_bench(args) if args.bench else _of_samples(args)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(text)
+    if args.out:
+        write_atomically(args.out / "ordering.md", text + "\n")
+    return 0
+
+
+def _of_bench(args: argparse.Namespace) -> str:
+    samples, measures = halves(read_candidates(args.bench, args.candidates), args.splits, args.seed)
+    measured = "share of the other half's tests that pass"
+    return f"## {args.bench.name}\n\n{table(samples, measures, args.recipes, measured)}"
+
+
+def _of_samples(args: argparse.Namespace) -> str:
     with tempfile.TemporaryDirectory() as aside:
         out = args.out or Path(aside)
         sources: Mapping[str, tuple[Path, Path]] = (
@@ -188,12 +267,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 for kind in args.kinds
             }
         )
-        parts = [f"## {kind}\n\n{table(read(*source), args.recipes)}" for kind, source in sources.items()]
-    text = "\n\n".join(parts)
-    print(text)
-    if args.out:
-        write_atomically(args.out / "ordering.md", text + "\n")
-    return 0
+        samples = {kind: read(*source) for kind, source in sources.items()}
+    parts = [f"## {kind}\n\n{table(found, element_scores(found), args.recipes)}" for kind, found in samples.items()]
+    return "\n\n".join(parts)
 
 
 if __name__ == "__main__":

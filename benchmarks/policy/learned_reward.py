@@ -63,7 +63,8 @@ def judged(samples: Samples, reward: LearnedReward) -> tuple[list[list[float]], 
 
 def agreement(learned: Table, truth: Table) -> dict[str, str]:
     """Pair accuracy and rank correlations, each with its interval."""
-    groups = [Group(rewards=a, measures=b) for a, b in zip(learned, truth, strict=True)]
+    pairs_of_scores = zip(learned, truth, strict=True)
+    groups = [Group(page=str(i), rewards=a, measures=b) for i, (a, b) in enumerate(pairs_of_scores)]
     groups = [group for group in groups if group.differs]
     pairs = {str(i): right for i, group in enumerate(groups) if (right := _pairs(group))}
     accuracy = bootstrap_mean(pairs, seed=0)

@@ -230,9 +230,10 @@ def _clamped(value: float) -> float:
 
 def _printable(text: str) -> str:
     """One line that any terminal takes: control characters and halves of characters as Python would escape them."""
-    return "".join(
-        char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in " ".join(text.split())
-    )
+    line = " ".join(text.split())
+    if line.isprintable():
+        return line
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode("ascii") for char in line)
 
 
 def _value(score: Score) -> float:

@@ -6,7 +6,6 @@ Built on rapidfuzz. Knows nothing about the meaning of the texts: callers normal
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -20,8 +19,7 @@ MOST_PLACES = 24  # windows compared around pieces of a needle; if there are mor
 MOST_HITS = 20_000  # places of a needle's piece, from either end; a text that has more is made of nothing else
 
 
-@dataclass(frozen=True, slots=True)
-class Near:
+class Near(NamedTuple):
     """The window text[start:end] that is most like the needle."""
 
     similarity: float  # 1 - (insertions + deletions) / (both lengths), in [0, 1]
@@ -60,7 +58,7 @@ def close_enough(needle: str, text: str, least: float) -> Near | None:
     at = text.find(needle)
     if at >= 0:
         return Near(1.0, at, at + len(needle))
-    most_edits = int((1.0 - least) * 2 * len(needle))
+    most_edits = int((1.0 - least) * 2 * len(needle) + 1e-9)
     if most_edits == 0:
         return None
     # Of most_edits + 1 pieces of the needle at least one stands unchanged in such a window.
@@ -94,10 +92,13 @@ def _around_pieces(needle: str, text: str, pieces: int, slack: int) -> Near | No
                 return None
             at = text.find(piece, at + 1)
     best, window = Near(0.0, 0, 0), (0, 0)
+    if not starts:
+        return best
     end = -1
+    behind, reach = len(text), len(needle) + slack
     regions: list[tuple[int, int]] = []
     for start in sorted(starts):
-        first, last = max(0, start - slack), min(len(text), start + len(needle) + slack)
+        first, last = max(0, start - slack), min(behind, start + reach)
         if first < end:
             first = regions.pop()[0]
         regions.append((first, last))

@@ -86,7 +86,7 @@ class TableRelation(PageCheck):
         degree = max(look.degree(needle, wanted) for look in looks)
         if missing:
             return Verdict(passed=False, why=f"cell {quote(self.cell)} found, but {missing}", degree=degree)
-        near = process.extractOne(needle, (text for table in tables for text in table.by_text), scorer=fuzz.ratio)
+        near = process.extractOne(needle, [text for table in tables for text in table.by_text], scorer=fuzz.ratio)
         closest, best = (near[0], near[1] / 100) if near else ("", 0.0)
         why = f"no cell {quote(self.cell)}; closest is {quote(closest)} ({best:.0%} alike)"
         return Verdict(passed=False, why=why, degree=degree)

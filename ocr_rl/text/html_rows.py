@@ -171,8 +171,9 @@ def tags(text: str) -> Iterator[Tag]:
     no_more: set[str] = set()  # closers that do not occur any more, so that none is searched twice
     at = 0
     while at < last and (match := _TAG.search(text, at, last)):
-        start, at = match.start(), match.end()
-        if odd := match["odd"]:
+        start, at = match.span()
+        ending, name, rest, odd = match.groups()
+        if odd:
             closer = "-->" if odd == "!--" else ">"
             end = -1 if closer in no_more else text.find(closer, at)
             if end < 0:
@@ -181,11 +182,11 @@ def tags(text: str) -> Iterator[Tag]:
             at = end + len(closer)
             yield Tag("other", "", "", start, at)
             continue
-        name = match["name"].lower()
-        if match["end"]:
+        name = name.lower()
+        if ending:
             yield Tag("end", name, "", start, at)
             continue
-        yield Tag("start", name, match["rest"], start, at)
+        yield Tag("start", name, rest, start, at)
         if name in _RAW:
             closed = re.compile(rf"</{name}", re.IGNORECASE).search(text, at)
             end = closed.start() if closed else len(text)

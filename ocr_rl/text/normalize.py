@@ -182,7 +182,7 @@ _UNSPACED = re.compile(f"[{_WIDE}{_JOINED}]")
 
 def without_loose_spaces(text: str) -> str:
     """The text without white space where its script writes none, so that wrapped lines are equal to whole ones."""
-    return text if text.isascii() else _LOOSE.sub("", text)
+    return _LOOSE.sub("", text) if not text.isascii() and _UNSPACED.search(text) else text
 
 
 def joins(a: str, b: str) -> bool:

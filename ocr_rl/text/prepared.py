@@ -11,6 +11,7 @@ from functools import cached_property
 
 from ocr_rl.contract import Reading
 from ocr_rl.text import markdown
+from ocr_rl.text.distance import Near, closest
 from ocr_rl.text.normalize import normalize, normalize_all, tail_repeats, without_surrogates
 from ocr_rl.text.tables import Cell, Place, Table, html_tables, markdown_tables
 from ocr_rl.text.visible import Seen, searchable, see
@@ -40,6 +41,7 @@ class Prepared:
         self._formulas: dict[tuple[bool, Reading], list[str]] = {}
         self._searched: dict[tuple[Reading, bool], str] = {}
         self._text_tables: dict[tuple[str, Reading], list[TextTable]] = {}
+        self._closest: dict[tuple[str, Reading], Near] = {}
 
     @cached_property
     def text(self) -> str:
@@ -77,6 +79,12 @@ class Prepared:
                 tables = markdown_tables(self.raw) if written == "markdown" else html_tables(self.raw)
             self._text_tables[written, reading] = [_with_text(table, reading) for table in tables]
         return self._text_tables[written, reading]
+
+    def closest(self, needle: str, reading: Reading) -> Near:
+        """The window of the searched text that is most like the needle; neighbours in an order share their texts."""
+        if (needle, reading) not in self._closest:
+            self._closest[needle, reading] = closest(needle, self.searched(reading))
+        return self._closest[needle, reading]
 
     @cached_property
     def tail_repeats(self) -> list[int]:

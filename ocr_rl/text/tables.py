@@ -57,13 +57,16 @@ class Table:
 
     def neighbours(self, cell: Cell, direction: Direction) -> list[Cell]:
         """The nearest other cell in each row (left, right) or column (up, down) of the cell's span, over holes too."""
-        others: dict[Place, Cell] = {}
         if direction in ("up", "down"):
             lines = range(cell.col, min(cell.col + cell.colspan, self.num_cols))
             edge = cell.row if direction == "up" else cell.row + cell.rowspan
         else:
             lines = range(cell.row, min(cell.row + cell.rowspan, self.num_rows))
             edge = cell.col if direction == "left" else cell.col + cell.colspan
+        if len(lines) == 1:
+            other = self._first(cell, direction, lines[0], edge)
+            return [other] if other else []
+        others: dict[Place, Cell] = {}
         for line in lines:
             if other := self._first(cell, direction, line, edge):
                 others[other.place] = other

@@ -118,9 +118,9 @@ class Order(PageCheck):
             needle = needle_of(getattr(self, name), reading)
             place = distance.first_and_last(needle, text, self.max_diffs)
             if place is None:
-                near = closest(distance.closest(needle, text), text)
+                near = closest(prepared.closest(needle, reading), text)
                 why = f"{name} {quote(getattr(self, name))} not found; {near}"
-                return Verdict(passed=False, why=why, degree=self._degree(text, reading))
+                return Verdict(passed=False, why=why, degree=self._degree(prepared, reading))
             places.append(place)
         (first, _), (_, last) = places
         if first < last:
@@ -129,9 +129,9 @@ class Order(PageCheck):
         why = f"{before} first stands at character {first}, not in front of {after}, last at {last}"
         return Verdict(passed=False, why=why)
 
-    def _degree(self, text: str, reading: Reading) -> float:
+    def _degree(self, prepared: Prepared, reading: Reading) -> float:
         """How nearly both stand there, the lesser of the two; 0 if their likeliest places are in the other order."""
-        before, after = (distance.closest(needle_of(name, reading), text) for name in (self.before, self.after))
+        before, after = (prepared.closest(needle_of(text, reading), reading) for text in (self.before, self.after))
         return degree_of(min(before.similarity, after.similarity)) if before.start < after.start else 0.0
 
 

@@ -31,7 +31,6 @@ _FENCE = re.compile(r"\s*(`{3,}|~{3,})[a-zA-Z]*[ \t]*\n(.*?)\n?\1\s*", re.DOTALL
 _HASHES = re.compile(r"^[ \t]*#{1,6}[ \t]+", re.MULTILINE)
 _MARKS = re.compile(r"\*\*|\\[()\[\]]")
 _LEADERS = re.compile(r"([._\-–—=*~·•…])\1{1,99}")
-_SPACE = re.compile(r"\s+")
 
 
 @dataclass(frozen=True)
@@ -109,8 +108,14 @@ def count_visible(text: str) -> int:
 
     Of a formula the symbols count that it shows. Spaces do not count, and a leader such as `.....` counts as one sign.
     """
-    symbols = sum(count_symbols(formula.tex) for formula in formulas(text))
-    return symbols + len(_SPACE.sub("", short_leaders(with_formulas(text, lambda formula: "\n"))))
+    symbols: list[int] = []
+
+    def counted(formula: Formula) -> str:
+        symbols.append(count_symbols(formula.tex))
+        return "\n"
+
+    rest = short_leaders(with_formulas(text, counted))
+    return sum(symbols) + sum(map(len, rest.split()))
 
 
 def short_leaders(text: str) -> str:

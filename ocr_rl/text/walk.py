@@ -6,10 +6,10 @@ Where a tag is left out (`</p>`, `</td>`) an element ends as in browsers. Knows 
 from __future__ import annotations
 
 import re
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from ocr_rl.text.hidden import hides, without_invisible
 from ocr_rl.text.html_rows import VOID, HtmlCell, HtmlRow, Tag, feed, spans, unescape
@@ -70,8 +70,7 @@ def walk(source: str, cut: Sequence[str]) -> tuple[list[Block], dict[Mark, list[
     return walker.blocks, walker.marked, "".join(walker.notes)
 
 
-@dataclass(frozen=True, slots=True)
-class _Element:
+class _Element(NamedTuple):
     name: str
     hidden: bool
 
@@ -85,7 +84,7 @@ class _Walker:
         self.notes: list[str] = []
         self._cut = cut
         self._open: list[_Element] = []
-        self._names: Counter[str] = Counter()  # of open elements
+        self._names: defaultdict[str, int] = defaultdict(int)  # of open elements
         self._hidden = 0  # number of open elements that hide
         self._text: list[str] = []  # of the open block
         self._marker = ""
@@ -151,9 +150,10 @@ class _Walker:
             while (element := self._pop()).name != name:
                 if element.hidden and element.name in _FORMATTING:
                     again.append(element)
-            self._open += reversed(again)
-            self._names.update(element.name for element in again)
-            self._hidden += len(again)
+            for element in reversed(again):
+                self._open.append(element)
+                self._names[element.name] += 1
+                self._hidden += 1
 
     def finish(self) -> None:
         while self._open:
@@ -183,7 +183,10 @@ class _Walker:
 
     def _end_implied(self, name: str) -> None:
         ended, boundary = _IMPLIED.get(name, _NOTHING)
-        if not any(self._names[other] for other in ended):
+        for other in ended:
+            if self._names[other]:
+                break
+        else:
             return
         for depth in range(len(self._open) - 1, -1, -1):
             if self._open[depth].name in boundary:

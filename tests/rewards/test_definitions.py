@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from ocr_rl.contract import Page, Reward, Transcript, UserError
 from ocr_rl.plugins import load_reward
 from ocr_rl.rewards.chrf import Chrf
+from ocr_rl.rewards.distinct import repeats
 from ocr_rl.rewards.element_count import ElementCount
 from ocr_rl.rewards.error_rates import Cer, Wer
 from ocr_rl.rewards.formulas import Formulas
@@ -302,3 +304,16 @@ def test_distinct_counts_what_came_before() -> None:
     assert load_reward("distinct")(page, transcripts_of(f"{once} {once.upper()} And on."))[0].value == pytest.approx(
         0.53, abs=0.01
     )
+
+
+@pytest.mark.parametrize("run", [1, 2, 5, 8])
+def test_distinct_finds_the_runs_that_a_plain_search_finds(run: int) -> None:
+    """Few repeats are looked for around pieces that stood there before, many among all runs; the texts have both."""
+    counts = []
+    for seed in range(300):
+        rng = Random(seed)
+        text = "".join(rng.choices("abcdefghijklmnopqrstuvwxyz"[: 2 + seed % 25], k=rng.randint(0, 300)))
+        plain = [at for at in range(len(text) - run + 1) if text[at : at + run] in text[: at + run - 1]]
+        assert list(repeats(text, run)) == plain
+        counts.append(len(plain))
+    assert min(counts) == 0 and max(counts) > 50
