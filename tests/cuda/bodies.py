@@ -42,7 +42,8 @@ def moments_are_loaded_where_they_belong(device: torch.device) -> None:
     with torch.no_grad():
         other.weight.copy_(layer.weight)
     saved = optimizer.state_dict()
-    load_moments(later, {**saved, "state": {i: {n: v.cpu() for n, v in s.items()} for i, s in saved["state"].items()}})
+    on_disk = {**saved, "state": {i: {n: v.cpu() for n, v in s.items()} for i, s in saved["state"].items()}}
+    load_moments(later, [on_disk])
     for some, opt in ((layer, optimizer), (other, later)):
         _step(some, opt)
         moments = [value for values in opt.state.values() for value in values.values() if value.ndim]
