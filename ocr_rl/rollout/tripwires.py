@@ -17,7 +17,7 @@ from ocr_rl.rollout.watch import WINDOW, falls
 _MEANING = {
     "gap": ": sampler and learner do not compute the same policy",
     "gap_max": ": sampler and learner do not compute the same policy",
-    "drift": ": updates move too far for samples one update old; lower optim.lr, or set ahead to 0",
+    "drift": ": updates move too far for samples of older weights; lower optim.lr, or set ahead to 0",
     "page_gain": ": the policy does not look at the page",
 }
 
