@@ -206,8 +206,9 @@ class Learner(Reader):
                 weight.copy_(ranks.cut_like(saved, weight))
         self.masters.hand_back()
         self._moves = object()
-        for k, optimizer in enumerate(self.optimizers):
-            load_moments(optimizer, [part["optimizers"][k] for part in parts])
+        of_each = zip(*(part["optimizers"] for part in parts), strict=True)
+        for optimizer, own in zip(self.optimizers, of_each, strict=True):
+            load_moments(optimizer, own)
         self.policy = first["policy"]
 
     @contextmanager
