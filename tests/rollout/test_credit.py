@@ -111,15 +111,22 @@ def test_what_belongs_to_no_test_stands_on_all_tokens() -> None:
     assert tokens[1] == pytest.approx([rest] * 12 + [rest - 0.125 * 13])
 
 
-@pytest.mark.usefixtures("no_workers")
-def test_an_element_that_is_misread_or_invented_is_charged_to_its_own_letters() -> None:
-    """Two blocks of 5 and 4 letters. Of the samples one misreads a letter of the second, and one adds five letters."""
+def by_elements(texts: Sequence[str]) -> tuple[WeightedReward, ScoredGroup, ComparedGroup, list[list[Piece]]]:
+    """The element reward on a page of two blocks, of 5 and 4 letters, and the pieces of its samples."""
     of = replace(page(()), reference="alpha\n\nbeta")
-    elements = WeightedReward(name="elements", reward=load_reward("elements", {"part": "content"}), weight=1.0)
-    texts = ["alpha\n\nbeta", "alpha\n\nbxta", "alpha\n\nbeta\n\nkappa"]
+    reward = load_reward("elements", {"part": "content"})
+    elements = WeightedReward(name="elements", reward=reward, weight=1.0)
     group = scored(texts, [elements], of)
     (compared,) = with_advantages([group], "centred")
-    own = pieces(compared, group.scores, [elements], [[elements.reward.place(of, text) for text in texts]])
+    places = [reward.place(of, text) for text in texts]  # type: ignore[attr-defined]
+    return elements, group, compared, pieces(compared, group.scores, [elements], [places])
+
+
+@pytest.mark.usefixtures("no_workers")
+def test_an_element_that_is_misread_or_invented_is_charged_to_its_own_letters() -> None:
+    """Of the samples one misreads a letter of the second, and one adds five letters."""
+    texts = ["alpha\n\nbeta", "alpha\n\nbxta", "alpha\n\nbeta\n\nkappa"]
+    elements, group, compared, own = by_elements(texts)
     misread = 4 * 0.75 / 9  # of the second block: one of its four letters is wrong
     assert group.scores.rewards == pytest.approx([1.0, 5 / 9 + misread, 9 / 14])
     mean = (2 * 4 / 9 + misread) / 3
@@ -139,12 +146,8 @@ def test_an_element_that_is_misread_or_invented_is_charged_to_its_own_letters() 
 
 
 def test_to_invent_less_than_a_sibling_is_no_gain_of_what_is_invented() -> None:
-    of = replace(page(()), reference="alpha\n\nbeta")
-    elements = WeightedReward(name="elements", reward=load_reward("elements", {"part": "content"}), weight=1.0)
     texts = ["alpha\n\nbeta\n\nkappa", "alpha\n\nbeta\n\nkappa and more that nobody wrote", "zzzzzzzz"]
-    group = scored(texts, [elements], of)
-    (compared,) = with_advantages([group], "centred")
-    own = pieces(compared, group.scores, [elements], [[elements.reward.place(of, text) for text in texts]])
+    _, _, compared, own = by_elements(texts)
     assert compared.advantages[0] > 0 > compared.advantages[1]
     for of_text, advantage in zip(own, compared.advantages, strict=True):
         assert sum(piece.amount for piece in of_text) == pytest.approx(advantage)
