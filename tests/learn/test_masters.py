@@ -14,8 +14,9 @@ from torch import Tensor, nn
 
 from ocr_rl import config
 from ocr_rl.learn import logprobs
+from ocr_rl.learn import masters as masters_module
 from ocr_rl.learn.logprobs import token_logprobs
-from ocr_rl.learn.masters import Masters
+from ocr_rl.learn.masters import HALF, Masters, dithered
 from ocr_rl.learn.optimizers import open_optimizers
 from ocr_rl.policy import open_sampler
 from ocr_rl.rollout.flow import Row
@@ -63,6 +64,43 @@ def test_small_steps_arrive_through_masters_and_are_lost_without() -> None:
     assert layer.weight.dtype == torch.bfloat16
     lost = _moved(_layer(torch.bfloat16), None)
     assert float(lost.mean()) < 0.1 * expected and float((lost > 0).float().mean()) < 0.1
+
+
+def test_a_master_begins_anywhere_among_what_is_rounded_to_its_weight() -> None:
+    """Of every finite bfloat16 number, at both ends and between; and one step further another number begins."""
+    every = torch.arange(-(2**15), 2**15, dtype=torch.int32).to(torch.int16).view(torch.bfloat16)
+    finite = every[every.isfinite()]
+    assert len(finite) == 65_280
+    between = torch.randint(
+        -HALF + 1, HALF, finite.shape, generator=torch.Generator().manual_seed(0), dtype=torch.int32
+    )
+    for offset in (between, torch.full_like(between, HALF - 1), torch.full_like(between, 1 - HALF)):
+        assert torch.equal(dithered(finite, offset).bfloat16().view(torch.int16), finite.view(torch.int16))
+    beyond = dithered(finite, torch.full_like(between, HALF + 1)).bfloat16()
+    assert bool((beyond != finite)[finite != 0].all())
+
+
+def test_weights_move_as_far_as_their_masters_from_the_first_step_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Moves of a twentieth of what lies between two bfloat16 numbers: begun in the middle, nothing moves at first."""
+    weight = (0.5 + torch.rand(400, 500, generator=torch.Generator().manual_seed(0)) / 2).bfloat16()
+    move = 2**-8 / 20
+
+    def moved() -> list[float]:
+        layer = nn.Linear(500, 400, bias=False, dtype=torch.bfloat16)
+        with torch.no_grad():
+            layer.weight.copy_(weight)
+            masters = Masters(layer)
+            assert torch.equal(layer.weight, weight)
+            far: list[float] = []
+            for _ in range(3):
+                masters.by_name["weight"].sub_(move)
+                masters.hand_back()
+                far.append(float((weight.double() - layer.weight.double()).mean()))
+        return far
+
+    assert moved() == pytest.approx([move, 2 * move, 3 * move], rel=0.03)
+    monkeypatch.setattr(masters_module, "dithered", lambda weight, offset: weight.float())
+    assert moved() == [0.0, 0.0, 0.0]
 
 
 def test_gradients_of_a_steps_passes_are_summed_in_float32() -> None:
