@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
 
+from tqdm import tqdm
+
 from ocr_rl import config
 from ocr_rl.contract import Check, Earned, Page, Reading, UserError
 from ocr_rl.pages.workers import Pool, Refusal
@@ -101,6 +103,7 @@ class SpanCredit:
     workers: int
     timeout_s: float
     _pool: Pool = field(init=False)
+    _told: set[str] = field(init=False, default_factory=set)
 
     def __post_init__(self) -> None:
         if not any(isinstance(reward.reward, Tested | Placed) and reward.weight > 0 for reward in self.rewards):
@@ -130,8 +133,14 @@ class SpanCredit:
     def _credited(
         self, scored: ScoredGroup, compared: ComparedGroup, parts: Sequence[Parts | Refusal]
     ) -> ComparedGroup:
-        located = [part for part in parts if not isinstance(part, Refusal)]
-        if len(located) < len(parts):
+        located: list[Parts] = []
+        for part in parts:
+            if isinstance(part, Refusal):
+                self._tell(compared.group.page, str(part))
+                return compared
+            located.append(part)
+        if not any(own for part in located for own in part):
+            self._tell(compared.group.page, "no reward that counts on it says what was earned where")
             return compared
         samples = compared.group.samples
         return with_tokens(
@@ -143,6 +152,12 @@ class SpanCredit:
                 self.share,
             ),
         )
+
+    def _tell(self, page: Page, why: str) -> None:
+        """Each reason once: the metrics count the groups."""
+        if why not in self._told:
+            self._told.add(why)
+            tqdm.write(f"No credit by spans for page {page.id}: {why}. Its samples keep one advantage each.")
 
     def close(self) -> None:
         self._pool.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -321,7 +322,9 @@ def test_what_a_recipe_may_ask_for() -> None:
     assert recipe(credit="siblings", ratio="geometric", surrogate="cispo").algorithm.name == "grpo"
 
 
-def test_what_hangs_or_dies_in_a_worker_leaves_one_advantage_a_sample(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_hangs_or_dies_in_a_worker_leaves_one_advantage_a_sample(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     from ocr_rl.pages.workers import Refusal
 
     rewards = [unit_tests()]
@@ -329,4 +332,18 @@ def test_what_hangs_or_dies_in_a_worker_leaves_one_advantage_a_sample(monkeypatc
     (compared,) = with_advantages([group], "centred")
     credit = SpanCredit(rewards=rewards, tokenizer=TOKENIZER, share=1.0, workers=1, timeout_s=60.0)
     monkeypatch.setattr(type(credit._pool), "run", lambda _, jobs: ((job, Refusal("hung")) for job in jobs))
-    assert credit([(group, compared)]) == [compared]
+    assert credit([(group, compared), (group, compared)]) == [compared, compared]
+    (said,) = capsys.readouterr().out.splitlines()  # once
+    assert said == f"No credit by spans for page {group.group.page.id}: hung. Its samples keep one advantage each."
+
+
+def test_a_reward_that_does_not_split_gives_no_credit_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    """`elements` with a part that has no place, such as the reading order."""
+    rewards = [unit_tests("elements", part="order")]
+    of = replace(page(), reference="alpha\n\nbeta")
+    group = scored(["alpha\n\nbeta", "beta\n\nalpha"], rewards, of)
+    (compared,) = with_advantages([group], "centred")
+    assert compared.advantages[0] > 0.1
+    with closing(SpanCredit(rewards=rewards, tokenizer=TOKENIZER, share=1.0, workers=1, timeout_s=60.0)) as credit:
+        assert credit([(group, compared)]) == [compared] and compared.token_advantages is None
+    assert "no reward that counts on it says what was earned where" in capsys.readouterr().out
