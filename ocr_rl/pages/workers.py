@@ -20,8 +20,10 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, TypeVar
 
+from ocr_rl.contract import UserError
+
 MEMORY_BYTES = 2**31  # private writable memory of one worker (RLIMIT_DATA)
-START_S = 120.0
+START_S = 300.0  # imports of a busy machine
 
 # Every worker is a fresh interpreter. multiprocessing's spawn would run the caller's main module again in each, with
 # whatever it imports; a fork would copy the locks of the parent's threads.
@@ -169,7 +171,10 @@ def _end(worker: _Worker, pool: list[_Worker], reason: str) -> Refusal:
     pool.remove(worker)
     _stop(worker)
     if not worker.ready:  # it is no job's fault, and the next worker would fare no better
-        raise RuntimeError("a worker process died or hung before its first job; its words are on stderr")
+        raise UserError(
+            f"A worker process died before its first job, or did not begin within {START_S:g} s. What it said is "
+            "printed above; if that is nothing, the machine is too busy, or its memory is full: ask for fewer workers."
+        )
     return Refusal(reason)
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from ocr_rl.contract import UserError
 from ocr_rl.pages.workers import Refusal, guarded
 
 
@@ -112,6 +113,13 @@ def test_a_job_that_eats_memory_costs_itself_alone() -> None:
 
 def test_an_exception_names_itself() -> None:
     assert _results(math.factorial, [-1, 3]) == ["ValueError: factorial() not defined for negative values", 6]
+
+
+def test_a_worker_that_cannot_begin_ends_it_with_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is no job's fault: none is lost, and the same command goes on."""
+    monkeypatch.setattr("ocr_rl.pages.workers._BOOT", "raise SystemExit({0!r})")
+    with pytest.raises(UserError, match="A worker process died before its first job, or did not begin"):
+        _results(math.factorial, [3])
 
 
 def test_a_consumer_that_stops_early_leaves_no_process() -> None:
