@@ -236,16 +236,16 @@ def test_killed_and_gone_on_gives_the_rows_of_one_that_was_left_alone(
 
 
 def test_shipped_studies_are_whole_and_on_equal_terms() -> None:
-    for name in ("small", "full"):
+    for name in ("small", "full", "second"):
         study = load_study(name)
         assert len(study.seeds) >= 3
         assert isinstance(study.test, Typeset) and study.test.n >= 100
         arms = {"sft", "best_of_n", "dpo", "dpo_iterative", "dpo_tuned", "grpo"}
         # The small one has 40 minutes.
-        arms |= {"ppo", "rlhf", "grpo_rm", "grpo_spans"} if name == "full" else set()
+        arms |= {"ppo", "rlhf", "grpo_rm", "grpo_spans"} if name != "small" else set()
         assert {job.arm for job in main_jobs(study, {})} == arms
         wanted = {variation.name for variation in VARIATIONS if {variation.of, variation.needs or "sft"} <= arms}
-        assert {job.arm for job in claim_jobs(study, {})} == wanted
+        assert {job.arm for job in claim_jobs(study, {})} == (wanted if name != "second" else set())
         trials = [job.arm for job in tuning_jobs(study)]
         assert len({trials.count(arm) for arm in study.arms}) == 1
         algorithms = {job.arm: job.recipe.algorithm for job in main_jobs(study, {})}
@@ -320,3 +320,14 @@ def test_flipped_groups_are_as_many_as_asked_and_the_same_each_time() -> None:
     assert 250 < sum(flips) < 350
     assert flips == [upside_down(compared(k), 0.3, "0/8").advantages == (1.0, -1.0) for k in range(1000)]
     assert not any(upside_down(compared(k), 0.0, "0/8").advantages == (1.0, -1.0) for k in range(50))
+
+
+def test_the_second_terrain_is_the_full_study_with_its_choices_elsewhere() -> None:
+    """What it changes: start and pages, seeds, and no trials, for which one of the full study's stands in each arm."""
+    full, second = load_study("full"), load_study("second")
+    own = {"seeds", "claim_seeds", "tuning_seeds", "pages", "validation", "test", "start", "variations", "arms"}
+    assert second.model_dump(exclude=own) == full.model_dump(exclude=own)
+    assert second.start is not None and set(second.seeds) <= set(full.seeds)
+    for name, arm in second.arms.items():
+        assert len(arm.trials) == 1
+        assert set(arm.set) in [{*full.arms[name].set, *trial} for trial in full.arms[name].trials], name
