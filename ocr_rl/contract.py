@@ -22,6 +22,13 @@ class UserError(Exception):
     """
 
 
+class NoWorker(Exception):
+    """A worker process could not begin: no input is at fault, so that nothing goes on as if one were.
+
+    The command line prints the sentence as it does a UserError's.
+    """
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Verdict:
     """What a check says of a transcript. `why` tells people what was searched and what stands closest to it."""

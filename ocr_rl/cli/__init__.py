@@ -17,7 +17,7 @@ from typer.main import get_command
 
 from ocr_rl.cli import bench, doctor, look, pages, plan, recipes, rewards, serve, train, transcribe
 from ocr_rl.cli.options import FROM_THE_START, INTERRUPTED
-from ocr_rl.contract import UserError
+from ocr_rl.contract import NoWorker, UserError
 from ocr_rl.extras import way_out
 
 NAME = "ocr-rl"
@@ -75,7 +75,7 @@ def _main(argv: list[str]) -> int:
             return root.invoke(context) or 0
     except typer.Exit as end:  # of --help
         return end.exit_code
-    except UserError as error:
+    except (UserError, NoWorker) as error:
         return _refused(str(error))
     except typer.TyperException as error:
         return _refused(_usage(error))

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from multiprocessing.connection import Connection, Pipe, wait
 from typing import Any, TypeVar
 
-from ocr_rl.contract import UserError
+from ocr_rl.contract import NoWorker
 
 MEMORY_BYTES = 2**31  # private writable memory of one worker (RLIMIT_DATA)
 START_S = 300.0  # imports of a busy machine
@@ -171,9 +171,9 @@ def _end(worker: _Worker, pool: list[_Worker], reason: str) -> Refusal:
     pool.remove(worker)
     _stop(worker)
     if not worker.ready:  # it is no job's fault, and the next worker would fare no better
-        raise UserError(
-            f"A worker process died before its first job, or did not begin within {START_S:g} s. What it said is "
-            "printed above; if that is nothing, the machine is too busy, or its memory is full: ask for fewer workers."
+        raise NoWorker(
+            f"A worker process died before its first job, or did not begin within {START_S:g} s. What it said is on "
+            "stderr; if that is nothing, the machine is too busy or its memory is full. The same command goes on."
         )
     return Refusal(reason)
 

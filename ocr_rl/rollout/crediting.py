@@ -139,14 +139,15 @@ class SpanCredit:
                 self._tell(compared.group.page, str(part))
                 return compared
             located.append(part)
-        if not any(own for part in located for own in part):
-            self._tell(compared.group.page, "no reward that counts on it says what was earned where")
+        own = pieces(compared, scored.scores, self.rewards, located)
+        if not any(piece.spans for of_sample in own for piece in of_sample):
+            self._tell(compared.group.page, "nothing that tells them apart has a place in their texts")
             return compared
         samples = compared.group.samples
         return with_tokens(
             compared,
             by_spans(
-                pieces(compared, scored.scores, self.rewards, located),
+                own,
                 [token_ends(self.tokenizer, sample.token_ids, sample.text) for sample in samples],
                 [len(sample.text) - len(sample.transcript().body) for sample in samples],
                 self.share,
@@ -157,7 +158,7 @@ class SpanCredit:
         """Each reason once: the metrics count the groups."""
         if why not in self._told:
             self._told.add(why)
-            tqdm.write(f"No credit by spans for page {page.id}: {why}. Its samples keep one advantage each.")
+            tqdm.write(f"No credit by spans for samples of page {page.id}: {why}. They keep one advantage each.")
 
     def close(self) -> None:
         self._pool.close()

@@ -26,12 +26,10 @@ def distance(ours: Tensor, theirs: Tensor) -> float:
 
 def masters_move_as_float32_does(device: torch.device) -> None:
     """300 equal AdamW steps on bfloat16 weights: their masters move as float32 weights do, and the weights follow."""
-    exact, short = (_stepped(dtype, device) for dtype in (torch.float32, torch.bfloat16))
-    start = _layer(torch.float32, device).weight
-    rounded = _layer(torch.bfloat16, device).weight.float()
-    far, near = (float((moved[1] - begun).detach().abs().mean()) for moved, begun in ((exact, start), (short, rounded)))
+    (_, far), (layer, near) = (_stepped(dtype, device) for dtype in (torch.float32, torch.bfloat16))
     assert abs(near / far - 1) < 0.01
-    assert torch.equal(short[0], short[1].bfloat16())
+    rounded, master = layer.weight.detach(), Masters(layer).by_name["weight"].detach()
+    assert torch.equal(master.bfloat16(), rounded) and not torch.equal(master, rounded.float())
 
 
 def moments_are_loaded_where_they_belong(device: torch.device) -> None:
@@ -99,10 +97,12 @@ def _layer(dtype: torch.dtype, device: torch.device) -> nn.Linear:
     return layer.to(device, dtype)
 
 
-def _stepped(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(weights, masters) after 300 equal steps."""
+def _stepped(dtype: torch.dtype, device: torch.device) -> tuple[nn.Linear, float]:
+    """A layer after 300 equal steps, and how far its masters have moved in the mean."""
     layer = _layer(dtype, device)
     masters = Masters(layer)
+    master = masters.by_name["weight"]
+    begun = master.detach().clone()
     (optimizer,) = open_optimizers(masters.by_name, config.Optim(lr=RATE))
     for _ in range(300):
         layer.weight.grad = torch.ones_like(layer.weight)
@@ -110,7 +110,8 @@ def _stepped(dtype: torch.dtype, device: torch.device) -> tuple[Tensor, Tensor]:
         optimizer.step()
         optimizer.zero_grad()
         masters.hand_back()
-    return layer.weight.detach(), masters.by_name["weight"].detach()
+    assert torch.equal(layer.weight, master.to(dtype))
+    return layer, float((master - begun).detach().abs().mean())
 
 
 def _step(layer: nn.Linear, optimizer: torch.optim.Optimizer) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from ocr_rl.contract import UserError
+from ocr_rl.contract import NoWorker, UserError
 from ocr_rl.pages.workers import Refusal, guarded
 
 
@@ -115,11 +115,16 @@ def test_an_exception_names_itself() -> None:
     assert _results(math.factorial, [-1, 3]) == ["ValueError: factorial() not defined for negative values", 6]
 
 
-def test_a_worker_that_cannot_begin_ends_it_with_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is no job's fault: none is lost, and the same command goes on."""
+def test_a_worker_that_cannot_begin_is_no_jobs_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nor any input's: who goes on after a UserError, as a study does with its next run, stops here."""
     monkeypatch.setattr("ocr_rl.pages.workers._BOOT", "raise SystemExit({0!r})")
-    with pytest.raises(UserError, match="A worker process died before its first job, or did not begin"):
+    with pytest.raises(NoWorker, match="A worker process died before its first job, or did not begin within 300 s"):
         _results(math.factorial, [3])
+    monkeypatch.setattr("ocr_rl.pages.workers._BOOT", "import time; time.sleep(60) # {0}")
+    monkeypatch.setattr("ocr_rl.pages.workers.START_S", 0.2)
+    with pytest.raises(NoWorker, match="did not begin within 0.2 s"):
+        _results(math.factorial, [3])
+    assert not issubclass(NoWorker, (UserError, OSError, RuntimeError))
 
 
 def test_a_consumer_that_stops_early_leaves_no_process() -> None:

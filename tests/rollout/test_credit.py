@@ -334,16 +334,21 @@ def test_what_hangs_or_dies_in_a_worker_leaves_one_advantage_a_sample(
     monkeypatch.setattr(type(credit._pool), "run", lambda _, jobs: ((job, Refusal("hung")) for job in jobs))
     assert credit([(group, compared), (group, compared)]) == [compared, compared]
     (said,) = capsys.readouterr().out.splitlines()  # once
-    assert said == f"No credit by spans for page {group.group.page.id}: hung. Its samples keep one advantage each."
+    assert said == f"No credit by spans for samples of page {group.group.page.id}: hung. They keep one advantage each."
 
 
-def test_a_reward_that_does_not_split_gives_no_credit_and_says_so(capsys: pytest.CaptureFixture[str]) -> None:
-    """`elements` with a part that has no place, such as the reading order."""
-    rewards = [unit_tests("elements", part="order")]
+@pytest.mark.parametrize(
+    "rewards",
+    [[unit_tests("elements", part="order")], [unit_tests(), unit_tests("bleu")]],
+    ids=["a part that does not split", "tests that both pass"],
+)
+def test_where_nothing_that_tells_siblings_apart_has_a_place_there_is_no_credit(
+    rewards: list[WeightedReward], capsys: pytest.CaptureFixture[str]
+) -> None:
     of = replace(page(), reference="alpha\n\nbeta")
     group = scored(["alpha\n\nbeta", "beta\n\nalpha"], rewards, of)
     (compared,) = with_advantages([group], "centred")
-    assert compared.advantages[0] > 0.1
+    assert compared.advantages[0] > 0.05
     with closing(SpanCredit(rewards=rewards, tokenizer=TOKENIZER, share=1.0, workers=1, timeout_s=60.0)) as credit:
         assert credit([(group, compared)]) == [compared] and compared.token_advantages is None
-    assert "no reward that counts on it says what was earned where" in capsys.readouterr().out
+    assert "nothing that tells them apart has a place in their texts" in capsys.readouterr().out

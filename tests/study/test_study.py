@@ -279,7 +279,7 @@ def test_wrong_studies_are_refused_in_one_sentence(nano_dir: Path, tmp_path: Pat
         path.write_text(text.replace(was, now))
         with pytest.raises(UserError, match=said.replace("?", r"\?")):
             load_study(str(path))
-    with pytest.raises(UserError, match="shipped are full, small"):
+    with pytest.raises(UserError, match="shipped are full, second, small"):
         load_study("smal")
 
 
@@ -323,11 +323,22 @@ def test_flipped_groups_are_as_many_as_asked_and_the_same_each_time() -> None:
 
 
 def test_the_second_terrain_is_the_full_study_with_its_choices_elsewhere() -> None:
-    """What it changes: start and pages, seeds, and no trials, for which one of the full study's stands in each arm."""
+    """What it changes: start and pages, seeds, and no trials, for which the one that was chosen stands in each arm."""
     full, second = load_study("full"), load_study("second")
     own = {"seeds", "claim_seeds", "tuning_seeds", "pages", "validation", "test", "start", "variations", "arms"}
     assert second.model_dump(exclude=own) == full.model_dump(exclude=own)
-    assert second.start is not None and set(second.seeds) <= set(full.seeds)
+    chosen = {"sft": 0, "best_of_n": 2, "dpo": 0, "grpo": 2, "ppo": 1, "grpo_spans": 1, "rlhf": 0, "grpo_rm": 0}
+    chosen |= {"dpo_iterative": 1, "dpo_tuned": 0}  # docs/study_plan.md
+    assert second.arms.keys() == full.arms.keys() == chosen.keys()
     for name, arm in second.arms.items():
-        assert len(arm.trials) == 1
-        assert set(arm.set) in [{*full.arms[name].set, *trial} for trial in full.arms[name].trials], name
+        theirs = full.arms[name]
+        assert (arm.algorithm, arm.scored_by, arm.trials) == (theirs.algorithm, theirs.scored_by, ((),))
+        assert set(arm.set) == {*theirs.set, *theirs.trials[chosen[name]]}
+    assert second.start is not None and set(second.seeds) <= set(full.seeds)
+    sources = [(second.pages, full.pages), (second.validation, full.validation), (second.test, full.test)]
+    for ours, theirs in sources:
+        assert isinstance(ours, Typeset) and isinstance(theirs, Typeset) and ours.n == theirs.n
+    every = [second.start.pages, *(ours for ours, _ in sources)]
+    assert len({source.seed for source in every if isinstance(source, Typeset)}) == len(every) == 4
+    looks = {(page.synth, page.words, page.fonts, page.scan) for page in every if isinstance(page, Typeset)}
+    assert looks == {("nano", "latin", "unseen", 2.0)}
