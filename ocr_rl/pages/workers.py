@@ -173,7 +173,7 @@ def _end(worker: _Worker, pool: list[_Worker], reason: str) -> Refusal:
     if not worker.ready:  # it is no job's fault, and the next worker would fare no better
         raise NoWorker(
             f"A worker process died before its first job, or did not begin within {START_S:g} s. What it said is on "
-            "stderr; if that is nothing, the machine is too busy or its memory is full. The same command goes on."
+            "stderr; if that is nothing, the machine is too busy or its memory is full."
         )
     return Refusal(reason)
 
