@@ -35,7 +35,7 @@ from ocr_rl.study.findings import (
 )
 from ocr_rl.study.jobs import LAMBDA
 from ocr_rl.study.plan import Arm
-from ocr_rl.study.results import PHASES, Of, Results, cost_of, phases_of
+from ocr_rl.study.results import PHASES, Of, Results, cost_of, peak_of, phases_of
 from ocr_rl.study.weak_spots import THIRDS_BY_LENGTH, thirds_by_length
 from ocr_rl.text.figures import pair, words
 
@@ -186,8 +186,7 @@ def compute(results: Results) -> Finding | None:
         for arm, of_arm in steps.items()
         if of_arm
     }
-    memory = {arm: [results.peaks[name] for name in names[arm].values() if name in results.peaks] for arm in shown}
-    peaks = {arm: f"{np.mean(values):.2f}" if values else "" for arm, values in memory.items()}
+    peaks = {arm: peak_of(results, arm) for arm in shown}
     held = f" Their processes held {peaks['ppo']} and {peaks['grpo']} GiB at the most, the engine in them."
     return Finding(
         key="compute",

@@ -212,8 +212,17 @@ def over_runs(values: Sequence[float], draws: int = 4000) -> Interval:
 
 
 def points(interval: Interval) -> str:
-    """In points of per cent."""
-    return f"{100 * interval.mean:+.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
+    """A difference, in points of per cent."""
+    return f"{100 * interval.mean:+.1f} {_between(interval)}"
+
+
+def percent(interval: Interval) -> str:
+    """A share, in per cent."""
+    return f"{100 * interval.mean:.1f} {_between(interval)}"
+
+
+def _between(interval: Interval) -> str:
+    return f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]" if interval.low == interval.low else "(of one run)"
 
 
 def apart(after: Measured, before: Measured) -> str:

@@ -12,17 +12,25 @@ from ocr_rl.study.results import Point, Results
 
 
 def main_plot(results: Results) -> bytes:
+    """The legend names the arms in the order in which they end, the best first."""
     import matplotlib.pyplot as plt
+    from matplotlib.ticker import FuncFormatter
 
-    figure, axes = plt.subplots(1, 2, figsize=(11, 4.2), dpi=110, sharey=True, layout="constrained")
-    for axis, what, label in ((axes[0], "tokens", "tokens generated"), (axes[1], "seconds", "seconds")):
+    figure, axes = plt.subplots(1, 2, figsize=(11.5, 4.4), dpi=110, sharey=True, layout="constrained")
+    ends: dict[str, float] = {}
+    for axis, what, label in ((axes[0], "tokens", "tokens generated, thousands"), (axes[1], "seconds", "seconds")):
         for arm in results.study.arms:
             if curves := results.curves_of(arm):
-                _band(axis, arm, _over_seeds(curves, what))
+                series = _over_seeds(curves, what)
+                _band(axis, arm, series)
+                ends[arm] = series.y[-1]
         axis.set_xlabel(label)
         axis.grid(alpha=0.3)
+    axes[0].xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x / 1000:.0f}"))
     axes[0].set_ylabel("pass rate on the validation pages, %")
-    axes[1].legend(fontsize=8)
+    handles, names = axes[1].get_legend_handles_labels()
+    order = sorted(range(len(names)), key=lambda k: -ends[names[k]])
+    figure.legend([handles[k] for k in order], [names[k] for k in order], fontsize=8, loc="outside right center")
     return as_png(figure)
 
 

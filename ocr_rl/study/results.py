@@ -207,6 +207,13 @@ def _pass_rate(rows: Sequence[PageResult]) -> float:
     return summary(rows, draws=2).metrics["pass_rate"].mean
 
 
+def peak_of(results: Results, arm: str) -> str:
+    """The mean over seeds, GiB; empty where it is not known."""
+    names = [f"{arm}-seed{seed}" for seed in results.study.seeds]
+    peaks = [results.peaks[name] for name in names if name in results.peaks]
+    return f"{np.mean(peaks):.2f}" if peaks else ""
+
+
 def at_seconds(curve: Sequence[Point], seconds: float) -> float:
     """The validation pass rate when so many seconds were spent, between two evaluations in proportion."""
     return float(np.interp(seconds, [p.seconds for p in curve], [p.pass_rate for p in curve]))

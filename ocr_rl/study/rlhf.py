@@ -25,6 +25,7 @@ from ocr_rl.study.findings import (
     noise_of_runs,
     over_runs,
     per_page,
+    percent,
     points,
     spread,
     turned,
@@ -59,13 +60,13 @@ def building(results: Results) -> Finding | None:
         verdict=verdict_of(effect),
         effect=effect,
         seen=(
-            f"A reward model takes {pairs:.0f} pairs ({held_out:.0f} of them held out), {_percent(shares[0])} of the "
-            f"tokens that RLHF generates and {_percent(shares[1])} of its seconds (over seeds)."
+            f"A reward model takes {pairs:.0f} pairs ({held_out:.0f} of them held out), {percent(shares[0])} of the "
+            f"tokens that RLHF generates and {percent(shares[1])} of its seconds (over seeds)."
         ),
         header=("what", "reward model", "PPO on it", "share of the reward model, %"),
         table=[
-            ("tokens generated", *means(lambda cost: cost.tokens), _percent(shares[0])),
-            ("seconds", *means(lambda cost: cost.seconds), _percent(shares[1])),
+            ("tokens generated", *means(lambda cost: cost.tokens), percent(shares[0])),
+            ("seconds", *means(lambda cost: cost.seconds), percent(shares[1])),
         ],
         y_label="share of the reward model, %",
         series={"RLHF": Series.of(shares)},
@@ -74,10 +75,6 @@ def building(results: Results) -> Finding | None:
 
 
 _PAIRS = ("pairs", "pairs_held_out")
-
-
-def _percent(interval: Interval) -> str:
-    return f"{100 * interval.mean:.1f} [{100 * interval.low:.1f}, {100 * interval.high:.1f}]"
 
 
 def tuning(results: Results) -> Finding | None:

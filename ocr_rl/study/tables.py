@@ -15,10 +15,10 @@ from ocr_rl.evaluate.report import Section
 from ocr_rl.evaluate.results import PageResult
 from ocr_rl.evaluate.stats import Interval, holm
 from ocr_rl.evaluate.tables import floor_line, p_value
-from ocr_rl.study.findings import MATTERS, Measured, apart, contrast, contrast_p, per_page, points
+from ocr_rl.study.findings import MATTERS, Measured, apart, contrast, contrast_p, per_page, percent, points
 from ocr_rl.study.jobs import reward_model_jobs
 from ocr_rl.study.plan import REWARD_MODEL
-from ocr_rl.study.results import Of, Results, at_seconds, bleu, cost_of, pass_rate
+from ocr_rl.study.results import Of, Results, at_seconds, bleu, cost_of, pass_rate, peak_of
 
 
 def sections_of(results: Results, plot: bytes, level: floors.Floors | None) -> list[Section]:
@@ -137,8 +137,7 @@ def who_leads(lead: Interval, p: float) -> str:
 
 
 def _level(measured: Measured) -> str:
-    level = contrast((1, measured))
-    return f"{100 * level.mean:.1f} [{100 * level.low:.1f}, {100 * level.high:.1f}]"
+    return percent(contrast((1, measured)))
 
 
 def _arm(results: Results, arm: str, measured: Measured, against: Comparison) -> tuple[str, ...]:
@@ -169,11 +168,20 @@ def _type(against: Comparison, type_: str) -> str:
     return points(comparison.difference) + star
 
 
-_LEDGER = ("arm", "updates", "tokens generated", "seconds", "validation then, %", "GRPO's at those seconds, %")
+_LEDGER = (
+    "arm",
+    "updates",
+    "tokens generated",
+    "seconds",
+    "validation then, %",
+    "GRPO's at those seconds, %",
+    "memory, GiB",
+)
 _LEDGER_TEXT = (
-    "Means over seeds. Arms that sample generate about as many tokens each; sampling for pairs is charged to DPO. The "
-    "last two columns compare at equal seconds: the arm at its end, and GRPO's curve at the same second, read between "
-    "its evaluations (after its end, its end). What a reward model cost is charged to each arm that it scores, on top."
+    "Means over seeds. Arms that sample generate about as many tokens each; sampling for pairs is charged to DPO. Two "
+    "columns compare at equal seconds: the arm at its end, and GRPO's curve at the same second, read between its "
+    "evaluations (after its end, its end). What a reward model cost is charged to each arm that it scores, on top. "
+    "Memory is the most that a run's process held, its sampler and what runs before it left behind included."
 )
 
 
@@ -192,6 +200,7 @@ def _ledger(results: Results, arms: Sequence[str]) -> list[tuple[str, ...]]:
                 f"{seconds:.0f}",
                 f"{100 * np.mean([p.pass_rate for p in last]):.1f}",
                 then,
+                peak_of(results, arm),
             )
         )
     return rows

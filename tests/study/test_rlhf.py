@@ -11,7 +11,18 @@ pytest.importorskip("torch", reason="torch is not installed")
 
 from ocr_rl.evaluate.stats import Interval
 from ocr_rl.study.critic import Right, compute, delayed_credit, early_errors, right_words
-from ocr_rl.study.findings import PART, Measured, Noise, contrast, kept_contrast, over_runs, spread, verdict_of
+from ocr_rl.study.findings import (
+    PART,
+    Measured,
+    Noise,
+    contrast,
+    kept_contrast,
+    over_runs,
+    percent,
+    points,
+    spread,
+    verdict_of,
+)
 from ocr_rl.study.plots import claim_plot
 from ocr_rl.study.results import Cost, Results, cost_of, phases_of
 from ocr_rl.study.rlhf import building, climb_verdict, data_bias, log_ratio, over_optimisation, tuning
@@ -35,6 +46,7 @@ def test_a_mean_over_runs_has_students_interval_and_one_run_has_none() -> None:
     assert got.high - got.mean == pytest.approx(4.30 * 0.0577, rel=0.1)
     one = over_runs([0.4])
     assert one.mean == 0.4 and one.low != one.low and one.high != one.high
+    assert (points(one), percent(one)) == ("+40.0 (of one run)", "40.0 (of one run)")
 
 
 def test_a_spread_is_pooled_about_each_groups_own_mean() -> None:
