@@ -74,7 +74,7 @@ def agreement(learned: Table, truth: Table) -> dict[str, str]:
     return {
         "pairs right": f"{accuracy.mean:.1%} [{accuracy.low:.1%}, {accuracy.high:.1%}] of {count}",
         "tau within a page": f"{tau.mean:.2f} [{tau.low:.2f}, {tau.high:.2f}]",
-        "rank correlation over all": f"{_spearman(np.concatenate(learned), np.concatenate(truth)):.2f}",
+        "rank correlation over all": f"{spearman(np.concatenate(learned), np.concatenate(truth)):.2f}",
         "share of the oracle's gain": f"{share:.0%}",
     }
 
@@ -89,7 +89,7 @@ def _pairs(group: Group) -> list[float]:
     return right
 
 
-def _spearman(a: np.ndarray, b: np.ndarray) -> float:
+def spearman(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(_ranks(a), _ranks(b))[0, 1])
 
 
