@@ -18,7 +18,7 @@ from random import Random
 from typing import Any
 
 from ocr_rl.evaluate.suites import dp_bench
-from ocr_rl.evaluate.suites.page import first_file, read_json
+from ocr_rl.evaluate.suites.page import only_file, read_json
 from ocr_rl.evaluate.suites.run import summary
 
 Page = Mapping[str, Any]
@@ -31,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args(arguments)
     rng = Random(args.seed)
-    pages = read_json(first_file(args.folder, ("dataset/reference.json", "reference.json"), "DP-Bench"))
+    pages = read_json(only_file(args.folder, ("dataset/reference.json", "reference.json"), "DP-Bench"))
     args.out.write_text(json.dumps({name: damaged(page, rng) for name, page in pages.items()}), encoding="utf-8")
     started = time.process_time()
     suite = dp_bench.load(args.folder)

@@ -160,6 +160,7 @@ def test_the_folder_and_its_figures(tmp_path: Path) -> None:
     assert next(line for line in report.splitlines() if line.startswith("| mine")).rstrip(" |").endswith("1")
 
 
+CHART = '{"pdf": "a.pdf", "type": "chart_data_point", "rule": {"value": 1, "labels": ["a"]%s}}'
 BAD = [
     ("{", "text_content.jsonl:1: this is not JSON"),
     ("[]", "text_content.jsonl:1: is no rule as ParseBench writes them"),
@@ -170,6 +171,16 @@ BAD = [
     ('{"pdf": "a.pdf", "type": "order", "rule": {"before": ["a"], "after": "b"}}', "jsonl:1: is no rule"),
     ('{"pdf": "a.pdf", "type": "chart_data_point", "rule": {"value": 1, "labels": 2}}', "jsonl:1: is no rule"),
     ('{"pdf": "a.pdf", "type": ["order"], "rule": {}}', "jsonl:1: is no rule"),
+    ('{"pdf": "a.pdf", "type": "order", "rule": {"before": "a", "after": "b", "max_diffs": 1e999}}', "or no number"),
+    (
+        '{"pdf": "a.pdf", "type": "missing_word_percent", "rule": {"bag_of_word": {"a": -3}}}',
+        "is negative or no number",
+    ),
+    ('{"pdf": "a.pdf", "type": "bag_of_digit_percent", "rule": {"bag_of_digit": {"1": NaN}}}', "or no number"),
+    (CHART % ', "relative_tolerance": "x"', "is no rule as ParseBench writes them .*'x'"),
+    (CHART % ', "normalize_numbers": "false"', "normalize_numbers is str"),
+    (CHART.replace('["a"]', '"a"') % "", "labels is str"),
+    ('{"pdf": "a.pdf", "type": "expected_markdown", "expected_markdown": "no table"}', "holds no table"),
     ("", "holds no page of ParseBench"),
 ]
 
@@ -179,3 +190,10 @@ def test_a_file_in_another_layout_is_a_sentence(text: str, sentence: str, tmp_pa
     (tmp_path / "text_content.jsonl").write_text(text)
     with pytest.raises(UserError, match=sentence):
         bench_suite(tmp_path, "parsebench", [("a", tmp_path)], tmp_path / "out")
+
+
+def test_a_tolerance_that_is_missing_is_the_usual_one(tmp_path: Path) -> None:
+    (tmp_path / "chart.jsonl").write_text(CHART % ', "relative_tolerance": null')
+    suite = parsebench.load(tmp_path)
+    assert suite.score(suite.pages[0], "|a|\n|-|\n|1.005|")["charts"] == [1.0]
+    assert suite.score(suite.pages[0], "|a|\n|-|\n|1.05|")["charts"] == [0.0]

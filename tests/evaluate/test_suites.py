@@ -17,6 +17,7 @@ from ocr_rl.evaluate.suites.omnidocbench import matching, page_of, score
 from ocr_rl.evaluate.suites.omnidocbench.blocks import cut, letters, tex_normal
 from ocr_rl.evaluate.suites.omnidocbench.matching import assign, match
 from ocr_rl.evaluate.suites.omnidocbench.unicode_tex import shown
+from ocr_rl.evaluate.suites.page import MOST
 from ocr_rl.evaluate.suites.run import SUITES, bench_suite, bench_suites
 
 ROWS = "<tr><td>a</td><td>b</td></tr><tr><td>c</td><td>dddd</td></tr>"
@@ -44,7 +45,10 @@ PAGE = [
 def test_dp_bench_gives_the_whole_to_its_own_reference(tmp_path: Path) -> None:
     own = dp(tmp_path / "dp", {"a.pdf": PAGE, "b.pdf": [element("Paragraph", "four")]})
     report = bench_suite(tmp_path / "dp", "dp-bench", [("own", own)], tmp_path / "out")
-    assert "# DP-Bench: 2 pages" in report and report.count("100.00 (100.0–100.0)") == 3
+    assert "# DP-Bench: 2 pages" in report and "From reference.json." in report
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in report.splitlines() if line[:1] == "|"]
+    assert cells[2] == ["own", "100.00 (100.0–100.0)", "100.00", "100.00", "0"]  # of one page there is no interval
+    assert cells[3] == ["pages", "2", "1", "1", ""]
     saved = json.loads((tmp_path / "out/suite.json").read_text())["candidates"]["own"]
     assert saved["pages"]["b.pdf"] == {"nid": [1.0]}  # a page without a table has no TEDS
 
@@ -165,8 +169,11 @@ def test_one_table_holds_all_suites(omni: Path, tmp_path: Path, capsys: pytest.C
     rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in told.splitlines() if line.startswith("|")]
     assert rows[0] == ["suite", "pages", "figure", "mine"]
     assert rows[2:4] == [["DP-Bench", "2", "NID ↑", "50.00 (0.0–100.0)"], ["DP-Bench", "2", "pages missing", "1"]]
-    assert ["OmniDocBench", "1", "text edit distance ↓", "0.00 (0.0–0.0)"] in rows
-    assert told == (tmp_path / "out/transfer.md").read_text() and "- DP-Bench, its own licence: MIT." in told
+    assert ["OmniDocBench", "1", "text edit distance ↓", "0.00"] in rows
+    assert (
+        told == (tmp_path / "out/transfer.md").read_text()
+        and "- DP-Bench, from reference.json, its own licence: MIT." in told
+    )
     assert (tmp_path / "out/omnidocbench/suite.json").is_file()
 
 
@@ -254,18 +261,84 @@ def test_any_transcript_is_scored_in_bounded_time(monkeypatch: pytest.MonkeyPatc
         assert score(page, text)["text_edit"][0] > 0.5
 
 
+@pytest.mark.parametrize(
+    ("answers", "sentence"),
+    [
+        (("a.md",), r"a.md: would be the answer of two pages, x/a and y/a"),
+        (
+            ("x/a__real_scan.md", "x/a__real_phone.md"),
+            r"answers page x/a twice, in x/a__real_phone.md and x/a__real",
+        ),
+        (("b.md",), "holds no page of the suite, as x/a.md would be one"),
+        (("x/a.md", "y/a__real_scan.md"), ""),
+    ],
+)
+def test_an_answer_is_of_one_page_and_a_page_has_one(answers: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
+    for page in ("gt/x/a.json", "gt/y/a.json"):
+        (tmp_path / page).parent.mkdir(parents=True)
+        (tmp_path / page).write_text(json.dumps(json.loads(omni_page())[0]))
+    for answer in answers:
+        (tmp_path / "md" / answer).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "md" / answer).write_text("text")
+    suite = SUITES["puredocbench"](tmp_path)
+    if sentence:
+        with pytest.raises(UserError, match=sentence):
+            suite.read(tmp_path / "md")
+    else:
+        assert suite.read(tmp_path / "md") == {"x/a": "text", "y/a": "text"}
+
+
+def test_of_several_versions_none_is_taken(tmp_path: Path) -> None:
+    for version in ("1_5", "1_6"):
+        (tmp_path / f"OmniDocBench_v{version}.json").write_text(omni_page())
+    with pytest.raises(UserError, match=r"holds OmniDocBench_v1_5.json and OmniDocBench_v1_6.json; leave the one"):
+        SUITES["omnidocbench"](tmp_path)
+
+
+def test_of_a_loop_the_first_part_counts(tmp_path: Path) -> None:
+    dp(tmp_path / "dp", {"a.pdf": [element("Paragraph", "four")]})
+    (tmp_path / "md").mkdir()
+    (tmp_path / "md/a.md").write_text("four " * 10**5)
+    assert len(SUITES["dp-bench"](tmp_path / "dp").read(tmp_path / "md")["a.pdf"].text) <= MOST + 1
+
+
+def omni_page(times: int = 1, **item: Any) -> str:
+    block = {"category_type": "text_block", "anno_id": 1, **item}
+    return json.dumps([{"layout_dets": [block], "page_info": {"image_path": "x/a.png"}}] * times)
+
+
 BAD = [
     ("dp-bench", "dataset/reference.json", "[", "this is not JSON"),
-    ("dp-bench", "dataset/reference.json", "[1]", "is not laid out as DP-Bench's reference.json is"),
-    ("dp-bench", "dataset/reference.json", '{"a": {"elements": [{}]}}', "is not laid out as DP-Bench's"),
+    ("dp-bench", "dataset/reference.json", "[1]", "reference.json: all of it: Input should be a valid dict"),
+    ("dp-bench", "dataset/reference.json", '{"a": {"elements": [{}]}}', "json: a.elements.0.category: Field required"),
     (
         "dp-bench",
         "dataset/reference.json",
         '{"a": {"elements": [{"category": "P", "content": {"text": null}}]}}',
-        "is not",
+        "a.elements.0.content.text: Input should be a valid string",
     ),
     ("dp-bench", "dataset/reference.json", "{}", "holds no page of DP-Bench"),
-    ("omnidocbench", "OmniDocBench.json", '[{"layout_dets": 3}]', "is not laid out as OmniDocBench's annotations are"),
+    (
+        "omnidocbench",
+        "OmniDocBench.json",
+        '[{"layout_dets": 3}]',
+        "annotations: 0.layout_dets: Input should be a valid list",
+    ),
+    (
+        "omnidocbench",
+        "OmniDocBench.json",
+        omni_page(text=["a"]),
+        "0.layout_dets.0.text: Input should be a valid string",
+    ),
+    ("omnidocbench", "OmniDocBench.json", omni_page(html=5), "0.layout_dets.0.html: Input should be a valid string"),
+    (
+        "omnidocbench",
+        "OmniDocBench.json",
+        omni_page(order=float("nan")),
+        "0.layout_dets.0.order: Input should be a f",
+    ),
+    ("omnidocbench", "OmniDocBench.json", omni_page(order=10**400), "0.layout_dets.0.order: "),
+    ("omnidocbench", "OmniDocBench.json", omni_page(times=2), "two pages have the image a.png"),
 ]
 
 

@@ -13,12 +13,15 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import (
+    Any,  # pydantic asks for these before Python 3.12
+)
 
+from pydantic import BaseModel, TypeAdapter
 from rapidfuzz import fuzz
 
 from ocr_rl.contract import UserError
-from ocr_rl.evaluate.suites.page import Figure, Scores, Suite, first_file, read_json, texts_in
+from ocr_rl.evaluate.suites.page import MOST, Figure, Scores, Suite, only_file, read_json, require_layout, texts_in
 from ocr_rl.text.element import elements
 from ocr_rl.text.front_matter import split_front_matter
 from ocr_rl.text.table_tree import Tree, tree, tree_of
@@ -34,6 +37,23 @@ FIGURES = {
 }
 
 
+class _Content(BaseModel):
+    text: str = ""
+    html: str = ""
+
+
+class _Element(BaseModel):
+    category: str
+    content: _Content
+
+
+class _Page(BaseModel):
+    elements: list[_Element]
+
+
+LAYOUT: TypeAdapter[Any] = TypeAdapter(dict[str, _Page])
+
+
 @dataclass(frozen=True, slots=True)
 class PageText:
     """What is compared of a page."""
@@ -44,7 +64,7 @@ class PageText:
 
 
 def load(folder: Path) -> Suite:
-    path = first_file(folder, ("dataset/reference.json", "reference.json", "**/reference.json"), "DP-Bench")
+    path = only_file(folder, ("dataset/reference.json", "reference.json", "**/reference.json"), "DP-Bench")
     reference = _pages(path)
     return Suite(
         name="DP-Bench",
@@ -53,6 +73,7 @@ def load(folder: Path) -> Suite:
         pages=list(reference),
         read=lambda place: _answers(place, list(reference)),
         score=lambda page, answer: score(reference[page], answer),
+        source=path.name,
     )
 
 
@@ -74,21 +95,21 @@ def _answers(place: Path, pages: Sequence[str]) -> dict[str, PageText]:
     if place.is_dir():
         texts = texts_in(place, {page: [Path(page).stem] for page in pages})
         return {page: _of_markdown(split_front_matter(text)[1]) for page, text in texts.items()}
+    if place.suffix.lower() != ".json":
+        raise UserError(f"--candidate {place}: is no folder of Markdown, nor JSON like DP-Bench's reference.json.")
     return _pages(place)
 
 
 def _pages(path: Path) -> dict[str, PageText]:
     rows = read_json(path)
-    try:
-        return {str(name): of_elements(row["elements"]) for name, row in rows.items()}
-    except (AttributeError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: is not laid out as DP-Bench's reference.json is ({error!r}).") from None
+    require_layout(rows, LAYOUT, path, "DP-Bench's reference.json")
+    return {name: of_elements(row["elements"]) for name, row in rows.items()}
 
 
 def of_elements(rows: Sequence[Mapping[str, Any]]) -> PageText:
-    """A page as its authors write it down. KeyError or TypeError for anything else."""
-    texts = [row["content"]["text"] for row in rows if row["category"].lower() not in _NOT_TEXT]
-    tables = [row["content"]["html"] for row in rows if row["category"].lower() == "table"]
+    """A page as its authors write it down."""
+    texts = [row["content"].get("text", "")[:MOST] for row in rows if row["category"].lower() not in _NOT_TEXT]
+    tables = [row["content"].get("html", "")[:MOST] for row in rows if row["category"].lower() == "table"]
     first = _SECTIONS.sub("", f"<table>{_inner(tables[0])}</table>") if tables else ""
     return PageText("".join(text + " " for text in texts).replace("\n", ""), tree(first), bool(tables))
 

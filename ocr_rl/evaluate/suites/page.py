@@ -8,10 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from ocr_rl.contract import UserError
 from ocr_rl.files import Unreadable, read_text
 
 MAX_BYTES = 2**29  # of a file of references
+MOST = 100_000  # characters of an answer that count: no page has more, and a loop would take hours
 Scores = Mapping[str, Sequence[float]]  # of a page, by figure and rule: one value, or one an element
 
 
@@ -34,6 +37,7 @@ class Suite:
     pages: Sequence[str]
     read: Callable[[Path], Mapping[str, Any]]  # a candidate's answers by page; a page that it lacks is left out
     score: Callable[[str, Any], Scores]  # of a page, for the candidate's answer or None
+    source: str  # what the pages were read from
     note: str = ""  # what of it is not read
 
 
@@ -44,32 +48,57 @@ def read_json(path: Path) -> Any:
     except Unreadable as flaw:
         raise UserError(f"{path}: {flaw}.") from None
     except (ValueError, RecursionError) as error:
-        raise UserError(f"{path}: this is not JSON ({str(error)[:80]}); fetch the file again.") from None
+        raise UserError(f"{path}: this is not JSON ({str(error)[:80]}); take a whole copy of the file.") from None
+
+
+def require_layout(rows: Any, layout: TypeAdapter[Any], path: Path, whose: str) -> None:
+    """UserError, with the place of the first fault, where the rows are not laid out so."""
+    try:
+        layout.validate_python(rows)
+    except (ValidationError, RecursionError) as error:
+        fault = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "nested too deeply"}
+        place = ".".join(map(str, fault["loc"])) or "all of it"
+        said = f"{place}: {fault['msg']}"
+        raise UserError(f"{path}: is not laid out as {whose}: {said}. Take the file as it was published.") from None
 
 
 def texts_in(folder: Path, stems: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """The Markdown of each page, under the first of its stems that is there. UserError where none is."""
+    """The Markdown of each page, under the first of its stems that is there.
+
+    UserError where none is, and where one file would be the answer of two pages.
+    """
     if not folder.is_dir():
         raise UserError(f"--candidate {folder}: there is no such folder.")
     texts: dict[str, str] = {}
+    pages: dict[Path, str] = {}
     for page, names in stems.items():
         path = next((path for name in names if (path := folder / f"{name}.md").is_file()), None)
-        if path is not None:
-            try:
-                texts[page] = read_text(path)
-            except Unreadable as flaw:
-                raise UserError(f"{path}: {flaw}.") from None
+        if path is None:
+            continue
+        if path in pages:
+            both = f"{pages[path]} and {page}"
+            raise UserError(
+                f"{path}: would be the answer of two pages, {both}; name answers as the pages, folders too."
+            )
+        pages[path] = page
+        try:
+            texts[page] = read_text(path)[:MOST]
+        except Unreadable as flaw:
+            raise UserError(f"{path}: {flaw}.") from None
     if not texts:
         example = next(iter(stems.values()))[0]
         raise UserError(f"--candidate {folder}: holds no page of the suite, as {example}.md would be one.")
     return texts
 
 
-def first_file(folder: Path, names: Sequence[str], suite: str) -> Path:
-    """The first of the files that is there. UserError otherwise."""
+def only_file(folder: Path, names: Sequence[str], suite: str) -> Path:
+    """The one file of the first name that is there. UserError for none, or for several."""
     if not folder.is_dir():
         raise UserError(f"{folder}: there is no such folder; give the one that {suite} was fetched to.")
     for name in names:
         if matches := sorted(folder.glob(name)):
+            if len(matches) > 1:
+                both = " and ".join(str(path.relative_to(folder)) for path in matches[:2])
+                raise UserError(f"{folder}: holds {both}; leave the one that is meant.")
             return matches[0]
     raise UserError(f"{folder}: is no {suite}, there is no {names[0]} in it.")

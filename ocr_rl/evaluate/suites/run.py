@@ -6,12 +6,15 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
 
 from ocr_rl import outputs
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate.stats import Interval, bootstrap_mean
 from ocr_rl.evaluate.suites import dp_bench, omnidocbench, parsebench
-from ocr_rl.evaluate.suites.page import Figure, Scores, Suite
+from ocr_rl.evaluate.suites.page import MOST, Figure, Scores, Suite
 from ocr_rl.evaluate.tables import to_markdown_table
 
 SUITES: Mapping[str, Callable[[Path], Suite]] = {
@@ -23,7 +26,10 @@ SUITES: Mapping[str, Callable[[Path], Suite]] = {
 FILES = ("suite.json", "suite.md")
 TRANSFER = "transfer.md"
 NAMED = 3  # of the pages that a candidate lacks
-COUNTED = "In percent, with 95 % intervals over pages. A page that a candidate lacks counts as an empty answer."
+COUNTED = (
+    "In percent, with 95 % intervals over pages, none where it is one page. A page that a candidate lacks counts as an "
+    f"empty answer; of an answer the first {MOST:,} characters count."
+)
 
 
 Candidates = Sequence[tuple[str, Path]]  # name, and where its answers lie
@@ -50,12 +56,12 @@ def bench_suites(folder: Path, names: Sequence[str], candidates: Candidates, out
         for key, figure in suite.figures.items():
             if any(key in figures[label] for label, _ in candidates):
                 cells = [_cell(figures[label].get(key)) for label, _ in candidates]
-                rows.append([suite.name, str(len(suite.pages)), _label(figure), *cells])
+                rows.append([suite.name, _pages_of(figures, key), _label(figure), *cells])
                 notes += [f"- {suite.name}, {figure.label}: {figure.note}"] if figure.note else []
         counts = [str(len(missing[label])) for label, _ in candidates]
         rows.append([suite.name, str(len(suite.pages)), "pages missing", *counts])
         notes += [f"- {suite.name}, {note}" for note in _lacking(missing)]
-        notes += [f"- {suite.name}, its own licence: {suite.licence}. {suite.note}".rstrip()]
+        notes += [f"- {suite.name}, from {suite.source}, its own licence: {suite.licence}. {suite.note}".rstrip()]
     table = to_markdown_table(["suite", "pages", "figure", *(label for label, _ in candidates)], rows)
     report = "\n".join([f"# Transfer: {len(names)} suites", "", table, COUNTED, "", *notes]).rstrip() + "\n"
     outputs.write(out / TRANSFER, report)
@@ -72,7 +78,8 @@ def _bench(folder: Path, name: str, candidates: Candidates, out: Path) -> tuple[
     suite = SUITES[name](folder)
     if not suite.pages:
         raise UserError(f"{folder}: holds no page of {suite.name}; fetch it again.")
-    scores = {label: _scores(suite, place) for label, place in candidates}
+    answers = {label: _answers(suite, place) for label, place in candidates}
+    scores = {label: _scores(suite, label, of) for label, of in answers.items()}
     figures = {label: summary(suite, pages) for label, (pages, _) in scores.items()}
     missing = {label: lacks for label, (_, lacks) in scores.items()}
     report = _report(suite, figures, missing)
@@ -85,15 +92,20 @@ def _bench(folder: Path, name: str, candidates: Candidates, out: Path) -> tuple[
     return report, suite, figures, missing
 
 
-def _scores(suite: Suite, place: Path) -> tuple[dict[str, Scores], list[str]]:
-    """Of every page, and the pages that the candidate lacks."""
+def _answers(suite: Suite, place: Path) -> Mapping[str, Any]:
     if not place.exists():
         raise UserError(f"--candidate {place}: there is no such file or folder.")
     answers = suite.read(place)
-    missing = [page for page in suite.pages if page not in answers]
-    if len(missing) == len(suite.pages):
+    if not any(page in answers for page in suite.pages):
         raise UserError(f"--candidate {place}: holds no page of {suite.name}.")
-    return {page: suite.score(page, answers.get(page)) for page in suite.pages}, missing
+    return answers
+
+
+def _scores(suite: Suite, label: str, answers: Mapping[str, Any]) -> tuple[dict[str, Scores], list[str]]:
+    """Of every page, and the pages that the candidate lacks."""
+    missing = [page for page in suite.pages if page not in answers]
+    pages = tqdm(suite.pages, desc=label, unit="page", leave=False)
+    return {page: suite.score(page, answers.get(page)) for page in pages}, missing
 
 
 def summary(suite: Suite, pages: Mapping[str, Scores]) -> dict[str, Interval]:
@@ -112,9 +124,10 @@ def _report(suite: Suite, figures: Figures, missing: Missing) -> str:
         [label, *(_cell(of.get(name)) for name in suite.figures), str(len(missing[label]))]
         for label, of in figures.items()
     ]
+    rows.append(["pages", *(_pages_of(figures, name) for name in suite.figures), ""])
     notes = [f"- {figure.label}: {figure.note}" for figure in suite.figures.values() if figure.note]
     lines = [f"# {suite.name}: {len(suite.pages):,} pages", "", to_markdown_table(header, rows)]
-    lines += [COUNTED, f"The benchmark's own licence: {suite.licence}.", "", *notes]
+    lines += [COUNTED, f"From {suite.source}. The benchmark's own licence: {suite.licence}.", "", *notes]
     lines += [f"- {note}" for note in (*_lacking(missing), suite.note) if note]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -132,7 +145,14 @@ def _label(figure: Figure) -> str:
     return f"{figure.label} {'↑' if figure.better > 0 else '↓'}"
 
 
+def _pages_of(figures: Figures, name: str) -> str:
+    """How many pages a figure is of; it is the same for all candidates."""
+    return str(max((of[name].clusters for of in figures.values() if name in of), default=0))
+
+
 def _cell(interval: Interval | None) -> str:
     if interval is None:
         return "-"
+    if interval.clusters < 2:
+        return f"{100 * interval.mean:.2f}"
     return f"{100 * interval.mean:.2f} ({100 * interval.low:.1f}–{100 * interval.high:.1f})"

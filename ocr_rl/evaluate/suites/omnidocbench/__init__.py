@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel, FiniteFloat, TypeAdapter
 from rapidfuzz.distance import Levenshtein
 
 from ocr_rl.contract import UserError
@@ -36,7 +37,8 @@ from ocr_rl.evaluate.suites.omnidocbench.blocks import (
 from ocr_rl.evaluate.suites.omnidocbench.matching import match
 from ocr_rl.evaluate.suites.omnidocbench.tables import tables
 from ocr_rl.evaluate.suites.omnidocbench.unicode_tex import shown
-from ocr_rl.evaluate.suites.page import Figure, Scores, Suite, first_file, read_json, texts_in
+from ocr_rl.evaluate.suites.page import Figure, Scores, Suite, only_file, read_json, require_layout, texts_in
+from ocr_rl.extras import require
 from ocr_rl.text.formulas import likeness
 from ocr_rl.text.front_matter import split_front_matter
 from ocr_rl.text.tex import formulas
@@ -75,17 +77,54 @@ class Reference:
     tables: Sequence[str]
 
 
+class _Item(BaseModel):
+    category_type: str
+    anno_id: Any
+    order: FiniteFloat | None = None
+    text: str | None = None
+    latex: str | None = None
+    html: str | None = None
+
+
+class _Relation(BaseModel):
+    relation_type: str | None = None
+    source_anno_id: Any = None
+    target_anno_id: Any = None
+
+
+class _Extra(BaseModel):
+    relation: list[_Relation] | None = None
+
+
+class _Info(BaseModel):
+    image_path: str
+
+
+class _Page(BaseModel):
+    layout_dets: list[_Item]
+    extra: _Extra | None = None
+
+
+class _Named(_Page):
+    page_info: _Info
+
+
+ONE_PAGE: TypeAdapter[Any] = TypeAdapter(_Page)
+LAYOUT: TypeAdapter[Any] = TypeAdapter(list[_Named])
+WHOSE = "OmniDocBench's annotations"
+
+
 def omnidocbench(folder: Path) -> Suite:
     """UserError for a folder in another layout."""
-    path = first_file(folder, ("OmniDocBench.json", "*.json", "**/*.json"), "OmniDocBench")
+    path = only_file(folder, ("OmniDocBench.json", "*.json", "**/*.json"), "OmniDocBench")
     rows = read_json(path)
-    try:
-        images = [Path(row["page_info"]["image_path"]).name for row in rows]
-    except (AttributeError, KeyError, TypeError) as error:
-        raise _strange(path, error) from None
+    require_layout(rows, LAYOUT, path, WHOSE)
+    images = [Path(row["page_info"]["image_path"]).name for row in rows]
+    if twice := next((image for image, times in Counter(images).items() if times > 1), None):
+        raise UserError(f"{path}: two pages have the image {twice}; take the file as it was published.")
     stems = {image: [Path(image).stem, Path(image).stem.replace(".pdf", ""), image] for image in images}
-    reference = {image: _page(row, path) for image, row in zip(images, rows, strict=True)}
-    return _suite("OmniDocBench", "for research only, not for commercial use", reference, stems)
+    reference = {image: page_of(row) for image, row in zip(images, rows, strict=True)}
+    return _suite("OmniDocBench", "for research only, not for commercial use", reference, stems, path.name)
 
 
 def puredocbench(folder: Path) -> Suite:
@@ -93,23 +132,39 @@ def puredocbench(folder: Path) -> Suite:
 
     A candidate may be of any of the three tracks: a real photograph is named `<page>__real_<how>` there.
     """
-    first_file(folder, ("gt/**/*.json",), "PureDocBench")
-    files = {path.relative_to(folder / "gt").with_suffix(""): path for path in sorted((folder / "gt").rglob("*.json"))}
-    reference = {name.as_posix(): _page(read_json(path), path) for name, path in files.items()}
-    suite = _suite("PureDocBench", "CC BY 4.0", reference, {})
+    paths = sorted((folder / "gt").rglob("*.json"))
+    if not paths:
+        only_file(folder, ("gt/**/*.json",), "PureDocBench")
+    reference: dict[str, Reference] = {}
+    for path in paths:
+        row = read_json(path)
+        require_layout(row, ONE_PAGE, path, WHOSE)
+        reference[path.relative_to(folder / "gt").with_suffix("").as_posix()] = page_of(row)
+    suite = _suite("PureDocBench", "CC BY 4.0", reference, {}, "gt/")
     return replace(suite, read=partial(_of_a_track, list(reference)))
 
 
 def _of_a_track(pages: Sequence[str], folder: Path) -> dict[str, str]:
+    """UserError where a page has photographs of several kinds: each is a candidate of its own."""
     real: dict[str, str] = {}
     for path in sorted(folder.rglob(f"*{REAL}*.md")):
         name = path.relative_to(folder).with_suffix("").as_posix()
-        real |= {name.split(REAL)[0]: name, path.name.split(REAL)[0]: name}
+        page = name.split(REAL)[0]
+        if page in real:
+            raise UserError(
+                f"--candidate {folder}: answers page {page} twice, in {real[page]}.md and {name}.md; give the folder "
+                "of one track."
+            )
+        real[page] = name
     names = {page: [page, Path(page).name, real.get(page, ""), real.get(Path(page).name, "")] for page in pages}
     return texts_in(folder, {page: [name for name in found if name] for page, found in names.items()})
 
 
-def _suite(name: str, licence: str, reference: Mapping[str, Reference], stems: Mapping[str, Sequence[str]]) -> Suite:
+def _suite(
+    name: str, licence: str, reference: Mapping[str, Reference], stems: Mapping[str, Sequence[str]], source: str
+) -> Suite:
+    if any(block.category == "equation_isolated" for page in reference.values() for block in page.blocks):
+        require("py_mini_racer", f"formulas of {name} are compared as KaTeX renders them in V8")
     return Suite(
         name=name,
         licence=licence,
@@ -117,25 +172,15 @@ def _suite(name: str, licence: str, reference: Mapping[str, Reference], stems: M
         pages=list(reference),
         read=partial(texts_in, stems=stems),
         score=lambda page, answer: score(reference[page], split_front_matter(answer or "")[1]),
+        source=source,
     )
-
-
-def _page(row: Any, path: Path) -> Reference:
-    try:
-        return page_of(row)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise _strange(path, error) from None
-
-
-def _strange(path: Path, error: Exception) -> UserError:
-    return UserError(f"{path}: is not laid out as OmniDocBench's annotations are ({error!r}).")
 
 
 # --- the reference ----------------------------------------------------------------------------------------------------
 
 
 def page_of(row: Mapping[str, Any]) -> Reference:
-    """A page of the annotations. KeyError, TypeError or ValueError for anything else."""
+    """A page of the annotations."""
     items = _joined(row["layout_dets"], (row.get("extra") or {}).get("relation") or [])
     found = [item.get("html") or "" for item in sorted(items, key=_order) if item["category_type"] == "table"]
     kept = [item for item in items if item["category_type"] in CATEGORIES]

@@ -11,6 +11,7 @@ layout.jsonl asks where on the page a text stands, which no transcript says: it 
 from __future__ import annotations
 
 import json
+import math
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from ocr_rl.contract import UserError
-from ocr_rl.evaluate.suites.page import MAX_BYTES, Figure, Scores, Suite, first_file, texts_in
+from ocr_rl.evaluate.suites.page import MAX_BYTES, Figure, Scores, Suite, only_file, texts_in
 from ocr_rl.evaluate.suites.parsebench.rules import RULES, score
 from ocr_rl.evaluate.suites.parsebench.text import Rule, Seen
 from ocr_rl.files import Unreadable, read_text
@@ -51,7 +52,7 @@ ORDER_WEIGHT = 0.5
 RARE_WEIGHT = 0.2  # of formulas and of code
 
 
-_ANY = Seen("any")
+_ANY = Seen("any\n\n<table><tr><td>any</td><td>1</td></tr></table>")  # reaches what rules do with a table, too
 
 
 @dataclass(slots=True)
@@ -64,15 +65,18 @@ class Page:
 
 def load(folder: Path) -> Suite:
     """UserError for a folder in another layout."""
-    first_file(folder, tuple(f"{part}.jsonl" for part in PARTS), "ParseBench")
+    only_file(folder, tuple(f"{part}.jsonl" for part in PARTS), "ParseBench")
     pages: dict[str, Page] = defaultdict(Page)
     left: Counter[str] = Counter()
     for path in (folder / f"{part}.jsonl" for part in PARTS):
         for number, row in _rows(path) if path.exists() else ():
             try:
                 _add(pages, left, row)
-            except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
-                raise UserError(f"{path}:{number}: is no rule as ParseBench writes them ({error!r:.80}).") from None
+            except (AttributeError, KeyError, TypeError, ValueError, OverflowError, RecursionError) as error:
+                raise UserError(
+                    f"{path}:{number}: is no rule as ParseBench writes them ({error!r:.80}); take the file as it was "
+                    "published."
+                ) from None
     others = ", ".join(f"{times:,} {name}" for name, times in left.most_common())
     return Suite(
         name="ParseBench",
@@ -81,6 +85,7 @@ def load(folder: Path) -> Suite:
         pages=list(pages),
         read=partial(texts_in, stems={page: [page, Path(page).name] for page in pages}),
         score=lambda page, answer: scored(pages[page], split_front_matter(answer or "")[1]),
+        source=", ".join(f"{part}.jsonl" for part in PARTS if (folder / f"{part}.jsonl").exists()),
         note=f"Rules of other types are not run: {others}." if others else "",
     )
 
@@ -95,7 +100,7 @@ def _rows(path: Path) -> Iterator[tuple[int, Any]]:
             try:
                 yield number, json.loads(line)
             except (ValueError, RecursionError):
-                raise UserError(f"{path}:{number}: this is not JSON; fetch the file again.") from None
+                raise UserError(f"{path}:{number}: this is not JSON; take a whole copy of the file.") from None
 
 
 def _add(pages: dict[str, Page], left: Counter[str], row: Mapping[str, Any]) -> None:
@@ -105,12 +110,27 @@ def _add(pages: dict[str, Page], left: Counter[str], row: Mapping[str, Any]) -> 
     payload = json.loads(payload) if isinstance(payload, str) else payload
     rule = {**payload, "type": kind}
     if kind == "expected_markdown":
-        pages[name].tables += _trees(row.get("expected_markdown") or rule["expected_markdown"])
+        trees = _trees(row.get("expected_markdown") or rule["expected_markdown"])
+        if not trees:
+            raise ValueError("expected_markdown holds no table")
+        pages[name].tables += trees
     elif kind in RULES:
+        _require_sound(rule)
         score(rule, _ANY)  # raises where the rule is of another shape
         pages[name].rules.append(rule)
     else:
         left[kind] += 1
+
+
+def _require_sound(rule: Rule) -> None:
+    """ValueError for what no rule holds and what would silently be a figure: numbers that are none, or below 0."""
+    for name in ("labels", "normalize_numbers"):
+        if not isinstance(rule.get(name, []), list if name == "labels" else bool | list):
+            raise ValueError(f"{name} is {type(rule[name]).__name__}")
+    numbers = [rule.get("max_diffs") or 0, rule.get("relative_tolerance") or 0]
+    numbers += [times for name, bag in rule.items() if name.startswith("bag_of_") for times in (bag or {}).values()]
+    if not all(0 <= float(number) < math.inf for number in numbers):
+        raise ValueError("a count, an allowance or a tolerance is negative or no number")
 
 
 # --- figures ----------------------------------------------------------------------------------------------------------
