@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -76,7 +76,7 @@ def sections_of(results: Results, plot: bytes, level: floors.Floors | None) -> l
                 f"the interval lies within {100 * MATTERS:.0f} points of 0; nothing is decided otherwise."
             ),
             header=("arm", "GRPO ahead by", "p", "Holm's p", "so", "by seed"),
-            rows=_against_grpo(results, arms),
+            rows=_against_grpo(results),
         ),
         Section(title="The ledger", text=_LEDGER_TEXT, header=_LEDGER, rows=_ledger(results, list(arms))),
         *([Section(title="The reward models", text=_JUDGES_TEXT, header=_JUDGES, rows=judges)] if judges else []),
@@ -110,30 +110,37 @@ def _paired(results: Results, arm: str) -> tuple[list[PageResult], list[PageResu
     return before, after
 
 
-def _against_grpo(results: Results, arms: Mapping[str, Measured]) -> list[tuple[str, ...]]:
-    if "grpo" not in arms:
-        return []
-    others = {arm: measured for arm, measured in arms.items() if arm != "grpo"}
-    by_arm = {arm: contrast_p((1, arms["grpo"]), (-1, measured)) for arm, measured in others.items()}
+@dataclass(frozen=True, slots=True)
+class Lead:
+    """Of GRPO over an arm, on the test pages."""
+
+    size: Interval
+    p: float
+    holm: float  # over all arms
+
+    @property
+    def word(self) -> str:
+        """By the rule that the section states."""
+        if self.holm < 0.05:
+            return "GRPO ahead" if self.size.mean > 0 else "GRPO behind"
+        return "alike" if self.size.low > -MATTERS and self.size.high < MATTERS else "undecided"
+
+
+def leads(results: Results) -> dict[str, Lead]:
+    """GRPO's over each other arm that has ended; none without GRPO."""
+    arms = {arm: measured for arm in results.study.arms if (measured := results.measured(arm)) is not None}
+    if (grpo := arms.pop("grpo", None)) is None:
+        return {}
+    by_arm = {arm: contrast_p((1, grpo), (-1, measured)) for arm, measured in arms.items()}
     held = holm(by_arm)
+    return {arm: Lead(contrast((1, grpo), (-1, arms[arm])), p, held[arm]) for arm, p in by_arm.items()}
+
+
+def _against_grpo(results: Results) -> list[tuple[str, ...]]:
     return [
-        (
-            arm,
-            apart(arms["grpo"], measured),
-            p_value(by_arm[arm]),
-            p_value(held[arm]),
-            who_leads(contrast((1, arms["grpo"]), (-1, measured)), held[arm]),
-            _by_seed(results, "grpo", arm),
-        )
-        for arm, measured in others.items()
+        (arm, points(lead.size), p_value(lead.p), p_value(lead.holm), lead.word, _by_seed(results, "grpo", arm))
+        for arm, lead in leads(results).items()
     ]
-
-
-def who_leads(lead: Interval, p: float) -> str:
-    """By the rule that the section states; `p` is Holm's."""
-    if p < 0.05:
-        return "GRPO ahead" if lead.mean > 0 else "GRPO behind"
-    return "alike" if lead.low > -MATTERS and lead.high < MATTERS else "undecided"
 
 
 def _level(measured: Measured) -> str:

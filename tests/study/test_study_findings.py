@@ -8,10 +8,11 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
+from benchmarks.policy.terrains import compared
 from ocr_rl.evaluate.stats import Interval
 from ocr_rl.study.findings import Measured, Noise, contrast, contrast_p, noise_of, verdict_of
 from ocr_rl.study.results import Point, at_seconds
-from ocr_rl.study.tables import who_leads
+from ocr_rl.study.tables import Lead
 
 
 def test_verdicts_are_read_off_the_interval() -> None:
@@ -26,15 +27,29 @@ def test_verdicts_are_read_off_the_interval() -> None:
     assert verdict_of(interval(-0.05, 0.2)) == "undecided with this budget"
 
 
-def test_who_leads_is_read_off_holms_p_and_the_interval() -> None:
-    def lead(low: float, high: float) -> Interval:
-        return Interval(mean=(low + high) / 2, low=low, high=high, clusters=9)
+def lead(low: float, high: float, holm: float) -> Lead:
+    return Lead(Interval(mean=(low + high) / 2, low=low, high=high, clusters=9), holm / 3, holm)
 
-    assert who_leads(lead(0.01, 0.05), 0.04) == "GRPO ahead"
-    assert who_leads(lead(-0.05, -0.01), 0.04) == "GRPO behind"
-    assert who_leads(lead(0.01, 0.05), 0.06) == "undecided"  # Holm's p has the say
-    assert who_leads(lead(-0.02, 0.02), 0.9) == "alike"
-    assert who_leads(lead(-0.02, 0.04), 0.5) == "undecided"
+
+def test_who_leads_is_read_off_holms_p_and_the_interval() -> None:
+    assert lead(0.01, 0.05, 0.04).word == "GRPO ahead"
+    assert lead(-0.05, -0.01, 0.04).word == "GRPO behind"
+    assert lead(0.01, 0.05, 0.06).word == "undecided"  # Holm's p has the say
+    assert lead(-0.02, 0.02, 0.9).word == "alike"
+    assert lead(-0.02, 0.04, 0.5).word == "undecided"
+
+
+def test_a_finding_holds_where_the_same_word_comes_out_elsewhere() -> None:
+    ahead, behind, unknown = lead(0.01, 0.05, 0.01), lead(-0.05, -0.01, 0.01), lead(-0.02, 0.04, 0.5)
+    first = {"dpo": ahead, "sft": behind, "ppo": unknown, "rlhf": ahead, "only here": ahead}
+    rows = compared(first, {"dpo": ahead, "sft": ahead, "ppo": ahead, "rlhf": unknown})
+    assert [(row[0], row[-1]) for row in rows] == [
+        ("dpo", "holds"),
+        ("sft", "contradicted"),
+        ("ppo", "none"),
+        ("rlhf", "untested"),
+    ]
+    assert rows[0][1:4] == ("+3.0 [1.0, 5.0]", "0.0100", "GRPO ahead")
 
 
 def test_p_agrees_with_the_interval() -> None:
