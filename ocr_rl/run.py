@@ -118,9 +118,9 @@ class Run:
 
     def checkpoints(self) -> list[Path]:
         """Checkpoints that were written to their end, oldest first. Damage that came later: see `damage`."""
-        by_step = {path.stem: path for path in self._checkpoints.glob("[0-9]*.old")}
-        by_step |= {path.name: path for path in self._checkpoints.glob("[0-9]*") if path.is_dir() and not path.suffix}
-        return [by_step[step] for step in sorted(by_step)]
+        whole = {step_of(path): path for path in self._checkpoints.glob("*.old") if path.stem.isdecimal()}
+        whole |= {step: path for step, path in by_step(self._checkpoints).items() if path.is_dir()}
+        return [whole[step] for step in sorted(whole)]
 
     def prune(self, keep: int, best: int | None = None) -> None:
         """Keep the last checkpoints and the one of step `best`; those that were set aside are left to people."""
@@ -158,6 +158,17 @@ class Run:
 
 def step_of(checkpoint: Path) -> int:
     return int(checkpoint.stem)
+
+
+def by_step(folder: Path, inside: str = "") -> dict[int, Path]:
+    """What a run keeps by step in one of its folders (000120, 000120.jsonl), in the order of the steps.
+
+    With `inside`, the file of that name in each step's folder, where there is one.
+    Sorted as text, 1000000 would stand before 999999.
+    """
+    steps = [path for path in folder.glob("*") if path.name.removesuffix(".jsonl").isdecimal()]
+    found = {step_of(path): path / inside for path in sorted(steps, key=step_of)}
+    return {step: path for step, path in found.items() if path.exists()}
 
 
 def damage(checkpoint: Path, part: str = "") -> str:

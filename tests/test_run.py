@@ -13,7 +13,7 @@ import pytest
 from ocr_rl import run as run_module
 from ocr_rl.config import load_recipe
 from ocr_rl.contract import UserError
-from ocr_rl.run import HASHES, Run, damage, environment, read_jsonl, write_atomically
+from ocr_rl.run import HASHES, Run, by_step, damage, environment, read_jsonl, write_atomically
 
 CONFIG = {"seed": 0, "optim": {"betas": (0.9, 0.98)}}
 
@@ -105,6 +105,27 @@ def test_checkpoints_come_in_order_and_the_last_are_kept(run: Run) -> None:
     assert steps(run) == [100, 1000]
     run.prune(5)
     assert steps(run) == [100, 1000]
+
+
+def test_a_million_comes_after_all_that_is_less(run: Run) -> None:
+    for step in (999_998, 1_000_000, 999_999):
+        save(run, step)
+    assert steps(run) == [999_998, 999_999, 1_000_000]
+    run.prune(keep=1)
+    assert steps(run) == [1_000_000]
+
+
+def test_what_a_run_keeps_by_step_comes_in_the_order_of_the_steps(tmp_path: Path) -> None:
+    for name in ("1000000", "999999", "000002", "000003.part", "notes"):
+        (tmp_path / "eval" / name).mkdir(parents=True)
+    (tmp_path / "eval/1000000/new.jsonl").touch()
+    (tmp_path / "eval/000002/new.jsonl").touch()
+    assert list(by_step(tmp_path / "eval")) == [2, 999_999, 1_000_000]
+    assert list(by_step(tmp_path / "eval", "new.jsonl")) == [2, 1_000_000]
+    for name in ("1000000.jsonl", "999999.jsonl", "notes.jsonl"):
+        (tmp_path / name).touch()
+    assert [path.name for path in by_step(tmp_path).values()] == ["999999.jsonl", "1000000.jsonl"]
+    assert by_step(tmp_path / "nothing") == {}
 
 
 def test_the_best_is_kept_beside_the_last_and_leftovers_go(run: Run) -> None:

@@ -16,6 +16,7 @@ from ocr_rl.evaluate.figures import summary
 from ocr_rl.evaluate.results import PageResult, read_rows
 from ocr_rl.pages.source import open_pages
 from ocr_rl.policy import open_policy
+from ocr_rl.run import by_step
 from ocr_rl.train import evaluate_policy, train
 
 
@@ -32,8 +33,9 @@ def grpo(sections: Mapping[str, Any], out: Path) -> dict[str, Any]:
         "seconds": seconds,
         "steps": [{name: row[name] for name in ("step", *shown) if name in row} for row in steps],
         "held_out": {
-            f"{path.stem}, step {int(path.parent.name)}": _figures(read_rows(path))
-            for path in sorted((out / "eval").glob("*/*.jsonl"))
+            f"{path.stem}, step {step}": _figures(read_rows(path))
+            for step, folder in by_step(out / "eval").items()
+            for path in sorted(folder.glob("*.jsonl"))
         },
     }
 
@@ -48,7 +50,7 @@ def sft(sections: Mapping[str, Any], budget_s: float, trial: int, longest: int, 
     _, tried = _run(_with_steps(recipe, trial), out / "trial")
     steps = max(1, min(longest, int(budget_s * trial / tried)))
     _, seconds = _run(_with_steps(recipe, steps), out / "run")
-    checkpoint = sorted((out / "run" / "ckpt").iterdir())[-1] / "model"
+    checkpoint = list(by_step(out / "run" / "ckpt", "model").values())[-1]
     return {
         "steps": steps,
         "seconds": seconds,

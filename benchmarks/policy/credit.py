@@ -33,6 +33,7 @@ from numpy.typing import NDArray
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate.results import read_rows
 from ocr_rl.evaluate.tables import to_markdown_table
+from ocr_rl.run import by_step
 
 PLAIN = "plain"
 ARMS: Mapping[str, tuple[str, ...]] = {
@@ -101,9 +102,9 @@ class Curve:
         self.steps: list[int] = []  # of each evaluation
         self.tokens: list[int] = []  # generated before it
         self.tests: dict[str, int] = {}
-        for file in sorted((folder / "eval").glob(f"*/{name}.jsonl")):
+        for step, file in by_step(folder / "eval", f"{name}.jsonl").items():
             results = read_rows(file)
-            self.steps.append(int(file.parent.name))
+            self.steps.append(step)
             self.passed.append({row.page: sum(check.passed for check in row.checks) for row in results})
             self.tests = {row.page: len(row.checks) for row in results}
             self.tokens.append(sum(number for step, number in made.items() if step <= self.steps[-1]))

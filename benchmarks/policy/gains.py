@@ -30,7 +30,7 @@ from ocr_rl.models.load import model_folder
 from ocr_rl.pages.source import open_pages
 from ocr_rl.pages.synth.looks import image_pdf
 from ocr_rl.policy import OpenPolicy, open_policy
-from ocr_rl.run import environment, write_atomically
+from ocr_rl.run import by_step, environment, write_atomically
 from ocr_rl.train import evaluate_policy, train
 
 READING_TESTS = ("present", "order", "table", "math", "format")  # an empty transcript passes none of these
@@ -182,7 +182,7 @@ def _comparison(before: Sequence[PageResult], after: Sequence[PageResult]) -> di
 
 
 def _rows(run: Path, which: int) -> dict[str, list[PageResult]]:
-    folder = sorted((run / "eval").iterdir())[which]
+    folder = list(by_step(run / "eval").values())[which]
     return {path.stem: read_rows(path) for path in folder.glob("*.jsonl")}
 
 

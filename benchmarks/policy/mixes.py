@@ -22,6 +22,7 @@ from ocr_rl.evaluate.results import PageResult, judge_page, read_rows
 from ocr_rl.evaluate.stats import Interval
 from ocr_rl.evaluate.tables import to_markdown_table
 from ocr_rl.pages.dataset import load_dataset
+from ocr_rl.run import by_step
 
 SHOWN = ("tests", "elements", "cer", "diff_ratio")
 
@@ -51,7 +52,7 @@ def _pages(run: Path, name: str) -> Mapping[str, Page]:
 
 
 def _rows(run: Path, name: str, *, last: bool) -> list[PageResult]:
-    evaluations = sorted((run / "eval").iterdir())
+    evaluations = list(by_step(run / "eval").values())
     return read_rows(evaluations[-1 if last else 0] / f"{name}.jsonl")
 
 

@@ -31,6 +31,7 @@ from typing import IO, Any
 from benchmarks.robustness.repeat import rows
 from ocr_rl.models.families import FAMILIES
 from ocr_rl.models.fresh import new_policy
+from ocr_rl.run import by_step
 
 OF = {  # what a recipe has more: of PPO two epochs of two minibatches, so that most kills fall into a rollout
     "grpo": ("grpo.samples_per_page=4",),
@@ -128,7 +129,7 @@ def killed(
 
 def fingerprint(out: Path) -> tuple[str, list[dict[str, Any]]]:
     """Of the weights that a run ended with, its critic's state too, and its metrics without what a clock says."""
-    (last, *_) = sorted((out / "ckpt").glob("[0-9]*"), reverse=True)
+    *_, last = by_step(out / "ckpt").values()
     files = [path for path in (last / "model" / "model.safetensors", last / "critic.pt") if path.exists()]
     weights = hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
     return weights, rows(out)

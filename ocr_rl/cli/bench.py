@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os.path
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from typer import Argument, Option, Typer
+from typer import Argument, Context, Option, Typer
 from typer.core import TyperCommand
 
 from ocr_rl.cli.options import GOES_ON, BackendChoice, Instruction, Preset, Workers, whole
@@ -21,6 +22,7 @@ from ocr_rl.cli.refusals import (
 from ocr_rl.contract import UserError
 from ocr_rl.text.suggest import did_you_mean
 
+_OF_SUITES = ("data", "candidate", "suite", "out")  # what --suite reads; engines, models and servers are refused apart
 SEVERAL = ("--candidate", "--engine", "--model", "--endpoint", "--tag", "--file", "--type", "--suite")
 
 app = Typer()
@@ -48,6 +50,7 @@ def spread(words: Sequence[str], options: Sequence[str]) -> list[str]:
 
 @app.command(cls=Several, epilog=GOES_ON)
 def bench(
+    context: Context,
     data: Annotated[
         Path, Argument(metavar="DATA", help="a dataset folder, or with --suite what a suite was fetched to")
     ],
@@ -109,7 +112,11 @@ def bench(
     folders, engines, models, endpoints = candidate or [], engine or [], model or [], endpoint or []
     if not [*folders, *engines, *models, *endpoints]:
         raise UserError("bench: name at least one --candidate FOLDER, --engine NAME, --model MODEL or --endpoint URL.")
+    for option, texts in (("--candidate", folders), ("--model", models)):
+        if empty := [text for text in texts if not _place(text)]:
+            raise UserError(f"{option} {empty[0]}: names no folder; write one, as in {empty[0] or 'NAME='}FOLDER.")
     if suite:
+        _refuse_unread(context, [*_OF_SUITES, "engine", "model", "endpoint"])
         _suites(data, suite, folders, [*engines, *models, *endpoints], out)
         return
     require_dataset(data)
@@ -159,9 +166,9 @@ def _suites(folder: Path, suites: Sequence[str], candidates: Sequence[str], othe
 
     from ocr_rl.evaluate.suites.run import SUITES, bench_suite, bench_suites
 
-    named = [
-        (text.partition("=")[0] if _place(text) != text else Path(text).name, Path(_place(text))) for text in candidates
-    ]
+    named = [(_name(text), Path(_place(text))) for text in candidates]
+    if unnamed := [text for text in candidates if not _name(text)]:
+        raise UserError(f"--candidate {unnamed[0]}: has no name; give one, as in NAME={unnamed[0]}.")
     if twice := [name for k, (name, _) in enumerate(named) if name in dict(named[:k])]:
         raise UserError(f"--candidate: two are called {twice[0]!r}; give a name, as in NAME=FOLDER.")
     if strange := [name for name in suites if name not in SUITES]:
@@ -170,6 +177,30 @@ def _suites(folder: Path, suites: Sequence[str], candidates: Sequence[str], othe
         raise UserError(f"--suite: {twice[0]} stands there twice.")
     several = len(suites) > 1
     print(bench_suites(folder, suites, named, out) if several else bench_suite(folder, suites[0], named, out), end="")
+
+
+def _refuse_unread(context: Context, read: Sequence[str]) -> None:
+    """UserError where an option was given that nothing would read."""
+    given = [
+        parameter.opts[0]
+        for parameter in context.command.params
+        if parameter.name and parameter.name not in read and _is_given(context, parameter.name)
+    ]
+    if given:
+        raise UserError(
+            f"--suite does not read {', '.join(given)}, because a suite judges all its pages by its own rules: "
+            "leave that out."
+        )
+
+
+def _is_given(context: Context, name: str) -> bool:
+    source = context.get_parameter_source(name)
+    return source is not None and not source.name.startswith("DEFAULT")
+
+
+def _name(text: str) -> str:
+    """The NAME of NAME=FOLDER, or the folder's own, which `.` has too."""
+    return text.partition("=")[0] if _place(text) != text else os.path.basename(os.path.abspath(text))
 
 
 def _place(text: str) -> str:

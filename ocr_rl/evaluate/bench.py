@@ -11,6 +11,7 @@ and verdicts are written down as they come, so a rerun does nothing twice. Knows
 from __future__ import annotations
 
 import hashlib
+import os.path
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -188,7 +189,8 @@ def with_baseline(pages: Sequence[Page], root: Path) -> list[Page]:
 def _named(text: str) -> tuple[str, str]:
     """(name, path): "after=runs/x/model" or, named by its last part, "runs/x/model"."""
     name, equals, path = text.partition("=")
-    return (name, path) if equals and name and not Path(text).exists() else (Path(text).name or text, text)
+    own = os.path.basename(os.path.abspath(text)) or text  # of "." too
+    return (name, path) if equals and name and not Path(text).exists() else (own, text)
 
 
 def _refuse_twins(names: Sequence[str]) -> None:

@@ -6,79 +6,167 @@ What a run does not know (a licence, who may use it, what pages of another kind 
 from __future__ import annotations
 
 import json
+import os.path
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ocr_rl import outputs
 from ocr_rl.config import ALGORITHMS
 from ocr_rl.contract import UserError
-from ocr_rl.evaluate.figures import summary
+from ocr_rl.evaluate.figures import Summary, summary
 from ocr_rl.evaluate.results import PageResult, read_rows
 from ocr_rl.evaluate.tables import cell, summary_table, type_table
-from ocr_rl.models.known import read_settings
-from ocr_rl.run import read_jsonl
+from ocr_rl.models.known import NAMES, read_settings
+from ocr_rl.run import by_step, read_json, read_jsonl
 
 _SECONDS = ("sync_s", "rollout_s", "score_s", "annotate_s", "update_s")  # of metrics.jsonl
+
+Amount = Annotated[float, Field(ge=0, le=1e15)]
+
+
+class _Read(BaseModel):
+    """What the card reads of a file; the rest may be of any version."""
+
+    model_config = ConfigDict(strict=True, allow_inf_nan=False)
+
+
+class _Policy(_Read):
+    path: str | None = None  # None: it began from random weights
+
+
+class _Reward(_Read):
+    name: str
+    weight: float = 1
+
+
+class _Gate(_Read):
+    name: str
+    at_least: float
+
+
+class _Evaluation(_Read):
+    sets: dict[str, Any] = {}
+
+
+class _Config(_Read):
+    seed: int
+    policy: _Policy
+    evaluation: _Evaluation | None = None
+    rewards: list[_Reward] = []
+    gates: list[_Gate] = []
+
+
+class _Row(_Read):
+    """A step of metrics.jsonl."""
+
+    step: int = 0
+    tokens: Amount | None = None
+    sync_s: Amount | None = None
+    rollout_s: Amount | None = None
+    score_s: Amount | None = None
+    annotate_s: Amount | None = None
+    update_s: Amount | None = None
+
+
+_M = TypeVar("_M", bound=_Read)
 
 
 def card(run: Path, out: Path | None = None) -> Path:
     """Write the card into the folder of the run's last model, or to `out`. UserError where there is no such model."""
-    config, model = _config(run), _model(run)
+    if not (run / "config.json").is_file():
+        raise UserError(f"{run}: holds no config.json of a run; give a folder that `ocr-rl train` wrote.")
+    recipe, model = read_json(run / "config.json"), _model(run)
     target = model / "README.md" if out is None else out
-    outputs.write(target, text(run, config, model))
+    outputs.write(target, text(run, recipe, model))
     return target
 
 
-def text(run: Path, config: Mapping[str, Any], model: Path) -> str:
-    """The card as Markdown."""
-    step = int(model.parent.name)
-    parts = [_head(config, model), f"# {cell(run.name)}\n", _origin(run, config, step), _figures(run, config, step)]
-    parts += [_rewards(config), _use(model), _recipe(config), _left_open()]
+def text(run: Path, recipe: Mapping[str, Any], model: Path) -> str:
+    """The card as Markdown. UserError, naming file and field, where a file of the run is not what a run writes."""
+    config, step = _checked(_Config, recipe, str(run / "config.json")), int(model.parent.name)
+    algorithm = next((name for name in ALGORITHMS if recipe.get(name)), "another algorithm")
+    hub = _hub_name(config.policy.path)
+    parts = [
+        _head(hub, model),
+        f"# {cell(os.path.basename(os.path.abspath(run)))}\n",
+        _origin(run, config, algorithm, step),
+    ]
+    parts += [_figures(run, config, step), _rewards(config), _use(model), _recipe(recipe), _left_open(hub)]
     return "\n".join(part for part in parts if part)
 
 
-def _config(run: Path) -> dict[str, Any]:
+def _checked(kind: type[_M], fields: Mapping[str, Any], where: str) -> _M:
     try:
-        config = json.loads((run / "config.json").read_text(encoding="utf-8"))
-        if isinstance(config["policy"], dict) and isinstance(config["seed"], int):
-            return config
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
-        pass
-    raise UserError(f"{run}: holds no config.json of a run; give a folder that `ocr-rl train` wrote.")
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        flaw = error.errors()[0]
+        field, wrong = ".".join(map(str, flaw["loc"])), flaw["msg"].partition(" or instance of")[0]
+        raise UserError(f"{where}: {field}: {wrong}; put back the file that the run wrote.") from None
 
 
 def _model(run: Path) -> Path:
     """The folder of the last checkpoint's weights."""
-    models = [path for path in sorted((run / "ckpt").glob("*/model")) if path.parent.name.isdecimal()]
+    models = list(by_step(run / "ckpt", "model").values())
     if not models:
         raise UserError(f"{run}: has no checkpoint with a model; train on until one is saved.")
     return models[-1]
 
 
-def _head(config: Mapping[str, Any], model: Path) -> str:
+def _head(hub: str | None, model: Path) -> str:
     """What a hub reads: the library, the task, and the model that it began from where that has a hub's name."""
     library = "peft" if (model / "adapter_config.json").exists() else "transformers"
     lines = [f"library_name: {library}", "pipeline_tag: image-text-to-text", "tags: [ocr, ocr-rl]"]
-    start = str(config["policy"].get("path", ""))
-    if start.count("/") == 1 and not start.startswith((".", "/", "~")) and not Path(start).exists():
-        lines.append(f"base_model: {json.dumps(start)}")
+    lines += [f"base_model: {json.dumps(hub)}"] if hub else []
     return "---\n" + "".join(f"{line}\n" for line in lines) + "---\n"
 
 
-def _origin(run: Path, config: Mapping[str, Any], step: int) -> str:
-    algorithm = next((name for name in ALGORITHMS if config.get(name)), "another algorithm")
-    rows = [row for row in read_jsonl(run / "metrics.jsonl") if row.get("step", 0) <= step]
-    hours = sum(float(row.get(name) or 0) for row in rows for name in _SECONDS) / 3600
-    tokens = sum(int(row.get("tokens") or 0) for row in rows)
-    learnt = f", which learnt from {tokens:,} tokens in {hours:.1f} hours of steps" if tokens else ""
+def _hub_name(path: str | None) -> str | None:
+    """The hub name of what a run began from; None unless it is certain.
+
+    "runs/sft" is written as a hub name is, and may have been a folder where the run began. A known model's name is one,
+    and so is a name that the hub's cache on this machine holds, or whose snapshot there the path is.
+    """
+    parts = Path(path or "").parts
+    if path is None or "snapshots" in parts:
+        cached = [part for part in parts if part.startswith("models--")]
+        return cached[-1].removeprefix("models--").replace("--", "/") if cached else None
+    if path.count("/") != 1 or path.startswith((".", "/", "~")) or Path(path).exists():
+        return None
+    return path if path in NAMES or _is_cached(path) else None
+
+
+def _is_cached(name: str) -> bool:
+    try:
+        from huggingface_hub import try_to_load_from_cache
+
+        return isinstance(try_to_load_from_cache(name, "config.json"), str)
+    except (ImportError, ValueError):  # the core alone, or no name of a repository
+        return False
+
+
+def _origin(run: Path, config: _Config, algorithm: str, step: int) -> str:
+    start = f"`{cell(config.policy.path)}`" if config.policy.path is not None else "random weights"
     lines = [
-        f"Trained with ocr-rl (`{algorithm}`) from `{cell(str(config['policy'].get('path')))}`, seed {config['seed']}.",
-        f"These are the weights after {step:,} steps{learnt}.",
+        f"Trained with ocr-rl (`{algorithm}`) from {start}, seed {config.seed}.",
+        f"These are the weights after {step:,} steps{_learnt(run / 'metrics.jsonl', step)}.",
         _environment(run),
     ]
     return "\n".join(filter(None, lines)) + "\n"
+
+
+def _learnt(file: Path, step: int) -> str:
+    """Tokens and hours up to the step, as the end of a sentence."""
+    rows = [_checked(_Row, row, f"{file}, row {n}") for n, row in enumerate(read_jsonl(file), start=1)]
+    if not rows:
+        return "; how many tokens and hours they took is not known, because the run's metrics.jsonl is missing or empty"
+    rows = [row for row in rows if row.step <= step]
+    hours = sum(getattr(row, name) or 0 for row in rows for name in _SECONDS) / 3600
+    tokens = sum(row.tokens or 0 for row in rows)
+    return f", which learnt from {tokens:,.0f} tokens in {hours:,.1f} hours of steps" if tokens else ""
 
 
 def _environment(run: Path) -> str:
@@ -86,38 +174,67 @@ def _environment(run: Path) -> str:
         made = json.loads((run / "env.json").read_text(encoding="utf-8"))
         packages = ", ".join(f"{name} {version}" for name, version in made["packages"].items())
         return f"Begun on {made['date'][:10]} with Python {made['python']}: {packages}."
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ""
 
 
-def _figures(run: Path, config: Mapping[str, Any], step: int) -> str:
+def _figures(run: Path, config: _Config, step: int) -> str:
     """Before and after, on each evaluation set, from the page results that the run kept."""
-    sets = (config.get("evaluation") or {}).get("sets") or {}
     parts = ["## How well it reads\n"]
-    for name, source in sets.items():
-        ends = _ends(run, name, step)
-        if not ends:
+    for name, source in (config.evaluation or _Evaluation()).sets.items():
+        files = {n: path for n, path in by_step(run / "eval", f"{name}.jsonl").items() if n <= step}
+        if not files:
             continue
-        summaries = {f"after {number:,} steps": summary(rows) for number, rows in ends.items()}
+        summaries, left_out = _ends({n: files[n] for n in (min(files), max(files))})
         first = next(iter(summaries.values()))
         parts.append(f"### {cell(name)}: {first.pages:,} pages, {first.tests:,} unit tests\n")
-        parts.append(f"Pages: `{json.dumps(source)}`. Greedy, strict reading, 95 % intervals over pages.\n")
+        parts.append(f"Pages: `{json.dumps(source)}`. Greedy, strict reading, 95 % intervals over pages.{left_out}\n")
         parts += [summary_table(summaries), type_table(summaries)]
     if len(parts) == 1:
         parts.append("The run was not evaluated.\n")
     return "\n".join(parts)
 
 
-def _ends(run: Path, name: str, step: int) -> dict[int, list[PageResult]]:
-    """The first and the last evaluation up to the weights' own step, by step."""
-    files = sorted(path for path in (run / "eval").glob(f"*/{name}.jsonl") if path.parent.name.isdecimal())
-    steps = {int(path.parent.name): path for path in files if int(path.parent.name) <= step}
-    return {number: read_rows(steps[number]) for number in sorted({*list(steps)[:1], *list(steps)[-1:]})}
+def _ends(files: Mapping[int, Path]) -> tuple[dict[str, Summary], str]:
+    """Figures of the first and the last evaluation on the pages, with the same tests, that both have.
+
+    Beside them a sentence about the pages that only one has, if there are any.
+    """
+    results = {step: _by_page(path) for step, path in files.items()}
+    first, last = (results[step] for step in (min(files), max(files)))
+    both = {page for page in first.keys() & last.keys() if _tests(first[page]) == _tests(last[page])}
+    if not both:
+        raise UserError(f"{files[max(files)]}: has no page with the tests that {files[min(files)]} has; put both back.")
+    summaries = {}
+    for step, path in files.items():
+        try:
+            rows = [row for page, of_page in results[step].items() if page in both for row in of_page]
+            summaries[f"after {step:,} steps"] = summary(rows)
+        except (TypeError, ValueError, AttributeError) as flaw:
+            raise UserError(f"{path}: holds figures that are none ({flaw}); put back a whole copy of it.") from None
+    others = len(first.keys() | last.keys()) - len(both)
+    return (
+        summaries,
+        f" Left out: {others:,} pages that only one of the two evaluations has, or has so." if others else "",
+    )
 
 
-def _rewards(config: Mapping[str, Any]) -> str:
-    rows = [f"- `{row['name']}`, weight {row.get('weight', 1):g}" for row in config.get("rewards") or ()]
-    rows += [f"- gate `{row['name']}`, at least {row['at_least']:g}" for row in config.get("gates") or ()]
+def _by_page(path: Path) -> dict[str, list[PageResult]]:
+    rows: dict[str, list[PageResult]] = {}
+    for row in read_rows(path):
+        rows.setdefault(row.page, []).append(row)
+    if not rows:
+        raise UserError(f"{path}: holds no page results; put back a whole copy of it.")
+    return rows
+
+
+def _tests(rows: list[PageResult]) -> set[str]:
+    return {check.id for row in rows for check in row.checks}
+
+
+def _rewards(config: _Config) -> str:
+    rows = [f"- `{row.name}`, weight {row.weight:g}" for row in config.rewards]
+    rows += [f"- gate `{row.name}`, at least {row.at_least:g}" for row in config.gates]
     return "\n".join(["## Rewards\n", *rows]) + "\n" if rows else ""
 
 
@@ -137,10 +254,11 @@ def _recipe(config: Mapping[str, Any]) -> str:
     return f"## Recipe\n\n<details>\n\n{_block(json.dumps(config, indent=2), 'json')}\n</details>\n"
 
 
-def _left_open() -> str:
+def _left_open(hub: str | None) -> str:
+    licence = "The licence" if hub else "The licence, the hub name of the model that it began from (`base_model`)"
     return (
         "## What this card does not say\n\n"
-        "The licence, and how the model reads pages of other kinds than the ones above. Add them before an upload.\n"
+        f"{licence}, and how the model reads pages of other kinds than the ones above. Add them before an upload.\n"
     )
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from ocr_rl.contract import Transcript, UserError
 from ocr_rl.files import MAX_GROUP, require_objects
 from ocr_rl.rollout.reward_pool import from_json
+from ocr_rl.run import by_step
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -26,7 +27,7 @@ def read_groups(path: Path) -> list[SavedGroup]:
 
     UserError names the file and the line that holds no group.
     """
-    files = sorted((path / "groups").glob("*.jsonl")) if path.is_dir() else [path]
+    files = list(by_step(path / "groups").values()) if path.is_dir() else [path]
     if not files:
         raise UserError(f"{path}: has no groups; give a run directory or one of its groups/*.jsonl files.")
     groups = [group for file in files for group in _rows(file)]

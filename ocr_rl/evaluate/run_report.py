@@ -17,7 +17,7 @@ from ocr_rl.models.known import read_settings
 from ocr_rl.pages.images import image_of
 from ocr_rl.pages.raster import LONGEST_PX
 from ocr_rl.pages.source import open_pages
-from ocr_rl.run import read_jsonl
+from ocr_rl.run import by_step, read_jsonl
 
 
 def report_runs(runs: Sequence[Path], out: Path) -> list[Path]:
@@ -52,7 +52,7 @@ def report_runs(runs: Sequence[Path], out: Path) -> list[Path]:
 
 def longest_px_of(run: Path) -> int:
     """The longest side of page images in the settings of the run's policy."""
-    models = sorted((run / "ckpt").glob("*/model"))
+    models = list(by_step(run / "ckpt", "model").values())
     return read_settings(str(models[-1])).longest_px if models else LONGEST_PX
 
 
@@ -68,7 +68,7 @@ def _evaluation(run: Path) -> tuple[dict[str, PageSource], int]:
 
 def _ends(run: Path, name: str) -> tuple[list[PageResult], list[PageResult]]:
     """Page results of the first and the last evaluation."""
-    files = sorted((run / "eval").glob(f"*/{name}.jsonl"))
+    files = list(by_step(run / "eval", f"{name}.jsonl").values())
     if not files:
         raise UserError(f"{run}: was not evaluated on a set {name!r}; give runs of recipes with that evaluation set.")
     return read_rows(files[0]), read_rows(files[-1])

@@ -24,7 +24,7 @@ from ocr_rl.pages.bound import FILE as BOUND
 from ocr_rl.pages.bound import difference, fingerprint
 from ocr_rl.pages.source import open_pages
 from ocr_rl.rollout.token_trace import columns
-from ocr_rl.run import read_json, read_jsonl
+from ocr_rl.run import by_step, read_json, read_jsonl
 from ocr_rl.text.front_matter import split_front_matter
 
 Row = Mapping[str, Any]
@@ -113,15 +113,15 @@ class Siblings:
 
 def group_files(run: Path) -> dict[int, Path]:
     """Files of groups by step."""
-    return {int(path.stem): path for path in sorted((run / "groups").glob("*.jsonl")) if path.stem.isdecimal()}
+    return by_step(run / "groups")
 
 
 def evaluation_files(run: Path, names: Sequence[str]) -> Iterator[tuple[int, str, Path]]:
     """(step, set, file) of every evaluation of these sets, in order."""
-    for folder in sorted((run / "eval").glob("*")):
-        for name in names if folder.name.isdecimal() else ():
+    for step, folder in by_step(run / "eval").items():
+        for name in names:
             if (path := folder / f"{name}.jsonl").is_file():
-                yield int(folder.name), name, path
+                yield step, name, path
 
 
 def read_step(path: Path) -> tuple[list[Siblings], list[str]]:

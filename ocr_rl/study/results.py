@@ -14,7 +14,7 @@ from ocr_rl.contract import Page
 from ocr_rl.evaluate.figures import summary
 from ocr_rl.evaluate.results import PageResult, read_rows
 from ocr_rl.pages.source import open_pages
-from ocr_rl.run import read_json, read_jsonl
+from ocr_rl.run import by_step, read_json, read_jsonl
 from ocr_rl.study.findings import Measured, Noise, PerPage, noise_of, noise_of_runs, per_page
 from ocr_rl.study.folder import Folder, choose, trial_scores
 from ocr_rl.study.jobs import (
@@ -169,9 +169,7 @@ def _metrics(name: str, folder: Folder) -> list[dict[str, Any]]:
 
 
 def _evaluations(run: Path) -> dict[int, PerPage]:
-    return {
-        int(path.parent.name): per_page(read_rows(path)) for path in sorted(run.glob("eval/[0-9]*/validation.jsonl"))
-    }
+    return {step: per_page(read_rows(path)) for step, path in by_step(run / "eval", "validation.jsonl").items()}
 
 
 def _seconds(row: Mapping[str, Any], names: Sequence[str] = _ALL) -> float:

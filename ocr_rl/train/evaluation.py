@@ -30,7 +30,7 @@ from ocr_rl.pages.raster import PageError
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampler
 from ocr_rl.rollout.watch import falls
-from ocr_rl.run import Run, environment, write_atomically
+from ocr_rl.run import Run, by_step, environment, write_atomically
 
 HeldOut = Mapping[str, Sequence[Page]]  # pages by the name of their set; the first set is the one that curves show
 
@@ -151,7 +151,7 @@ def evaluate_policy(
 
 def report_run(run: Run, name: str, pages: Sequence[Page], *, seed: int, longest_px: int, device: str) -> None:
     """report.html, report.md and report.json of an evaluation set: before against after, with the learning curves."""
-    evals = sorted((run.folder / "eval").glob(f"*/{name}.jsonl"))
+    evals = list(by_step(run.folder / "eval", f"{name}.jsonl").values())
     env = environment()
     worse = "; ".join(map(str, falls(run.metrics())))
     before, after = read_rows(evals[0]), read_rows(evals[-1])

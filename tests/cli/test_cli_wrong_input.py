@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from ocr_rl.cli import main
+from ocr_rl.cli import bench, main
+from ocr_rl.cli.document import verbs
 
 
 def test_missing_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -165,3 +166,45 @@ def test_synth_does_not_write_into_a_dataset(
     assert "already holds a dataset" in refused(*argv, str(tmp_path / "own"), "--pages-per-document", "2")
     assert main([*argv, str(tmp_path / "own")]) == 0
     assert (tmp_path / "own" / "nano.jsonl").exists()
+
+
+NOT_OF_SUITES = {
+    "limit": "1",
+    "tag": "a",
+    "file": "a.jsonl",
+    "type": "table",
+    "backend": "vllm",  # the default, given: it would be read as little
+    "preset": "x",
+    "instruction": "x",
+    "reading": "strict",
+    "repeats": "2",
+    "temperature": "0.5",
+    "missing": "error",
+    "front-matter": "strip",
+    "cluster": "document",
+    "workers": "1",
+}
+
+
+def test_an_option_that_suites_do_not_read_is_refused(refused: Callable[..., str], tmp_path: Path) -> None:
+    options = {param.opts[0][2:] for param in dict(verbs())["ocr-rl bench"].params if param.opts[0].startswith("--")}
+    of_suites = {"candidate", "suite", "out", "engine", "model", "endpoint"}  # the last three are refused apart
+    assert options - of_suites - {"help"} == set(NOT_OF_SUITES)
+    words = ["bench", str(tmp_path), "--suite", "dp-bench", "--candidate", str(tmp_path)]
+    for name, value in NOT_OF_SUITES.items():
+        sentence = refused(*words, f"--{name}", value)
+        assert f"--suite does not read --{name}, because" in sentence and "leave that out" in sentence
+    assert "--limit, --type, because" in refused(*words, "--type", "table", "--limit", "1")
+    assert "reference.json" in refused(*words)  # none was given: what is refused is the folder
+
+
+@pytest.mark.parametrize(
+    ("text", "name"), [(".", "here"), ("../here/", "here"), ("x=.", "x"), ("link", "link"), ("/", "")]
+)
+def test_a_candidate_without_a_name_has_its_folders(
+    text: str, name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "here").mkdir()
+    (tmp_path / "here/link").symlink_to(tmp_path)
+    monkeypatch.chdir(tmp_path / "here")
+    assert bench._name(text) == name
