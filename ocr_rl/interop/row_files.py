@@ -40,8 +40,9 @@ def image_url(row: Mapping[str, Any], folder: Path) -> str:
         image = image.get("bytes") or image.get("path")
     try:
         data = (folder / image).read_bytes() if isinstance(image, str) else image
-    except OSError as error:
-        raise UserError(f"{where}: the image {image} cannot be read ({error.strerror}).") from None
+    except (OSError, ValueError) as error:  # a name with a NUL is a ValueError
+        why = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{where}: the image {repr(str(image)[:200])[1:-1]} cannot be read ({why}).") from None
     mime = _MIME.get(kind_of(data[:1024])) if isinstance(data, bytes) else None
     if mime is None:
         raise UserError(f"{where}: its image is no PNG, JPEG or WebP; give the bytes or the path of one in `image`.")

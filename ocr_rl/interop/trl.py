@@ -12,7 +12,7 @@ from typing import Any
 
 from ocr_rl.api import MixScore
 from ocr_rl.contract import Transcript, UserError
-from ocr_rl.interop.rows import COLUMNS, Spec, mix_of, score_alone, score_rows, transcript_of
+from ocr_rl.interop.rows import COLUMNS, Spec, in_step, mix_of, score_alone, score_rows, transcript_of
 
 RewardFunc = Callable[..., Sequence[float | None]]  # called by keyword: completions, completion_ids, columns
 
@@ -27,6 +27,8 @@ def reward_funcs(spec: Spec, *, eos_ids: Collection[int] = ()) -> list[RewardFun
     be loaded, and, when called, for a row that cannot be scored.
     """
     mix_of(spec)
+    if not isinstance(eos_ids, Collection) or not all(isinstance(token, int) for token in eos_ids):
+        raise UserError(f"eos_ids is {eos_ids!r}; give a list of token numbers, as in [tokenizer.eos_token_id].")
     if isinstance(spec, str | Path):
         return [_of_mix(spec, eos_ids)]
     return [_of_reward(name, eos_ids) for name in spec]
@@ -62,18 +64,17 @@ def _batch(
     completions: Sequence[Any], asked: Mapping[str, Any], eos_ids: Collection[int]
 ) -> tuple[list[dict[str, Any]], list[Transcript]]:
     """Rows and transcripts of a call: TRL gives completions, their tokens, and the data set's columns by keyword."""
-    rows = _rows(asked, len(completions))
+    number = len(in_step("completions", completions))
+    rows = _rows(asked, number)
     ids = asked.get("completion_ids")
-    ids = [None] * len(completions) if ids is None else ids
+    ids = [None] * number if ids is None else in_step("completion_ids", ids, number)
     return rows, [transcript_of(text, own, eos_ids) for text, own in zip(completions, ids, strict=True)]
 
 
 def _rows(columns: Mapping[str, Any], number: int) -> list[dict[str, Any]]:
-    known = {column: columns[column] for column in COLUMNS if column in columns}
+    known = {column: in_step(f"column {column}", columns[column], number) for column in COLUMNS if column in columns}
     if not known.keys() & {"tests", "reference"}:
         raise UserError("the data set has neither a column `tests` nor `reference`; add what pages are scored by.")
-    if odd := [column for column, values in known.items() if len(values) != number]:
-        raise UserError(f"column {odd[0]} has {len(known[odd[0]])} values for {number} completions; pass one for each.")
     return [{column: values[k] for column, values in known.items()} for k in range(number)]
 
 

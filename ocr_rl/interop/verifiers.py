@@ -14,13 +14,14 @@ This module imports verifiers, which is no dependency; nothing else here imports
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ocr_rl.contract import Transcript, UserError
 from ocr_rl.interop.row_files import image_url, read_rows
-from ocr_rl.interop.rows import mix_of, page_of, score_alone, score_rows, transcript_of
+from ocr_rl.interop.rows import mix_of, page_of, plain, score_alone, score_rows, transcript_of
 
 try:
     import verifiers.v1 as vf  # pyright: ignore[reportMissingImports]
@@ -81,7 +82,9 @@ class PagesTaskset(vf.Taskset[PageTask, PagesConfig]):
         for row in read_rows(self.config.rows):
             page_of(row)
             prompt = [vf.UserMessage(content=_prompt(row, self.config))]
-            data = PageData(id=row.get("id"), prompt=prompt, tests=row.get("tests"), reference=row.get("reference"))
+            name, tests, reference = (plain(row.get(column)) for column in ("id", "tests", "reference"))
+            tests = tests if isinstance(tests, str | None) else json.dumps(tests)
+            data = PageData(id=None if name is None else str(name), prompt=prompt, tests=tests, reference=reference)
             yield PageTask(data, self.config.task)
 
 

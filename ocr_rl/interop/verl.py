@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any
 
 from ocr_rl.api import MixScore
-from ocr_rl.interop.rows import Spec, mix_of, score_rows, transcript_of
+from ocr_rl.contract import UserError
+from ocr_rl.interop.rows import Spec, in_step, mix_of, score_rows, transcript_of
 from ocr_rl.pages.hub.exported import Asking, page_rows
 from ocr_rl.pages.hub.parquet import Columns, write_table
 from ocr_rl.pages.raster import PageError
@@ -59,9 +60,10 @@ def compute_scores(
     **_: Any,
 ) -> list[Scores]:
     """The scores of a batch, as `compute_score` gives them, for verl's BatchRewardManager: siblings see each other."""
-    spec = spec if isinstance(spec, str | Path) else tuple(map(str, spec))  # verl hands lists over as a type of its own
     names = [reward.name for reward in mix_of(spec).rewards]
-    rows = [_row(truth, info or {}) for truth, info in zip(ground_truths, extra_infos, strict=True)]
+    number = len(in_step("solution_strs", solution_strs))
+    truths, infos = in_step("ground_truths", ground_truths, number), in_step("extra_infos", extra_infos, number)
+    rows = [_row(truth, info) for truth, info in zip(truths, infos, strict=True)]
     scores = score_rows(spec, rows, [transcript_of(text) for text in solution_strs])
     return [_plain(score, names) for score in scores]
 
@@ -86,7 +88,12 @@ def export_pages(data: Path, out: Path, ask: Asking) -> tuple[int, list[PageErro
     return write_table(out, rows, COLUMNS), refused
 
 
-def _row(truth: str | None, info: Mapping[str, Any]) -> dict[str, Any]:
+def _row(truth: str | None, info: Mapping[str, Any] | None) -> dict[str, Any]:
+    info = {} if info is None else info
+    if not isinstance(info, Mapping):
+        raise UserError(
+            f"extra_info is {type(info).__name__}; give the row's object with `tests` and `id`, not its text."
+        )
     return {"tests": info.get("tests"), "reference": truth, "id": info.get("id")}
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import warnings
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -51,8 +53,69 @@ def test_tests_may_be_arrays_as_pandas_gives_them() -> None:
     )
 
 
+def test_arrays_and_null_at_any_depth_are_lists_and_nothing() -> None:
+    """As a table of structs comes out of pandas; neighbours with them are siblings."""
+    test = {"type": "table", "cell": "a", "left_heading": np.array(["b", "c"]), "up": float("nan")}
+    row = {"id": np.int64(0), "tests": np.array([test], dtype=object), "reference": float("nan")}
+    other = {**row, "tests": np.array([{**test}], dtype=object)}
+    with pytest.raises(UserError, match=r"row 0: test 1: left_heading .* got \['b', 'c'\]"):
+        list(score_rows("nano_grpo", [row, other], [transcript_of("a")] * 2))
+    del test["left_heading"]
+    page = page_of({**row, "tests": np.array([test], dtype=object)})
+    assert (page.id, page.reference, len(page.checks)) == ("0", None, 1)
+
+
+@pytest.mark.parametrize("spec", [None, 5, "", " ", [], [None], [""], b"cer", {"pass_degree": 4}])
+def test_a_spec_that_names_nothing_is_a_sentence(spec: Any) -> None:
+    with pytest.raises(UserError, match="^spec is .*; name a recipe"):
+        rows.mix_of(spec)
+
+
 def test_a_reward_that_does_not_apply_gives_nothing_alone() -> None:
     assert list(score_alone("bleu", [{"tests": "[]"}], [transcript_of("a")])) == [None]
+
+
+@pytest.fixture
+def silent(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that told nothing yet."""
+    monkeypatch.setattr(rows, "_told", set())
+
+
+def told(spec: Any, row: dict[str, Any]) -> list[str]:
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        score = (lambda: score_rows(spec, [row], [transcript_of("")])) if isinstance(spec, str) else None
+        list(score() if score else score_alone(spec[0], [row], [transcript_of("")]))
+    return [str(warning.message) for warning in caught]
+
+
+@pytest.mark.usefixtures("silent")
+@pytest.mark.parametrize("tests", [None, "", "[]", [], float("nan")])
+def test_a_reward_that_does_not_apply_to_a_row_is_told_once_with_what_counts_instead(tests: Any) -> None:
+    row = {**ROW, "tests": tests}
+    (line,) = told("nano_grpo", row)
+    assert line.startswith(
+        "row a: the reward pass_degree does not apply (the page has no tests), so the score is that of budget alone"
+    )
+    assert "take it out of nano_grpo" in line
+    assert told("nano_grpo", {**row, "id": "b"}) == []
+    (line,) = told(["pass_degree"], row)
+    assert "so it has no value" in line
+    assert told("nano_grpo", ROW) == []
+
+
+@pytest.mark.usefixtures("silent")
+def test_a_gate_that_does_not_apply_is_told_as_open(tmp_path: Path) -> None:
+    recipe = tmp_path / "own.toml"
+    text = (Path(ocr_rl.__file__).parent / "recipes/nano_grpo.toml").read_text()
+    gate = '[[gates]]\nname = "bleu"\nat_least = 0.1\n\n'
+    recipe.write_text(text.replace("[evaluation]", f"{gate}[evaluation]", 1))
+    lines = told(str(recipe), {"id": 7, "tests": TESTS})
+    assert [line.split(" does not apply")[0] for line in lines] == [
+        "row 7: the reward budget",
+        "row 7: the gate bleu",
+    ]
+    assert "so it stands open" in lines[1]
 
 
 CONVERSATION = [
@@ -92,6 +155,8 @@ def test_a_completion_without_an_end_was_cut_off_where_ends_are_known(
         ({"id": "x", "tests": '[{"type": "presnt"}]'}, "row x: test 1: type 'presnt' is unknown; did you mean"),
         ({"id": "x", "tests": [3]}, "row x: test 1: "),
         ({"id": "x", "tests": 7}, "row x: tests are a list, JSON or JSON lines, not int."),
+        ({"id": "x", "tests": b"[]"}, "row x: tests are a list, JSON or JSON lines, not bytes."),
+        ({"id": "x", "tests": {"type": "present"}}, "row x: tests are a list, JSON or JSON lines, not dict."),
         ({"id": "x", "tests": "[]", "reference": 7}, "row x: reference is int, not text"),
     ],
 )

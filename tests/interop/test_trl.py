@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 import ocr_rl
@@ -49,6 +51,29 @@ def test_ends_of_texts_count_where_they_are_named() -> None:
     (cut,) = reward_funcs(["eos"], eos_ids=[9])
     columns = {"reference": ["a"]}
     assert called(eos, ["a"], **columns) == [1.0] > called(cut, ["a"], **columns)
+
+
+@pytest.mark.parametrize(
+    ("call", "sentence"),
+    [
+        ({"tests": None}, "column tests is NoneType, not a list"),
+        ({"tests": TESTS}, "column tests is str, not a list"),
+        ({"completion_ids": [[1]]}, "completion_ids has 1 values for 2 completions"),
+        ({"completion_ids": [1, 2]}, "the tokens of a completion are int"),
+        ({"completions": "ab"}, "completions is str, not a list"),
+        ({"completions": None}, "completions is NoneType, not a list"),
+    ],
+)
+def test_a_call_out_of_step_is_a_sentence(call: dict[str, Any], sentence: str) -> None:
+    (mix,) = reward_funcs("nano_grpo")
+    with pytest.raises(UserError, match=sentence):
+        mix(**{"completions": ["a", "b"], "tests": [TESTS] * 2, **call})
+
+
+@pytest.mark.parametrize("eos_ids", [None, 2, [None], ["</s>"]])
+def test_ends_of_texts_are_numbers_of_tokens(eos_ids: Any) -> None:
+    with pytest.raises(UserError, match="eos_ids is .*; give a list of token numbers"):
+        reward_funcs("nano_grpo", eos_ids=eos_ids)
 
 
 def test_wrong_calls_are_sentences() -> None:

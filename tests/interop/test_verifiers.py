@@ -87,6 +87,14 @@ def test_a_row_is_a_prompt_with_its_image_and_a_trace_gets_the_mix(interop: Any,
     assert trace.metrics == ours.parts
 
 
+def test_a_row_may_have_its_tests_as_a_list_and_a_number_as_its_id(interop: Any, tmp_path: Path) -> None:
+    (task,) = tasks(
+        interop, tmp_path, id=0, tests=[*json.loads(TESTS), {"type": "absent", "text": "zzz", "first_n": None}]
+    )
+    assert task.data.id == "0"
+    assert asyncio.run(task.ocr(Trace("Pay the total"))) == 1.0
+
+
 def test_single_rewards_are_given_by_name_where_they_apply(interop: Any, tmp_path: Path) -> None:
     (task,) = tasks(interop, tmp_path, spec=["pass_degree", "cer", "eos"])
     assert asyncio.run(task.ocr(Trace("Pay the total"))) == {"pass_degree": 1.0, "eos": 1.0}
@@ -115,4 +123,6 @@ def test_files_of_rows_that_are_none_are_sentences(tmp_path: Path) -> None:
     (tmp_path / "bad.parquet").write_bytes(b"PAR1 no")
     with pytest.raises(UserError, match="bad.parquet: this is no parquet file"):
         list(read_rows(tmp_path / "bad.parquet"))
+    with pytest.raises(UserError, match=r"row 7: the image no\\x00é.png cannot be read \(embedded null"):
+        image_url({"id": 7, "image": "no\0é.png"}, tmp_path)
     assert image_url({"image": {"bytes": PNG}}, tmp_path) == image_url({"image": PNG}, tmp_path)

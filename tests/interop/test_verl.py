@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pytest
 
@@ -44,6 +45,26 @@ def test_siblings_of_a_batch_see_each_other() -> None:
     alone = [compute_score("ocr", text, "x", {}, spec=["medoid"])["score"] for text in texts]
     assert batch[0]["score"] > batch[2]["score"]
     assert len(set(alone)) == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"extra_infos": ['{"tests": "[]"}', None]}, "extra_info is str; give the row's object"),
+        ({"ground_truths": [None]}, "ground_truths has 1 values for 2 completions"),
+        ({"extra_infos": [{}]}, "extra_infos has 1 values for 2 completions"),
+        ({"solution_strs": None}, "solution_strs is NoneType, not a list"),
+    ],
+)
+def test_a_call_out_of_step_is_a_sentence(change: dict[str, Any], sentence: str) -> None:
+    call = {
+        "data_sources": ["ocr"] * 2,
+        "solution_strs": ["a", "b"],
+        "ground_truths": ["a"] * 2,
+        "extra_infos": [None] * 2,
+    }
+    with pytest.raises(UserError, match=sentence):
+        compute_scores(**{**call, **change})
 
 
 def test_a_row_without_tests_and_truth_is_a_sentence() -> None:
