@@ -30,6 +30,7 @@ from ocr_rl.cli.refusals import (
     require_file_place,
     require_new,
     require_place,
+    require_table_place,
     tell_left_out,
     tell_refused,
 )
@@ -145,6 +146,10 @@ def import_(
 ) -> None:
     """Other people's pages as a dataset. From olmOCR's public layouts and from parquet."""
     require_place(out)
+    if not place.exists():
+        raise UserError(f"{place}: there is no such file or folder; name a parquet file, or a folder of pages.")
+    if place.is_file() and place.suffix.lower() != ".parquet":
+        raise UserError(f"{place}: is no .parquet file; name one, or a folder of parquet files or of documents.")
 
     from ocr_rl.pages.hub.imported import import_tables, tables_in
     from ocr_rl.pages.imported import import_folder
@@ -172,7 +177,7 @@ def export(
 ) -> int:
     """A dataset as parquet, for `datasets`, TRL or verl."""
     require_dataset(data)
-    require_file_place(out)
+    require_table_place(out)
     if preferences:
         require_file(preferences, "--preferences ")
     if preferences and layout != "trl":
@@ -197,7 +202,8 @@ def export(
 def _tell_harvest(harvest: Harvest, folder: Path, out: Path) -> None:
     tell_left_out(harvest.left_out)
     if not harvest.pages:
-        raise UserError(f"{folder}: no page of it can be used, so nothing was written; see above why.")
+        why = "see above why" if harvest.left_out else "it names none"
+        raise UserError(f"{folder}: no page of it can be used, so nothing was written; {why}.")
     print(f"{harvest.pages} pages, {harvest.tests} tests in {out}; left out {len(harvest.left_out)} (left_out.txt)")
 
 

@@ -75,6 +75,13 @@ def require_file_place(out: Path) -> None:
     _require_room(out, out.parent)
 
 
+def require_table_place(out: Path) -> None:
+    """The same of a parquet file, whose name says so: nobody would load it under another."""
+    require_file_place(out)
+    if out.suffix.lower() != ".parquet":
+        raise UserError(f"{out}: a table is a .parquet file; give it such a name with --out.")
+
+
 def require_model(model: str, of: str = "") -> None:
     """UserError for what cannot be a policy. A word, or two with a slash between, may be a hub name."""
     folder = Path(model)

@@ -33,6 +33,7 @@ from ocr_rl.cli.refusals import (
     require_model,
     require_place,
     require_preset,
+    require_table_place,
     require_temperature,
     tell_left_out,
     tell_refused,
@@ -180,7 +181,7 @@ def sample(
     require_preset(preset)
     require_backend(backend)
     require_temperature(temperature)
-    require_file_place(out)
+    (require_table_place if format == "parquet" else require_file_place)(out)
 
     if pairs and format == "jsonl":
         raise UserError("--pairs makes a table for DPO: add --format parquet.")

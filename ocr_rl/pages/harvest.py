@@ -64,7 +64,9 @@ class Crop:
 # --- a folder ---------------------------------------------------------------------------------------------------------
 
 
-def sources(folder: Path, left_out: list[str], inside: Path | None = None) -> tuple[Tree, dict[str, Path]]:
+def sources(
+    folder: Path, left_out: list[str], inside: Path | None = None, wanted: str = DOCUMENTS
+) -> tuple[Tree, dict[str, Path]]:
     """What stands below a folder, and its documents by name; a line for each name that is left out is appended.
 
     With `inside` no link leads out. Of two documents whose names differ by their ending alone, one is left out. Raises
@@ -85,7 +87,7 @@ def sources(folder: Path, left_out: list[str], inside: Path | None = None) -> tu
     ]
     if not documents:
         why = f" ({left_out[0]})" if left_out else ""
-        raise UserError(f"{folder}: there is no {DOCUMENTS} in this folder{why}; name one that holds some.")
+        raise UserError(f"{folder}: there is no {wanted} in this folder{why}; name one that holds some.")
     shared = twins(documents.values())
     left_out += [
         f"{path}: has the name of {other.name} but for the ending; rename one" for path, other in shared.items()

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from ocr_rl.file_kinds import DOCUMENTS
 from ocr_rl.files import Unreadable
 from ocr_rl.pages.check_lines import Flaw, PlacedCheck, read_tests
 from ocr_rl.pages.harvest import (
@@ -50,7 +51,7 @@ def import_folder(folder: Path, out: Path, seed: int) -> Harvest:
 
 def keep_pairs(folder: Path, out: Path, crop: Crop, seed: int) -> None:
     """Keep the pages of documents with Markdown beside them, with tests mined from it."""
-    below, documents = sources(folder, crop.left_out)
+    below, documents = sources(folder, crop.left_out, wanted=f"{DOCUMENTS} (nor parquet)")
     names = flat_names(documents, out, crop.left_out)
     documents = {name: documents[name] for name in names}
     num_pages = counted(documents, crop.left_out)

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -64,7 +65,9 @@ def _preference(
     name, number, texts = row["pdf"], row["page"], (row["chosen"], row["rejected"])
     if not (isinstance(name, str) and type(number) is int):
         raise ValueError("pdf must be the name of a file, page a whole number")
-    if not all(isinstance(text, str) for text in texts) or texts[0] == texts[1]:
+    if odd := [field for field in ("chosen", "rejected") if not isinstance(row[field], str)]:
+        raise ValueError(f"{odd[0]} must be a text, got {json.dumps(row[odd[0]])[:80]}")
+    if texts[0] == texts[1]:
         raise ValueError("chosen and rejected must be two different texts")
     parts = PurePosixPath(normalize("NFC", name)).parts
     pdfs = tuple(dict.fromkeys(by_ending.get(("pdfs", *parts)) or by_ending.get(parts) or ()))

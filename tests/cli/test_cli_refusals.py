@@ -89,6 +89,7 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
         ("sample data --out s.jsonl --temperature nan", "--temperature must be 0 (greedy) or from 0.01 to 10, got nan"),
         ("sample data --out empty", "empty: is a folder"),
         ("sample data --out s.jsonl --pairs nano_grpo", "add --format parquet"),
+        ("sample data --out s.jsonl --format parquet", "s.jsonl: a table is a .parquet file"),
         ("sample data --out s.jsonl --engine vllm", "--engine is now --backend"),
     ],
     "bench": [
@@ -130,12 +131,16 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
         ("pages mine data --out data", "data"),
     ],
     "pages import": [
-        ("pages import nothere --out new", "nothere"),
+        ("pages import nothere --out new", "nothere: there is no such file or folder; name a parquet file"),
         ("pages import nothere.parquet --out new", "nothere.parquet: there is no such file"),
+        ("pages import file --out new", "file: is no .parquet file; name one, or a folder"),
+        ("pages import empty --out new", "(nor parquet) in this folder"),
     ],
     "pages export": [
         ("pages export nothere --out new.parquet", "nothere: there is no such folder"),
         ("pages export data --out empty", "empty: is a folder"),
+        ("pages export data --out new.csv", "new.csv: a table is a .parquet file"),
+        ("pages export data --out new", "new: a table is a .parquet file"),
         ("pages export data --out new.parquet --preferences nothere", "--preferences nothere: there is no such file"),
         ("pages export data --out new.parquet --preferences file --layout verl", "leave --layout out"),
         ("pages export data --out new.parquet --layout openrlhf", "'openrlhf' is not one of 'trl', 'verl'"),

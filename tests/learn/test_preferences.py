@@ -44,6 +44,8 @@ def test_preferences_of_ones_own(tiny_pages: list[Page], prompter: Prompter, tmp
         ("\n\n{", ":4: this is not JSON"),
         ('{"pdf": "PDF", "page": 1, "chosen": "a"}', ":2: no field rejected"),
         ('{"pdf": "PDF", "page": 1, "chosen": "a", "rejected": "a"}', "two different texts"),
+        ('{"pdf": "PDF", "page": 1, "chosen": 5, "rejected": "a"}', "chosen must be a text, got 5"),
+        ('{"pdf": "PDF", "page": 1, "chosen": "a", "rejected": null}', "rejected must be a text, got null"),
         ("[]", ":2: this is not a JSON object"),
     ],
 )

@@ -18,6 +18,8 @@ from PIL import Image
 
 from ocr_rl.cli import main
 from ocr_rl.contract import UserError
+from ocr_rl.interop.rows import page_of
+from ocr_rl.interop.verl import export_pages as export_for_verl
 from ocr_rl.pages import raster
 from ocr_rl.pages.dataset import load_dataset
 from ocr_rl.pages.hub import extract, imported
@@ -168,6 +170,93 @@ def test_olmocr_bench_as_a_data_set_takes_the_documents_beside_it(tmp_path: Path
         harvest.tests == 2 and "old_scans.parquet, row 2: 'text' is not a field of a order test" in harvest.left_out[0]
     )
     assert load_dataset(tmp_path / "out")[0].tags == {"old_scans", "old_scans-2"}
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("page", [2, 2.0, "2"])
+def test_the_number_of_a_page_may_be_a_float_or_a_text(page: Any, tmp_path: Path) -> None:
+    two = pdf(block("First page of two"), block(*SEEN))
+    rows = [{"pdf": two, "text": TEXT, "page_number": page, "id": "a"}]
+    front = {**FRONT, "is_diagram": False, "rotation_correction": float("nan")}
+    table(tmp_path / "t.parquet", [*rows, {**rows[0], **front, "pdf": ONE, "page_number": None}])
+    harvest = import_tables(tmp_path / "t.parquet", tmp_path / "out", 0)
+    assert (harvest.pages, harvest.left_out) == (2, ())
+    assert load_dataset(tmp_path / "out")[0].reference == TEXT
+    assert two not in [path.read_bytes() for path in (tmp_path / "out/pdfs").glob("*.pdf")]
+    root = dataset(tmp_path / "bench", "a.pdf")
+    (root / "pdfs/two.pdf").write_bytes(two)
+    tests = [{**present("two.pdf"), "text": "First page", "page": page, "id": 5}]
+    table(root / "tests.parquet", tests)
+    assert (
+        import_tables(root, tmp_path / "tests", 0)
+        .left_out[-1]
+        .endswith("a.pdf: no test and no transcript of it can be used")
+    )
+    (read,) = load_dataset(tmp_path / "tests")
+    assert (read.number, read.checks[0].id) == (2, "5")
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("page", [1.5, -1.0, -1, "-3", "2.5", float("inf")])
+def test_a_number_that_is_of_no_page_is_named_with_its_row_and_column(page: Any, tmp_path: Path) -> None:
+    table(tmp_path / "t.parquet", [{"pdf": ONE, "text": TEXT, "page_num": page}])
+    (line,) = import_tables(tmp_path / "t.parquet", tmp_path / "out", 0).left_out
+    assert f"t.parquet, row 1: its page_num is {page}; give the number of the page" in line
+
+
+TYPES = [pa.large_string(), pa.string_view(), pa.dictionary(pa.int8(), pa.string())]
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("type_", TYPES, ids=str)
+@pytest.mark.parametrize("data", [pa.large_binary(), pa.binary_view(), pa.binary()], ids=str)
+def test_texts_and_bytes_are_read_however_arrow_keeps_them(type_: Any, data: Any, tmp_path: Path) -> None:
+    tests = json.dumps([{"type": "present", "text": "harbour"}])
+    columns = {
+        "image": pa.array([{"bytes": png(), "path": "x"}], pa.struct([("bytes", data), ("path", pa.string())])),
+        "text": pa.array([TEXT], pa.string()).cast(type_),
+        "tests": pa.array([tests], pa.string()).cast(type_),
+        "test_files": pa.array([["own"]], pa.large_list(pa.string())),
+    }
+    pq.write_table(pa.table(columns), tmp_path / "t.parquet")
+    assert import_tables(tmp_path / "t.parquet", tmp_path / "out", 0).left_out == ()
+    (page,) = load_dataset(tmp_path / "out")
+    assert (page.reference, page.checks[0].id, page.tags) == (TEXT, "t-000001-test1", {"own"})
+
+
+@pytest.mark.usefixtures("here")
+@pytest.mark.parametrize("kind", ["list", "lines", "objects"])
+def test_tests_are_taken_as_rewards_take_them_with_ids_or_without(kind: str, tmp_path: Path) -> None:
+    tests: list[dict[str, Any]] = [
+        {"type": "present", "text": "harbour"},
+        {"type": "absent", "text": "zzz", "id": "mine"},
+    ]
+    said: Any = {"list": json.dumps(tests), "lines": "\n".join(map(json.dumps, tests)), "objects": tests}[kind]
+    table(tmp_path / "t.parquet", [{"document": ONE, "reference": TEXT, "tests": said, "id": "a"}])
+    assert page_of({"tests": said}).checks
+    assert import_tables(tmp_path / "t.parquet", tmp_path / "out", 0).left_out == ()
+    (page,) = load_dataset(tmp_path / "out")
+    assert [check.id for check in page.checks] == ["a-test1", "mine"]
+
+
+@pytest.mark.usefixtures("here")
+def test_tables_for_trainers_alone_say_what_to_import_instead(data: Path, tmp_path: Path) -> None:
+    export_for_verl(data, tmp_path / "v.parquet", ASK)
+    with pytest.raises(UserError, match="v.parquet: its rows are verl's, .* without --layout comes back"):
+        import_tables(tmp_path / "v.parquet", tmp_path / "out", 0)
+    pair = {"pdf": "a.pdf", "page": 1, "chosen": "good", "rejected": "bad"}
+    (tmp_path / "pairs.jsonl").write_text(json.dumps(pair))
+    export_pairs(data, tmp_path / "pairs.jsonl", tmp_path / "p.parquet", ASK)
+    with pytest.raises(UserError, match="p.parquet: its rows are pairs of texts, .* without --preferences comes back"):
+        import_tables(tmp_path / "p.parquet", tmp_path / "out", 0)
+
+
+@pytest.mark.usefixtures("here")
+def test_a_table_without_rows_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    schema = pa.schema([("pdf", pa.binary()), ("text", pa.string())])
+    pq.write_table(pa.Table.from_pylist([], schema), tmp_path / "t.parquet")
+    assert main(["pages", "import", str(tmp_path / "t.parquet"), "--out", str(tmp_path / "out")]) == 2
+    assert "t.parquet: it has no rows" in capsys.readouterr().err
 
 
 HOSTILE: list[tuple[dict[str, Any], str]] = [

@@ -17,6 +17,7 @@ _DOCUMENT = ("document", "pdf_bytes", "pdf", "image", "page_image", "jpg", "png"
 _TEXT = ("reference", "natural_text", "response", "markdown", "text", "ground_truth", "transcription", "caption")
 _PAGE = ("page", "page_number", "page_num")
 _ID = ("id", "__index_level_0__", "name", "file_name")
+_NUMBERS: tuple[Kind, ...] = ("number", "float", "text")  # of a page: tables out of pandas or CSV have the latter two
 _TEST = ("pdf", "page", "id", "type")  # what every test of olmOCR-Bench has
 
 
@@ -41,7 +42,7 @@ class Columns:
 
 def is_tests(kinds: Mapping[str, Kind | None]) -> bool:
     """Whether the rows of a table are tests, as in olmOCR-Bench as a data set."""
-    return all(kinds.get(name) in ("text", "number") for name in _TEST)
+    return all(kinds.get(name) in _NUMBERS for name in _TEST)
 
 
 def columns_of(kinds: Mapping[str, Kind | None]) -> Columns:
@@ -49,24 +50,38 @@ def columns_of(kinds: Mapping[str, Kind | None]) -> Columns:
     document = _first(kinds, _DOCUMENT, ("bytes", "image"))
     if document is None:
         raise Unreadable(
-            f"no column holds the bytes of a PDF or a picture, as {_DOCUMENT[0]}, pdf or image do{_has(kinds)}; "
+            _one_way(kinds)
+            or f"no column holds the bytes of a PDF or a picture, as {_DOCUMENT[0]}, pdf or image do{_has(kinds)}; "
             "where the documents lie elsewhere, import a folder of them with a Markdown file beside each"
         )
-    tests = _first(kinds, ("tests",), ("text",))
+    tests = _first(kinds, ("tests",), ("text", "objects"))
     text = _first(kinds, _TEXT, ("text",))
     if text is None and tests is None:
-        raise Unreadable(f"no column holds texts, as reference, natural_text, markdown or text do{_has(kinds)}")
+        raise Unreadable(
+            _one_way(kinds) or f"no column holds texts, as reference, natural_text, markdown or text do{_has(kinds)}"
+        )
     front_matter = FIELDS if all(field in kinds for field in FIELDS) else ()
     return Columns(
         document=document,
         text=text,
-        page=_first(kinds, _PAGE, ("number",)),
+        page=_first(kinds, _PAGE, _NUMBERS[:2]) or _first(kinds, _PAGE, _NUMBERS),
         id=_first(kinds, _ID, ("text", "number")),
         name=_first(kinds, ("pdf",), ("text",)),
         tests=tests,
         test_files=_first(kinds, ("test_files",), ("texts",)),
         front_matter=front_matter,
     )
+
+
+def _one_way(kinds: Mapping[str, Kind | None]) -> str:
+    """What to import instead of tables that `pages export` and `sample` write for trainers alone; else nothing."""
+    if {"reward_model", "extra_info"} <= kinds.keys():
+        return (
+            "its rows are verl's, without the pages' documents; what `pages export` writes without --layout comes back"
+        )
+    if {"chosen", "rejected"} <= kinds.keys():
+        return "its rows are pairs of texts, not pages; what `pages export` writes without --preferences comes back"
+    return ""
 
 
 def _first(kinds: Mapping[str, Kind | None], names: Sequence[str], of: Sequence[Kind]) -> str | None:

@@ -6,6 +6,7 @@ A row may hold anything: what is wrong with one is a record too. Knows nothing a
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -78,9 +79,33 @@ def write_test_lines(job: tuple[Path, Path]) -> None:
 
 
 def _test(row: Mapping[str, Any]) -> dict[str, Any]:
-    """Columns that other tests need are null here, and numbers beside nulls have become floats."""
-    known = {name: value for name, value in row.items() if value is not None and value == value and value != ""}
-    return {name: int(v) if isinstance(v, float) and v.is_integer() else v for name, v in known.items()}
+    """Columns that other tests need are null here, and numbers beside nulls have become floats, or texts."""
+    plain = {name: whole for name, value in row.items() if (whole := _whole(value)) is not None and whole != ""}
+    texts = {name: str(plain[name]) for name in ("id",) if name in plain}
+    try:
+        return plain | texts | {name: _number(plain[name], name) for name in ("page",) if name in plain}
+    except Unreadable:
+        return plain | texts  # the test is refused with its own sentence
+
+
+def _whole(value: Any) -> Any:
+    """Floats that beside nulls were whole numbers, or null."""
+    if isinstance(value, float) and (math.isnan(value) or value.is_integer()):
+        return None if math.isnan(value) else int(value)
+    return value
+
+
+def _number(value: Any, column: str) -> int | None:
+    """A page's number, be it 2, 2.0 or "2"; None where nothing or a word stands there. Raises Unreadable."""
+    try:
+        number = math.nan if value is None else float(value)
+    except ValueError:
+        return None
+    if math.isnan(number):
+        return None
+    if number < 0 or not number.is_integer():
+        raise Unreadable(f"its {column} is {str(value)[:20]}; give the number of the page, whole and from 1")
+    return int(number)
 
 
 def _extracted(job: _Group) -> list[Record]:
@@ -97,8 +122,8 @@ def _extracted(job: _Group) -> list[Record]:
 def _record(row: Mapping[str, Any], job: _Group, number: int) -> Record:
     columns = job.columns
     try:
-        page = row.get(columns.page or "")
-        data, suffix = _document(row[columns.document], page if isinstance(page, int) else None)
+        page = _number(row[columns.page], columns.page) if columns.page else None
+        data, suffix = _document(row[columns.document], page)
         text, tests = _text(row, columns), _tests(row, columns)
         if text is None and not tests:
             raise Unreadable("it has neither a text nor tests")
@@ -114,7 +139,7 @@ def _record(row: Mapping[str, Any], job: _Group, number: int) -> Record:
         text=text,
         tests=tests,
         test_files=tuple(map(str, row.get(columns.test_files or "") or ())),
-        page=page if isinstance(page, int) else None,
+        page=page,
     )
 
 
@@ -164,17 +189,24 @@ def _response(text: Any) -> tuple[Mapping[str, Any], str | None]:
 
 def _front_matter(fields: Mapping[str, Any]) -> FrontMatter | None:
     """What is null has olmOCR's own default; None where a field has no value that it may have."""
-    whole = {name: _DEFAULTS.get(name) if fields[name] is None else fields[name] for name in FIELDS}
+    known = {name: _whole(fields[name]) for name in FIELDS}
+    whole = {name: _DEFAULTS.get(name) if value is None else value for name, value in known.items()}
     return parse("".join(f"{name}: {json.dumps(value)}\n" for name, value in whole.items()))
 
 
 def _tests(row: Mapping[str, Any], columns: Columns) -> tuple[dict[str, Any], ...] | None:
+    """The tests of a row, in one of the three ways in which `ocr_rl.interop` takes them. Raises Unreadable."""
     if columns.tests is None:
         return None
-    try:
-        tests = json.loads(row[columns.tests] or "[]")
-    except (ValueError, RecursionError):
-        raise Unreadable("its tests are no JSON") from None
-    if not isinstance(tests, list) or not all(isinstance(test, dict) for test in tests):
-        raise Unreadable("its tests are no JSON list of objects")
+    tests = row[columns.tests] or []
+    if isinstance(tests, str):
+        try:
+            lines = tests.split("\n")
+            tests = json.loads(tests) if tests.lstrip().startswith("[") else [json.loads(x) for x in lines if x.strip()]
+        except (ValueError, RecursionError):
+            raise Unreadable("its tests are neither a JSON list nor JSON lines") from None
+    else:
+        tests = [json.loads(json.dumps(_test(test), default=str)) if isinstance(test, dict) else test for test in tests]
+    if not all(isinstance(test, dict) for test in tests):
+        raise Unreadable("its tests are no list of objects")
     return tuple(tests)

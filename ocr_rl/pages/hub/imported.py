@@ -100,6 +100,8 @@ class _Aside:
         self.own_tests: dict[str, list[tuple[str, Mapping[str, Any]]]] = {}  # by the stem of their file, with origins
 
     def take_pages(self, file: Path, columns: Columns, group_rows: Sequence[int], crop: Crop) -> None:
+        if not sum(group_rows):
+            crop.left_out.append(f"{shown(file)}: it has no rows")
         for record in extract(file, columns, group_rows, self.raw):
             where = f"{shown(file)}, row {record.row}"
             if record.flaw:
@@ -117,9 +119,10 @@ class _Aside:
         if record.text is not None:
             (root / f"{stem}.md").write_text(record.text, encoding="utf-8")
         files = (*record.test_files, *(["imported"] * len(record.tests or ())))
-        for test, of_file in zip(record.tests or (), files, strict=False):
+        for number, (test, of_file) in enumerate(zip(record.tests or (), files, strict=False), 1):
             of_page = {"pdf": f"{stem}{record.suffix}", "page": 1}
-            placed = {**of_page, **test, **of_page}
+            named = test if "id" in test else {"id": f"{stem}-test{number}", **test}  # a row may leave it out
+            placed = {**of_page, **named, **of_page}
             self.own_tests.setdefault(_safe(of_file) or "imported", []).append((where, placed))
 
     def _stem(self, record: Record, otherwise: str) -> str:

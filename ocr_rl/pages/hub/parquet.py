@@ -19,7 +19,18 @@ if TYPE_CHECKING:
     import pyarrow
 
 Kind = Literal[
-    "text", "number", "float", "bytes", "texts", "numbers", "floats", "image", "images", "message", "messages"
+    "text",
+    "number",
+    "float",
+    "bytes",
+    "texts",
+    "numbers",
+    "floats",
+    "image",
+    "images",
+    "message",
+    "messages",
+    "objects",  # read alone: a list of structs
 ]
 Columns = Mapping[str, "Kind | Columns"]  # names and kinds; a mapping is a struct with fields of its own
 BATCH = 16  # rows in memory at a time: a row may hold a document
@@ -127,14 +138,18 @@ def _feature(kind: Kind | Columns) -> dict[str, Any]:
 def _kind(type_: pyarrow.DataType) -> Kind | None:
     from pyarrow import types
 
-    if types.is_string(type_) or types.is_large_string(type_):
+    if types.is_dictionary(type_):
+        return _kind(type_.value_type)
+    if types.is_string(type_) or types.is_large_string(type_) or types.is_string_view(type_):
         return "text"
-    if types.is_integer(type_):
-        return "number"
-    if types.is_binary(type_) or types.is_large_binary(type_):
+    if types.is_integer(type_) or types.is_floating(type_):
+        return "number" if types.is_integer(type_) else "float"
+    if types.is_binary(type_) or types.is_large_binary(type_) or types.is_binary_view(type_):
         return "bytes"
     if types.is_struct(type_) and type_.get_field_index("bytes") >= 0 and _kind(type_.field("bytes").type) == "bytes":
         return "image"
-    if types.is_list(type_) and _kind(type_.value_type) == "text":
-        return "texts"
+    lists = (types.is_list, types.is_large_list, types.is_list_view, types.is_large_list_view, types.is_fixed_size_list)
+    if any(is_list(type_) for is_list in lists):
+        inner = type_.value_type
+        return "objects" if types.is_struct(inner) else "texts" if _kind(inner) == "text" else None
     return None
