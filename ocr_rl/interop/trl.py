@@ -6,6 +6,7 @@ trainer = GRPOTrainer(model, reward_funcs=reward_funcs("nano_grpo"), train_datas
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
+from numbers import Integral
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -27,7 +28,7 @@ def reward_funcs(spec: Spec, *, eos_ids: Collection[int] = ()) -> list[RewardFun
     be loaded, and, when called, for a row that cannot be scored.
     """
     mix_of(spec)
-    if not isinstance(eos_ids, Collection) or not all(isinstance(token, int) for token in eos_ids):
+    if not isinstance(eos_ids, Collection) or not all(isinstance(token, Integral) for token in eos_ids):
         raise UserError(f"eos_ids is {eos_ids!r}; give a list of token numbers, as in [tokenizer.eos_token_id].")
     if isinstance(spec, str | Path):
         return [_of_mix(spec, eos_ids)]

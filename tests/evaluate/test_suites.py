@@ -270,7 +270,9 @@ def test_any_transcript_is_scored_in_bounded_time(monkeypatch: pytest.MonkeyPatc
             r"answers page x/a twice, in x/a__real_phone.md and x/a__real",
         ),
         (("b.md",), "holds no page of the suite, as x/a.md would be one"),
+        (("x/a.md", "x/a__real_scan.md"), r"answers page x/a twice, in x/a.md and x/a__real_scan.md"),
         (("x/a.md", "y/a__real_scan.md"), ""),
+        (("x/a.md", "photos/a__real_scan.md"), r"answers page x/a twice"),  # or is it y's?
     ],
 )
 def test_an_answer_is_of_one_page_and_a_page_has_one(answers: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
@@ -286,6 +288,16 @@ def test_an_answer_is_of_one_page_and_a_page_has_one(answers: tuple[str, ...], s
             suite.read(tmp_path / "md")
     else:
         assert suite.read(tmp_path / "md") == {"x/a": "text", "y/a": "text"}
+
+
+def test_what_is_empty_is_nothing(tmp_path: Path) -> None:
+    page = json.loads(omni_page(order="", text=None, html=""))[0]
+    for extra in ("", [], {"relation": []}, {"relation": [{"relation_type": "truncated"}]}):
+        (tmp_path / "OmniDocBench.json").write_text(json.dumps([{**page, "extra": extra}]))
+        assert SUITES["omnidocbench"](tmp_path).pages == ["a.png"]
+    figure = {"category": "Figure", "content": None}
+    dp(tmp_path / "dp", {"a.pdf": [element("Paragraph", "four"), figure, {"category": "Figure"}]})
+    assert SUITES["dp-bench"](tmp_path / "dp").pages == ["a.pdf"]
 
 
 def test_of_several_versions_none_is_taken(tmp_path: Path) -> None:
@@ -314,7 +326,7 @@ BAD = [
     (
         "dp-bench",
         "dataset/reference.json",
-        '{"a": {"elements": [{"category": "P", "content": {"text": null}}]}}',
+        '{"a": {"elements": [{"category": "P", "content": {"text": 3}}]}}',
         "a.elements.0.content.text: Input should be a valid string",
     ),
     ("dp-bench", "dataset/reference.json", "{}", "holds no page of DP-Bench"),
@@ -338,6 +350,7 @@ BAD = [
         "0.layout_dets.0.order: Input should be a f",
     ),
     ("omnidocbench", "OmniDocBench.json", omni_page(order=10**400), "0.layout_dets.0.order: "),
+    ("omnidocbench", "OmniDocBench.json", omni_page(anno_id=[1]), "0.layout_dets.0.anno_id"),
     ("omnidocbench", "OmniDocBench.json", omni_page(times=2), "two pages have the image a.png"),
 ]
 

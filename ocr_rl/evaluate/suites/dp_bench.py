@@ -38,13 +38,13 @@ FIGURES = {
 
 
 class _Content(BaseModel):
-    text: str = ""
-    html: str = ""
+    text: str | None = None
+    html: str | None = None
 
 
 class _Element(BaseModel):
     category: str
-    content: _Content
+    content: _Content | None = None
 
 
 class _Page(BaseModel):
@@ -107,11 +107,16 @@ def _pages(path: Path) -> dict[str, PageText]:
 
 
 def of_elements(rows: Sequence[Mapping[str, Any]]) -> PageText:
-    """A page as its authors write it down."""
-    texts = [row["content"].get("text", "")[:MOST] for row in rows if row["category"].lower() not in _NOT_TEXT]
-    tables = [row["content"].get("html", "")[:MOST] for row in rows if row["category"].lower() == "table"]
-    first = _SECTIONS.sub("", f"<table>{_inner(tables[0])}</table>") if tables else ""
-    return PageText("".join(text + " " for text in texts).replace("\n", ""), tree(first), bool(tables))
+    """A page as its authors write it down. Figures may have no content."""
+    texts = [_of(row, "text") for row in rows if row["category"].lower() not in _NOT_TEXT]
+    tables = [_of(row, "html") for row in rows if row["category"].lower() == "table"]
+    first = _SECTIONS.sub("", f"<table>{_inner(tables[0][:MOST])}</table>") if tables else ""
+    text = "".join(f"{text} " for text in texts).replace("\n", "")[:MOST]
+    return PageText(text, tree(first), bool(tables))
+
+
+def _of(row: Mapping[str, Any], what: str) -> str:
+    return (row.get("content") or {}).get(what) or ""
 
 
 def _inner(html: str) -> str:

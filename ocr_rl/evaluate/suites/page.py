@@ -59,22 +59,28 @@ def require_layout(rows: Any, layout: TypeAdapter[Any], path: Path, whose: str) 
         fault = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "nested too deeply"}
         place = ".".join(map(str, fault["loc"])) or "all of it"
         said = f"{place}: {fault['msg']}"
-        raise UserError(f"{path}: is not laid out as {whose}: {said}. Take the file as it was published.") from None
+        raise UserError(
+            f"{path}: is not laid out as {whose}: {said}. Take it as it was published, or write it so."
+        ) from None
 
 
 def texts_in(folder: Path, stems: Mapping[str, Sequence[str]]) -> dict[str, str]:
-    """The Markdown of each page, under the first of its stems that is there.
+    """The Markdown of each page, under that one of its stems that is there.
 
-    UserError where none is, and where one file would be the answer of two pages.
+    UserError where none is, where a page has two, and where one file would be the answer of two pages.
     """
     if not folder.is_dir():
         raise UserError(f"--candidate {folder}: there is no such folder.")
     texts: dict[str, str] = {}
     pages: dict[Path, str] = {}
     for page, names in stems.items():
-        path = next((path for name in names if (path := folder / f"{name}.md").is_file()), None)
-        if path is None:
+        found = [path for name in dict.fromkeys(names) if (path := folder / f"{name}.md").is_file()]
+        if len(found) > 1:
+            both = " and ".join(str(path.relative_to(folder)) for path in found[:2])
+            raise UserError(f"--candidate {folder}: answers page {page} twice, in {both}; leave the one that is meant.")
+        if not found:
             continue
+        path = found[0]
         if path in pages:
             both = f"{pages[path]} and {page}"
             raise UserError(

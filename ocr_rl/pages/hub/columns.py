@@ -42,7 +42,7 @@ class Columns:
 
 def is_tests(kinds: Mapping[str, Kind | None]) -> bool:
     """Whether the rows of a table are tests, as in olmOCR-Bench as a data set."""
-    return all(kinds.get(name) in _NUMBERS for name in _TEST)
+    return all(kinds.get(name) in _NUMBERS for name in _TEST) and _first(kinds, _DOCUMENT, ("bytes", "image")) is None
 
 
 def columns_of(kinds: Mapping[str, Kind | None]) -> Columns:

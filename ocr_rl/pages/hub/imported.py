@@ -121,7 +121,7 @@ class _Aside:
         files = (*record.test_files, *(["imported"] * len(record.tests or ())))
         for number, (test, of_file) in enumerate(zip(record.tests or (), files, strict=False), 1):
             of_page = {"pdf": f"{stem}{record.suffix}", "page": 1}
-            named = test if "id" in test else {"id": f"{stem}-test{number}", **test}  # a row may leave it out
+            named = {**test, "id": f"{stem}-test{number}"} if test.get("id") is None else test
             placed = {**of_page, **named, **of_page}
             self.own_tests.setdefault(_safe(of_file) or "imported", []).append((where, placed))
 

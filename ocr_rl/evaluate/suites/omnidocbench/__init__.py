@@ -15,9 +15,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Annotated, Any, NamedTuple
 
-from pydantic import BaseModel, FiniteFloat, TypeAdapter
+from pydantic import BaseModel, BeforeValidator, FiniteFloat, TypeAdapter
 from rapidfuzz.distance import Levenshtein
 
 from ocr_rl.contract import UserError
@@ -77,23 +77,31 @@ class Reference:
     tables: Sequence[str]
 
 
+def _or_none(value: Any) -> Any:
+    return value or None
+
+
+Id = int | str | None
+Empty = BeforeValidator(_or_none)  # "" and [] are nothing, as null is
+
+
 class _Item(BaseModel):
     category_type: str
-    anno_id: Any
-    order: FiniteFloat | None = None
-    text: str | None = None
-    latex: str | None = None
-    html: str | None = None
+    anno_id: Id
+    order: Annotated[FiniteFloat | None, Empty] = None
+    text: Annotated[str | None, Empty] = None
+    latex: Annotated[str | None, Empty] = None
+    html: Annotated[str | None, Empty] = None
 
 
 class _Relation(BaseModel):
     relation_type: str | None = None
-    source_anno_id: Any = None
-    target_anno_id: Any = None
+    source_anno_id: Id = None
+    target_anno_id: Id = None
 
 
 class _Extra(BaseModel):
-    relation: list[_Relation] | None = None
+    relation: Annotated[list[_Relation] | None, Empty] = None
 
 
 class _Info(BaseModel):
@@ -102,7 +110,7 @@ class _Info(BaseModel):
 
 class _Page(BaseModel):
     layout_dets: list[_Item]
-    extra: _Extra | None = None
+    extra: Annotated[_Extra | None, Empty] = None
 
 
 class _Named(_Page):
@@ -145,19 +153,15 @@ def puredocbench(folder: Path) -> Suite:
 
 
 def _of_a_track(pages: Sequence[str], folder: Path) -> dict[str, str]:
-    """UserError where a page has photographs of several kinds: each is a candidate of its own."""
-    real: dict[str, str] = {}
-    for path in sorted(folder.rglob(f"*{REAL}*.md")):
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        page = name.split(REAL)[0]
-        if page in real:
-            raise UserError(
-                f"--candidate {folder}: answers page {page} twice, in {real[page]}.md and {name}.md; give the folder "
-                "of one track."
-            )
-        real[page] = name
-    names = {page: [page, Path(page).name, real.get(page, ""), real.get(Path(page).name, "")] for page in pages}
-    return texts_in(folder, {page: [name for name in found if name] for page, found in names.items()})
+    """Photographs by their pages' paths, or by their names alone, wherever they lie."""
+    files = [path.relative_to(folder).with_suffix("").as_posix() for path in sorted(folder.rglob(f"*{REAL}*.md"))]
+    known = set(pages)
+    whole, named = defaultdict[str, list[str]](list), defaultdict[str, list[str]](list)
+    for file in files:
+        page = file.split(REAL)[0]
+        (whole[page] if page in known else named[Path(page).name]).append(file)
+    places = {page: [page, Path(page).name, *(whole[page] or named[Path(page).name])] for page in pages}
+    return texts_in(folder, places)
 
 
 def _suite(
@@ -221,7 +225,7 @@ def _joined(items: Sequence[Mapping[str, Any]], relations: Sequence[Mapping[str,
     chains: list[list[Any]] = []
     for relation in relations:
         if relation.get("relation_type") == "truncated":
-            ends = [relation["source_anno_id"], relation["target_anno_id"]]
+            ends = [relation.get("source_anno_id"), relation.get("target_anno_id")]
             if met := [chain for chain in chains if set(chain) & set(ends)]:
                 for chain in met:
                     chain += ends

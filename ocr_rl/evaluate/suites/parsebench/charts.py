@@ -111,7 +111,7 @@ def _same_heading(label: str, text: str) -> bool:
 
 def _places(table: Table, value: str, edits: float, rule: Rule) -> Iterator[tuple[int, int]]:
     """Where the value stands: as text or as a number; a value of several numbers also in cells side by side."""
-    numeric = rule.get("normalize_numbers", True)
+    numeric = rule.get("normalize_numbers") is not False
     tolerance = TOLERANCE if (given := rule.get("relative_tolerance")) is None else float(given)
     least = _least(value, edits)
     found = [
