@@ -101,15 +101,16 @@ def test_a_bench_folder_is_taken_over_less_what_is_wrong(tmp_path: Path) -> None
     assert check_dataset(tmp_path / "out") == []
 
 
-@pytest.mark.parametrize("verb", ["mine", "import"])
-def test_a_folder_without_pdfs_is_one_sentence(tmp_path: Path, verb: str) -> None:
+@pytest.mark.parametrize(("verb", "nor"), [("mine", ""), ("import", " (nor parquet)")])
+def test_a_folder_without_pdfs_is_one_sentence(tmp_path: Path, verb: str, nor: str) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "ocr_rl.cli", "pages", verb, str(tmp_path), "--out", str(tmp_path / "out")],
         capture_output=True,
         text=True,
     )
     assert done.returncode == 2
-    assert done.stderr.count("\n") == 1 and "there is no PDF, PNG, JPEG, WebP or TIFF in this folder" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert f"there is no PDF, PNG, JPEG, WebP or TIFF{nor} in this folder" in done.stderr
 
 
 def test_a_folder_that_holds_something_is_not_written_into(tmp_path: Path) -> None:
