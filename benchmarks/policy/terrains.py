@@ -39,7 +39,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _leads(name: str, runs: Path) -> dict[str, Lead]:
     study, folder = load_study(name), Folder(runs.resolve())
     bind_rows(study, folder)
-    return leads(read_results(study, folder.root))
+    return leads(read_results(study, folder.root).ended_arms())
 
 
 def compared(first: Mapping[str, Lead], second: Mapping[str, Lead]) -> list[tuple[str, ...]]:

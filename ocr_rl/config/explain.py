@@ -20,6 +20,13 @@ _RENAMED = {
 }
 
 
+def first_fault(error: ValidationError) -> str:
+    """Of rows that are no recipe: where, and what is wrong there, without the names of classes here."""
+    fault = error.errors()[0]
+    place = ".".join(map(str, fault["loc"])) or "all of it"
+    return f"{place}: {fault['msg'].partition(' or instance of')[0]}"
+
+
 def explain(error: ValidationError, root: type[Section]) -> str:
     """The first fault of a `root` as one sentence; an unknown key first, since a missing one may be what it meant."""
     faults = error.errors()

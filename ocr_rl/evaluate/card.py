@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ocr_rl import outputs
 from ocr_rl.config import ALGORITHMS
+from ocr_rl.config.explain import first_fault
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate.figures import Summary, summary
 from ocr_rl.evaluate.results import PageResult, read_rows
@@ -103,9 +104,7 @@ def _checked(kind: type[_M], fields: Mapping[str, Any], where: str) -> _M:
     try:
         return kind.model_validate(fields)
     except ValidationError as error:
-        flaw = error.errors()[0]
-        field, wrong = ".".join(map(str, flaw["loc"])), flaw["msg"].partition(" or instance of")[0]
-        raise UserError(f"{where}: {field}: {wrong}; put back the file that the run wrote.") from None
+        raise UserError(f"{where}: {first_fault(error)}; put back the file that the run wrote.") from None
 
 
 def _model(run: Path) -> Path:

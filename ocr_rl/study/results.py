@@ -114,6 +114,10 @@ class Results:
         noise = noise_of_runs([per_page(rows, of) for rows in runs], pooled)
         return Measured(pages=pages, runs=len(runs), noise=noise)
 
+    def ended_arms(self) -> dict[str, Measured]:
+        """By their names, those of which a run has ended."""
+        return {arm: measured for arm in self.study.arms if (measured := self.measured(arm)) is not None}
+
 
 def read_results(study: Study, out: Path) -> Results:
     folder = Folder(out.resolve())

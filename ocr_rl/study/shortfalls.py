@@ -26,7 +26,7 @@ def shortfalls(results: Results) -> list[Section]:
 
 
 def offered(results: Results) -> Section | None:
-    arms = {arm: measured for arm in results.study.arms if (measured := results.measured(arm)) is not None}
+    arms = results.ended_arms()
     start = results.began()
     classes = {label: pages & set(start.pages) for label, pages in classes_of(results.samples).items()}
     if not arms or not any(classes.values()):

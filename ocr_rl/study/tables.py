@@ -23,7 +23,7 @@ from ocr_rl.study.results import Of, Results, at_seconds, bleu, cost_of, pass_ra
 
 def sections_of(results: Results, plot: bytes, level: floors.Floors | None) -> list[Section]:
     """Those before the claims; `plot` is what every arm reached for its cost."""
-    arms = {arm: measured for arm in results.study.arms if (measured := results.measured(arm)) is not None}
+    arms = results.ended_arms()
     against = {arm: compare(*_paired(results, arm)) for arm in arms}
     noise = next(iter(arms.values())).noise if arms else None
     runs = (
@@ -76,7 +76,7 @@ def sections_of(results: Results, plot: bytes, level: floors.Floors | None) -> l
                 f"the interval lies within {100 * MATTERS:.0f} points of 0; nothing is decided otherwise."
             ),
             header=("arm", "GRPO ahead by", "p", "Holm's p", "so", "by seed"),
-            rows=_against_grpo(results),
+            rows=_against_grpo(results, arms),
         ),
         Section(title="The ledger", text=_LEDGER_TEXT, header=_LEDGER, rows=_ledger(results, list(arms))),
         *([Section(title="The reward models", text=_JUDGES_TEXT, header=_JUDGES, rows=judges)] if judges else []),
@@ -126,20 +126,20 @@ class Lead:
         return "alike" if self.size.low > -MATTERS and self.size.high < MATTERS else "undecided"
 
 
-def leads(results: Results) -> dict[str, Lead]:
-    """GRPO's over each other arm that has ended; none without GRPO."""
-    arms = {arm: measured for arm in results.study.arms if (measured := results.measured(arm)) is not None}
-    if (grpo := arms.pop("grpo", None)) is None:
+def leads(arms: Mapping[str, Measured]) -> dict[str, Lead]:
+    """GRPO's over each other arm; none without GRPO."""
+    if "grpo" not in arms:
         return {}
-    by_arm = {arm: contrast_p((1, grpo), (-1, measured)) for arm, measured in arms.items()}
+    grpo, others = arms["grpo"], {arm: measured for arm, measured in arms.items() if arm != "grpo"}
+    by_arm = {arm: contrast_p((1, grpo), (-1, measured)) for arm, measured in others.items()}
     held = holm(by_arm)
-    return {arm: Lead(contrast((1, grpo), (-1, arms[arm])), p, held[arm]) for arm, p in by_arm.items()}
+    return {arm: Lead(contrast((1, grpo), (-1, others[arm])), p, held[arm]) for arm, p in by_arm.items()}
 
 
-def _against_grpo(results: Results) -> list[tuple[str, ...]]:
+def _against_grpo(results: Results, arms: Mapping[str, Measured]) -> list[tuple[str, ...]]:
     return [
         (arm, points(lead.size), p_value(lead.p), p_value(lead.holm), lead.word, _by_seed(results, "grpo", arm))
-        for arm, lead in leads(results).items()
+        for arm, lead in leads(arms).items()
     ]
 
 

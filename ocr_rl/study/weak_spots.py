@@ -126,7 +126,7 @@ def blurred_credit(results: Results) -> Finding | None:
     both = every([results.measured(arm) for arm in ("grpo_spans", "grpo")])
     if both is None:
         return None
-    arms = {name: measured for name in results.study.arms if (measured := results.measured(name)) is not None}
+    arms = results.ended_arms()
     start, thirds = results.began(), thirds_by_length(results)
     effect = contrast((1, both[0]), (-1, both[1]))
     on = {

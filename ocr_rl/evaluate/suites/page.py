@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
+from ocr_rl.config.explain import first_fault
 from ocr_rl.contract import UserError
 from ocr_rl.files import Unreadable, read_text
 
@@ -56,9 +57,7 @@ def require_layout(rows: Any, layout: TypeAdapter[Any], path: Path, whose: str) 
     try:
         layout.validate_python(rows)
     except (ValidationError, RecursionError) as error:
-        fault = error.errors()[0] if isinstance(error, ValidationError) else {"loc": (), "msg": "nested too deeply"}
-        place = ".".join(map(str, fault["loc"])) or "all of it"
-        said = f"{place}: {fault['msg']}"
+        said = first_fault(error) if isinstance(error, ValidationError) else "it is nested too deeply"
         raise UserError(
             f"{path}: is not laid out as {whose}: {said}. Take it as it was published, or write it so."
         ) from None
