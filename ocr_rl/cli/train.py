@@ -44,7 +44,7 @@ def train(
 
     with ranks.group() as first:
         if not first:
-            return follow(loaded)
+            return follow()
         trained = run_recipe(loaded, run, go_on=resume, until=until)
     print(f"policy: {trained}")
     _show(_reports(run))

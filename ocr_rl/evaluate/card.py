@@ -90,11 +90,12 @@ def text(run: Path, recipe: Mapping[str, Any], model: Path) -> str:
     """The card as Markdown. UserError, naming file and field, where a file of the run is not what a run writes."""
     config, step = _checked(_Config, recipe, str(run / "config.json")), int(model.parent.name)
     algorithm = next((name for name in ALGORITHMS if recipe.get(name)), "another algorithm")
-    hub = _hub_name(config.policy.path)
+    commit = _commit(run, config.policy.path)
+    hub = config.policy.path if commit else _hub_name(config.policy.path)
     parts = [
         _head(hub, model),
         f"# {cell(os.path.basename(os.path.abspath(run)))}\n",
-        _origin(run, config, algorithm, step),
+        _origin(run, config, algorithm, step, commit),
     ]
     parts += [_figures(run, config, step), _rewards(config), _use(model), _recipe(recipe), _left_open(hub)]
     return "\n".join(part for part in parts if part)
@@ -124,7 +125,7 @@ def _head(hub: str | None, model: Path) -> str:
 
 
 def _hub_name(path: str | None) -> str | None:
-    """The hub name of what a run began from; None unless it is certain.
+    """The hub name of what a run that wrote no commit down began from; None unless it is certain.
 
     "runs/sft" is written as a hub name is, and may have been a folder where the run began. A known model's name is one,
     and so is a name that the hub's cache on this machine holds, or whose snapshot there the path is.
@@ -147,14 +148,23 @@ def _is_cached(name: str) -> bool:
         return False
 
 
-def _origin(run: Path, config: _Config, algorithm: str, step: int) -> str:
+def _origin(run: Path, config: _Config, algorithm: str, step: int, commit: str) -> str:
     start = f"`{cell(config.policy.path)}`" if config.policy.path is not None else "random weights"
+    start += f" at commit {cell(commit)}" if commit else ""
     lines = [
         f"Trained with ocr-rl (`{algorithm}`) from {start}, seed {config.seed}.",
         f"These are the weights after {step:,} steps{_learnt(run / 'metrics.jsonl', step)}.",
         _environment(run),
     ]
     return "\n".join(filter(None, lines)) + "\n"
+
+
+def _commit(run: Path, name: str | None) -> str:
+    """Of the model of that hub name that the run began with; "" where the run's pages.json knows none."""
+    try:
+        return str(json.loads((run / "pages.json").read_text(encoding="utf-8"))["commits"][name])
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return ""
 
 
 def _learnt(file: Path, step: int) -> str:

@@ -23,7 +23,7 @@ class AdapterCritic(Learner):
         self.__dict__.update(policy.__dict__)
         self.name, self.policy, self.settings, self.reads, self.reference = CRITIC, 0, optim, Reads.SCALARS, None
         with self._switched():
-            self.masters = Masters(self.module, self.head)
+            self.masters = Masters(self.module, self.head, self._seed)
         self.optimizers = open_optimizers(self.masters.by_name, optim)
 
     def prepare(self, rows: Sequence[Row], loss: Loss) -> dict[str, float]:

@@ -71,7 +71,7 @@ class Learner(Reader):
         self.dropout = policy.lora_dropout
         self._seed = seed
         self._moves = object()  # another one with each move
-        self.masters = Masters(self.module, self.head if Reads.SCALARS in reads else None)
+        self.masters = Masters(self.module, self.head if Reads.SCALARS in reads else None, seed)
         self.optimizers = open_optimizers(self.masters.by_name, optim)
 
     def update(self, rows: Sequence[Row], loss: Loss) -> dict[str, float]:

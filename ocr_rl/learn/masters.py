@@ -26,12 +26,14 @@ HALF = 2**15
 class Masters:
     """What the optimisers of a module move, by the names of its learnt weights."""
 
-    def __init__(self, module: nn.Module, head: nn.Module | None = None) -> None:
-        """`head`: a part that is learnt beside the module; its names begin with "head."."""
+    def __init__(self, module: nn.Module, head: nn.Module | None = None, seed: int = 0) -> None:
+        """`head`: a part that is learnt beside the module; its names begin with "head.". `seed`: of the dither."""
         weights = {name: p for name, p in module.named_parameters() if p.requires_grad}
         if head is not None:
             weights |= {f"head.{name}": p for name, p in head.named_parameters()}
-        self.by_name: Mapping[str, Tensor] = {name: _master(name, weight) for name, weight in weights.items()}
+        self.by_name: Mapping[str, Tensor] = {
+            name: _master(f"{seed} {name}", weight) for name, weight in weights.items()
+        }
         pairs = [(weight, self.by_name[name]) for name, weight in weights.items()]
         self._copies = [(weight, master) for weight, master in pairs if master is not weight]
 
@@ -50,10 +52,10 @@ class Masters:
             weight.copy_(master)
 
 
-def _master(name: str, weight: nn.Parameter) -> Tensor:
+def _master(key: str, weight: nn.Parameter) -> Tensor:
     if weight.dtype == torch.float32:
         return weight
-    generator = torch.Generator(weight.device).manual_seed(crc32(name.encode()))  # of all ranks: each takes its part
+    generator = torch.Generator(weight.device).manual_seed(crc32(key.encode()))  # of all ranks: each takes its part
     offset = torch.randint(-HALF + 1, HALF, weight.shape, generator=generator, device=weight.device, dtype=torch.int32)
     return dithered(weight.detach(), ranks.cut_like(offset, weight)).requires_grad_()
 

@@ -21,13 +21,14 @@ _OTHER_FORMATS = ["*.bin", "*.pt", "*.pth", "*.h5", "*.msgpack", "*.gguf", "*.on
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 
-def model_folder(name: str) -> str:
+def model_folder(name: str, commit: str | None = None) -> str:
     """The folder that everybody reads: a hub name's is its snapshot, which is downloaded unless it is there.
 
-    "nano" is the embedded policy (in the wheel, or in a checkout's data/). UserError for a name that nobody has.
+    Of the hub's newest commit, or of that `commit`. "nano" is the embedded policy (in the wheel, or in a checkout's
+    data/). UserError for a name that nobody has.
     """
     if name != "nano":
-        return name if Path(name).is_dir() else _snapshot(name)
+        return name if Path(name).is_dir() else _snapshot(name, commit)
     package = Path(str(files("ocr_rl")))
     for folder in (package / "nano", package.parent / "data" / "nano"):
         if (folder / "config.json").exists():
@@ -42,9 +43,15 @@ def weight_files(folder: str) -> list[Path]:
     return sorted(Path(folder).glob("*.safetensors"))
 
 
-def _snapshot(name: str) -> str:
+def commit_of(folder: str) -> str | None:
+    """The hub's commit that a folder is a snapshot of; None for a folder of one's own."""
+    parent = Path(folder).parent
+    return Path(folder).name if parent.name == "snapshots" and parent.parent.name.startswith("models--") else None
+
+
+def _snapshot(name: str, commit: str | None) -> str:
     try:
-        return snapshot_download(name, ignore_patterns=_OTHER_FORMATS)
+        return snapshot_download(name, revision=commit, ignore_patterns=_OTHER_FORMATS)
     except (OSError, ValueError) as error:  # no such name, no network, or nothing in the cache without one
         raise UserError(f"Model {name}: cannot be loaded: {str(error).strip().splitlines()[0]}") from None
 

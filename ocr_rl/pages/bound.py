@@ -2,7 +2,8 @@
 
     sources = BoundSources(run.folder, root, begun=True)
     sources(source)       pages as `open_pages` gives them; UserError where they are not those that the run began with
-    sources.hold(path)    the same of a file: pairs, or a reward of one's own
+    sources.hold(path)    the same of a file: pairs, weights, or a reward of one's own
+    sources.commits       of models by their hub names: what the run began with, to be read again
     sources.keep()        write down what they are: `pages.json` in the run's folder
 
 A document is known by its bytes, its tests and its references. A run that began before there was such a file is bound
@@ -48,6 +49,8 @@ class BoundSources:
         known = read_json(self._path, holds=("sources", "files")) if self._kept else {"sources": {}, "files": {}}
         self._sources: dict[str, Known] = known["sources"]
         self._files: dict[str, str] = known["files"]
+        commits = known.get("commits")  # none in a run of an earlier version
+        self.commits: dict[str, str] = commits if isinstance(commits, dict) else {}
 
     def __call__(self, source: PageSource) -> list[Page]:
         pages = open_pages(source, self._root)
@@ -77,7 +80,7 @@ class BoundSources:
 
     def _write_again(self) -> None:
         if self._kept:
-            known = {"sources": self._sources, "files": self._files}
+            known = {"sources": self._sources, "files": self._files, "commits": self.commits}
             write_atomically(self._path, json.dumps(known, indent=1, ensure_ascii=False))
 
     def _refusal(self, where: str, change: str) -> str:

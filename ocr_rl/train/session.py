@@ -26,7 +26,7 @@ from ocr_rl.learn.memory import memory_plan, require_memory
 from ocr_rl.learn.network import Reads
 from ocr_rl.learn.probe import gains, require_eyes
 from ocr_rl.learn.step import Step
-from ocr_rl.models.load import model_folder, use_dtype, weight_files
+from ocr_rl.models.load import commit_of, model_folder, use_dtype, weight_files
 from ocr_rl.pages.bound import BoundSources
 from ocr_rl.policy import open_learning_origin, open_origin, open_sampler
 from ocr_rl.rollout.collect import Score
@@ -81,6 +81,7 @@ def open_session(
     """Open pages, learner and sampler, the cheap and the doubtful first; UserError where one of them does not fit."""
     with ExitStack() as stack:
         sources = bound_sources(recipe, run, lent, go_on=go_on)
+        written, recipe = recipe, with_folders(recipe, sources)
         pool = stack.enter_context(closing(open_pool(recipe, run)))
         origin = open_learning_origin(recipe, _start_model(recipe, run))
         credit = open_credit(recipe, pool.rewards, origin.prompter.processor.tokenizer)
@@ -92,14 +93,14 @@ def open_session(
         require_memory(memory)
         pages = checked_pages(recipe, sources, origin.prompter, pool)
         held_out = held_out_pages(recipe, sources)
-        ranks.tell("", "open", "policy", origin.path)
+        ranks.tell("", "open", "policy", recipe, origin.path)
         learner = _policy(recipe, origin)
         critic = _critic(recipe, origin, learner)
         done, state = resume(learner, run, critic) if go_on else (0, {})
         if until is not None and done >= until:
             checkpoints = run.folder / "ckpt"
             raise UserError(f"--until: {run.folder} is at step {done} already; its checkpoints are {checkpoints}.")
-        run.trackers = open_trackers(recipe.track, run.folder, recipe.model_dump(mode="json"), done)
+        run.trackers = open_trackers(recipe.track, run.folder, written.model_dump(mode="json"), done)
         shared: dict[str, Any] = {
             "seed": recipe.seed,
             "learner": learner,
@@ -183,9 +184,6 @@ def bound_sources(recipe: config.Recipe, run: Run, lent: Lent | None, *, go_on: 
         print(f"{run.folder}: began before its pages were written down; it is bound to those that are there now.")
     if isinstance(recipe.algorithm, config.Dpo | config.RewardModel) and recipe.algorithm.preferences is not None:
         sources.hold(recipe.algorithm.preferences)
-    if recipe.policy.reference is not None:
-        for file in weight_files(model_folder(recipe.policy.reference)):
-            sources.hold(file)
     for folder in recipe.learned:
         require_reward_model(folder)
         for file in files_of(folder):
@@ -196,9 +194,34 @@ def bound_sources(recipe: config.Recipe, run: Run, lent: Lent | None, *, go_on: 
     return sources
 
 
-def follow(recipe: config.Recipe) -> None:
+def with_folders(recipe: config.Recipe, sources: BoundSources) -> config.Recipe:
+    """The recipe with the folders of its models, for every rank: of a hub name, that of the commit it began with.
+
+    A folder's weights are held to what they were: the start of an adapter, or a reference, is in no checkpoint.
+    """
+
+    def folder(name: str | None) -> str | None:
+        if name is None:
+            return None
+        found = model_folder(name, sources.commits.get(name))
+        if (commit := commit_of(found)) is not None:
+            sources.commits.setdefault(name, commit)
+        else:
+            for file in weight_files(found):
+                sources.hold(file)
+        return found
+
+    policy, algorithm = recipe.policy, recipe.algorithm
+    policy = policy.model_copy(update={"path": folder(policy.path), "reference": folder(policy.reference)})
+    if isinstance(algorithm, config.Ppo):
+        critic = algorithm.critic.model_copy(update={"path": folder(algorithm.critic.path)})
+        algorithm = algorithm.model_copy(update={"critic": critic})
+    return recipe.model_copy(update={"policy": policy, "algorithm": algorithm})
+
+
+def follow() -> None:
     """What the other processes of `torchrun` do: their share of each update of the first one, until that one ends."""
-    ranks.follow(lambda which, path: _OPEN[which](recipe, open_learning_origin(recipe, path)))
+    ranks.follow(lambda which, recipe, path: _OPEN[which](recipe, open_learning_origin(recipe, path)))
 
 
 def _policy(recipe: config.Recipe, origin: Origin) -> Learner:
@@ -232,8 +255,8 @@ def _critic(recipe: config.Recipe, origin: Origin, policy: Learner | None = None
     if cfg.kind == "adapter":
         assert policy is not None  # `require_ranks`: there is one process
         return AdapterCritic(policy, optim)
-    ranks.tell("", "open", "critic", origin.path)
-    start = origin if cfg.path is None else replace(origin, path=model_folder(cfg.path))
+    ranks.tell("", "open", "critic", recipe, origin.path)
+    start = origin if cfg.path is None else replace(origin, path=cfg.path)
     return Learner(
         start,
         recipe.policy,
@@ -251,7 +274,7 @@ _OPEN = {"policy": _policy, "critic": _critic}
 
 def _start_model(recipe: config.Recipe, run: Run) -> str:
     if recipe.policy.path is not None:
-        return model_folder(recipe.policy.path)
+        return recipe.policy.path
     from ocr_rl.models.fresh import new_policy
 
     assert recipe.policy.fresh is not None  # config.Policy sees to it

@@ -75,6 +75,18 @@ def test_the_head_names_a_start_that_is_certainly_on_a_hub(
     assert "library_name: transformers" in head and "license" not in head
 
 
+@pytest.mark.parametrize(
+    "written", ['{"commits": {"some/start": "0123abc"}}', '{"commits": []}', "{}", "not JSON", None]
+)
+def test_a_start_with_a_commit_is_on_a_hub(run: Path, written: str | None) -> None:
+    _with(run, ["policy", "path"], "some/start")
+    if written is not None:
+        (run / "pages.json").write_text(written)
+    text, known = card(run).read_text(), bool(written and "0123abc" in written)
+    assert ('base_model: "some/start"' in text) == known
+    assert ("from `some/start` at commit 0123abc, seed" in text) == known
+
+
 def test_an_instruction_cannot_leave_its_block(run: Path) -> None:
     text = card(run).read_text()
     assert "````\nRead ```this```.\n````" in text and "640 px" in text

@@ -80,6 +80,12 @@ def test_a_master_begins_anywhere_among_what_is_rounded_to_its_weight() -> None:
     assert bool((beyond != finite)[finite != 0].all())
 
 
+def test_each_seed_begins_elsewhere_and_every_time_there() -> None:
+    layer = _layer(torch.bfloat16)
+    first, again, other = (Masters(layer, seed=seed).by_name["weight"] for seed in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.equal(first, other)
+
+
 def test_weights_move_as_far_as_their_masters_from_the_first_step_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Moves of a twentieth of what lies between two bfloat16 numbers: begun in the middle, nothing moves at first."""
     weight = (0.5 + torch.rand(400, 500, generator=torch.Generator().manual_seed(0)) / 2).bfloat16()

@@ -95,8 +95,25 @@ def test_a_hub_name_is_its_snapshots_folder(policy_dir: Path, monkeypatch: pytes
     asked = []
     monkeypatch.setattr(load, "snapshot_download", lambda name, **how: asked.append((name, how)) or str(policy_dir))
     assert load.model_folder("Somebody/Some-Model") == str(policy_dir)
-    assert asked == [("Somebody/Some-Model", {"ignore_patterns": load._OTHER_FORMATS})]
-    assert load.model_folder(str(policy_dir)) == str(policy_dir) and len(asked) == 1  # a folder is asked of nobody
+    assert load.model_folder("Somebody/Some-Model", "0123abc") == str(policy_dir)
+    assert asked == [
+        ("Somebody/Some-Model", {"revision": commit, "ignore_patterns": load._OTHER_FORMATS})
+        for commit in (None, "0123abc")
+    ]
+    assert load.model_folder(str(policy_dir)) == str(policy_dir) and len(asked) == 2  # a folder is asked of nobody
+
+
+@pytest.mark.parametrize(
+    ("folder", "commit"),
+    [
+        ("/cache/hub/models--a--b/snapshots/0123abc", "0123abc"),
+        ("/work/snapshots/first", None),
+        ("runs/sft/ckpt/000100/model", None),
+        ("nano", None),
+    ],
+)
+def test_the_commit_of_a_snapshot_is_the_name_of_its_folder(folder: str, commit: str | None) -> None:
+    assert load.commit_of(folder) == commit
 
 
 @pytest.mark.parametrize("name", ["Somebody/No-Such-Model", "no such name", "a/b/c"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.run import Run
 from ocr_rl.train.checks import checked_pages, require_lengths, require_whole_steps
 from ocr_rl.train.evaluation import held_out_pages
-from ocr_rl.train.session import _start_model, open_pool, open_session
+from ocr_rl.train.session import _start_model, bound_sources, open_pool, open_session, with_folders
 
 SYNTH = {"synth": "nano"}
 
@@ -157,3 +158,51 @@ def test_a_half_written_start_is_written_again(tmp_path: Path, monkeypatch: pyte
         start(3)
     assert start(3) == start(3) != start(4)
     assert seeds == [3, 3, 4]
+
+
+def test_a_run_goes_on_from_the_commit_of_the_hub_that_it_began_with(
+    nano_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The start of an adapter and a reference are in no checkpoint: another commit would be another run."""
+    newest = "aaa"
+
+    def snapshot(name: str, *, revision: str | None, **_: object) -> str:
+        folder = tmp_path / f"models--{name.replace('/', '--')}" / "snapshots" / (revision or newest)
+        if not folder.exists():
+            shutil.copytree(nano_dir, folder)
+        return str(folder)
+
+    monkeypatch.setattr("ocr_rl.models.load.snapshot_download", snapshot)
+    run, of_hub = Run(tmp_path / "run"), {"path": "some/start", "reference": "some/reference"}
+    ppo = {"pages": SYNTH, "steps": 1, "samples_per_page": 1, "kl_in": "loss", "beta": 0.1}
+    ppo["critic"] = {"path": "some/critic"}
+    asked = recipe(policy=of_hub, ppo=ppo, rewards=[{"name": "eos"}])
+
+    def commits(go_on: bool) -> list[str]:
+        sources = bound_sources(asked, run, None, go_on=go_on)
+        found = with_folders(asked, sources)
+        assert isinstance(found.algorithm, config.Ppo)
+        sources.keep()
+        run.start(asked.model_dump(mode="json"), resume=go_on)
+        return [Path(str(p)).name for p in (found.policy.path, found.policy.reference, found.algorithm.critic.path)]
+
+    assert commits(go_on=False) == ["aaa"] * 3
+    newest = "bbb"
+    assert commits(go_on=True) == ["aaa"] * 3
+    assert asked.policy.path == "some/start"  # the recipe itself goes on with names
+    with_folders(asked, bound_sources(asked, Run(tmp_path / "other"), None, go_on=False))
+    assert (tmp_path / "models--some--start/snapshots/bbb").exists()
+
+
+def test_a_run_does_not_go_on_from_other_weights(nano_dir: Path, tmp_path: Path) -> None:
+    start, run = shutil.copytree(nano_dir, tmp_path / "start"), Run(tmp_path / "run")
+    asked = recipe(policy={"path": str(start)}, grpo={"pages": SYNTH, "steps": 1}, rewards=[{"name": "eos"}])
+    sources = bound_sources(asked, run, None, go_on=False)
+    with_folders(asked, sources)
+    sources.keep()
+    run.start(asked.model_dump(mode="json"), resume=False)
+    with_folders(asked, bound_sources(asked, run, None, go_on=True))
+    weights = start / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-1] + b"?")
+    with pytest.raises(UserError, match=r"model.safetensors: since .*run began, the file changed; put back"):
+        with_folders(asked, bound_sources(asked, run, None, go_on=True))
