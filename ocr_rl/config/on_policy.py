@@ -39,7 +39,8 @@ class OnPolicy(OwnSamples):
     kl: Annotated[str, KeyOf(KL)] = "k3"
     """The estimator of that KL."""
     importance_level: Annotated[str, KeyOf(IMPORTANCE)] = "token"
-    """Truncated importance correction between sampler and learner: per token, or one a sample (geometric mean)."""
+    """Truncated importance correction between sampler and learner: per token, one a sample (geometric mean), or none;
+    the ratio is then taken to the sampler's own probabilities."""
     importance_cap: float = Field(default=2.0, gt=0)
     """The largest importance weight that counts."""
     importance_mask: tuple[float, float] | None = None
@@ -57,6 +58,8 @@ class OnPolicy(OwnSamples):
 
     @model_validator(mode="after")
     def _around_one(self) -> Self:
+        if self.importance_mask is not None and self.importance_level == "none":
+            raise ValueError('importance_mask is of importance weights, and importance_level = "none" has none')
         if self.importance_mask is not None and not 0 <= self.importance_mask[0] < 1 < self.importance_mask[1]:
             raise ValueError(f"importance_mask must have 1 inside, as in [0.2, 5.0], got {list(self.importance_mask)}")
         return self

@@ -66,7 +66,9 @@ class PolicyGradient:
     The truncated importance correction min(pi_old / pi_sampler, cap), without gradient, weighs each token (or each
     sample, by the geometric mean over its tokens) for the engine's own rounding; it differs from the paper, which has
     one engine. pi_old is the learner's as the updates of a rollout begin, so the same weight corrects for samples that
-    are `stale`, of weights before these (decoupled PPO, Hilton et al. 2021, arXiv 2110.00641).
+    are `stale`, of weights before these (decoupled PPO, Hilton et al. 2021, arXiv 2110.00641). Without it
+    (`importance_level` "none") the ratio is taken to the sampler, so that the clip stops a token that has moved far
+    enough since it was drawn, whoever moved it (PPO as it was, where the sampler is the old policy).
 
     With `weigh_kl` the KL counts pi / pi_sampler times, up to the same cap and without gradient. An estimate of it
     holds for tokens that pi draws: those that it has just unlearnt, and older weights still drew, count as many times
@@ -98,7 +100,8 @@ class PolicyGradient:
     def __call__(self, read: Read, batch: Batch) -> tuple[Tensor, Sums]:
         logprob_N, B = read.logprob_N, len(batch.rows)
         old_N = logprob_N.detach() if batch.old_N is None else batch.old_N  # None: no update since the rollout
-        ratio_N = RATIOS[self.ratio](logprob_N - old_N, batch.row_N, B).exp()
+        before_N = batch.sampler_N if self.importance_level == "none" and batch.sampler_N is not None else old_N
+        ratio_N = RATIOS[self.ratio](logprob_N - before_N, batch.row_N, B).exp()
         surrogate_N, outside_N = SURROGATES[self.surrogate](self, ratio_N, logprob_N, batch.advantage_N)
         zero_N = surrogate_N.new_zeros(surrogate_N.shape)
         gap_N = zero_N if batch.sampler_N is None else old_N - batch.sampler_N
@@ -197,7 +200,11 @@ RATIOS: Mapping[str, Callable[[Tensor, Tensor, int], Tensor]] = {
     "sequence": of_sequence,
     "geometric": of_geometric_mean,
 }
-IMPORTANCE: Mapping[str, Callable[[Tensor, Tensor, int], Tensor]] = {"token": of_token, "sequence": of_geometric_mean}
+IMPORTANCE: Mapping[str, Callable[[Tensor, Tensor, int], Tensor]] = {
+    "token": of_token,
+    "sequence": of_geometric_mean,
+    "none": lambda log_ratio_N, row_N, B: log_ratio_N.new_zeros(log_ratio_N.shape),
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -220,6 +220,19 @@ def test_the_mask_leaves_out_whole_samples_where_weights_are_those_of_samples() 
     assert close(value_and_gradient(masked, now, batch), -1.5, [0.0, -0.5, -0.5, -0.5])
 
 
+def test_without_importance_weights_the_ratio_is_to_the_sampler() -> None:
+    # Ratios 0.5, 2, 1.1, 2 of good tokens and a bad one: the clip stops the second (1.2), and nothing of the bad one.
+    now = torch.zeros(4, dtype=torch.float64, requires_grad=True)
+    sampler = [-math.log(ratio) for ratio in (0.5, 2.0, 1.1, 2.0)]
+    batch = batch_of([1, 3], weight=[0.25] * 4, advantage=[1.0, 1.0, 1.0, -1.0], sampler=sampler)
+    loss = PolicyGradient(importance_level="none")
+    assert close(value_and_gradient(loss, now, batch), -(0.5 + 1.2 + 1.1 - 2) / 4, [-0.125, 0.0, -0.275, 0.5])
+    sums = loss(read_of(now), batch)[1]
+    assert sums["importance"] == 4.0 and sums["truncated_share"] == 0.0 and float(sums["gap"]) > 1  # still told
+    same = batch_of([1, 3], weight=[0.25] * 4, advantage=[1.0, 1.0, 1.0, -1.0], sampler=[0.0] * 4)
+    assert value_and_gradient(loss, now, same)[0] == value_and_gradient(PolicyGradient(), now, same)[0]
+
+
 def test_of_stale_samples_the_distance_to_the_sampler_has_another_name() -> None:
     batch = batch_of([2], weight=[0.5, 0.5], advantage=[1.0, 1.0], sampler=[-LN2, LN3])
     now = torch.zeros(2, dtype=torch.float64)
