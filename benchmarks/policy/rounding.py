@@ -48,8 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def read(run: Path, name: str, *, repeat: int) -> list[list[PageResult]]:
     """The pages as the last policy of a run reads them, as kept and rounded. UserError where it has none."""
     recipe = config.Recipe.model_validate(read_json(run / "config.json"))
-    checkpoints = Run(run).checkpoints()
-    if not checkpoints or name not in recipe.evaluation.sets:
+    checkpoints, evaluation = Run(run).checkpoints(), recipe.evaluation
+    if not checkpoints or evaluation is None or name not in evaluation.sets:
         raise UserError(f"{run}: has no checkpoint, or no evaluation set {name!r}; name a finished run.")
     model = str(checkpoints[-1] / "model")
     origin = open_learning_origin(recipe, model)
@@ -58,11 +58,11 @@ def read(run: Path, name: str, *, repeat: int) -> list[list[PageResult]]:
         TemporaryDirectory() as folder,
         closing(open_sampler(sampling, origin, recipe.policy)) as sampler,
     ):
-        pages = open_pages(recipe.evaluation.sets[name], Path(folder))
+        pages = open_pages(evaluation.sets[name], Path(folder))
         results = []
         for n, dtype in enumerate(DTYPES, 1):
             sampler.load(named_weights(load_model(model, dtype=dtype).float()), n)
-            rows = evaluate_policy(sampler, origin.prompter, pages, max_tokens=recipe.evaluation.max_tokens)
+            rows = evaluate_policy(sampler, origin.prompter, pages, max_tokens=evaluation.max_tokens)
             results.append([replace(row, repeat=repeat) for row in rows])
     return results
 
