@@ -204,7 +204,7 @@ def with_folders(recipe: config.Recipe, sources: BoundSources) -> config.Recipe:
         if name is None:
             return None
         found = model_folder(name, sources.commits.get(name))
-        if (commit := commit_of(found)) is not None:
+        if found != name and (commit := commit_of(found)) is not None:
             sources.commits.setdefault(name, commit)
         else:
             for file in weight_files(found):

@@ -191,7 +191,12 @@ def test_a_run_goes_on_from_the_commit_of_the_hub_that_it_began_with(
     assert commits(go_on=True) == ["aaa"] * 3
     assert asked.policy.path == "some/start"  # the recipe itself goes on with names
     with_folders(asked, bound_sources(asked, Run(tmp_path / "other"), None, go_on=False))
-    assert (tmp_path / "models--some--start/snapshots/bbb").exists()
+    assert (of_bbb := tmp_path / "models--some--start/snapshots/bbb").exists()
+    by_folder = bound_sources(asked, Run(tmp_path / "third"), None, go_on=False)
+    with_folders(
+        recipe(policy={"path": str(of_bbb)}, grpo={"pages": SYNTH, "steps": 1}, rewards=asked.rewards), by_folder
+    )
+    assert by_folder.commits == {}  # names of a hub only
 
 
 def test_a_run_does_not_go_on_from_other_weights(nano_dir: Path, tmp_path: Path) -> None:
