@@ -351,3 +351,10 @@ def test_the_shipped_rlhf_recipe_scores_and_begins_with_one_reward_model() -> No
     recipe = load_recipe("nano_rlhf")
     assert isinstance(recipe.algorithm, Ppo)
     assert recipe.learned == [recipe.algorithm.critic.path] and recipe.algorithm.kl_in == "reward"
+
+
+def test_a_mask_of_importance_weights_wants_some() -> None:
+    settings = ["grpo.importance_mask=[0.2, 5.0]", 'grpo.importance_level="none"']
+    assert load_recipe("nano_grpo", settings[1:]).algorithm.importance_level == "none"  # type: ignore[union-attr]
+    with pytest.raises(UserError, match='importance_level = "none" has none'):
+        load_recipe("nano_grpo", settings)

@@ -21,13 +21,13 @@ from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.evaluate.figures import compare, summary
 from ocr_rl.evaluate.results import PageResult
-from ocr_rl.evaluate.stats import Interval
 from ocr_rl.evaluate.tables import to_markdown_table
 from ocr_rl.learn.network import named_weights
 from ocr_rl.models.load import Dtype, load_model
 from ocr_rl.pages.source import open_pages
 from ocr_rl.policy import open_learning_origin, open_sampler
 from ocr_rl.run import Run, read_json
+from ocr_rl.study.findings import points
 from ocr_rl.train import evaluate_policy
 
 DTYPES: tuple[Dtype, ...] = ("float32", "bfloat16")  # as kept, and rounded
@@ -69,12 +69,7 @@ def read(run: Path, name: str, *, repeat: int) -> list[list[PageResult]]:
 
 def _cells(kept: Sequence[PageResult], rounded: Sequence[PageResult]) -> list[str]:
     levels = [f"{summary(rows).metrics['pass_rate'].mean:.1%}" for rows in (kept, rounded)]
-    return [*levels, _signed(compare(kept, rounded).metrics["pass_rate"].difference)]
-
-
-def _signed(interval: Interval) -> str:
-    low, mean, high = (100 * value for value in (interval.low, interval.mean, interval.high))
-    return f"{mean:+.1f} [{low:+.1f}, {high:+.1f}]"
+    return [*levels, points(compare(kept, rounded).metrics["pass_rate"].difference)]
 
 
 if __name__ == "__main__":

@@ -91,6 +91,7 @@ def open_session(
         memory = memory_plan(recipe, origin.path)
         print(memory.to_text())
         require_memory(memory)
+        hold_weights(recipe, sources)
         pages = checked_pages(recipe, sources, origin.prompter, pool)
         held_out = held_out_pages(recipe, sources)
         ranks.tell("", "open", "policy", recipe, origin.path)
@@ -195,10 +196,7 @@ def bound_sources(recipe: config.Recipe, run: Run, lent: Lent | None, *, go_on: 
 
 
 def with_folders(recipe: config.Recipe, sources: BoundSources) -> config.Recipe:
-    """The recipe with the folders of its models, for every rank: of a hub name, that of the commit it began with.
-
-    A folder's weights are held to what they were: the start of an adapter, or a reference, is in no checkpoint.
-    """
+    """The recipe with the folders of its models, for every rank: of a hub name, that of the commit it began with."""
 
     def folder(name: str | None) -> str | None:
         if name is None:
@@ -206,9 +204,6 @@ def with_folders(recipe: config.Recipe, sources: BoundSources) -> config.Recipe:
         found = model_folder(name, sources.commits.get(name))
         if found != name and (commit := commit_of(found)) is not None:
             sources.commits.setdefault(name, commit)
-        else:
-            for file in weight_files(found):
-                sources.hold(file)
         return found
 
     policy, algorithm = recipe.policy, recipe.algorithm
@@ -217,6 +212,18 @@ def with_folders(recipe: config.Recipe, sources: BoundSources) -> config.Recipe:
         critic = algorithm.critic.model_copy(update={"path": folder(algorithm.critic.path)})
         algorithm = algorithm.model_copy(update={"critic": critic})
     return recipe.model_copy(update={"policy": policy, "algorithm": algorithm})
+
+
+def hold_weights(recipe: config.Recipe, sources: BoundSources) -> None:
+    """Hold the weights of its models' folders to what they were; a commit of the hub is what it was.
+
+    The start of an adapter, or a reference, is in no checkpoint. UserError where one has changed.
+    """
+    critic = recipe.algorithm.critic.path if isinstance(recipe.algorithm, config.Ppo) else None
+    for folder in filter(None, dict.fromkeys((recipe.policy.path, recipe.policy.reference, critic))):
+        if commit_of(folder) is None:
+            for file in weight_files(folder):
+                sources.hold(file)
 
 
 def follow() -> None:

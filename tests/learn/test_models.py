@@ -107,7 +107,7 @@ def test_a_hub_name_is_its_snapshots_folder(policy_dir: Path, monkeypatch: pytes
     ("folder", "commit"),
     [
         ("/cache/hub/models--a--b/snapshots/0123abc", "0123abc"),
-        ("/work/snapshots/first", None),
+        ("models/snapshots/first", None),
         ("runs/sft/ckpt/000100/model", None),
         ("nano", None),
     ],

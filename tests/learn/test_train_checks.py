@@ -18,7 +18,7 @@ from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.run import Run
 from ocr_rl.train.checks import checked_pages, require_lengths, require_whole_steps
 from ocr_rl.train.evaluation import held_out_pages
-from ocr_rl.train.session import _start_model, bound_sources, open_pool, open_session, with_folders
+from ocr_rl.train.session import _start_model, bound_sources, hold_weights, open_pool, open_session, with_folders
 
 SYNTH = {"synth": "nano"}
 
@@ -203,11 +203,12 @@ def test_a_run_does_not_go_on_from_other_weights(nano_dir: Path, tmp_path: Path)
     start, run = shutil.copytree(nano_dir, tmp_path / "start"), Run(tmp_path / "run")
     asked = recipe(policy={"path": str(start)}, grpo={"pages": SYNTH, "steps": 1}, rewards=[{"name": "eos"}])
     sources = bound_sources(asked, run, None, go_on=False)
-    with_folders(asked, sources)
+    hold_weights(with_folders(asked, sources), sources)
     sources.keep()
     run.start(asked.model_dump(mode="json"), resume=False)
-    with_folders(asked, bound_sources(asked, run, None, go_on=True))
+    again = bound_sources(asked, run, None, go_on=True)
+    hold_weights(with_folders(asked, again), again)
     weights = start / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1] + b"?")
     with pytest.raises(UserError, match=r"model.safetensors: since .*run began, the file changed; put back"):
-        with_folders(asked, bound_sources(asked, run, None, go_on=True))
+        hold_weights(with_folders(asked, again), again)
