@@ -1,6 +1,6 @@
 """How many seeds and test pages decide a claim of the study? From the spread that the small study showed.
 
-    python -m benchmarks.policy.power docs/study_rows.jsonl.gz --seeds 3 4 5 6 8 --pages 120 200 300
+    python -m benchmarks.policy.power docs/study/small/study_rows.jsonl.gz --seeds 3 4 5 6 8 --pages 120 200 300
 
 An interval of `ocr_rl.study.findings.contrast` has two sources: pages (the spread over pages of the difference of two
 runs) and runs (the spread over seeds of an arm's mean). Both are read from rows of a study that was run; half-widths at

@@ -18,9 +18,11 @@ from ocr_rl.evaluate.tables import p_value, to_markdown_table
 from ocr_rl.study.findings import points
 from ocr_rl.study.folder import Folder
 from ocr_rl.study.plan import load_study
-from ocr_rl.study.results import read_results
+from ocr_rl.study.results import Results, read_results
 from ocr_rl.study.rows import bind_rows
 from ocr_rl.study.tables import Lead, leads
+
+HEADER = ("arm", "GRPO ahead by", "Holm's p", "so", "there", "Holm's p", "so", "the finding")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -30,16 +32,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("second")
     parser.add_argument("second_runs", type=Path)
     args = parser.parse_args(arguments)
-    both = [_leads(args.first, args.first_runs), _leads(args.second, args.second_runs)]
-    header = ("arm", "GRPO ahead by", "Holm's p", "so", "there", "Holm's p", "so", "the finding")
-    print(to_markdown_table(header, compared(*both)))
+    both = [results_of(args.first, args.first_runs), results_of(args.second, args.second_runs)]
+    print(to_markdown_table(HEADER, compared(*(leads(results.ended_arms()) for results in both))))
     return 0
 
 
-def _leads(name: str, runs: Path) -> dict[str, Lead]:
+def results_of(name: str, runs: Path) -> Results:
     study, folder = load_study(name), Folder(runs.resolve())
     bind_rows(study, folder)
-    return leads(read_results(study, folder.root).ended_arms())
+    return read_results(study, folder.root)
 
 
 def compared(first: Mapping[str, Lead], second: Mapping[str, Lead]) -> list[tuple[str, ...]]:

@@ -76,14 +76,14 @@ def delayed_credit(results: Results) -> Finding | None:
     )
 
 
-def _slope_noise(results: Results, arm: str, thirds: Sequence[set[str]]) -> tuple[Noise, int]:
+def _slope_noise(results: Results, arm: str, thirds: Sequence[Sequence[str]]) -> tuple[Noise, int]:
     """How far an arm's runs lie apart in their mean on the longest third less that on the shortest; and how many."""
     runs = [per_page(rows) for rows in results.runs(arm)]
     slopes = [_mean_of(run, thirds[2]) - _mean_of(run, thirds[0]) for run in runs]
     return spread([slopes]), len(runs)
 
 
-def _mean_of(run: PerPage, pages: set[str]) -> float:
+def _mean_of(run: PerPage, pages: Sequence[str]) -> float:
     return float(np.mean([run[page] for page in pages if page in run]))
 
 

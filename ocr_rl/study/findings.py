@@ -79,7 +79,7 @@ def turned(effect: Interval) -> Interval:
 
 
 PerPage = Mapping[str, float]
-_OWN = 3  # runs that a spread of their own can be read from
+OWN = 3  # runs that a spread of their own can be read from
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,7 +119,7 @@ def spread(groups: Sequence[Sequence[float]]) -> Noise:
 
 def noise_of_runs(runs: Sequence[PerPage], pooled: Callable[[], Noise]) -> Noise:
     """Of these runs themselves where there are three or more; elsewhere what all arms' runs show (`pooled`)."""
-    return noise_of([runs]) if len(runs) >= _OWN else pooled()
+    return noise_of([runs]) if len(runs) >= OWN else pooled()
 
 
 def noise_of(arms: Sequence[Sequence[PerPage]]) -> Noise:
@@ -183,9 +183,12 @@ def _drawn(terms: Sequence[tuple[float, Measured]], draws: int) -> tuple[float, 
 def unpaired(
     first: Sequence[float], second: Sequence[float], noise: Sequence[tuple[Noise, int]] = (), draws: int = 4000
 ) -> Interval:
-    """Mean of `first` less mean of `second`, two sets of pages redrawn apart; beside it `noise`, of so many runs."""
+    """Mean of `first` less mean of `second`, two sets of pages redrawn apart; beside it `noise`, of so many runs.
+
+    Sets have no order, so that the draws are of the values in theirs.
+    """
     rng = np.random.default_rng(0)
-    a, b = np.asarray(first), np.asarray(second)
+    a, b = np.sort(first), np.sort(second)
     drawn = rng.choice(a, (draws, len(a))).mean(1) - rng.choice(b, (draws, len(b))).mean(1)
     drawn += _of_runs([(of_arm.sd**2 / runs, of_arm.freedom) for of_arm, runs in noise if runs], draws, rng)
     low, high = np.quantile(drawn, [0.025, 0.975])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -10,7 +10,8 @@ from rapidfuzz.fuzz import ratio
 
 from ocr_rl.evaluate.report import Section
 from ocr_rl.evaluate.results import PageResult
-from ocr_rl.study.findings import Measured, apart, contrast, per_page, points, verdict_of
+from ocr_rl.evaluate.stats import Interval
+from ocr_rl.study.findings import OWN, Measured, apart, contrast, per_page, points, verdict_of
 from ocr_rl.study.results import Results
 
 _GOOD = 0.5  # a sample that passes fewer of the tests is a bad one
@@ -148,15 +149,42 @@ def without_effect(results: Results) -> Section | None:
     effects = {arm: contrast((1, one), (-1, other)) for arm, (one, other) in halves.items() if one and other}
     if not effects:
         return None
-    verdicts = {arm: verdict_of(effect) for arm, effect in effects.items()}
-    wrong = sum(effect.low > 0 or effect.high < 0 for effect in effects.values())
     listed: Callable[[Sequence[int]], str] = lambda of: " and ".join(map(str, of))
     return Section(
         title="The rule on data without effect",
         text=(
             f"Seeds {listed(seeds[:2])} of each arm against its seeds {listed(seeds[2:])}, one recipe on both sides. "
-            f"{wrong} of {len(effects)} differ, the one way or the other (95 % intervals; arms share pages)."
-        ),
+            f"{sum(map(differs, effects.values()))} of {len(effects)} differ, the one way or the other (95 % "
+            f"intervals; arms share pages). {_of_halves(results)}"
+        ).strip(),
         header=("arm", "difference", "verdict"),
-        rows=[(arm, points(effect), verdicts[arm]) for arm, effect in effects.items()],
+        rows=[(arm, points(effect), verdict_of(effect)) for arm, effect in effects.items()],
     )
+
+
+def differs(effect: Interval) -> bool:
+    return effect.low > 0 or effect.high < 0
+
+
+def _of_halves(results: Results) -> str:
+    """Two runs have no spread of their own; nothing to say where a half has no more."""
+    if len(results.study.seeds) < 2 * OWN:
+        return ""
+    effects = {arm: list(halved(results, arm)) for arm in results.study.arms}
+    wrong = {arm: sum(map(differs, of_arm)) for arm, of_arm in effects.items()}
+    named = ", ".join(f"{arm} {count}" for arm, count in wrong.items() if count)
+    return (
+        "A side of two runs borrows the spread of all arms' runs, which no verdict does. With three runs a side and a "
+        f"spread of their own, over all ways to halve each arm's first six seeds, {sum(wrong.values())} of "
+        f"{sum(map(len, effects.values()))} differ{f' ({named})' if named else ''}."
+    )
+
+
+def halved(results: Results, arm: str) -> Iterator[Interval]:
+    """The arm against itself, for each way to halve its first six seeds."""
+    first, *others = results.study.seeds[: 2 * OWN]
+    for with_it in combinations(others, OWN - 1):
+        one = results.measured(arm, [first, *with_it])
+        other = results.measured(arm, [seed for seed in others if seed not in with_it])
+        if one and other:
+            yield contrast((1, one), (-1, other))

@@ -25,13 +25,6 @@ def sections_of(results: Results, plot: bytes, level: floors.Floors | None) -> l
     """Those before the claims; `plot` is what every arm reached for its cost."""
     arms = results.ended_arms()
     against = {arm: compare(*_paired(results, arm)) for arm in arms}
-    noise = next(iter(arms.values())).noise if arms else None
-    runs = (
-        f"runs of one arm lie {100 * noise.sd:.1f} points apart (standard deviation over seeds, pooled over arms), "
-        "which the intervals hold"
-        if noise and noise.freedom
-        else "with one seed an arm, the intervals know nothing of how runs differ"
-    )
     judges = _judges(results)
     return [
         Section(
@@ -47,9 +40,10 @@ def sections_of(results: Results, plot: bytes, level: floors.Floors | None) -> l
         Section(
             title="The arms at the end, on the test pages",
             text=(
-                f"{len(results.pages)} pages, opened once, greedy; intervals of 95 % by redrawing pages; {runs}. All "
-                "arms had the same pages and start; SFT reads their reference transcripts, all others learn from the "
-                f"same rewards and see no reference{_learned(results)}. p, of the change, is of the pages alone."
+                f"{len(results.pages)} pages, opened once, greedy; intervals of 95 % by redrawing pages; "
+                f"{_scatter(arms)}. All arms had the same pages and start; SFT reads their reference transcripts, all "
+                f"others learn from the same rewards and see no reference{_learned(results)}. p, of the change, is of "
+                "the pages alone."
                 + (f" {floor_line(level)}" if level else "")
             ),
             header=("arm", "pass rate, %", "change, points", "p", "BLEU, change", "CER, change", "change by seed"),
@@ -78,6 +72,15 @@ def sections_of(results: Results, plot: bytes, level: floors.Floors | None) -> l
             header=("arm", "GRPO ahead by", "p", "Holm's p", "so", "by seed"),
             rows=_against_grpo(results, arms),
         ),
+        Section(
+            title="Any two arms",
+            text=(
+                "The row's pass rate on the test pages less the column's, in points; * where Holm's p over all these "
+                "pairs is below 0.05. Not the main comparison, which has one arm on one side."
+            ),
+            header=("arm", *list(arms)[:-1]),
+            rows=_any_two(arms),
+        ),
         Section(title="The ledger", text=_LEDGER_TEXT, header=_LEDGER, rows=_ledger(results, list(arms))),
         *([Section(title="The reward models", text=_JUDGES_TEXT, header=_JUDGES, rows=judges)] if judges else []),
         Section(
@@ -90,6 +93,16 @@ def sections_of(results: Results, plot: bytes, level: floors.Floors | None) -> l
             rows=[_tuned(results, arm) for arm in results.study.arms],
         ),
     ]
+
+
+def _scatter(arms: Mapping[str, Measured]) -> str:
+    """How far the runs of one arm lie apart; with fewer than three runs an arm has the spread of all."""
+    known = {arm: measured.noise.sd for arm, measured in arms.items() if measured.noise.freedom}
+    if not known:
+        return "with one seed an arm, the intervals know nothing of how runs differ"
+    least, most = min(known, key=lambda arm: known[arm]), max(known, key=lambda arm: known[arm])
+    between = f"{100 * known[least]:.1f} ({least}) to {100 * known[most]:.1f} ({most})"
+    return f"runs of one arm lie {between} points apart (standard deviation over seeds), which the intervals hold"
 
 
 def _rows_of(level: floors.Floors | None) -> list[tuple[str, Sequence[PageResult]]]:
@@ -140,6 +153,24 @@ def _against_grpo(results: Results, arms: Mapping[str, Measured]) -> list[tuple[
     return [
         (arm, points(lead.size), p_value(lead.p), p_value(lead.holm), lead.word, _by_seed(results, "grpo", arm))
         for arm, lead in leads(arms).items()
+    ]
+
+
+def _any_two(arms: Mapping[str, Measured]) -> list[tuple[str, ...]]:
+    """A row for each arm but the first, a cell for each before it."""
+    names = list(arms)
+    pairs = [(arm, other) for k, arm in enumerate(names) for other in names[:k]]
+    by_pair = {f"{arm} {other}": contrast_p((1, arms[arm]), (-1, arms[other])) for arm, other in pairs}
+    held = holm(by_pair)
+
+    def cell(arm: str, other: str) -> str:
+        star = "*" if held[f"{arm} {other}"] < 0.05 else ""
+        return apart(arms[arm], arms[other]) + star
+
+    return [
+        (arm, *(cell(arm, other) for other in names[:k]), *("" for _ in names[k:-1]))
+        for k, arm in enumerate(names)
+        if k
     ]
 
 

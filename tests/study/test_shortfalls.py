@@ -9,6 +9,8 @@ import pytest
 from ocr_rl.study.shortfalls import (
     alike,
     classes_of,
+    differs,
+    halved,
     likeness,
     moved,
     offered,
@@ -66,3 +68,18 @@ def test_the_rule_is_tried_on_one_recipe_against_itself() -> None:
     assert section is not None and "1 of 3 differ, the one way or the other" in section.text
     assert [row[2] for row in section.rows] == ["undecided with this budget"] * 2 + ["supported"]
     assert without_effect(results_by_hand(ends)) is None  # three seeds have no two halves
+
+
+def test_the_rule_is_tried_with_three_runs_a_side_in_every_way() -> None:
+    study = study_by_hand(seeds=[0, 1, 2, 3, 4, 5], claim_seeds=[0])
+    flat = {f"p{k}": 0.5 for k in range(9)}
+    ends = {f"{arm}-seed{seed}": flat for arm in ("grpo", "dpo") for seed in range(6)}
+    ends |= {f"ppo-seed{seed}": {page: 0.6 if seed < 3 else 0.5 for page in flat} for seed in range(6)}
+    results = results_by_hand(ends, study=study)
+    assert len(list(halved(results, "grpo"))) == 10
+    assert [differs(effect) for effect in halved(results, "ppo")].count(True) == 1  # seeds 0, 1, 2 and no other half
+    section = without_effect(results)
+    assert section is not None and "1 of 30 differ (ppo 1)." in section.text
+    ends["ppo-seed3"] = {page: 0.6 for page in flat}
+    again = without_effect(results_by_hand(ends, study=study))
+    assert again is not None and "0 of 30 differ." in again.text

@@ -10,7 +10,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 
 from benchmarks.policy.terrains import compared
 from ocr_rl.evaluate.stats import Interval
-from ocr_rl.study.findings import Measured, Noise, contrast, contrast_p, noise_of, verdict_of
+from ocr_rl.study.findings import Measured, Noise, contrast, contrast_p, noise_of, unpaired, verdict_of
 from ocr_rl.study.results import Point, at_seconds
 from ocr_rl.study.tables import Lead
 
@@ -50,6 +50,12 @@ def test_a_finding_holds_where_the_same_word_comes_out_elsewhere() -> None:
         ("rlhf", "untested"),
     ]
     assert rows[0][1:4] == ("+3.0 [1.0, 5.0]", "0.0100", "GRPO ahead")
+
+
+def test_pages_have_no_order_in_an_interval_of_two_sets() -> None:
+    first, second = [[Random(k).random() for k in range(at, at + 30)] for at in (0, 100)]
+    shuffled = Random(1).sample(first, 30), Random(2).sample(second, 30)
+    assert unpaired(*shuffled) == unpaired(first, second) != unpaired(second, first)
 
 
 def test_p_agrees_with_the_interval() -> None:
