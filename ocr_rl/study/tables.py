@@ -43,8 +43,7 @@ def sections_of(results: Results, plot: bytes, level: floors.Floors | None) -> l
                 f"{len(results.pages)} pages, opened once, greedy; intervals of 95 % by redrawing pages; "
                 f"{_scatter(arms)}. All arms had the same pages and start; SFT reads their reference transcripts, all "
                 f"others learn from the same rewards and see no reference{_learned(results)}. p, of the change, is of "
-                "the pages alone."
-                + (f" {floor_line(level)}" if level else "")
+                "the pages alone." + (f" {floor_line(level)}" if level else "")
             ),
             header=("arm", "pass rate, %", "change, points", "p", "BLEU, change", "CER, change", "change by seed"),
             rows=[
