@@ -74,7 +74,7 @@ def demo(
 
 @app.command(epilog=GOES_ON)
 def study(
-    study: Annotated[str, Argument(metavar="STUDY", help="a study file, or a shipped one: small, full, second")],
+    study: Annotated[str, Argument(metavar="STUDY", help="a study file, or a shipped one: small, full, second, again")],
     out: Annotated[Path, Option(help="folder of its runs and report; a rerun goes on with what lies there")] = Path(
         "runs/study"
     ),

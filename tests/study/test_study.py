@@ -236,16 +236,17 @@ def test_killed_and_gone_on_gives_the_rows_of_one_that_was_left_alone(
 
 
 def test_shipped_studies_are_whole_and_on_equal_terms() -> None:
-    for name in ("small", "full", "second"):
+    for name in ("small", "full", "second", "again"):
         study = load_study(name)
         assert len(study.seeds) >= 3
         assert isinstance(study.test, Typeset) and study.test.n >= 100
-        arms = {"sft", "best_of_n", "dpo", "dpo_iterative", "dpo_tuned", "grpo"}
+        arms = {"dpo", "dpo_iterative", "dpo_tuned", "grpo"}
+        arms |= {"grpo_order"} if name == "again" else {"sft", "best_of_n"}
         # The small one has 40 minutes.
-        arms |= {"ppo", "rlhf", "grpo_rm", "grpo_spans"} if name != "small" else set()
+        arms |= {"ppo", "rlhf", "grpo_rm", "grpo_spans"} if name in ("full", "second") else set()
         assert {job.arm for job in main_jobs(study, {})} == arms
         wanted = {variation.name for variation in VARIATIONS if {variation.of, variation.needs or "sft"} <= arms}
-        assert {job.arm for job in claim_jobs(study, {})} == (wanted if name != "second" else set())
+        assert {job.arm for job in claim_jobs(study, {})} == (wanted if study.variations else set())
         trials = [job.arm for job in tuning_jobs(study)]
         assert len({trials.count(arm) for arm in study.arms}) == 1
         algorithms = {job.arm: job.recipe.algorithm for job in main_jobs(study, {})}
@@ -320,6 +321,21 @@ def test_flipped_groups_are_as_many_as_asked_and_the_same_each_time() -> None:
     assert 250 < sum(flips) < 350
     assert flips == [upside_down(compared(k), 0.3, "0/8").advantages == (1.0, -1.0) for k in range(1000)]
     assert not any(upside_down(compared(k), 0.0, "0/8").advantages == (1.0, -1.0) for k in range(50))
+
+
+def test_what_is_run_again_is_the_full_study_with_its_choices_on_new_dice() -> None:
+    full, again = load_study("full"), load_study("again")
+    own = {"seeds", "claim_seeds", "tuning_seeds", "test", "variations", "arms", "algorithms", "reward_model_set"}
+    assert again.model_dump(exclude=own) == full.model_dump(exclude=own)
+    assert not set(again.seeds) & set(full.seeds) and len(again.seeds) == 8
+    assert isinstance(again.test, Typeset) and isinstance(full.test, Typeset)
+    assert again.test == full.test.model_copy(update={"seed": again.test.seed}) != full.test
+    assert all(full.algorithms[name] == algorithm for name, algorithm in again.algorithms.items())
+    chosen = {"dpo": 0, "dpo_iterative": 1, "dpo_tuned": 0, "grpo": 2}  # docs/study_plan.md
+    for name, trial in chosen.items():
+        assert set(again.arms[name].set) == {*full.arms[name].set, *full.arms[name].trials[trial]}
+    assert set(again.arms["grpo_order"].set) == {*again.arms["grpo"].set, "grpo.advantage=order"}
+    assert again.arms.keys() == {*chosen, "grpo_order"}
 
 
 def test_the_second_terrain_is_the_full_study_with_its_choices_elsewhere() -> None:
