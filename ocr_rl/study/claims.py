@@ -97,7 +97,8 @@ def against_noise(results: Results, arm: str, name: str, *, key: str, claim: str
         effect=effect,
         seen=(
             f"With {NOISE[-1]} % of the labels wrong {name}'s pass rate changes by {apart(own[-1], own[0])} points, "
-            f"GRPO's by {apart(grpo[-1], grpo[0])}; of its gain GRPO keeps {points(effect)} per cent more than {name}."
+            f"GRPO's by {apart(grpo[-1], grpo[0])}; of its gain GRPO keeps {points(effect)} per cent more than {name}. "
+            f"With them {name} ends {apart(own[-1], grpo[-1])} points above GRPO."
         ),
         header=("labels wrong", f"{name}, gain in points", "GRPO, gain in points"),
         table=[

@@ -36,7 +36,7 @@ from ocr_rl.study.findings import (
 from ocr_rl.study.jobs import LAMBDA
 from ocr_rl.study.plan import Arm
 from ocr_rl.study.results import PHASES, Of, Results, cost_of, peak_of, phases_of
-from ocr_rl.study.weak_spots import THIRDS_BY_LENGTH, thirds_by_length
+from ocr_rl.study.weak_spots import THIRDS_BY_LENGTH, gains_by_length, thirds_by_length
 from ocr_rl.text.figures import pair, words
 
 
@@ -45,17 +45,14 @@ def delayed_credit(results: Results) -> Finding | None:
     if both is None:
         return None
     ppo, grpo = both
-    thirds, start, seeds = thirds_by_length(results), results.began(), results.study.claim_seeds
+    thirds, seeds = thirds_by_length(results), results.study.claim_seeds
     lead = {page: ppo.pages[page] - grpo.pages[page] for page in ppo.pages}
     # unpaired: pages of two lengths are different pages
     short, long_ = ([lead[page] for page in third if page in lead] for third in (thirds[0], thirds[2]))
     effect = unpaired(long_, short, [_slope_noise(results, arm, thirds) for arm in ("ppo", "grpo")])
     trusting, ppo_there = results.measured("ppo_lambda", seeds), results.measured("ppo", seeds)
-    arms = {"ppo": ppo, "grpo": grpo} | ({f"ppo, lambda {LAMBDA}": trusting} if trusting else {})
-    gains = {
-        arm: [contrast((1, measured), (-1, Measured(pages={p: start.pages[p] for p in third}))) for third in thirds]
-        for arm, measured in arms.items()
-    }
+    names = {"ppo": "ppo", "grpo": "grpo", "ppo_lambda": f"ppo, lambda {LAMBDA}"}
+    gains = {names[arm]: of_arm for arm, of_arm in gains_by_length(results, list(names)).items()}
     credit = ""
     if trusting is not None and ppo_there is not None:
         credit = f" With lambda {LAMBDA} PPO ends {apart(trusting, ppo_there)} points from where it ends as it is."

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -13,9 +13,10 @@ import numpy as np
 from ocr_rl.contract import Page
 from ocr_rl.evaluate.figures import summary
 from ocr_rl.evaluate.results import PageResult, read_rows
+from ocr_rl.evaluate.stats import Interval
 from ocr_rl.pages.source import open_pages
 from ocr_rl.run import by_step, read_json, read_jsonl
-from ocr_rl.study.findings import Measured, Noise, PerPage, noise_of, noise_of_runs, per_page
+from ocr_rl.study.findings import Measured, Noise, PerPage, contrast, noise_of, noise_of_runs, per_page
 from ocr_rl.study.folder import Folder, choose, trial_scores
 from ocr_rl.study.jobs import (
     Job,
@@ -113,6 +114,15 @@ class Results:
 
         noise = noise_of_runs([per_page(rows, of) for rows in runs], pooled)
         return Measured(pages=pages, runs=len(runs), noise=noise)
+
+    def gain(self, arm: str, pages: Collection[str]) -> Interval | None:
+        """Over the start, in the pass rate on these pages; runs are as far apart as they are there."""
+
+        def there(row: PageResult) -> float | None:
+            return row.pass_rate if row.page in pages else None
+
+        measured = self.measured(arm, of=there)
+        return contrast((1, measured), (-1, self.began(there))) if measured else None
 
     def ended_arms(self) -> dict[str, Measured]:
         """By their names, those of which a run has ended."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from itertools import combinations
 
 import numpy as np
@@ -11,7 +11,7 @@ from rapidfuzz.fuzz import ratio
 from ocr_rl.evaluate.report import Section
 from ocr_rl.evaluate.results import PageResult
 from ocr_rl.evaluate.stats import Interval
-from ocr_rl.study.findings import OWN, Measured, apart, contrast, per_page, points, verdict_of
+from ocr_rl.study.findings import OWN, Measured, contrast, per_page, points, verdict_of
 from ocr_rl.study.results import Results
 
 _GOOD = 0.5  # a sample that passes fewer of the tests is a bad one
@@ -41,16 +41,14 @@ def offered(results: Results) -> Section | None:
         ),
         header=("arm", *(f"{label}: {len(pages)} pages" for label, pages in classes.items())),
         rows=[
-            (
-                arm,
-                *(
-                    apart(measured, Measured(pages={page: start.pages[page] for page in pages})) if pages else ""
-                    for pages in classes.values()
-                ),
-            )
-            for arm, measured in arms.items()
+            ("start, passes", *(_passes(start, pages) for pages in classes.values())),
+            *((arm, *(points(of) if (of := results.gain(arm, on)) else "" for on in classes.values())) for arm in arms),
         ],
     )
+
+
+def _passes(start: Measured, pages: Collection[str]) -> str:
+    return f"{100 * np.mean([start.pages[page] for page in pages]):.1f} %" if pages else ""
 
 
 def classes_of(samples: Sequence[PageResult]) -> dict[str, set[str]]:
@@ -81,7 +79,8 @@ def moved(results: Results) -> Section | None:
         title="What preference training does to the answers that it prefers",
         text=(
             f"Log-probability of a whole answer less the reference's, in nats, mean over the last {_LATE} updates and "
-            "over seeds. Below 0 the preferred answers have become less likely than they were, too."
+            "over seeds. Below 0 the preferred answers have become less likely than they were, too. A run in rounds is "
+            "held to the policy at the beginning of each round."
         ),
         header=("arm", "preferred answers", "rejected answers"),
         rows=rows,

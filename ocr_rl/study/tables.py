@@ -15,7 +15,7 @@ from ocr_rl.evaluate.report import Section
 from ocr_rl.evaluate.results import PageResult
 from ocr_rl.evaluate.stats import Interval, holm
 from ocr_rl.evaluate.tables import floor_line, p_value
-from ocr_rl.study.findings import MATTERS, Measured, apart, contrast, contrast_p, per_page, percent, points
+from ocr_rl.study.findings import MATTERS, OWN, Measured, apart, contrast, contrast_p, per_page, percent, points
 from ocr_rl.study.jobs import reward_model_jobs
 from ocr_rl.study.plan import REWARD_MODEL
 from ocr_rl.study.results import Of, Results, at_seconds, bleu, cost_of, pass_rate, peak_of
@@ -45,11 +45,20 @@ def sections_of(results: Results, plot: bytes, level: floors.Floors | None) -> l
                 f"others learn from the same rewards and see no reference{_learned(results)}. p, of the change, is of "
                 "the pages alone." + (f" {floor_line(level)}" if level else "")
             ),
-            header=("arm", "pass rate, %", "change, points", "p", "BLEU, change", "CER, change", "change by seed"),
+            header=(
+                "arm",
+                "pass rate, %",
+                "change, points",
+                "p",
+                "BLEU, change",
+                "CER, change",
+                "runs apart",
+                "change by seed",
+            ),
             rows=[
-                ("start", _level(results.began()), "", "", "", "", ""),
+                ("start", _level(results.began()), *_NOTHING),
                 *(_arm(results, arm, measured, against[arm]) for arm, measured in arms.items()),
-                *((name, _level(Measured(pages=per_page(rows))), "", "", "", "", "") for name, rows in _rows_of(level)),
+                *((name, _level(Measured(pages=per_page(rows))), *_NOTHING) for name, rows in _rows_of(level)),
             ],
         ),
         Section(
@@ -183,8 +192,9 @@ def _arm(results: Results, arm: str, measured: Measured, against: Comparison) ->
         return apart(after, before) if after else ""
 
     p = p_value(against.metrics["pass_rate"].p)
+    apart_by = f"{100 * measured.noise.sd:.1f}" if measured.runs >= OWN else ""
     seeds = " ".join(f"{100 * (_mean(rows) - _mean(results.start)):+.1f}" for rows in results.runs(arm))
-    return (arm, _level(measured), change(pass_rate), p, change(bleu), change(lambda row: row.cer), seeds)
+    return (arm, _level(measured), change(pass_rate), p, change(bleu), change(lambda row: row.cer), apart_by, seeds)
 
 
 def _mean(rows: Sequence[PageResult]) -> float:
@@ -205,6 +215,7 @@ def _type(against: Comparison, type_: str) -> str:
     return points(comparison.difference) + star
 
 
+_NOTHING = ("",) * 6  # of what was not trained, beside its pass rate
 _LEDGER = (
     "arm",
     "updates",

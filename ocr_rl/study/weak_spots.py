@@ -2,22 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from ocr_rl.evaluate.stats import bootstrap_mean
-from ocr_rl.study.findings import (
-    Finding,
-    Measured,
-    Series,
-    apart,
-    contrast,
-    every,
-    points,
-    unpaired,
-    verdict_of,
-)
+from ocr_rl.evaluate.stats import Interval, bootstrap_mean
+from ocr_rl.study.findings import Finding, Series, apart, contrast, every, points, unpaired, verdict_of
 from ocr_rl.study.jobs import LONGER
 from ocr_rl.study.results import Results, bleu, pass_rate
 
@@ -126,13 +116,8 @@ def blurred_credit(results: Results) -> Finding | None:
     both = every([results.measured(arm) for arm in ("grpo_spans", "grpo")])
     if both is None:
         return None
-    arms = results.ended_arms()
-    start, thirds = results.began(), thirds_by_length(results)
     effect = contrast((1, both[0]), (-1, both[1]))
-    on = {
-        arm: [contrast((1, measured), (-1, Measured(pages={p: start.pages[p] for p in third}))) for third in thirds]
-        for arm, measured in arms.items()
-    }
+    on = gains_by_length(results, list(results.ended_arms()))
     return Finding(
         key="blurred_credit",
         claim="GRPO 4. One reward for a whole transcript blurs credit: on the words that earned it it teaches more",
@@ -163,13 +148,22 @@ def longer_runs(results: Results) -> Finding | None:
         claim=f"Budget. With {LONGER} times the tokens GRPO's lead over iterative DPO grows",
         verdict=verdict_of(effect),
         effect=effect,
-        seen=(
-            f"From {LONGER} times the tokens GRPO gains {points(effect)} points more than iterative DPO does; with "
-            f"them it ends {apart(grpo_long, dpo_long)} points above it."
+        seen=f"From {LONGER} times the tokens GRPO gains {points(effect)} points more than iterative DPO does.",
+        header=(
+            "arm",
+            "gain, points",
+            f"gain with {LONGER} times the tokens",
+            "what they added",
+            "above iterative DPO then",
         ),
-        header=("arm", "gain, points", f"gain with {LONGER} times the tokens", "what they added"),
         table=[
-            (arm, apart(short, results.began()), apart(long_, results.began()), apart(long_, short))
+            (
+                arm,
+                apart(short, results.began()),
+                apart(long_, results.began()),
+                apart(long_, short),
+                apart(long_, dpo_long) if arm != "dpo_iterative" else "",
+            )
             for arm, (short, long_) in arms.items()
         ],
         y_label="gain over the start, points",
@@ -179,6 +173,13 @@ def longer_runs(results: Results) -> Finding | None:
         },
         x_label="times the tokens",
     )
+
+
+def gains_by_length(results: Results, arms: Sequence[str]) -> dict[str, list[Interval]]:
+    """Of those arms of which a run has ended: the gain on each third of the pages."""
+    thirds = thirds_by_length(results)
+    gains = {arm: [gain for third in thirds if (gain := results.gain(arm, third))] for arm in arms}
+    return {arm: intervals for arm, intervals in gains.items() if intervals}
 
 
 def thirds_by_length(results: Results) -> list[list[str]]:

@@ -37,7 +37,22 @@ def test_pages_are_told_apart_by_how_the_samples_of_the_start_fare() -> None:
         "nearly equal: 2 pages",
         "far apart: 1 pages",
     )
-    assert [cell.split()[0] for cell in section.rows[0][1:]] == ["+10.0", "+15.0", "+0.0"]
+    assert section.rows[0] == ("start, passes", "50.0 %", "50.0 %", "50.0 %")
+    assert [cell.split()[0] for cell in section.rows[1][1:]] == ["+10.0", "+15.0", "+0.0"]
+
+
+def test_a_gain_on_some_pages_has_the_spread_of_the_runs_there() -> None:
+    """Runs that are alike over all pages may differ on half of them."""
+    here, there = [f"h{k}" for k in range(20)], [f"t{k}" for k in range(20)]
+    ends = {
+        f"grpo-seed{seed}": {page: 0.6 + by for page in here} | {page: 0.6 - by for page in there}
+        for seed, by in enumerate((-0.1, 0.0, 0.1))
+    }
+    results = results_by_hand(ends)
+    whole, half = results.gain("grpo", [*here, *there]), results.gain("grpo", here)
+    assert whole is not None and half is not None and half.mean == pytest.approx(whole.mean) == pytest.approx(0.1)
+    assert whole.high - whole.low < 0.01 and half.high - half.low > 0.3
+    assert results.gain("dpo", here) is None and results.gain("grpo", ["elsewhere"]) is None
 
 
 def test_displacement_is_of_the_last_updates_and_of_preference_arms_alone() -> None:

@@ -280,7 +280,7 @@ def test_wrong_studies_are_refused_in_one_sentence(nano_dir: Path, tmp_path: Pat
         path.write_text(text.replace(was, now))
         with pytest.raises(UserError, match=said.replace("?", r"\?")):
             load_study(str(path))
-    with pytest.raises(UserError, match="shipped are full, second, small"):
+    with pytest.raises(UserError, match="shipped are again, full, second, small"):
         load_study("smal")
 
 
