@@ -6,7 +6,7 @@ export PYTHONDONTWRITEBYTECODE :=
 # Two workers of one thread each. The tests of a file stay with one worker, or both would make what they share.
 PYTEST := OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-.PHONY: demo test test-all check docs bench families gpu trl nano study-small study clean
+.PHONY: demo test test-all check docs bench families gpu trl nano study-small study study-report clean
 
 # Goes on where it was cut off; for another one from the start, remove runs/demo.
 demo: $(STAMP)
@@ -59,6 +59,10 @@ study-small: $(STAMP)
 
 study: $(STAMP)
 	$(PY) -m ocr_rl.cli study full --out runs/study
+
+# Every figure of docs/study.md again, from the rows in docs/study.
+study-report: $(STAMP)
+	$(PY) -m benchmarks.policy.paper
 
 $(STAMP): requirements.lock pyproject.toml
 	./setup.sh

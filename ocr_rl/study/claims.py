@@ -33,7 +33,12 @@ _FEW_PAIRS = 20  # learnt by heart rather than from
 def both_bad(results: Results) -> Finding | None:
     """The same pairs with their labels exchanged are the control: what a few pairs do to a policy is in both."""
     names = ("dpo_both_bad", "dpo_both_bad_turned")
-    seeds = [s for s in results.study.claim_seeds if all(f"{name}-seed{s}" in results.rows for name in names)]
+    seeds = [
+        seed
+        for seed in results.study.claim_seeds
+        if all(f"{name}-seed{seed}" in results.rows for name in names)
+        and {"kept", "pages"} <= results.choices.get(f"both_bad-seed{seed}", {}).keys()
+    ]
     both = every([results.measured(name, seeds) for name in names])
     if both is None or not seeds:
         return None
@@ -66,7 +71,8 @@ def both_bad(results: Results) -> Finding | None:
 
 def _moved(results: Results, arm: str, seeds: Sequence[int], side: str) -> list[float]:
     """By step, the mean over seeds."""
-    runs = [[row[f"{side}_moved_mean"] for row in results.metrics[f"{arm}-seed{seed}"]] for seed in seeds]
+    name = f"{side}_moved_mean"
+    runs = [[row[name] for row in results.metrics[f"{arm}-seed{seed}"] if name in row] for seed in seeds]
     return [float(np.mean(values)) for values in zip(*runs, strict=False)]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -16,6 +17,7 @@ from ocr_rl.evaluate.stats import Interval
 
 Verdict = Literal["supported", "not supported", "undecided with this budget"]
 PART = 0.1  # of a gain: the least that is worth speaking of, where a claim is about shares of gains
+_DRAWS = 20_000  # of the pages; in a contrast each with an error of the runs, and with its mirror image
 MATTERS = 0.03  # of the pass rate: an interval below this excludes any effect that is worth speaking of
 
 
@@ -127,35 +129,32 @@ def noise_of(arms: Sequence[Sequence[PerPage]]) -> Noise:
     return spread([[float(np.mean(list(run.values()))) for run in runs] for runs in arms])
 
 
-def contrast(*terms: tuple[float, Measured], draws: int = 4000) -> Interval:
+def contrast(*terms: tuple[float, Measured]) -> Interval:
     """A weighted sum of means over pages, with a 95 % interval: differences, and differences of differences.
 
     Pages are redrawn together for all terms, so what they have in common cancels. How much runs differ by their seed is
     drawn beside it: with few seeds an interval of the pages alone would speak of these runs only. Each term has the
     spread of its own runs, and Student's t as many degrees of freedom as Welch (1947) gives their sum.
     """
-    mean, drawn, clusters = _drawn(terms, draws)
+    mean, drawn, clusters = _drawn(terms)
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Interval(mean=mean, low=float(low), high=float(high), clusters=clusters)
 
 
-def kept_contrast(
-    one: tuple[Measured, Measured], other: tuple[Measured, Measured], start: Measured, draws: int = 4000
-) -> Interval:
+def kept_contrast(one: tuple[Measured, Measured], other: tuple[Measured, Measured], start: Measured) -> Interval:
     """The share of its gain that `other` keeps less the share that `one` keeps; each is (as it is, disturbed).
 
     Gains are over the start. Pages and runs are drawn as in `contrast`. Not known (nan) where a gain may be none.
     """
     terms = (*one, *other)
     pages = sorted(set.intersection(*(set(measured.pages) for measured in (*terms, start))))
-    rng = np.random.default_rng(0)
-    redrawn = rng.integers(0, len(pages), (draws, len(pages)))
+    rng = np.random.default_rng(1)
     gains, means = [], []
     for measured in terms:
         values = np.array([measured.pages[page] - start.pages[page] for page in pages])
         means.append(float(values.mean()))
         parts = [(measured.noise.sd**2 / measured.runs, measured.noise.freedom)] if measured.runs else []
-        gains.append(values[redrawn].mean(1) + _of_runs(parts, draws, rng))
+        gains.append(_redrawn(len(pages)) @ values + _of_runs(parts, rng))
     mean = means[3] / means[2] - means[1] / means[0] if means[0] and means[2] else float("nan")
     if min(float(np.quantile(gains[k], 0.025)) for k in (0, 2)) <= 0:
         return Interval(mean=mean, low=float("nan"), high=float("nan"), clusters=len(pages))
@@ -163,53 +162,60 @@ def kept_contrast(
     return Interval(mean=mean, low=float(low), high=float(high), clusters=len(pages))
 
 
-def contrast_p(*terms: tuple[float, Measured], draws: int = 20_000) -> float:
-    """Two-sided, from the same draws: twice the share on the other side of 0, at least 1 over their number."""
-    _, drawn, _ = _drawn(terms, draws)
-    return min(1.0, 2 * (1 + min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))) / (draws + 1))
+def contrast_p(*terms: tuple[float, Measured]) -> float:
+    """Two-sided, from the draws of `contrast`: twice the share on the other side of 0, at least 1 over their number."""
+    _, drawn, _ = _drawn(terms)
+    return min(1.0, 2 * (1 + min(int((drawn <= 0).sum()), int((drawn >= 0).sum()))) / (len(drawn) + 1))
 
 
-def _drawn(terms: Sequence[tuple[float, Measured]], draws: int) -> tuple[float, Any, int]:
-    """The sum, what it might have been, and of how many pages."""
+def _drawn(terms: Sequence[tuple[float, Measured]]) -> tuple[float, Any, int]:
+    """The sum, what it might have been, and of how many pages.
+
+    An error of the runs stands beside its mirror image: a difference turned round has its interval turned round.
+    """
     pages = sorted(set.intersection(*(set(measured.pages) for _, measured in terms)))
     values = np.array([sum(weight * measured.pages[page] for weight, measured in terms) for page in pages])
-    rng = np.random.default_rng(0)
-    drawn = values[rng.integers(0, len(pages), (draws, len(pages)))].mean(1)
+    of_pages = _redrawn(len(pages)) @ values
     parts = [(weight**2 * m.noise.sd**2 / m.runs, m.noise.freedom) for weight, m in terms if m.runs]
-    drawn += _of_runs(parts, draws, rng)
-    return float(values.mean()), drawn, len(pages)
+    of_runs = _of_runs(parts, np.random.default_rng(1))
+    return float(values.mean()), np.concatenate([of_pages + of_runs, of_pages - of_runs]), len(pages)
 
 
-def unpaired(
-    first: Sequence[float], second: Sequence[float], noise: Sequence[tuple[Noise, int]] = (), draws: int = 4000
-) -> Interval:
+@lru_cache(maxsize=8)
+def _redrawn(pages: int, seed: int = 0) -> Any:
+    """What each page weighs in each draw of as many pages with replacement: (draws, pages), rows that sum to 1."""
+    drawn = np.random.default_rng(seed).multinomial(pages, np.full(pages, 1 / pages), _DRAWS)
+    return (drawn / pages).astype(np.float64)
+
+
+def unpaired(first: Sequence[float], second: Sequence[float], noise: Sequence[tuple[Noise, int]] = ()) -> Interval:
     """Mean of `first` less mean of `second`, two sets of pages redrawn apart; beside it `noise`, of so many runs.
 
     Sets have no order, so that the draws are of the values in theirs.
     """
-    rng = np.random.default_rng(0)
     a, b = np.sort(first), np.sort(second)
-    drawn = rng.choice(a, (draws, len(a))).mean(1) - rng.choice(b, (draws, len(b))).mean(1)
-    drawn += _of_runs([(of_arm.sd**2 / runs, of_arm.freedom) for of_arm, runs in noise if runs], draws, rng)
+    drawn = _redrawn(len(a), 2) @ a - _redrawn(len(b), 3) @ b  # apart: sets of one size would be drawn alike otherwise
+    parts = [(of_arm.sd**2 / runs, of_arm.freedom) for of_arm, runs in noise if runs]
+    drawn += _of_runs(parts, np.random.default_rng(1))
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Interval(mean=float(a.mean() - b.mean()), low=float(low), high=float(high), clusters=len(a) + len(b))
 
 
-def _of_runs(parts: Sequence[tuple[float, int]], draws: int, rng: np.random.Generator) -> Any:
+def _of_runs(parts: Sequence[tuple[float, int]], rng: np.random.Generator) -> Any:
     """Errors of a sum of figures with these variances and degrees of freedom: Student's t, Welch's degrees (1947)."""
     known = [(variance, freedom) for variance, freedom in parts if variance > 0]
     whole = sum(variance for variance, _ in known)
     if not known:
-        return np.zeros(draws)
-    return whole**0.5 * rng.standard_t(whole**2 / sum(variance**2 / freedom for variance, freedom in known), draws)
+        return np.zeros(_DRAWS)
+    return whole**0.5 * rng.standard_t(whole**2 / sum(variance**2 / freedom for variance, freedom in known), _DRAWS)
 
 
-def over_runs(values: Sequence[float], draws: int = 4000) -> Interval:
+def over_runs(values: Sequence[float]) -> Interval:
     """Mean of a figure of each run, with a 95 % interval by Student's t; of one run the interval is not known (nan)."""
     n, mean = len(values), float(np.mean(values))
     if n < 2:
         return Interval(mean=mean, low=float("nan"), high=float("nan"), clusters=n)
-    drawn = mean + np.std(values, ddof=1) / n**0.5 * np.random.default_rng(0).standard_t(n - 1, draws)
+    drawn = mean + np.std(values, ddof=1) / n**0.5 * np.random.default_rng(0).standard_t(n - 1, _DRAWS)
     low, high = np.quantile(drawn, [0.025, 0.975])
     return Interval(mean=mean, low=float(low), high=float(high), clusters=n)
 
@@ -225,7 +231,7 @@ def percent(interval: Interval) -> str:
 
 
 def _between(interval: Interval) -> str:
-    return f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]" if interval.low == interval.low else "(of one run)"
+    return f"[{100 * interval.low:.1f}, {100 * interval.high:.1f}]" if interval.low == interval.low else "(not known)"
 
 
 def apart(after: Measured, before: Measured) -> str:

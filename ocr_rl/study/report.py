@@ -131,7 +131,8 @@ def _markdown(
         "The effect is the claim's own difference, in points, above 0 where the claim is right. A verdict is read off "
         "its interval of 95 %: supported where it lies above 0; otherwise not supported where it lies below "
         f"{100 * MATTERS:.0f} points ({100 * PART:.0f} per cent of a gain, a ratio of 1.5), so that an effect that "
-        "matters is excluded; otherwise undecided. Over all the claims nothing is corrected.\n"
+        "matters is excluded; otherwise undecided. RLHF 6 is read off two figures, the learned "
+        "and the true one. Over all the claims nothing is corrected.\n"
     )
     for section in sections:
         parts.append(f"## {section.title}\n\n{section.text}\n")

@@ -157,7 +157,9 @@ def read_results(study: Study, out: Path) -> Results:
         },
         planned=len(every),
         ended=sum(map(folder.has_ended, every.values())),
-        failed={path.stem: path.read_text(encoding="utf-8").strip() for path in folder.root.glob("failed/*.txt")},
+        failed={
+            path.stem: path.read_text(encoding="utf-8").strip() for path in sorted(folder.root.glob("failed/*.txt"))
+        },
         scorers={job.name: job.scored_by for job in ended if job.scored_by},
         evaluations={job.name: _evaluations(folder.run(job.name)) for job in ended if job.scored_by},
         peaks={

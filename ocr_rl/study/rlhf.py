@@ -105,7 +105,7 @@ def tuning(results: Results) -> Finding | None:
     )
 
 
-def log_ratio(first: Noise, second: Noise, draws: int = 4000) -> Interval:
+def log_ratio(first: Noise, second: Noise, draws: int = 20_000) -> Interval:
     """Logarithm of a standard deviation over another, with a 95 % interval: figures are taken to be normal, so a
     variance is its sum of squares over a chi-square draw of as many degrees of freedom. Both must have some."""
     rng = np.random.default_rng(0)

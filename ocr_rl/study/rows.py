@@ -16,7 +16,7 @@ from ocr_rl.evaluate.results import read_rows
 from ocr_rl.pages.source import open_pages
 from ocr_rl.run import read_json, read_jsonl
 from ocr_rl.study.folder import Folder, bind, claim
-from ocr_rl.study.plan import Study
+from ocr_rl.study.plan import START, Study
 
 NAME = "study_rows.tar.xz"
 _KINDS = (
@@ -28,6 +28,7 @@ _KINDS = (
     "runs/*/done.json",
     "runs/*/eval/*/validation.jsonl",
 )
+_ENV = {"cores", "platform", "date", "packages"}  # what a report says of it
 _LARGEST = 2**30  # of all that is unpacked
 
 
@@ -61,7 +62,7 @@ def unpack(rows: Path, out: Path, study: Study) -> None:
             with outputs.new_folder(out) as whole:
                 archive.extractall(whole, entries, filter="data")
                 _read_all(whole, rows)
-                claim(study, Folder(whole), read_json(whole / "study.json").get("start", ""))
+                _refuse_others(whole, rows, study)
     except (OSError, EOFError, tarfile.TarError, lzma.LZMAError) as error:
         raise UserError(f"{rows}: cannot be unpacked ({error}); give the {NAME} of a study's report.") from None
 
@@ -89,6 +90,35 @@ def _read_all(folder: Path, rows: Path) -> None:
                 read_rows(path)
         except UserError as error:
             raise UserError(f"{rows}: {str(error).replace(f'{folder}/', '')}") from None
+
+
+def _refuse_others(folder: Path, rows: Path, study: Study) -> None:
+    """UserError for another study's rows, and for some that are not whole: a report would speak of other pages."""
+    begun = read_json(folder / "study.json") if (folder / "study.json").exists() else {}
+    if not isinstance(env := begun.get("env"), dict) or not env.keys() >= _ENV:
+        raise UserError(f"{rows}: study.json lacks what the study ran on; give the {NAME} of a report.")
+    try:
+        claim(study, Folder(folder), begun.get("start", ""))
+    except UserError:
+        raise UserError(f"{rows}: holds the rows of another study; name that one.") from None
+    for kind in ("", "-siblings"):  # transcripts of the test pages, and samples of the validation pages
+        first = Folder(folder).test(f"{START}{kind}")
+        whole = _tests_of(first) if first.exists() else None
+        for path in sorted(folder.glob("test/*.jsonl")):
+            if whole is None or path.stem.endswith("-siblings") != bool(kind):
+                continue
+            of_run = _tests_of(path)
+            if odd := sorted(page for page in whole.keys() | of_run.keys() if whole.get(page) != of_run.get(page)):
+                name, like = path.relative_to(folder), first.relative_to(folder)
+                raise UserError(f"{rows}: {name} has other pages or tests than {like}, the first is {odd[0]}.")
+
+
+def _tests_of(path: Path) -> dict[str, set[str]]:
+    """The tests' ids, by page."""
+    by_page: dict[str, set[str]] = {}
+    for row in read_rows(path):
+        by_page.setdefault(row.page, set()).update(check.id for check in row.checks)
+    return by_page
 
 
 def _is_ours(name: str) -> bool:

@@ -154,7 +154,7 @@ def without_effect(results: Results) -> Section | None:
         text=(
             f"Seeds {listed(seeds[:2])} of each arm against its seeds {listed(seeds[2:])}, one recipe on both sides. "
             f"{sum(map(differs, effects.values()))} of {len(effects)} differ, the one way or the other (95 % "
-            f"intervals; arms share pages). {_of_halves(results)}"
+            f"intervals; arms share pages), and one at most may. {_of_halves(results)}"
         ).strip(),
         header=("arm", "difference", "verdict"),
         rows=[(arm, points(effect), verdict_of(effect)) for arm, effect in effects.items()],
@@ -166,22 +166,24 @@ def differs(effect: Interval) -> bool:
 
 
 def _of_halves(results: Results) -> str:
-    """Two runs have no spread of their own; nothing to say where a half has no more."""
+    """Two runs have no spread of their own; nothing to say where no half has more."""
     if len(results.study.seeds) < 2 * OWN:
         return ""
-    effects = {arm: list(halved(results, arm)) for arm in results.study.arms}
+    effects = {arm: halves for arm in results.study.arms if (halves := list(halved(results, arm)))}
     wrong = {arm: sum(map(differs, of_arm)) for arm, of_arm in effects.items()}
     named = ", ".join(f"{arm} {count}" for arm, count in wrong.items() if count)
     return (
-        "A side of two runs borrows the spread of all arms' runs, which no verdict does. With three runs a side and a "
-        f"spread of their own, over all ways to halve each arm's first six seeds, {sum(wrong.values())} of "
-        f"{sum(map(len, effects.values()))} differ{f' ({named})' if named else ''}."
+        "A side of two runs borrows the spread of all arms' runs. With three runs a side and a spread of their own, "
+        f"over all ways to halve each arm's first six seeds, {sum(wrong.values())} of "
+        f"{sum(map(len, effects.values()))} differ{f' ({named})' if named else ''}; halves of one arm share runs."
     )
 
 
 def halved(results: Results, arm: str) -> Iterator[Interval]:
     """The arm against itself, for each way to halve its first six seeds."""
-    first, *others = results.study.seeds[: 2 * OWN]
+    first, *others = seeds = results.study.seeds[: 2 * OWN]
+    if len(results.runs(arm, seeds)) < 2 * OWN:
+        return
     for with_it in combinations(others, OWN - 1):
         one = results.measured(arm, [first, *with_it])
         other = results.measured(arm, [seed for seed in others if seed not in with_it])

@@ -42,8 +42,8 @@ def sections_of(results: Results, plot: bytes, level: floors.Floors | None) -> l
             text=(
                 f"{len(results.pages)} pages, opened once, greedy; intervals of 95 % by redrawing pages; "
                 f"{_scatter(arms)}. All arms had the same pages and start; SFT reads their reference transcripts, all "
-                f"others learn from the same rewards and see no reference{_learned(results)}. p, of the change, is of "
-                "the pages alone." + (f" {floor_line(level)}" if level else "")
+                f"others learn from the same rewards and see no reference{_learned(results)}. p as "
+                "the interval, of pages and runs both." + (f" {floor_line(level)}" if level else "")
             ),
             header=(
                 "arm",
@@ -57,7 +57,7 @@ def sections_of(results: Results, plot: bytes, level: floors.Floors | None) -> l
             ),
             rows=[
                 ("start", _level(results.began()), *_NOTHING),
-                *(_arm(results, arm, measured, against[arm]) for arm, measured in arms.items()),
+                *(_arm(results, arm, measured) for arm, measured in arms.items()),
                 *((name, _level(Measured(pages=per_page(rows))), *_NOTHING) for name, rows in _rows_of(level)),
             ],
         ),
@@ -108,6 +108,9 @@ def _scatter(arms: Mapping[str, Measured]) -> str:
     known = {arm: measured.noise.sd for arm, measured in arms.items() if measured.noise.freedom}
     if not known:
         return "with one seed an arm, the intervals know nothing of how runs differ"
+    if len(set(known.values())) == 1:
+        between = f"{100 * next(iter(known.values())):.1f}"
+        return f"runs of one arm lie {between} points apart (standard deviation over seeds), which the intervals hold"
     least, most = min(known, key=lambda arm: known[arm]), max(known, key=lambda arm: known[arm])
     between = f"{100 * known[least]:.1f} ({least}) to {100 * known[most]:.1f} ({most})"
     return f"runs of one arm lie {between} points apart (standard deviation over seeds), which the intervals hold"
@@ -186,12 +189,12 @@ def _level(measured: Measured) -> str:
     return percent(contrast((1, measured)))
 
 
-def _arm(results: Results, arm: str, measured: Measured, against: Comparison) -> tuple[str, ...]:
+def _arm(results: Results, arm: str, measured: Measured) -> tuple[str, ...]:
     def change(of: Of) -> str:
         after, before = results.measured(arm, of=of), results.began(of)
         return apart(after, before) if after else ""
 
-    p = p_value(against.metrics["pass_rate"].p)
+    p = p_value(contrast_p((1, measured), (-1, results.began())))
     apart_by = f"{100 * measured.noise.sd:.1f}" if measured.runs >= OWN else ""
     seeds = " ".join(f"{100 * (_mean(rows) - _mean(results.start)):+.1f}" for rows in results.runs(arm))
     return (arm, _level(measured), change(pass_rate), p, change(bleu), change(lambda row: row.cer), apart_by, seeds)

@@ -46,7 +46,7 @@ def test_a_mean_over_runs_has_students_interval_and_one_run_has_none() -> None:
     assert got.high - got.mean == pytest.approx(4.30 * 0.0577, rel=0.1)
     one = over_runs([0.4])
     assert one.mean == 0.4 and one.low != one.low and one.high != one.high
-    assert (points(one), percent(one)) == ("+40.0 (of one run)", "40.0 (of one run)")
+    assert (points(one), percent(one)) == ("+40.0 (not known)", "40.0 (not known)")
 
 
 def test_a_spread_is_pooled_about_each_groups_own_mean() -> None:

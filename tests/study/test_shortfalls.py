@@ -94,7 +94,11 @@ def test_the_rule_is_tried_with_three_runs_a_side_in_every_way() -> None:
     assert len(list(halved(results, "grpo"))) == 10
     assert [differs(effect) for effect in halved(results, "ppo")].count(True) == 1  # seeds 0, 1, 2 and no other half
     section = without_effect(results)
-    assert section is not None and "1 of 30 differ (ppo 1)." in section.text
+    assert section is not None and "1 of 30 differ (ppo 1);" in section.text
+    del ends["dpo-seed5"]
+    without = without_effect(results_by_hand(ends, study=study))
+    assert without is not None and "1 of 20 differ" in without.text  # a half of two runs is none
+    ends["dpo-seed5"] = flat
     ends["ppo-seed3"] = {page: 0.6 for page in flat}
     again = without_effect(results_by_hand(ends, study=study))
-    assert again is not None and "0 of 30 differ." in again.text
+    assert again is not None and "0 of 30 differ;" in again.text

@@ -58,6 +58,26 @@ def test_pages_have_no_order_in_an_interval_of_two_sets() -> None:
     assert unpaired(*shuffled) == unpaired(first, second) != unpaired(second, first)
 
 
+def test_a_difference_turned_round_has_its_interval_turned_round() -> None:
+    one, other = (
+        Measured(pages={f"p{k}": Random(k + at).random() for k in range(40)}, runs=runs, noise=Noise(sd=sd, freedom=5))
+        for at, runs, sd in ((0, 6, 0.06), (99, 3, 0.02))
+    )
+    there, back = contrast((1, one), (-1, other)), contrast((-1, one), (1, other))
+    assert (there.low, there.high) == pytest.approx((-back.high, -back.low), abs=1e-12)
+    assert contrast_p((1, one), (-1, other)) == contrast_p((-1, one), (1, other))
+
+
+def test_p_and_the_interval_are_of_the_same_draws() -> None:
+    """Near 0.05, where two sets of draws would disagree."""
+    pages = {f"p{k}": 0.5 for k in range(60)}
+    noise = Noise(sd=0.02, freedom=12)
+    for shift in [0.0224 + 0.0001 * k for k in range(15)]:
+        other = Measured(pages={p: v + shift for p, v in pages.items()}, runs=3, noise=noise)
+        terms = (1, other), (-1, Measured(pages=pages, runs=3, noise=noise))
+        assert (contrast_p(*terms) < 0.0499) == (contrast(*terms).low > 0) or abs(contrast_p(*terms) - 0.05) < 3e-4
+
+
 def test_p_agrees_with_the_interval() -> None:
     pages = {f"p{k}": Random(k).gauss(0.5, 0.2) for k in range(60)}
     for shift in (0.0, 0.01, 0.02, 0.03, 0.05):

@@ -5,18 +5,21 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from ocr_rl.contract import UserError
+from ocr_rl.evaluate.results import to_json
 from ocr_rl.study.folder import Folder
 from ocr_rl.study.rows import pack, unpack
-from tests.study.by_hand import study_by_hand
+from tests.study.by_hand import row_by_hand, study_by_hand
 
 STUDY = study_by_hand()
+ENV = {"cores": 2, "platform": "p", "date": "d", "packages": {}}
 KEPT = {
-    "study.json": json.dumps({"study": json.loads(STUDY.model_dump_json(exclude_unset=True)), "start": ""}),
+    "study.json": json.dumps({"study": json.loads(STUDY.model_dump_json(exclude_unset=True)), "start": "", "env": ENV}),
     "test/start.jsonl": "\n",
     "failed/dpo-seed0.txt": "2",
     "pairs/dpo_both_bad-seed0.why.json": '{"pairs": 3}',
@@ -99,12 +102,35 @@ def test_what_is_no_archive_is_refused_in_one_sentence(tmp_path: Path) -> None:
 
 def test_rows_of_another_study_and_damaged_ones_leave_nothing_behind(tmp_path: Path) -> None:
     other = study_by_hand(samples=9)
-    path = archive(tmp_path, **{"study.json": json.dumps({"study": json.loads(other.model_dump_json())})})
-    with pytest.raises(UserError, match="another study"):
+    path = archive(tmp_path, **{"study.json": json.dumps({"study": json.loads(other.model_dump_json()), "env": ENV})})
+    with pytest.raises(UserError, match=r"rows\.tar\.xz: holds the rows of another study; name that one"):
         unpack(path, tmp_path / "out", STUDY)
+    for begun in ({}, {"study.json": json.dumps({"study": {}, "env": {"cores": 2}})}):
+        path = archive(tmp_path, **{"test/start.jsonl": "\n", **begun})
+        with pytest.raises(UserError, match="lacks what the study ran on"):
+            unpack(path, tmp_path / "out", STUDY)
     whole = archive(tmp_path, **{"test/start.jsonl": "".join(f"line {k}\n" for k in range(9999))}).read_bytes()
     for k in range(40, len(whole), max(1, len(whole) // 30)):
         path.write_bytes(whole[:k] + bytes([whole[k] ^ 0xFF]) + whole[k + 1 :])
         with pytest.raises(UserError):
             unpack(path, tmp_path / "out", STUDY)
     assert [path.name for path in tmp_path.iterdir()] == ["rows.tar.xz"]
+
+
+def test_a_run_of_other_pages_or_tests_than_the_start_is_refused(tmp_path: Path) -> None:
+    def rows(*pages: str, tests: int = 100) -> str:
+        whole = (row_by_hand(page, 0.5) for page in pages)
+        cut = (replace(row, checks=row.checks[:tests]) for row in whole)
+        return "".join(json.dumps(to_json(row)) + "\n" for row in cut)
+
+    start = {**KEPT, "test/start.jsonl": rows("a", "b"), "test/start-siblings.jsonl": rows("v")}
+    good = {"test/grpo-seed0.jsonl": rows("b", "a"), "test/grpo-seed0-siblings.jsonl": rows("v")}
+    unpack(archive(tmp_path, **start, **good), tmp_path / "out", STUDY)
+    with pytest.raises(
+        UserError, match=r"grpo-seed0-siblings\.jsonl has other pages .* than test/start-siblings\.jsonl"
+    ):
+        unpack(archive(tmp_path, **start, **{"test/grpo-seed0-siblings.jsonl": rows("a")}), tmp_path / "odd", STUDY)
+    for odd, first in ((rows("a"), "b"), ("", "a"), (rows("a", "b", "c"), "c"), (rows("a", "b", tests=99), "a")):
+        path = archive(tmp_path, **{**start, "test/grpo-seed0.jsonl": odd})
+        with pytest.raises(UserError, match=rf"test/grpo-seed0\.jsonl has other pages or tests .* first is {first}\."):
+            unpack(path, tmp_path / "elsewhere", STUDY)
