@@ -15,7 +15,7 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from benchmarks.policy.terrains import HEADER, compared, results_of
@@ -37,6 +37,7 @@ TERRAINS = "terrains.md"
 
 # A number with a decimal part, thousands, or an interval. Other whole numbers (pages, seeds, years) are none.
 _FIGURE = re.compile(r"(?<![\w.])[+-]?\d+(?:,\d{3})*(?:\.\d+)?(?: \[-?[\d.]+, -?[\d.]+\])?(?![\w]|\.\d)")
+_ROW = re.compile(r"^\| `?(?P<name>(?:GRPO |RLHF )?\d\.|Budget\.|[a-z_]+(?=`)).*$", re.MULTILINE)
 _NUMBER = re.compile(r"-?[\d.]+")
 _NOT_PROSE = re.compile(r"`[^`]*`|\]\([^)]*\)|\d{4}-\d{2}-\d{2}")
 
@@ -61,10 +62,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in stale:
         print(f"docs/study/{name}: {'written anew' if args.write else 'is not what its rows say; run with --write'}")
     text = PAPER.read_text("utf-8")
-    unknown = strangers(text, reports.values())
+    unknown = [*strangers(text, reports.values()), *misplaced(text, list(reports.values()))]
     for figure in unknown:
-        print(f"docs/study.md: {figure} stands in no report of docs/study")
-    print(f"{len(figures(text))} figures in docs/study.md, {len(unknown)} in no report")
+        print(f"docs/study.md: {figure} stands in no report of docs/study, or in none of its arm or claim")
+    print(f"{len(figures(text))} figures in docs/study.md, {len(unknown)} of them astray")
     return 1 if unknown or (stale and not args.write) else 0
 
 
@@ -141,14 +142,26 @@ def figures(text: str) -> list[str]:
 def strangers(text: str, sources: Iterable[str]) -> list[str]:
     """Figures of the text that stand in no source; one with an interval must stand there with the same one.
 
-    An end of an interval may stand alone and without its sign: what is excluded is said so. It is no proof: a bare
-    number of one decimal stands in some report by chance, and whose figure it is nobody asks. One with its interval is.
+    An end of an interval may stand alone and without its sign: what is excluded is said so. A bare number of one
+    decimal stands in some report by chance, so that this finds errors of copying and proves nothing.
     """
     known = {figure for source in sources for figure in figures(source)}
     known |= {end.lstrip("-") for figure in known for end in _NUMBER.findall(figure.partition(" [")[2])}
     known |= {figure.split(" [")[0] for figure in known}
     known |= {figure.lstrip("+") for figure in known}
     return [figure for figure in figures(text) if figure not in known]
+
+
+def misplaced(text: str, sources: Sequence[str]) -> list[str]:
+    """Figures in a table's row of an arm or a claim that stand in no row of that arm, nor in that claim's section."""
+    rows = [(match["name"], match.string[match.start() : match.end()]) for match in _ROW.finditer(text)]
+    return [figure for name, row in rows for figure in strangers(row, ["\n".join(_of(name, sources))])]
+
+
+def _of(name: str, sources: Sequence[str]) -> Iterator[str]:
+    for source in sources:
+        yield from (line for line in source.splitlines() if line.startswith(f"| {name} "))
+        yield from (section for section in source.split("\n## ") if section.startswith(f"{name} "))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ pytest.importorskip("torch", reason="torch is not installed")
 
 from pathlib import Path
 
-from benchmarks.policy.paper import GENERATED, PAPER, figures, rebuild, strangers, texts
+from benchmarks.policy.paper import GENERATED, PAPER, figures, misplaced, rebuild, strangers, texts
 
 REPORT = r"""
 | arm | pass rate, % | change, points |
@@ -48,6 +48,24 @@ def test_each_figure_of_the_paper_stands_in_a_report() -> None:
     assert strangers(paper, reports) == []
     wrong = paper.replace(figures(paper)[0], "+99.9 [98.7, 99.99]", 1)
     assert strangers(wrong, reports) == ["+99.9 [98.7, 99.99]"]
+
+
+def test_a_figure_in_the_row_of_another_arm_or_claim_is_misplaced() -> None:
+    reports = [
+        f"| dpo | +6.2 [3.6, 8.9] |\n| dpo_tuned | 1.5 |\n{REPORT}",
+        "\n## GRPO 4. Credit\n\n+11.8 [5.2, 18.4]\n",
+    ]
+    good = "| `sft` | +30.7 [24.5, 37.0] |\n| `dpo` | +6.2 [3.6, 8.9] |\n| GRPO 4. | +11.8 [5.2, 18.4] |\n"
+    assert misplaced(good, reports) == []
+    assert misplaced(good.replace("`sft`", "`dpo`"), reports) == ["+30.7 [24.5, 37.0]"]
+    assert misplaced(good.replace("GRPO 4.", "4."), reports) == ["+11.8 [5.2, 18.4]"]
+    assert misplaced("| `dpo` | 1.5 |", reports) == ["1.5"]
+
+
+def test_no_figure_of_the_paper_stands_in_the_row_of_another() -> None:
+    paper, reports = PAPER.read_text(encoding="utf-8"), [(GENERATED / name).read_text("utf-8") for name in texts()]
+    assert misplaced(paper, reports) == []
+    assert misplaced(paper.replace("| `dpo` |", "| `grpo` |"), reports)
 
 
 @pytest.mark.slow
