@@ -62,7 +62,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in stale:
         print(f"docs/study/{name}: {'written anew' if args.write else 'is not what its rows say; run with --write'}")
     text = PAPER.read_text("utf-8")
-    unknown = [*strangers(text, reports.values()), *misplaced(text, list(reports.values()))]
+    sources = list(reports.values())
+    unknown = list(dict.fromkeys([*strangers(text, sources), *misplaced(text, sources)]))
     for figure in unknown:
         print(f"docs/study.md: {figure} stands in no report of docs/study, or in none of its arm or claim")
     print(f"{len(figures(text))} figures in docs/study.md, {len(unknown)} of them astray")
@@ -154,7 +155,7 @@ def strangers(text: str, sources: Iterable[str]) -> list[str]:
 
 def misplaced(text: str, sources: Sequence[str]) -> list[str]:
     """Figures in a table's row of an arm or a claim that stand in no row of that arm, nor in that claim's section."""
-    rows = [(match["name"], match.string[match.start() : match.end()]) for match in _ROW.finditer(text)]
+    rows = [(match["name"], match[0]) for match in _ROW.finditer(text)]
     return [figure for name, row in rows for figure in strangers(row, ["\n".join(_of(name, sources))])]
 
 

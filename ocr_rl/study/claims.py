@@ -211,12 +211,22 @@ def _mean(measured: Measured) -> float:
 def graded_reward(results: Results) -> Finding | None:
     """On GRPO's own samples, so that what differs is what a group tells, and not who wrote it."""
     seeds, start = results.study.claim_seeds, results.began()
-    arms = every([results.measured(name, seeds) for name in ("grpo", "grpo_order", "grpo_extremes")])
-    if arms is None:
+    both = every([results.measured(name, seeds) for name in ("grpo", "grpo_order")])
+    if both is None:
         return None
-    effect = contrast((1, arms[0]), (-1, arms[1]))
-    labels = ("all rewards", "their order alone", "the best and the worst alone")
-    gains = {label: contrast((1, arm), (-1, start)) for label, arm in zip(labels, arms, strict=True)}
+    numbers, order = both
+    extremes = results.measured("grpo_extremes", seeds)
+    effect = contrast((1, numbers), (-1, order))
+    arms = {"all rewards": numbers, "their order alone": order}
+    arms |= {"the best and the worst alone": extremes} if extremes else {}
+    gains = {label: contrast((1, arm), (-1, start)) for label, arm in arms.items()}
+    paired = (
+        f" From the best and the worst alone, as a pair tells, it ends {apart(order, extremes)} points below where it "
+        f"ends with the order of all, and {apart(numbers, extremes)} below where it ends with all numbers: what the "
+        "other samples of a group are worth."
+        if extremes
+        else ""
+    )
     return Finding(
         key="graded_reward",
         claim="5. A pair cannot say by how much: from the order of a group's rewards alone GRPO learns less",
@@ -224,8 +234,7 @@ def graded_reward(results: Results) -> Finding | None:
         effect=effect,
         seen=(
             f"With all numbers of its groups GRPO ends {points(effect)} points above where it ends with their order "
-            f"alone. From the best and the worst alone, as a pair tells, it ends {apart(arms[1], arms[2])} below that: "
-            "what the other samples of a group are worth."
+            f"alone.{paired}"
         ),
         header=("GRPO learns from", "gain over the start, points"),
         table=[(label, points(gain)) for label, gain in gains.items()],

@@ -185,13 +185,13 @@ def _drawn(terms: Sequence[tuple[float, Measured]]) -> tuple[float, Any, int]:
 def _redrawn(pages: int, seed: int = 0) -> Any:
     """What each page weighs in each draw of as many pages with replacement: (draws, pages), rows that sum to 1."""
     drawn = np.random.default_rng(seed).multinomial(pages, np.full(pages, 1 / pages), _DRAWS)
-    return (drawn / pages).astype(np.float64)
+    return drawn / pages
 
 
 def unpaired(first: Sequence[float], second: Sequence[float], noise: Sequence[tuple[Noise, int]] = ()) -> Interval:
     """Mean of `first` less mean of `second`, two sets of pages redrawn apart; beside it `noise`, of so many runs.
 
-    Sets have no order, so that the draws are of the values in theirs.
+    The values are sorted, since the order of a set of pages differs by process.
     """
     a, b = np.sort(first), np.sort(second)
     drawn = _redrawn(len(a), 2) @ a - _redrawn(len(b), 3) @ b  # apart: sets of one size would be drawn alike otherwise

@@ -105,12 +105,12 @@ def tuning(results: Results) -> Finding | None:
     )
 
 
-def log_ratio(first: Noise, second: Noise, draws: int = 20_000) -> Interval:
+def log_ratio(first: Noise, second: Noise) -> Interval:
     """Logarithm of a standard deviation over another, with a 95 % interval: figures are taken to be normal, so a
     variance is its sum of squares over a chi-square draw of as many degrees of freedom. Both must have some."""
     rng = np.random.default_rng(0)
     drawn = [
-        math.log(noise.sd) + np.log(noise.freedom / rng.chisquare(noise.freedom, draws)) / 2
+        math.log(noise.sd) + np.log(noise.freedom / rng.chisquare(noise.freedom, 20_000)) / 2
         for noise in (first, second)
     ]
     low, high = np.quantile(drawn[0] - drawn[1], [0.025, 0.975])

@@ -96,7 +96,9 @@ def _refuse_others(folder: Path, rows: Path, study: Study) -> None:
     """UserError for another study's rows, and for some that are not whole: a report would speak of other pages."""
     begun = read_json(folder / "study.json") if (folder / "study.json").exists() else {}
     if not isinstance(env := begun.get("env"), dict) or not env.keys() >= _ENV:
-        raise UserError(f"{rows}: study.json lacks what the study ran on; give the {NAME} of a report.")
+        raise UserError(
+            f"{rows}: study.json has no whole env ({', '.join(sorted(_ENV))}); give the {NAME} of a report."
+        )
     try:
         claim(study, Folder(folder), begun.get("start", ""))
     except UserError:
@@ -110,7 +112,9 @@ def _refuse_others(folder: Path, rows: Path, study: Study) -> None:
             of_run = _tests_of(path)
             if odd := sorted(page for page in whole.keys() | of_run.keys() if whole.get(page) != of_run.get(page)):
                 name, like = path.relative_to(folder), first.relative_to(folder)
-                raise UserError(f"{rows}: {name} has other pages or tests than {like}, the first is {odd[0]}.")
+                raise UserError(
+                    f"{rows}: {name} has other pages or tests than {like} (first: {odd[0]}); pack one study again."
+                )
 
 
 def _tests_of(path: Path) -> dict[str, set[str]]:

@@ -154,7 +154,7 @@ def without_effect(results: Results) -> Section | None:
         text=(
             f"Seeds {listed(seeds[:2])} of each arm against its seeds {listed(seeds[2:])}, one recipe on both sides. "
             f"{sum(map(differs, effects.values()))} of {len(effects)} differ, the one way or the other (95 % "
-            f"intervals; arms share pages), and one at most may. {_of_halves(results)}"
+            f"intervals; arms share pages), where one of twenty is expected. {_of_halves(results)}"
         ).strip(),
         header=("arm", "difference", "verdict"),
         rows=[(arm, points(effect), verdict_of(effect)) for arm, effect in effects.items()],

@@ -26,6 +26,7 @@ def sections_of(results: Results, plot: bytes, level: floors.Floors | None) -> l
     arms = results.ended_arms()
     against = {arm: compare(*_paired(results, arm)) for arm in arms}
     judges = _judges(results)
+    tuned = [_tuned(results, name) for name, arm in results.study.arms.items() if len(arm.trials) > 1]
     return [
         Section(
             title="Pass rate against what it cost",
@@ -42,8 +43,8 @@ def sections_of(results: Results, plot: bytes, level: floors.Floors | None) -> l
             text=(
                 f"{len(results.pages)} pages, opened once, greedy; intervals of 95 % by redrawing pages; "
                 f"{_scatter(arms)}. All arms had the same pages and start; SFT reads their reference transcripts, all "
-                f"others learn from the same rewards and see no reference{_learned(results)}. p as "
-                "the interval, of pages and runs both." + (f" {floor_line(level)}" if level else "")
+                f"others learn from the same rewards and see no reference{_learned(results)}. p, of "
+                "the change, is of pages and runs, as its interval." + (f" {floor_line(level)}" if level else "")
             ),
             header=(
                 "arm",
@@ -91,15 +92,7 @@ def sections_of(results: Results, plot: bytes, level: floors.Floors | None) -> l
         ),
         Section(title="The ledger", text=_LEDGER_TEXT, header=_LEDGER, rows=_ledger(results, list(arms))),
         *([Section(title="The reward models", text=_JUDGES_TEXT, header=_JUDGES, rows=judges)] if judges else []),
-        Section(
-            title="The tuning trials",
-            text=(
-                "Pass rate on the validation pages at the end of each trial, at seeds of its own; the best was taken. "
-                "Where it is the first or the last of its row, a better one may lie beyond."
-            ),
-            header=("arm", "trials, %", "taken"),
-            rows=[_tuned(results, arm) for arm in results.study.arms],
-        ),
+        *([Section(title="The tuning trials", text=_TUNED_TEXT, header=_TUNED, rows=tuned)] if tuned else []),
     ]
 
 
@@ -281,6 +274,13 @@ def _judges(results: Results) -> list[tuple[str, ...]]:
 def _last(rows: Sequence[Mapping[str, Any]], name: str, scale: float) -> str:
     values = [row[name] for row in rows if name in row]
     return f"{scale * values[-1]:.3g}" if values else ""
+
+
+_TUNED = ("arm", "trials, %", "taken")
+_TUNED_TEXT = (
+    "Pass rate on the validation pages at the end of each trial, at seeds of its own; the best was taken. Where it is "
+    "the first or the last of its row, a better one may lie beyond."
+)
 
 
 def _tuned(results: Results, arm: str) -> tuple[str, str, str]:

@@ -107,7 +107,7 @@ def test_rows_of_another_study_and_damaged_ones_leave_nothing_behind(tmp_path: P
         unpack(path, tmp_path / "out", STUDY)
     for begun in ({}, {"study.json": json.dumps({"study": {}, "env": {"cores": 2}})}):
         path = archive(tmp_path, **{"test/start.jsonl": "\n", **begun})
-        with pytest.raises(UserError, match="lacks what the study ran on"):
+        with pytest.raises(UserError, match="study.json has no whole env .cores, date, packages, platform.; give"):
             unpack(path, tmp_path / "out", STUDY)
     whole = archive(tmp_path, **{"test/start.jsonl": "".join(f"line {k}\n" for k in range(9999))}).read_bytes()
     for k in range(40, len(whole), max(1, len(whole) // 30)):
@@ -127,10 +127,10 @@ def test_a_run_of_other_pages_or_tests_than_the_start_is_refused(tmp_path: Path)
     good = {"test/grpo-seed0.jsonl": rows("b", "a"), "test/grpo-seed0-siblings.jsonl": rows("v")}
     unpack(archive(tmp_path, **start, **good), tmp_path / "out", STUDY)
     with pytest.raises(
-        UserError, match=r"grpo-seed0-siblings\.jsonl has other pages .* than test/start-siblings\.jsonl"
+        UserError, match=r"grpo-seed0-siblings\.jsonl has other pages .* than test/start-siblings\.jsonl .first: a"
     ):
         unpack(archive(tmp_path, **start, **{"test/grpo-seed0-siblings.jsonl": rows("a")}), tmp_path / "odd", STUDY)
     for odd, first in ((rows("a"), "b"), ("", "a"), (rows("a", "b", "c"), "c"), (rows("a", "b", tests=99), "a")):
         path = archive(tmp_path, **{**start, "test/grpo-seed0.jsonl": odd})
-        with pytest.raises(UserError, match=rf"test/grpo-seed0\.jsonl has other pages or tests .* first is {first}\."):
+        with pytest.raises(UserError, match=rf"test/grpo-seed0\.jsonl has other pages or tests .* .first: {first}."):
             unpack(path, tmp_path / "elsewhere", STUDY)
