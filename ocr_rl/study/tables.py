@@ -101,11 +101,10 @@ def _scatter(arms: Mapping[str, Measured]) -> str:
     known = {arm: measured.noise.sd for arm, measured in arms.items() if measured.noise.freedom}
     if not known:
         return "with one seed an arm, the intervals know nothing of how runs differ"
-    if len(set(known.values())) == 1:
-        between = f"{100 * next(iter(known.values())):.1f}"
-        return f"runs of one arm lie {between} points apart (standard deviation over seeds), which the intervals hold"
     least, most = min(known, key=lambda arm: known[arm]), max(known, key=lambda arm: known[arm])
     between = f"{100 * known[least]:.1f} ({least}) to {100 * known[most]:.1f} ({most})"
+    if known[least] == known[most]:
+        between = f"{100 * known[least]:.1f}"
     return f"runs of one arm lie {between} points apart (standard deviation over seeds), which the intervals hold"
 
 
