@@ -40,7 +40,7 @@ REFUSALS: dict[str, list[tuple[str, str]]] = {
         ("demo --out file/below", "file is a file"),
     ],
     "study": [
-        ("study smal", "shipped are full, second, small"),
+        ("study smal", "shipped are again, full, second, small"),
         ("study nothere.toml", "there is no such file"),
         ("study small --out file", "file: is a file"),
     ],
