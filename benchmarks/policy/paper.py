@@ -55,7 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except UserError as error:
             print(error)
             return 2
-        write_terrains({name: results_of(name, rebuilt / f"{name}-runs") for name in BOTH_TERRAINS}, rebuilt)
+        write_terrains({name: results_of(name, rebuilt / f"{name}-runs") for name in STUDIES}, rebuilt)
         reports = {name: (rebuilt / name).read_text("utf-8") for name in texts()}
         stale = [name for name, text in reports.items() if text != read_or_none(GENERATED / name)]
         if args.write:
@@ -100,10 +100,10 @@ def copy(rebuilt: Path) -> None:
         shutil.copyfile(rebuilt / name, GENERATED / name)
 
 
-def write_terrains(both: Mapping[str, Results], out: Path) -> None:
-    """The findings of the first on the second, and what each arm gained on both."""
-    rows = compared(*(leads(results.ended_arms()) for results in both.values()))
-    gained = {name: gains(results) for name, results in both.items()}
+def write_terrains(studies: Mapping[str, Results], out: Path) -> None:
+    """The findings of the first terrain on the second, and what each arm gained in each study."""
+    rows = compared(*(leads(studies[name].ended_arms()) for name in BOTH_TERRAINS))
+    gained = {name: gains(results) for name, results in studies.items()}
     (out / TERRAINS).write_text(f"# The main comparison on both terrains\n\n{to_markdown_table(HEADER, rows)}", "utf-8")
     (out / "arms.png").write_bytes(forest(gained))
 
@@ -114,23 +114,23 @@ def gains(results: Results) -> dict[str, Interval]:
 
 
 def forest(gained: Mapping[str, Mapping[str, Interval]]) -> bytes:
-    """A line an arm, the best of the first study on top; a mark with its interval for each study."""
+    """A line an arm of the first study, its best on top; a mark with its interval for each study."""
     import matplotlib.pyplot as plt
 
     first = next(iter(gained.values()))
     arms = sorted(first, key=lambda arm: first[arm].mean)
     figure, axis = plt.subplots(figsize=(8, 4.6), dpi=110, layout="constrained")
     for k, (name, by_arm) in enumerate(gained.items()):
-        at = [arms.index(arm) - 0.2 * k + 0.1 for arm in arms if arm in by_arm]
+        at = [arms.index(arm) + 0.22 * (1 - k) for arm in arms if arm in by_arm]
         kept = [by_arm[arm] for arm in arms if arm in by_arm]
         mean = [100 * size.mean for size in kept]
         ends = [[100 * (size.mean - size.low) for size in kept], [100 * (size.high - size.mean) for size in kept]]
-        axis.errorbar(mean, at, xerr=ends, fmt="os"[k % 2], markersize=5, capsize=3, label=name)
+        axis.errorbar(mean, at, xerr=ends, fmt="osD"[k], markersize=5, capsize=3, label=name)
     axis.set_yticks(range(len(arms)), arms)
     axis.axvline(0, color="0.5", linewidth=0.8)
     axis.set_xlabel("gain over the start, points of the pass rate on the test pages")
     axis.grid(axis="x", alpha=0.3)
-    axis.legend(title="terrain", loc="lower right")
+    axis.legend(title="study", loc="lower right")
     return as_png(figure)
 
 
@@ -144,14 +144,22 @@ def figures(text: str) -> list[str]:
 def strangers(text: str, sources: Iterable[str]) -> list[str]:
     """Figures of the text that stand in no source; one with an interval must stand there with the same one.
 
-    An end of an interval may stand alone and without its sign: what is excluded is said so. A bare number of one
-    decimal stands in some report by chance, so that this finds errors of copying and proves nothing.
+    An end of an interval may stand alone and without its sign: what is excluded is said so. Of a loss "below" may be
+    said, without signs: its interval is turned then. A bare number of one decimal stands in some report by chance, so
+    that this finds errors of copying and proves nothing.
     """
     known = {figure for source in sources for figure in figures(source)}
     known |= {end.lstrip("-") for figure in known for end in _NUMBER.findall(figure.partition(" [")[2])}
     known |= {figure.split(" [")[0] for figure in known}
-    known |= {figure.lstrip("+") for figure in known}
+    known |= {figure.lstrip("+") for figure in known} | {_turned(figure) for figure in known if figure.startswith("-")}
     return [figure for figure in figures(text) if figure not in known]
+
+
+def _turned(loss: str) -> str:
+    """-15.2 [-21.8, -8.6] as 15.2 [8.6, 21.8]; -3.4 [-11.3, 4.5] as 3.4 [-4.5, 11.3]."""
+    mean, *ends = _NUMBER.findall(loss)
+    turned = [end.removeprefix("-") if end.startswith("-") else f"-{end}" for end in reversed(ends)]
+    return mean.removeprefix("-") + (f" [{', '.join(turned)}]" if turned else "")
 
 
 def misplaced(text: str, sources: Sequence[str]) -> list[str]:

@@ -32,12 +32,26 @@ def test_figures_are_numbers_with_decimals_and_their_intervals() -> None:
     ]
 
 
-@pytest.mark.parametrize("figure", ["+30.7 [24.5, 37.0]", "+30.7", "83.8", r"-1.8 \[-7.7, 5.1\]", "3.5", "7.7"])
+@pytest.mark.parametrize(
+    "figure", ["+30.7 [24.5, 37.0]", "+30.7", "83.8", r"-1.8 \[-7.7, 5.1\]", "1.8 [-5.1, 7.7]", "3.5", "7.7"]
+)
 def test_a_figure_of_a_report_is_known(figure: str) -> None:
     assert strangers(f"a gain of {figure}.", [REPORT]) == []
 
 
-@pytest.mark.parametrize("figure", ["+30.8", "+30.7 [24.5, 37.1]", "+83.8 [24.5, 37.0]", "1.8", "-3.5", "-7.7"])
+@pytest.mark.parametrize(
+    "figure",
+    [
+        "+30.8",
+        "+30.7 [24.5, 37.1]",
+        "+83.8 [24.5, 37.0]",
+        "+1.8",
+        "1.8 [-7.7, 5.1]",
+        "+1.8 [-5.1, 7.7]",
+        "-3.5",
+        "-7.7",
+    ],
+)
 def test_a_figure_of_no_report_is_a_stranger(figure: str) -> None:
     assert strangers(f"a gain of {figure}.", [REPORT]) == [figure]
 
