@@ -9,8 +9,10 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
+from benchmarks.gpu.policies import Load, write_policy
 from ocr_rl.cli import main
 from ocr_rl.config import load_recipe
+from ocr_rl.learn.memory import Device, memory_on, shape_of
 from ocr_rl.scale.measured import least_squares, read_measured
 from ocr_rl.scale.parts import given_figures
 from ocr_rl.scale.plan import Question, answer
@@ -267,3 +269,18 @@ def test_the_page_shows_what_its_commands_print(tmp_path: Path, monkeypatch: pyt
     text = PAGE.read_text(encoding="utf-8")
     assert len(commands(text)) == 4
     assert filled(text, printer(tmp_path)) == text, "stale: run python -m benchmarks.speed.scale_page"
+
+
+def test_the_memory_table_of_large_models_is_the_plans(tmp_path: Path) -> None:
+    columns = ("weights", "masters", "gradients", "optimizer", "reference", "sampler", "activations", "casts", "peak")
+    policy = write_policy("7B", tmp_path, Load(groups=1, samples=1, completion=1, longest_px=1288, micro_tokens=24576))
+    gib = 1024**3
+    card = Device(gpu=True, ranks=1, free=80 * gib, total=80 * gib, host=200 * gib)
+    text = (ROOT / "docs/large_models.md").read_text(encoding="utf-8")
+    rows = [line.strip("| \n").split("|") for line in text[text.index("| GiB |") :].split("\n\n")[0].splitlines()[2:]]
+    assert len(rows) == 4
+    for label, *cells in rows:
+        recipe = load_recipe("qwen2_5_vl_7b_grpo", [f"policy.path={policy}", *label.split("`")[1::2]])
+        plan = memory_on(card, recipe, shape_of(recipe.policy, policy))
+        told = [f"{getattr(plan, name) / gib:.1f}" if getattr(plan, name) else "" for name in columns]
+        assert [cell.strip() for cell in cells] == told, label

@@ -280,29 +280,29 @@ def _activations(recipe: config.Recipe, settings: Any, family: Family) -> int:
     width, mlp, layers = family.vision_sizes(settings.vision_config)
     tokens, patches = recipe.optim.micro_tokens, 2 * recipe.optim.micro_tokens
     bytes_of = (4 if policy.dtype == "float32" else 2, 2 if policy.autocast or policy.dtype == "bfloat16" else 4)
-    adapted = policy.lora_rank > 0 and bytes_of == (2, 2)  # peft's adapters then read float32 copies of all inputs
+    adapted = policy.lora_rank > 0
     mixers = family.kept_by_mixers(text, bytes_of[1])
     each = [tokens * _layer(text.hidden_size, text.intermediate_size, mixer, bytes_of, adapted) for mixer in mixers]
     whole = max(each)
     seen = patches * _layer(width, mlp, bytes_of[1] * kept_by_attention(width, 1.0), bytes_of, adapted)
     seen = 0.0 if policy.freeze_vision else seen
+    layer = max(whole, seen)  # and its gradients are as large, while it is gone back through
+    logits = 3 * 4 * min(tokens * text.vocab_size, CHUNK_LOGITS)  # gone before that
     if policy.gradient_checkpointing:
         inputs = tokens * text.hidden_size * text.num_hidden_layers + (patches * width * layers if seen else 0)
-        kept = bytes_of[0] * inputs + max(whole, seen)
-    else:
-        kept = sum(each) + seen * layers
-    logits = 3 * 4 * min(tokens * text.vocab_size, CHUNK_LOGITS)
-    return int(kept + max(whole, seen)) + logits  # a layer's gradients, while it is gone back through
+        return int(bytes_of[0] * inputs + max(layer + layer, logits))
+    return int(sum(each) + seen * layers + max(layer, logits))
 
 
 def _layer(width: int, mlp: int, mixer: float, bytes_of: tuple[int, int], adapted: bool) -> float:
     """Bytes that one token keeps in one layer; `mixer`: those in its attention, or what stands in its place.
 
     `bytes_of`: of a number on the residual stream (float32 weights keep it in float32, under autocast too), and of one
-    in a product. Norms keep what they read in float32, and what they give; the MLP four wide vectors.
+    in a product. Norms keep what they read in float32, and for their own weights what these are multiplied with; the
+    MLP four wide vectors. Beside adapters norms do not learn, and in bfloat16 peft's read float32 copies of all inputs.
     """
     stream, product = bytes_of
-    norms = 2 * (4 + stream) * width
+    norms = 2 * (4 + (0 if adapted else stream)) * width
     casts = (5 if stream != product else 2) * product * width  # what q, k, v, gate and up read
-    inputs = 4 * (6 * width + mlp) if adapted else 0
+    inputs = 4 * (6 * width + mlp) if adapted and bytes_of == (2, 2) else 0
     return norms + casts + mixer + 4 * product * mlp + inputs
