@@ -353,6 +353,11 @@ def test_the_shipped_rlhf_recipe_scores_and_begins_with_one_reward_model() -> No
     assert recipe.learned == [recipe.algorithm.critic.path] and recipe.algorithm.kl_in == "reward"
 
 
+def test_the_demo_is_plain_grpo_with_credit_and_more_of_the_kl() -> None:
+    told = ['grpo.credit="spans"', "grpo.beta=0.25", "grpo.steps=60", "save_every=20"]
+    assert load_recipe("nano_spans") == load_recipe("nano_grpo", told)
+
+
 def test_a_mask_of_importance_weights_wants_some() -> None:
     settings = ["grpo.importance_mask=[0.2, 5.0]", 'grpo.importance_level="none"']
     assert load_recipe("nano_grpo", settings[1:]).algorithm.importance_level == "none"  # type: ignore[union-attr]

@@ -58,10 +58,10 @@ def demo(
     settings: Settings = None,
     resume: Resume = False,
 ) -> None:
-    """GRPO on a new kind of page, before and after. Recipe nano_grpo; minutes on two cores."""
+    """GRPO on a new kind of page, before and after. Recipe nano_spans; minutes on two cores."""
     from ocr_rl.config import load_recipe
 
-    recipe = load_recipe("nano_grpo", [f"seed={seed}", *(settings or [])])
+    recipe = load_recipe("nano_spans", [f"seed={seed}", *(settings or [])])
     _require_run(recipe.model_dump(mode="json"), out, resume)
 
     from ocr_rl.train import train as run_recipe
