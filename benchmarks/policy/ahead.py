@@ -1,4 +1,4 @@
-"""What one rollout ahead costs in reading: the demo with `ahead = 1` beside `ahead = 0`, seed by seed.
+"""What one rollout ahead costs in reading: `nano_grpo` with `ahead = 1` beside `ahead = 0`, seed by seed.
 
     python -m benchmarks.policy.ahead --seeds 0 1 2 --out runs/ahead
 

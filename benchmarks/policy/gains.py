@@ -1,4 +1,4 @@
-"""The demo's fine print: what GRPO gained on a new kind of page, at what cost, against which controls, over seeds.
+"""The fine print of `nano_grpo`: what it gained on a new kind of page, at what cost, against which controls.
 
     python -m benchmarks.policy.gains --seeds 0 1 2 --out runs/gains
 

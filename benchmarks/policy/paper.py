@@ -144,14 +144,15 @@ def figures(text: str) -> list[str]:
 def strangers(text: str, sources: Iterable[str]) -> list[str]:
     """Figures of the text that stand in no source; one with an interval must stand there with the same one.
 
-    An end of an interval may stand alone and without its sign: what is excluded is said so. Of a loss "below" may be
-    said, without signs: its interval is turned then. A bare number of one decimal stands in some report by chance, so
-    that this finds errors of copying and proves nothing.
+    An end of an interval may stand alone and without its sign: what is excluded is said so. Who is ahead of whom may
+    be turned round, without signs: its interval is turned then. A bare number of one decimal stands in some report by
+    chance, so that this finds errors of copying and proves nothing.
     """
     known = {figure for source in sources for figure in figures(source)}
     known |= {end.lstrip("-") for figure in known for end in _NUMBER.findall(figure.partition(" [")[2])}
     known |= {figure.split(" [")[0] for figure in known}
-    known |= {figure.lstrip("+") for figure in known} | {_turned(figure) for figure in known if figure.startswith("-")}
+    known |= {figure.lstrip("+") for figure in known}
+    known |= {_turned(figure) for figure in known if figure.startswith("-") and "[" in figure}
     return [figure for figure in figures(text) if figure not in known]
 
 
@@ -159,7 +160,7 @@ def _turned(loss: str) -> str:
     """-15.2 [-21.8, -8.6] as 15.2 [8.6, 21.8]; -3.4 [-11.3, 4.5] as 3.4 [-4.5, 11.3]."""
     mean, *ends = _NUMBER.findall(loss)
     turned = [end.removeprefix("-") if end.startswith("-") else f"-{end}" for end in reversed(ends)]
-    return mean.removeprefix("-") + (f" [{', '.join(turned)}]" if turned else "")
+    return f"{mean.removeprefix('-')} [{', '.join(turned)}]"
 
 
 def misplaced(text: str, sources: Sequence[str]) -> list[str]:

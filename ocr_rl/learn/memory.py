@@ -287,11 +287,13 @@ def _activations(recipe: config.Recipe, settings: Any, family: Family) -> int:
     seen = patches * _layer(width, mlp, bytes_of[1] * kept_by_attention(width, 1.0), bytes_of, adapted)
     seen = 0.0 if policy.freeze_vision else seen
     layer = max(whole, seen)  # and its gradients are as large, while it is gone back through
-    logits = 3 * 4 * min(tokens * text.vocab_size, CHUNK_LOGITS)  # gone before that
+    head = 3 * 4 * min(tokens * text.vocab_size, CHUNK_LOGITS)  # logits, gone before that
+    if not adapted:  # the head's gradient in float32, before it is added, and each product in half precision once more
+        head += 4 * text.vocab_size * text.hidden_size * (2 if bytes_of[1] == 2 else 1)
     if policy.gradient_checkpointing:
         inputs = tokens * text.hidden_size * text.num_hidden_layers + (patches * width * layers if seen else 0)
-        return int(bytes_of[0] * inputs + max(layer + layer, logits))
-    return int(sum(each) + seen * layers + max(layer, logits))
+        return int(bytes_of[0] * inputs + max(layer + layer, head))
+    return int(sum(each) + seen * layers + max(layer, head))
 
 
 def _layer(width: int, mlp: int, mixer: float, bytes_of: tuple[int, int], adapted: bool) -> float:
