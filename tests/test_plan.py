@@ -9,10 +9,10 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
-from benchmarks.gpu.policies import Load, write_policy
+from benchmarks.speed.scale_page import published_7b
 from ocr_rl.cli import main
 from ocr_rl.config import load_recipe
-from ocr_rl.learn.memory import Device, memory_on, shape_of
+from ocr_rl.learn.memory import GIB, Device, memory_on, shape_of
 from ocr_rl.scale.measured import least_squares, read_measured
 from ocr_rl.scale.parts import given_figures
 from ocr_rl.scale.plan import Question, answer
@@ -273,9 +273,7 @@ def test_the_page_shows_what_its_commands_print(tmp_path: Path, monkeypatch: pyt
 
 def test_the_memory_table_of_large_models_is_the_plans(tmp_path: Path) -> None:
     columns = ("weights", "masters", "gradients", "optimizer", "reference", "sampler", "activations", "casts", "peak")
-    policy = write_policy("7B", tmp_path, Load(groups=1, samples=1, completion=1, longest_px=1288, micro_tokens=24576))
-    gib = 1024**3
-    card = Device(gpu=True, ranks=1, free=80 * gib, total=80 * gib, host=200 * gib)
+    policy, card = published_7b(tmp_path), Device(gpu=True, ranks=1, free=80 * GIB, total=80 * GIB, host=200 * GIB)
     text = (ROOT / "docs/large_models.md").read_text(encoding="utf-8")
     head, _, *rows = [
         [cell.strip() for cell in line.strip("| \n").split("|")]
@@ -287,5 +285,5 @@ def test_the_memory_table_of_large_models_is_the_plans(tmp_path: Path) -> None:
     for label, *cells in rows:
         recipe = load_recipe("qwen2_5_vl_7b_grpo", [f"policy.path={policy}", *label.split("`")[1::2]])
         plan = memory_on(card, recipe, shape_of(recipe.policy, policy))
-        told = [f"{getattr(plan, name) / gib:.1f}" if getattr(plan, name) else "" for name in columns]
+        told = [f"{getattr(plan, name) / GIB:.1f}" if getattr(plan, name) else "" for name in columns]
         assert cells == told, label

@@ -32,10 +32,14 @@ def commands(text: str) -> list[str]:
     return [block[1] for block in _BLOCK.finditer(text)]
 
 
+def published_7b(folder: Path) -> str:
+    """The folder of the published 7B policy, without weights."""
+    return write_policy("7B", folder, Load(groups=1, samples=1, completion=1, longest_px=1288, micro_tokens=24576))
+
+
 def printer(folder: Path) -> Callable[[str], str]:
     """Runs commands with the 7B policy's configuration, written into `folder`."""
-    load = Load(groups=1, samples=1, completion=1, longest_px=1288, micro_tokens=24576)
-    policy, shape_once = write_policy("7B", folder, load), cache(shape_of)
+    policy, shape_once = published_7b(folder), cache(shape_of)
 
     def printed(command: str) -> str:
         _, *words = shlex.split(command.removeprefix("$ ").replace("\\\n", " "))
