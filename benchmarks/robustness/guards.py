@@ -85,10 +85,14 @@ def copied(folder: Path) -> Path:
 
 def take_out(guard: Guard, root: Path) -> None:
     path = root / guard.file
-    text = path.read_text(encoding="utf-8")
+    path.write_text(without(guard, path.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def without(guard: Guard, text: str) -> str:
+    """The file's text with the guard taken out. SystemExit where it does not stand there once."""
     if text.count(guard.text) != 1:
         sys.exit(f"{guard.file}: {guard.text!r} stands there {text.count(guard.text)} times; mend {TABLE.name}.")
-    path.write_text(text.replace(guard.text, guard.without), encoding="utf-8")
+    return text.replace(guard.text, guard.without)
 
 
 def tests_fail(root: Path, traps: list[int]) -> str:

@@ -149,6 +149,9 @@ def load_prompter(
     end = family.end_token or tokenizer.eos_token
     if end is None:
         raise UserError(f"{model}: its tokenizer names no eos_token, so no answer could end; add it to the tokenizer.")
+    for token in (tokenizer.convert_ids_to_tokens(image_id), end):
+        if token in instruction:
+            raise UserError(f"The instruction holds {token!r}, which {model} does not read as text; take it out.")
     chat = _chat(processor, family, instruction, model, image_first=image_first)
     token_ids = tuple(tokenizer.encode(chat, add_special_tokens=False))
     if token_ids.count(image_id) != 1:

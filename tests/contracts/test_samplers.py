@@ -192,7 +192,7 @@ def test_vllm_is_asked_for_as_many_pages_as_it_can_begin_soon(
     assert texts == {group.page.id: [sample.text for sample in group.samples] for group in plain}
 
 
-def test_vllm_sleeps_between_two_calls_and_wakes_with_what_it_held(
+def test_trap_7_vllm_sleeps_between_two_calls_and_wakes_with_what_it_held(
     vllm_sampler: Any, asked, nano_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A stand-in for sleep, which vLLM's CPU build has not: what is called when, and a wake that loses weights."""
@@ -201,6 +201,8 @@ def test_vllm_sleeps_between_two_calls_and_wakes_with_what_it_held(
     monkeypatch.setattr(vllm_sampler, "_sleeps", True)
     monkeypatch.setattr(llm, "sleep", lambda level: calls.append(f"sleep {level}"))
     monkeypatch.setattr(llm, "wake_up", lambda: calls.append("wake"))
+    forget = llm.reset_mm_cache
+    monkeypatch.setattr(llm, "reset_mm_cache", lambda: (calls.append("forget"), forget())[1])
     ask = llm.enqueue
     monkeypatch.setattr(llm, "enqueue", lambda *args, **named: (calls.append("ask"), ask(*args, **named))[1])
     weights = lambda: named_weights(load_model(nano_dir, dtype="float32"))
@@ -211,7 +213,8 @@ def test_vllm_sleeps_between_two_calls_and_wakes_with_what_it_held(
     given_up = vllm_sampler.sample(asked, HOW)
     next(given_up)
     given_up.close()
-    assert calls[len(asked) :] == ["sleep 1", "wake", *["ask"] * len(asked), "sleep 1"]
+    loads = ["wake", "forget", "forget", "forget"]  # what it keeps: once as it wakes, once for each load
+    assert calls[len(asked) :] == ["sleep 1", *loads, *["ask"] * len(asked), "sleep 1"]
 
     def wake_hurt() -> None:
         llm.collective_rpc(lambda worker: next(worker.model_runner.model.parameters()).data.mul_(2))

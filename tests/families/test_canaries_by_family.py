@@ -49,13 +49,13 @@ def reading(tmp_path_factory: pytest.TempPathFactory) -> Reading:
     return reading_policy(tmp_path_factory.mktemp("notices"), pages=4)
 
 
-def test_a_policy_that_reads_loses_the_text_that_moved(reading: Reading) -> None:
+def test_trap_24_a_policy_that_reads_loses_the_text_that_moved(reading: Reading) -> None:
     page_gain, place_gain = sight(*reading, order=BOTH_SIDES["as they are"])
     assert page_gain > 2 and place_gain > 1
 
 
 @pytest.mark.parametrize("what", [name for name in BOTH_SIDES if name != "as they are"])
-def test_broken_positions_on_both_sides_show_in_places_alone(reading: Reading, what: str) -> None:
+def test_trap_24_broken_positions_on_both_sides_show_in_places_alone(reading: Reading, what: str) -> None:
     """No gap shows them, and a blank page still costs a lot: the text is fluent, and about the page."""
     page_gain, place_gain = sight(*reading, order=BOTH_SIDES[what])
     assert page_gain > 1

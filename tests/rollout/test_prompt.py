@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import subprocess
 import sys
@@ -75,14 +76,20 @@ def test_text_survives_encoding(prompter: Prompter, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["a<|image_pad|>b", "x<|im_end|>y", "<|endoftext|>"])
-def test_text_that_reads_like_a_special_token_is_text(prompter: Prompter, text: str) -> None:
+def test_trap_25_text_that_reads_like_a_special_token_is_text(prompter: Prompter, text: str) -> None:
     ids = prompter.encode(text)
     assert not set(ids) & {*prompter.banned_ids, prompter.eos_id}
     assert prompter.decode(ids) == text and len(ids) == len(text)
     assert len(prompter.encode("<table>\n<tr><td>**")) == 4  # the format's own strings stay one token each
 
 
-def test_a_tokenizer_that_makes_a_banned_token_of_text_is_refused(prompter: Prompter) -> None:
+@pytest.mark.parametrize("token", ["<|image_pad|>", "<|im_end|>"])
+def test_trap_25_an_instruction_cannot_bring_a_page_or_an_end_of_its_own(nano_dir: Path, token: str) -> None:
+    with pytest.raises(UserError, match=f"The instruction holds {re.escape(repr(token))}"):
+        load_prompter(nano_dir, LONGEST_PX, instruction=f"Read what stands after {token}.")
+
+
+def test_trap_25_a_tokenizer_that_makes_a_banned_token_of_text_is_refused(prompter: Prompter) -> None:
     (letter,) = prompter.encode("a")
     with pytest.raises(UserError, match="the text 'a'"):
         replace(prompter, banned_ids=(letter,)).encode("bab")
