@@ -62,6 +62,10 @@ _SHAPES["190M"] = replace(
         "fullatt_block_indexes": [3, 7],
     },
 )
+# Its vocabulary as published: half of the weights are embeddings, which are the head's too.
+_SHAPES["315M"] = replace(
+    _SHAPES["190M"], text={**_SHAPES["190M"].text, "vocab_size": _SHAPES["3B"].text["vocab_size"]}
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -76,7 +80,7 @@ class Load:
 
 
 def write_policy(shape: str, folder: Path, load: Load) -> str:
-    """The folder of a policy of that shape ("3B", "7B", "190M" or "tiny") without weights; returns its path."""
+    """The folder of a policy of that shape ("3B", "7B", "315M", "190M" or "tiny") without weights; returns its path."""
     folder.mkdir(parents=True, exist_ok=True)
     settings = PromptSettings(longest_px=load.longest_px, instruction="", max_prompt_tokens=8192, max_tokens=4096)
     _FAMILY.config(_SHAPES[shape], _FAMILY.tokenizer()).save_pretrained(folder)

@@ -55,7 +55,7 @@ class MemoryPlan:
     sampler: int
     activations: int
     casts: int  # bfloat16 copies that autocast makes of learnt weights, for as long as a pass lasts
-    gathered: int  # with several ranks: weights that are whole while they are computed with
+    gathered: int  # with several ranks: weights outside the layers, which each of them has whole
     step: int  # what the optimiser writes beside its state; not while activations are there
     available: int
     # On the host's side, where the device has memory of its own: a model that is read, or saved.
@@ -99,6 +99,7 @@ class Shape:
     weights: int  # bytes, without adapters
     numbers: int  # how many weights that are
     blocks: Sequence[int]  # how many of these each block has
+    learnt_blocks: Sequence[int]  # how many numbers in each learn, adapters' too
 
 
 def shape_of(policy: config.Policy, path: str) -> Shape:
@@ -110,9 +111,19 @@ def shape_of(policy: config.Policy, path: str) -> Shape:
             settings, dtype=DTYPES[policy.dtype], trust_remote_code=policy.trust_remote_code
         )
         weights, numbers = _size(model), model.num_parameters()
-        blocks = [_numbers(block) for block in family.blocks(model)]
-        module = trainable(model, family, policy)
-    return Shape(settings=settings, family=family, module=module, weights=weights, numbers=numbers, blocks=blocks)
+        parts = family.blocks(model)
+        blocks = [_numbers(block) for block in parts]
+        module = trainable(model, family, policy)  # puts adapters into the same blocks
+        learnt_blocks = [sum(p.numel() for p in block.parameters() if p.requires_grad) for block in parts]
+    return Shape(
+        settings=settings,
+        family=family,
+        module=module,
+        weights=weights,
+        numbers=numbers,
+        blocks=blocks,
+        learnt_blocks=learnt_blocks,
+    )
 
 
 def this_device() -> Device:
@@ -131,10 +142,12 @@ def memory_on(device: Device, recipe: config.Recipe, shape: Shape) -> MemoryPlan
     """The plan for a recipe's policy on any device, one that is not here too."""
     policy, dtype, on_gpu = recipe.policy, DTYPES[recipe.policy.dtype], device.gpu
     settings, family, module = shape.settings, shape.family, shape.module
-    weights, numbers, blocks = shape.weights, shape.numbers, shape.blocks
+    weights, numbers = shape.weights, shape.numbers
     learnt = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     frozen_copy = policy.reference is not None or (recipe.algorithm.needs_reference and policy.lora_rank == 0)
-    parts, several = device.ranks if on_gpu else 1, device.ranks > 1
+    several = device.ranks > 1
+    # What is cut up lies whole in a memory that all ranks share; what each has for itself lies there for every rank.
+    parts, copies = (device.ranks, 1) if on_gpu else (1, device.ranks)
     itemsize = 2 if policy.autocast else dtype.itemsize
     sleeps = on_gpu and recipe.needs_sampler and recipe.sampling.sleep
     aside = numbers * DTYPES[sampling_dtype(recipe.sampling, policy, on_gpu=True)].itemsize if sleeps else 0
@@ -147,10 +160,9 @@ def memory_on(device: Device, recipe: config.Recipe, shape: Shape) -> MemoryPlan
         critic=_critic(recipe, module, learnt) // parts,
         learned=sum(map(_learned, recipe.learned)),
         sampler=_sampler(recipe, numbers, device) if recipe.needs_sampler else 0,
-        activations=_activations(recipe, settings, family),
+        activations=copies * _activations(recipe, settings, family, _passing(shape, itemsize) if several else 0),
         casts=0 if several or not policy.autocast else sum(2 * p.numel() for _, p in learnt if p.ndim > 1),
-        # Of the root, which is whole for the whole pass, and of the block that is computed and the one after it.
-        gathered=itemsize * (numbers - sum(blocks) + 2 * max(blocks)) if several else 0,
+        gathered=copies * _root(shape, itemsize) if several else 0,
         step=_step(recipe.optim, learnt, on_gpu) // parts,
         available=device.free,
         host=(2 if frozen_copy and several else 1) * weights + aside if on_gpu else 0,
@@ -229,6 +241,22 @@ def _critic(recipe: config.Recipe, module: nn.Module, learnt: Sequence[tuple[str
     return own + _masters(learnt) + _gradients(learnt) + _momenta(recipe.optim, learnt)
 
 
+def _root(shape: Shape, itemsize: int) -> int:
+    """Weights outside the blocks: each rank has them whole for all of a pass."""
+    return itemsize * (shape.numbers - sum(shape.blocks))
+
+
+def _passing(shape: Shape, itemsize: int) -> int:
+    """What is whole on each rank while it goes back through a block; `itemsize`: bytes of a number in products.
+
+    The block's weights and the next one's, its gradients and the root's (from the head on), and in float32 what is
+    sent of its gradients and of the ones before.
+    """
+    learnt = sum(p.numel() for p in shape.module.parameters() if p.requires_grad)
+    block = max(shape.learnt_blocks)
+    return itemsize * (2 * max(shape.blocks) + learnt - sum(shape.learnt_blocks) + block) + 4 * 2 * block
+
+
 def _masters(learnt: Sequence[tuple[str, Tensor]]) -> int:
     """Of weights that are learnt in bfloat16 (`masters.Masters`)."""
     return sum(4 * p.numel() for _, p in learnt if p.dtype != torch.float32)
@@ -271,10 +299,11 @@ def _sampler(recipe: config.Recipe, numbers: int, device: Device) -> int:
     return weights + int(CPU_CACHE_GIB * GIB)
 
 
-def _activations(recipe: config.Recipe, settings: Any, family: Family) -> int:
+def _activations(recipe: config.Recipe, settings: Any, family: Family, passing: int) -> int:
     """What one micro-batch keeps for the backward pass; with checkpointing each layer's input, and one layer's all.
 
     Half of the micro-batch's tokens are taken to be image tokens, four patches each. Attention scores are not kept.
+    `passing`: bytes that are whole on each of several ranks while a layer is gone back through.
     """
     policy, text = recipe.policy, settings.text_config
     width, mlp, layers = family.vision_sizes(settings.vision_config)
@@ -292,8 +321,8 @@ def _activations(recipe: config.Recipe, settings: Any, family: Family) -> int:
         head += 4 * text.vocab_size * text.hidden_size * (2 if bytes_of[1] == 2 else 1)
     if policy.gradient_checkpointing:
         inputs = tokens * text.hidden_size * text.num_hidden_layers + (patches * width * layers if seen else 0)
-        return int(bytes_of[0] * inputs + max(layer + layer, head))
-    return int(sum(each) + seen * layers + max(layer, head))
+        return int(bytes_of[0] * inputs + max(layer + layer + passing, head))
+    return int(sum(each) + seen * layers + max(layer + passing, head))
 
 
 def _layer(width: int, mlp: int, mixer: float, bytes_of: tuple[int, int], adapted: bool) -> float:

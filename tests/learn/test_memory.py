@@ -9,14 +9,15 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from ocr_rl import config
 from ocr_rl.contract import UserError
 from ocr_rl.learn import memory
 from ocr_rl.learn.adapter_critic import AdapterCritic
 from ocr_rl.learn.learner import Learner
-from ocr_rl.learn.memory import GIB, Device, engine_size, memory_on, memory_plan, require_memory, shape_of
+from ocr_rl.learn.memory import GIB, Device, MemoryPlan, engine_size, memory_on, memory_plan, require_memory, shape_of
 from ocr_rl.learn.network import Reads
 from ocr_rl.models.settings import PromptSettings
 from ocr_rl.objectives.scalar_losses import ValueLoss
@@ -188,6 +189,38 @@ def test_gpus_that_are_not_here_share_what_is_held(policy_dir: Path) -> None:
         assert getattr(shared, name) == getattr(alone, name) // 4
     assert alone.weights == memory_plan(given, str(policy_dir)).weights
     assert shared.gathered > alone.gathered == 0 and alone.available == 900
+
+
+def test_ranks_gather_weights_and_hold_gradients_before_they_are_cut_up(policy_dir: Path) -> None:
+    given, million = recipe(policy_dir, optim={"micro_tokens": 64}), 1_000_000
+
+    def plan(ranks: int, *, root: int, block: int, learns: int) -> MemoryPlan:
+        """Of millions of numbers, so that logits do not count; of the root's and the block's, `learns` learn."""
+        module = nn.ParameterList([torch.empty(learns * million, device="meta")])
+        sizes = {"numbers": (root + block) * million, "blocks": [block * million], "module": module}
+        shape = replace(
+            shape_of(given.policy, str(policy_dir)), learnt_blocks=[max(0, learns - root) * million], **sizes
+        )
+        return memory_on(gpus(ranks), given, shape)
+
+    least = plan(2, root=10, block=10, learns=0)
+    assert least.gathered == 4 * 10 * million
+    for more, bytes_of in (
+        (plan(2, root=10, block=11, learns=0), 2 * 4),  # a block, and the next one
+        (plan(2, root=10, block=10, learns=1), 4),  # a gradient of the root
+        (plan(2, root=10, block=10, learns=11), 10 * 4 + 4 + 2 * 4),  # all of these, one of a block, and what is sent
+    ):
+        assert more.activations - least.activations == bytes_of * million
+    assert plan(1, root=10, block=10, learns=20).activations < least.activations
+
+
+def test_processes_that_share_a_memory_have_each_what_they_alone_need(policy_dir: Path) -> None:
+    given = recipe(policy_dir)
+    shape = shape_of(given.policy, str(policy_dir))
+    one, three = (memory_on(replace(gpus(n), gpu=False), given, shape) for n in (1, 3))
+    assert (three.weights, three.gradients, three.optimizer) == (one.weights, one.gradients, one.optimizer)
+    each = memory_on(gpus(3), given, shape)
+    assert (three.activations, three.gathered) == (3 * each.activations, 3 * each.gathered)
 
 
 def test_an_engine_of_its_own_holds_weights_and_is_sent_what_learns(policy_dir: Path) -> None:
