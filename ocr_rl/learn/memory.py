@@ -312,17 +312,19 @@ def _activations(recipe: config.Recipe, settings: Any, family: Family, passing: 
     adapted = policy.lora_rank > 0
     mixers = family.kept_by_mixers(text, bytes_of[1])
     each = [tokens * _layer(text.hidden_size, text.intermediate_size, mixer, bytes_of, adapted) for mixer in mixers]
-    whole = max(each)
     seen = patches * _layer(width, mlp, bytes_of[1] * kept_by_attention(width, 1.0), bytes_of, adapted)
-    seen = 0.0 if policy.freeze_vision else seen
-    layer = max(whole, seen)  # and its gradients are as large, while it is gone back through
-    head = 3 * 4 * min(tokens * text.vocab_size, CHUNK_LOGITS)  # logits, gone before that
+    seen = seen if (policy.lora_in_tower if adapted else not policy.freeze_vision) else 0.0
+    if policy.gradient_checkpointing:
+        kept = bytes_of[0] * tokens * text.hidden_size * text.num_hidden_layers
+        kept_seen, again = bytes_of[0] * patches * width * layers if seen else 0, 2
+    else:
+        kept, kept_seen, again = sum(each), seen * layers, 1
+    head = 3 * 4 * min(tokens * text.vocab_size, CHUNK_LOGITS)  # logits, gone before a layer is gone back through
     if not adapted:  # the head's gradient in float32, before it is added, and each product in half precision once more
         head += 4 * text.vocab_size * text.hidden_size * (2 if bytes_of[1] == 2 else 1)
-    if policy.gradient_checkpointing:
-        inputs = tokens * text.hidden_size * text.num_hidden_layers + (patches * width * layers if seen else 0)
-        return int(bytes_of[0] * inputs + max(layer + layer + passing, head))
-    return int(sum(each) + seen * layers + max(layer + passing, head))
+    # A layer's gradients are as large as what it keeps. When the tower is gone back through, the text's layers are gone.
+    text_at_most = kept + kept_seen + max(again * max(each) + passing, head)
+    return int(max(text_at_most, kept_seen + again * seen + passing))
 
 
 def _layer(width: int, mlp: int, mixer: float, bytes_of: tuple[int, int], adapted: bool) -> float:

@@ -166,6 +166,9 @@ def test_checkpointing_and_smaller_micro_batches_need_less(policy_dir: Path) -> 
     assert activations({"gradient_checkpointing": True}, {}) < whole
     assert activations({}, {"micro_tokens": 2048}) < whole / 2
     assert activations({"freeze_vision": True}, {}) < whole
+    assert activations({"lora_rank": 2, "lora_vision": False}, {}) == activations(
+        {"lora_rank": 2, "freeze_vision": True}, {}
+    )
 
 
 def test_trap_13_a_run_that_cannot_fit_is_refused_with_a_way_out(policy_dir: Path) -> None:
