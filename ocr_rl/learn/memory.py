@@ -322,7 +322,7 @@ def _activations(recipe: config.Recipe, settings: Any, family: Family, passing: 
     head = 3 * 4 * min(tokens * text.vocab_size, CHUNK_LOGITS)  # logits, gone before a layer is gone back through
     if not adapted:  # the head's gradient in float32, before it is added, and each product in half precision once more
         head += 4 * text.vocab_size * text.hidden_size * (2 if bytes_of[1] == 2 else 1)
-    # A layer's gradients are as large as what it keeps. When the tower is gone back through, the text's layers are gone.
+    # A layer's gradients are as large as what it keeps. The text's layers are gone when the tower is gone back through.
     text_at_most = kept + kept_seen + max(again * max(each) + passing, head)
     return int(max(text_at_most, kept_seen + again * seen + passing))
 

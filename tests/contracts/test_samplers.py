@@ -24,6 +24,7 @@ from ocr_rl.rollout.sampler.vllm_server import ServerSettings, VllmServerSampler
 from tests.conftest import LONGEST_PX
 from tests.contracts.conftest import HOW, changed, gap, in_order, serving, weights_of, written
 from tests.contracts.test_adapters_arrive import adapted, adapter_over
+from tests.cuda import bodies
 from tests.fake_vllm import FakeVllm
 from tests.fakes import FakeSampler
 
@@ -223,6 +224,19 @@ def test_trap_7_vllm_sleeps_between_two_calls_and_wakes_with_what_it_held(
     with pytest.raises(RuntimeError, match="woke with other weights"):
         list(vllm_sampler.sample(asked, HOW))
     vllm_sampler.load(weights(), 0)
+
+
+def test_trap_7_after_a_sleep_vllm_writes_with_the_weights_that_it_was_given_last(
+    vllm_sampler: Any, asked, model, prompter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What tests/cuda asks of a sleep, asked of the stand-in."""
+    calls = []
+    monkeypatch.setattr(vllm_sampler, "_sleeps", True)
+    monkeypatch.setattr(vllm_sampler._llm, "sleep", lambda level: calls.append("sleep"))
+    monkeypatch.setattr(vllm_sampler._llm, "wake_up", lambda: calls.append("wake"))
+    bodies.an_engine_wakes_right(vllm_sampler, asked, model, prompter, most=1e-4)
+    assert calls == ["sleep", "wake"] * 5 + ["sleep"]
+    vllm_sampler.load(weights_of(model), 0)
 
 
 def test_vllm_refuses_what_does_not_fit(vllm_sampler: Sampler, asked) -> None:

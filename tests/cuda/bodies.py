@@ -9,10 +9,15 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from ocr_rl import config
+from ocr_rl.contract import Page
 from ocr_rl.learn.logprobs import token_logprobs
 from ocr_rl.learn.masters import Masters
 from ocr_rl.learn.optimizers import load_moments, open_optimizers
 from ocr_rl.models.attention import attend, packing
+from ocr_rl.rollout.flow import Prompt
+from ocr_rl.rollout.prompt import Prompter
+from ocr_rl.rollout.sampler.base import Sampler
+from tests.contracts.conftest import HOW, changed, gap, in_order, weights_of
 
 RATE = 2e-6
 # Relative lengths of differences. float32 on a GPU sums in another order; bfloat16 keeps 8 bits, so 0.4 % a number.
@@ -132,3 +137,16 @@ def _dense(lengths: Sequence[Sequence[int]], device: torch.device) -> Tensor:
     group, number = at.T
     own = (number[:, None] == number) | (number == 0)
     return ((group[:, None] == group) & own).tril().to(device)
+
+
+def an_engine_wakes_right(
+    sampler: Sampler, asked: list[tuple[Page, Prompt]], model: nn.Module, prompter: Prompter, *, most: float
+) -> None:
+    """It sleeps after each call (`sampling.sleep`), and says with the weights that it has then, tower's and text's.
+
+    `most`: nats that a token may differ by from plain log-probabilities on a CPU.
+    """
+    for policy, weights in enumerate((weights_of(model), changed(model, "visual", 0.1), weights_of(model)), 1):
+        sampler.load(weights, policy)
+        for _ in range(2):
+            assert gap(in_order(sampler, asked, HOW), weights, model, prompter) < most

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,16 +14,19 @@ import torch
 
 from benchmarks.gpu.attention import by_varlen
 from ocr_rl import config
+from ocr_rl.contract import Page
 from ocr_rl.doctor import Dtype, parity
 from ocr_rl.learn.probe import looks
 from ocr_rl.learn.rows import Batch
 from ocr_rl.models import tower
 from ocr_rl.models.attention import attend, by_rectangles, packing
 from ocr_rl.models.kernels import FLASH
+from ocr_rl.models.load import load_model
 from ocr_rl.models.varlen import distance_from_plain, kernel_for
 from ocr_rl.objectives.losses import PolicyGradient
 from ocr_rl.policy import open_sampler
 from ocr_rl.rollout.flow import Row
+from ocr_rl.rollout.prompt import Prompter
 from tests.cuda import bodies
 from tests.learn.conftest import NLL, MakeLearner, largest_gap
 
@@ -176,3 +180,19 @@ def test_a_run_goes_on_from_what_was_saved(
     assert all(torch.equal(a, b) and a.device == b.device for a, b in zip(*moments, strict=True))
     first, second = (some.update(rows, NLL) for some in (learner, later))
     assert first["grad_norm"] == pytest.approx(second["grad_norm"], rel=1e-3)
+
+
+def test_trap_7_an_engine_that_sleeps_gives_memory_back_and_wakes_right(
+    nano_dir: Path, prompter: Prompter, tiny_pages: list[Page]
+) -> None:
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    from ocr_rl.rollout.sampler.vllm.engine import EngineSettings, VllmSampler
+
+    model = load_model(nano_dir, dtype="float32")
+    settings = EngineSettings(max_model_len=256, max_num_seqs=64, gpu_share=0.2, sleep=True)
+    with closing(VllmSampler(nano_dir, prompter, settings)) as sampler:
+        asked = [(page, prompter.prompt(page)) for page in tiny_pages]
+        bodies.an_engine_wakes_right(sampler, asked, model, prompter, most=0.05)
+        asleep, total = torch.cuda.mem_get_info()
+        sampler._wake()
+        assert asleep - torch.cuda.mem_get_info()[0] > 0.1 * total  # half of its share, at least
