@@ -7,7 +7,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, TypeAdapter, model_validator
+from pydantic import Discriminator, Field, Tag, TypeAdapter, field_validator, model_validator
 
 from ocr_rl.config.base import BelowOne, Natural, Positive, Section, Share
 
@@ -117,6 +117,20 @@ class Policy(Section):
     def _one(self) -> Policy:
         if (self.path is None) == (self.fresh is None):
             raise ValueError("give exactly one of path (a model) and fresh (a shape with random weights)")
+        return self
+
+    @field_validator("lora_targets", mode="before")
+    @classmethod
+    def _names(cls, given: Any) -> Any:
+        names = isinstance(given, list | tuple) and given and all(isinstance(name, str) for name in given)
+        if given != "all-linear" and not names:
+            raise ValueError('give "all-linear", or names of layers as in ["q_proj", "v_proj"]')
+        return given
+
+    @model_validator(mode="after")
+    def _dtypes(self) -> Policy:
+        if self.autocast and self.dtype == "bfloat16":
+            raise ValueError("autocast computes in bfloat16 over float32 weights: leave it out where dtype is bfloat16")
         return self
 
     @model_validator(mode="after")

@@ -252,7 +252,9 @@ def test_targets_that_the_model_does_not_have_are_one_sentence(make_learner: Mak
     [
         ({"lora_dropout": 0.1}, "lora_dropout is for adapters: set lora_rank too"),
         ({"lora_rank": 2, "lora_vision": True, "freeze_vision": True}, "choose one"),
-        ({"lora_rank": 2, "lora_targets": []}, "lora_targets"),
+        ({"lora_rank": 2, "lora_targets": []}, 'give "all-linear", or names of layers'),
+        ({"lora_rank": 2, "lora_targets": "q_proj"}, 'give "all-linear", or names of layers'),
+        ({"dtype": "bfloat16", "autocast": True}, "leave it out where dtype is bfloat16"),
     ],
 )
 def test_settings_that_do_not_go_together_are_named(policy: dict, says: str) -> None:
