@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
@@ -49,10 +52,47 @@ def test_a_dry_run_goes_through_all_parts(tmp_path: Path, monkeypatch: pytest.Mo
 def test_without_cuda_it_says_so_and_leaves(capsys: pytest.CaptureFixture[str]) -> None:
     if torch.cuda.is_available():
         pytest.skip("there is a CUDA device")
-    for arguments, sentence in ((["parity"], "no CUDA device"), (["parities"], "there is no part 'parities'")):
+    for arguments, sentence in (
+        (["parity"], "no CUDA device"),
+        (["parities"], "there is no part 'parities'"),
+        (["--dry-run", "--out", str(program.RESULTS)], "would write over what a GPU has measured"),
+    ):
         with pytest.raises(SystemExit) as left:
             program.main(arguments)
         assert left.value.code == 2 and sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "result",
+    [{"failed": ["test_one"]}, {"holds": False}, {"same": True, "proven": False}, {"same_after_sleep": False}],
+    ids=lambda result: next(iter(result)),
+)
+def test_what_does_not_hold_fails_and_is_asked_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result: dict[str, Any]
+) -> None:
+    answers = [{"result": result}, {"result": {}}]
+
+    def run_apart(name: str, out: Path, work: Path) -> None:
+        (out / f"{name}.json").write_text(json.dumps({"environment": ENVIRONMENT, **answers.pop(0)}))
+
+    monkeypatch.setattr(program, "_run_apart", run_apart)
+    monkeypatch.setattr(program, "write_page", lambda out: None)
+    run = partial(program._run_all, ["parity"], tmp_path, tmp_path, again=False, dry_run=False)
+    assert [run(), run(), run()] == [1, 0, 0] and not answers
+
+
+def test_what_a_part_started_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its limit; a server would keep the memory that the next part needs."""
+    mark = f"ends with its part {tmp_path}"
+    child = [sys.executable, "-c", "import time; time.sleep(600)", mark]
+    python = tmp_path / "python"
+    python.write_text(f"#!{sys.executable}\nimport subprocess; subprocess.run({child!r})\n")
+    python.chmod(0o755)
+    monkeypatch.setattr(program.sys, "executable", str(python))
+    monkeypatch.setattr(program, "LIMIT_S", 3)
+    program._run_apart("parity", tmp_path, tmp_path)
+    assert "took over 3 seconds" in json.loads((tmp_path / "parity.json").read_text())["failed"]
+    assert not [process for process in psutil.process_iter(["cmdline"]) if mark in (process.info["cmdline"] or [])]
 
 
 def test_a_part_that_is_there_is_skipped_and_one_that_failed_is_not(
@@ -64,10 +104,9 @@ def test_a_part_that_is_there_is_skipped_and_one_that_failed_is_not(
     (tmp_path / "weights.json").write_text("[]")
     ran: list[str] = []
 
-    def run_apart(name: str, out: Path, work: Path) -> bool:
+    def run_apart(name: str, out: Path, work: Path) -> None:
         ran.append(name)
         (out / f"{name}.json").write_text(json.dumps({"environment": ENVIRONMENT, "result": {}}))
-        return False
 
     monkeypatch.setattr(program, "_run_apart", run_apart)
     monkeypatch.setattr(program, "write_page", lambda out: None)

@@ -4,23 +4,27 @@
     python -m benchmarks.gpu --dry-run                                               # all parts, tiny, on a CPU
 
 Each part runs in a process of its own, for at most eight minutes, and leaves PART.json in FOLDER; a part that is there
-and did not fail is skipped. After each, docs/gpu.md is written from what is there. Exits 1 where a part failed. It
-needs torch, transformers and what the project needs; nothing is downloaded.
+and stands is skipped. After each, docs/gpu.md is written from what is there. Exits 1 where a part failed, or what it
+asks does not hold (a test, a bound of parity). It needs torch, transformers and what the project needs; nothing is
+downloaded.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.page import read_results, write_page
+from benchmarks.gpu.page import read_results, stands, write_page
 from ocr_rl.run import environment, write_atomically
 
 LIMIT_S = 480
@@ -41,6 +45,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         parser.error(f"there is no part {unknown[0]!r}; name {', '.join(NAMES)}")
     parts = [name for name in NAMES if name in (args.part or NAMES)]
     if args.dry_run:
+        if args.out and args.out.resolve() == RESULTS.resolve():
+            parser.error("--dry-run would write over what a GPU has measured; name another --out")
         with tempfile.TemporaryDirectory() as folder:
             return _run_all(parts, args.out or Path(folder) / "results", Path(folder), again=True, dry_run=True)
     import torch
@@ -71,33 +77,38 @@ def _run_all(parts: Sequence[str], out: Path, work: Path, *, again: bool, dry_ru
     failed = 0
     for name in parts:
         known = read_results(out).get(name)
-        if known and "failed" not in known and not again:
+        if known and stands(known) and not again:
             print(f"{name}: done on {known['environment']['date']}, skipped", flush=True)
             continue
         print(f"{name} ...", flush=True)
         if dry_run:
             _keep(out, name, run_part(name, work / name, dry_run=True))
         else:
-            failed += _run_apart(name, out, work)
+            _run_apart(name, out, work)
             write_page(out)
-        print(f"{name}: {json.dumps(read_results(out)[name].get('result') or 'failed')}", flush=True)
+        answer = read_results(out)[name]
+        failed += not stands(answer)
+        print(f"{name}: {json.dumps(answer.get('result') or 'failed')}", flush=True)
     return 1 if failed else 0
 
 
-def _run_apart(name: str, out: Path, work: Path) -> bool:
-    """Run a part in a process of its own; whether it failed, which its file then says."""
+def _run_apart(name: str, out: Path, work: Path) -> None:
+    """Run a part in a process of its own; where it failed, its file says so."""
     command = [sys.executable, "-m", "benchmarks.gpu", name, "--here", "--out", str(out), "--work", str(work)]
     work.mkdir(parents=True, exist_ok=True)
     with (work / f"{name}.log").open("w") as log:
+        run = subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
         try:
-            code = subprocess.run(command, stdout=log, stderr=subprocess.STDOUT, timeout=LIMIT_S).returncode
+            code = run.wait(timeout=LIMIT_S)
             why = f"ended with {code}"
         except subprocess.TimeoutExpired:
             code, why = 1, f"took over {LIMIT_S} seconds"
+            with suppress(ProcessLookupError):
+                os.killpg(run.pid, signal.SIGKILL)  # what it started too: a server would keep the GPU's memory
+            run.wait()
     if code:
         last = [line for line in (work / f"{name}.log").read_text(errors="replace").splitlines() if line.strip()][-1:]
         _keep(out, name, {"part": name, "failed": ": ".join([why, *last])[:500], "environment": environment()})
-    return bool(code)
 
 
 def _keep(out: Path, name: str, answer: dict[str, Any]) -> None:

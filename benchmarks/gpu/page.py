@@ -26,6 +26,13 @@ def read_results(folder: Path) -> dict[str, dict[str, Any]]:
     return answers
 
 
+def stands(answer: Result) -> bool:
+    """Whether a part ran, and what it asks holds: its tests, its bounds, the same answers on both ways."""
+    result = answer.get("result", {})
+    asked = (result.get(name, True) for name in ("holds", "same", "proven", "same_after_sleep"))
+    return "failed" not in answer and not result.get("failed") and all(asked)
+
+
 def write_page(folder: Path, page: Path = PAGE) -> None:
     """Replace what stands between the marks."""
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)

@@ -151,6 +151,8 @@ def memory_on(device: Device, recipe: config.Recipe, shape: Shape) -> MemoryPlan
     itemsize = 2 if policy.autocast else dtype.itemsize
     sleeps = on_gpu and recipe.needs_sampler and recipe.sampling.sleep
     aside = numbers * DTYPES[sampling_dtype(recipe.sampling, policy, on_gpu=True)].itemsize if sleeps else 0
+    # Each rank's part of what is learnt, in float32, and of its momenta: copied to the host before it is written.
+    saved = sum(4 * p.numel() for _, p in learnt) + _momenta(recipe.optim, learnt)
     plan = MemoryPlan(
         weights=_size(module) // parts,
         masters=_masters(learnt) // parts,
@@ -165,7 +167,7 @@ def memory_on(device: Device, recipe: config.Recipe, shape: Shape) -> MemoryPlan
         gathered=copies * _root(shape, itemsize) if several else 0,
         step=_step(recipe.optim, learnt, on_gpu) // parts,
         available=device.free,
-        host=(2 if frozen_copy and several else 1) * weights + aside if on_gpu else 0,
+        host=max((2 if frozen_copy and several else 1) * weights, saved if several else 0) + aside if on_gpu else 0,
         host_available=device.host if on_gpu else 0,
         sleeps=sleeps,
     )

@@ -217,6 +217,15 @@ def test_ranks_gather_weights_and_hold_gradients_before_they_are_cut_up(policy_d
     assert plan(1, root=10, block=10, learns=20).activations < least.activations
 
 
+def test_what_several_ranks_save_lies_on_the_host_first(policy_dir: Path) -> None:
+    """Masters and two moments of every weight that learns, of all ranks together; adapters are little."""
+    given, adapted = recipe(policy_dir), recipe(policy_dir, policy={"lora_rank": 2})
+    shape, small = (shape_of(one.policy, str(policy_dir)) for one in (given, adapted))
+    assert memory_on(gpus(1), given, shape).host == shape.weights
+    assert memory_on(gpus(8), given, shape).host == 3 * shape.weights
+    assert memory_on(gpus(8), adapted, small).host == small.weights
+
+
 def test_processes_that_share_a_memory_have_each_what_they_alone_need(policy_dir: Path) -> None:
     given = recipe(policy_dir)
     shape = shape_of(given.policy, str(policy_dir))
