@@ -88,7 +88,7 @@ DRY = Sizes(
         "held_out": {"pages": _ONE_PAGE, "max_tokens": 8, "engine": "transformers"},
     },
     sft_s=1.0,
-    trial=1,
+    trial=2,
     longest=1,
 )
 

@@ -43,12 +43,15 @@ def grpo(sections: Mapping[str, Any], out: Path) -> dict[str, Any]:
 def sft(sections: Mapping[str, Any], budget_s: float, trial: int, longest: int, out: Path) -> dict[str, Any]:
     """SFT from the embedded policy's checkpoint for about `budget_s` seconds, and how both read held-out pages.
 
-    A trial of `trial` steps says how many steps fit (at most `longest`), so that the rate can cool down to the end.
+    Two trials, of one step and of `trial` steps, say how long a start and a step take, so how many steps fit (at most
+    `longest`), and the rate can cool down to the end. Pages are typeset once, before.
     """
     held_out = sections["held_out"]
     recipe = _over({"policy": {"path": "nano"}}, {name: sections[name] for name in sections if name != "held_out"})
-    _, tried = _run(_with_steps(recipe, trial), out / "trial")
-    steps = max(1, min(longest, int(budget_s * trial / tried)))
+    recipe = _with_stage(recipe, pages=_typeset(recipe["sft"]["stages"][0]["pages"], out / "typeset"))
+    (_, start), (_, tried) = (_run(_with_steps(recipe, n), out / "trial") for n in (1, trial))
+    a_step = max(1e-3, (tried - start) / (trial - 1))
+    steps = max(1, min(longest, int((budget_s - start) / a_step)))
     _, seconds = _run(_with_steps(recipe, steps), out / "run")
     checkpoint = list(by_step(out / "run" / "ckpt", "model").values())[-1]
     return {
@@ -86,9 +89,20 @@ def _run(recipe: Mapping[str, Any], out: Path) -> tuple[list[dict[str, Any]], fl
     return [json.loads(line) for line in lines], seconds
 
 
+def _typeset(source: Mapping[str, Any], out: Path) -> dict[str, Any]:
+    """The same pages as a source that is there already."""
+    open_pages(page_source(dict(source)), out)
+    (folder,) = out.iterdir()
+    return {"dir": str(folder)}
+
+
 def _with_steps(recipe: Mapping[str, Any], steps: int) -> dict[str, Any]:
+    return {**_with_stage(recipe, steps=steps), "save_every": steps}
+
+
+def _with_stage(recipe: Mapping[str, Any], **values: Any) -> dict[str, Any]:
     stage, *_ = recipe["sft"]["stages"]
-    return {**recipe, "save_every": steps, "sft": {"stages": [stage | {"steps": steps}]}}
+    return {**recipe, "sft": {"stages": [{**stage, **values}]}}
 
 
 def _over(recipe: Mapping[str, Any], sections: Mapping[str, Any]) -> dict[str, Any]:

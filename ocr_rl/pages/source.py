@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from random import Random
 
 from ocr_rl.config import Folder, PageSource, Typeset
 from ocr_rl.contract import Page, UserError
 from ocr_rl.pages.dataset import load_dataset
+
+_MOST_WORKERS = 16  # a typesetter each, of 0.2 GB
 
 
 def open_pages(source: PageSource, root: Path, *, typesets: bool = True) -> list[Page]:
@@ -41,7 +44,7 @@ def _typeset(source: Typeset, root: Path, typesets: bool) -> Path:
             out=folder,
             pages_per_document=source.pages_per_document,
             look=Looks(fonts=source.fonts, words=source.words, scan=source.scan),
-            workers=2,
+            workers=min(_MOST_WORKERS, max(2, os.cpu_count() or 2)),
         )
         (folder / "source.json").write_text(json.dumps(source.model_dump(mode="json")), encoding="utf-8")
     return folder

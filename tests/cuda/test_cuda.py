@@ -27,6 +27,8 @@ from ocr_rl.objectives.losses import PolicyGradient
 from ocr_rl.policy import open_sampler
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Prompter
+from tests.contracts.conftest import HOW, gap, in_order, weights_of
+from tests.contracts.test_adapters_arrive import adapted, adapter_over
 from tests.cuda import bodies
 from tests.learn.conftest import NLL, MakeLearner, largest_gap
 
@@ -196,3 +198,18 @@ def test_trap_7_an_engine_that_sleeps_gives_memory_back_and_wakes_right(
         asleep, total = torch.cuda.mem_get_info()
         sampler._wake()
         assert asleep - torch.cuda.mem_get_info()[0] > 0.1 * total  # half of its share, at least
+
+
+def test_trap_21_adapters_arrive_in_vllm(nano_dir: Path, prompter: Prompter, tiny_pages: list[Page]) -> None:
+    """The text's and the tower's, as they are: nothing is merged. What others would say is not said."""
+    pytest.importorskip("vllm", reason="vLLM is not installed")
+    from ocr_rl.rollout.sampler.vllm.engine import EngineSettings, VllmSampler
+
+    model, asked = load_model(nano_dir, dtype="float32"), [(page, prompter.prompt(page)) for page in tiny_pages]
+    settings = EngineSettings(max_model_len=256, max_num_seqs=64, gpu_share=0.2, lora_rank=3, lora_in_tower=True)
+    with closing(VllmSampler(nano_dir, prompter, settings)) as sampler:
+        sent = adapter_over(nano_dir, rank=3)
+        sampler.load(sent, 1)
+        groups = in_order(sampler, asked, HOW)
+        assert gap(groups, adapted(model, sent), model, prompter) < 0.05
+        assert gap(groups, weights_of(model), model, prompter) > 0.1
