@@ -103,6 +103,7 @@ def _run_apart(name: str, out: Path, work: Path) -> None:
             why = f"ended with {code}"
         except subprocess.TimeoutExpired:
             code, why = 1, f"took over {LIMIT_S} seconds"
+        finally:  # at Ctrl-C too
             with suppress(ProcessLookupError):
                 os.killpg(run.pid, signal.SIGKILL)  # what it started too: a server would keep the GPU's memory
             run.wait()
