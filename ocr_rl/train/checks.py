@@ -27,7 +27,7 @@ def require_ranks(recipe: config.Recipe) -> None:
     if ranks.world() > 1 and recipe.needs_sampler and recipe.sampling.engine == "vllm":
         raise UserError(
             'sampling.engine: "vllm" runs inside the process of the learner, which shares its weights with others '
-            'here; set sampling.engine = "transformers", or start without torchrun.'
+            'here; set sampling.engine = "vllm_server" with its url (docs/gpu.md), or start without torchrun.'
         )
     if ranks.world() > 1 and recipe.learned:
         raise UserError(
