@@ -114,7 +114,7 @@ def shape_of(policy: config.Policy, path: str) -> Shape:
         parts = family.blocks(model)
         blocks = [_numbers(block) for block in parts]
         module = trainable(model, family, policy)  # puts adapters into the same blocks
-        learnt_blocks = [sum(p.numel() for p in block.parameters() if p.requires_grad) for block in parts]
+        learnt_blocks = [_learnt(block) for block in parts]
     return Shape(
         settings=settings,
         family=family,
@@ -152,7 +152,7 @@ def memory_on(device: Device, recipe: config.Recipe, shape: Shape) -> MemoryPlan
     sleeps = on_gpu and recipe.needs_sampler and recipe.sampling.sleep
     aside = numbers * DTYPES[sampling_dtype(recipe.sampling, policy, on_gpu=True)].itemsize if sleeps else 0
     # Each rank's part of what is learnt, in float32, and of its momenta: copied to the host before it is written.
-    saved = sum(4 * p.numel() for _, p in learnt) + _momenta(recipe.optim, learnt)
+    saved = 4 * _learnt(module) + _momenta(recipe.optim, learnt)
     plan = MemoryPlan(
         weights=_size(module) // parts,
         masters=_masters(learnt) // parts,
@@ -191,7 +191,7 @@ def engine_size(recipe: config.Recipe, shape: Shape) -> EngineSize:
     kinds = getattr(text, "layer_types", None) or ["attention"] * text.num_hidden_layers
     layers = sum(kind != "linear_attention" for kind in kinds)
     head = getattr(text, "head_dim", None) or text.hidden_size // text.num_attention_heads
-    adapters = sum(4 * p.numel() for p in shape.module.parameters() if p.requires_grad)
+    adapters = 4 * _learnt(shape.module)
     return EngineSize(
         weights=shape.numbers * itemsize,
         sent=adapters if policy.lora_rank else shape.numbers * itemsize,
@@ -254,9 +254,9 @@ def _passing(shape: Shape, itemsize: int) -> int:
     The block's weights and the next one's, its gradients and the root's (from the head on), and in float32 what is
     sent of its gradients and of the ones before.
     """
-    learnt = sum(p.numel() for p in shape.module.parameters() if p.requires_grad)
     block = max(shape.learnt_blocks)
-    return itemsize * (2 * max(shape.blocks) + learnt - sum(shape.learnt_blocks) + block) + 4 * 2 * block
+    root = _learnt(shape.module) - sum(shape.learnt_blocks)
+    return itemsize * (2 * max(shape.blocks) + root + block) + 4 * 2 * block
 
 
 def _masters(learnt: Sequence[tuple[str, Tensor]]) -> int:
@@ -283,6 +283,11 @@ def _step(optim: config.Optim, learnt: Sequence[tuple[str, Tensor]], on_gpu: boo
 
 def _numbers(module: nn.Module) -> int:
     return sum(p.numel() for p in module.parameters())
+
+
+def _learnt(module: nn.Module) -> int:
+    """How many of its numbers learn."""
+    return sum(p.numel() for p in module.parameters() if p.requires_grad)
 
 
 def _size(module: nn.Module) -> int:
