@@ -18,6 +18,8 @@ from ocr_rl.learn.heard import Key, Listening, Tokens
 from ocr_rl.learn.learner import Learner, update_together
 from ocr_rl.learn.progress import group_row, line_of
 from ocr_rl.learn.step import Step
+from ocr_rl.learn.undrawn import without_undrawn
+from ocr_rl.rollout.asking import with_left_out
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.tripwires import Decision, tripped
 from ocr_rl.run import Run
@@ -52,6 +54,10 @@ class Plan:
     def evaluates(self, done: int) -> bool:
         return bool(self.evaluate_every) and (done % self.evaluate_every == 0 or done == self.total)
 
+    def looks(self, step: Step) -> dict[str, float]:
+        """What the probe says of the step's rows, if there are any."""
+        return without_undrawn(step.rows, self.probe)[1] if self.probe and step.rows else {}
+
     def pauses(self, done: int) -> bool:
         """Whether no rollout may be on its way then: what is saved has none, and an evaluation needs the engine."""
         return self.saves(done) or self.evaluates(done)
@@ -85,13 +91,14 @@ def fit(
             began_s = time.process_time()
             if (step := next(steps, None)) is None:
                 break
-            looks = plan.probe(step.rows) if plan.probe and learner.policy == 0 and step.rows else {}
+            looks = plan.looks(step) if learner.policy == 0 else {}
             decisions = tripped([*history, {"step": 0, **looks}], plan.tripwires) if looks else []
             figures: dict[str, Any] = {**step.metrics, **looks}
             learnt: dict[str, float] = {}
+            lost = 0
             if all(decision.then == "warn" for decision in decisions):
                 try:
-                    learnt = _learn(step, learner, critic, heard)
+                    learnt, lost = _learn(step, learner, critic, heard)
                     # Seconds that other work on the machine does not lengthen: of this process, all its threads.
                     learnt["cpu_s"] = time.process_time() - began_s
                 except FloatingPointError as error:
@@ -100,7 +107,7 @@ def fit(
             done = learner.policy if learnt else learner.policy + 1
             if learnt:
                 due = due or plan.saves(done)
-                figures = _with_looks({**figures, **learnt}, step, plan, done, due)
+                figures = _with_looks(with_left_out({**figures, **learnt}, lost), step, plan, done, due)
                 decisions = tripped([*history, {"step": done, **figures}], plan.tripwires)
             row = _log(run, done, figures, decisions)
             history.append(row)
@@ -125,32 +132,41 @@ def fit(
     return run.checkpoints()[-1] / "model"
 
 
-def _learn(step: Step, learner: Learner, critic: Learner | None, heard: dict[Key, Tokens]) -> dict[str, float]:
+def _learn(
+    step: Step, learner: Learner, critic: Learner | None, heard: dict[Key, Tokens]
+) -> tuple[dict[str, float], int]:
     """Move the policy and its critic by one step; the critic's own figures are called `critic_…`.
 
-    `heard` gets what the policy's pass says of rows that it sampled.
+    `heard` gets what the policy's pass says of rows that it sampled. And how many pages could not be drawn.
     """
     sampled = any(row.sampler_logprobs is not None for row in step.rows)
     listening = Listening(step.loss) if step.loss is not None and sampled else None
-    moves = [] if step.loss is None else [(learner, step.rows, listening or step.loss)]
+    moves = [] if step.loss is None else [(learner, listening or step.loss)]
     if critic is not None and step.critic_loss is not None:
-        moves.append((critic, step.rows, step.critic_loss))
+        moves.append((critic, step.critic_loss))
+    rows, of_each = without_undrawn(
+        step.rows, lambda rows: update_together([(moved, rows, loss) for moved, loss in moves])
+    )
     figures: dict[str, float] = {}
-    for (moved, _, _), metrics in zip(moves, update_together(moves), strict=True):
+    for (moved, _), metrics in zip(moves, of_each, strict=True):
         of_critic = {f"critic_{name}" if name in _OF_BOTH else name: value for name, value in metrics.items()}
         figures |= metrics if moved is learner else of_critic
     if step.loss is None:
         learner.stand_still()
     if listening is not None:
         heard |= listening.kept
-    return figures
+    return figures, _pages(step.rows) - _pages(rows)
+
+
+def _pages(rows: Sequence[Row]) -> int:
+    return len({row.prompt.image for row in rows})
 
 
 def _with_looks(figures: Mapping[str, Any], step: Step, plan: Plan, done: int, due: bool) -> dict[str, Any]:
     """A step's figures with those of the probe, where it is to be saved, and of the evaluation, where it is time."""
     figures = dict(figures)
-    if plan.probe and due and step.rows and done > 1:  # the first step was probed before its update
-        figures |= plan.probe(step.rows)
+    if due and done > 1:  # the first step was probed before its update
+        figures |= plan.looks(step)
     if plan.evaluate and plan.evaluates(done):
         figures |= plan.evaluate(done)
     return figures

@@ -26,6 +26,7 @@ from ocr_rl.learn.masters import Masters
 from ocr_rl.learn.network import Reads, adapter_of, base, named_weights, save_model
 from ocr_rl.learn.optimizers import load_moments, open_optimizers, rate_factor
 from ocr_rl.learn.reader import ImageOf, Reader
+from ocr_rl.learn.undrawn import Undrawn, without_undrawn
 from ocr_rl.models.settings import write_settings
 from ocr_rl.models.weights import Adapter, Named, Weights
 from ocr_rl.objectives.losses import Loss, Read, Scalars, Sums
@@ -77,14 +78,33 @@ class Learner(Reader):
     def update(self, rows: Sequence[Row], loss: Loss) -> dict[str, float]:
         """One optimiser step on all `rows` together; metrics are means per completion token of the step.
 
-        FloatingPointError where loss or gradient is not finite: nothing has changed then.
+        FloatingPointError where loss or gradient is not finite, Undrawn where a page cannot be drawn: nothing has
+        changed then.
         """
         return update_together([(self, rows, loss)])[0]
 
     def prepare(self, rows: Sequence[Row], loss: Loss) -> dict[str, float]:
-        """The gradient of a step, clipped; returns the step's metrics. FloatingPointError as `update`."""
+        """The gradient of a step, clipped; returns the step's metrics. Raises what `update` raises."""
         ranks.tell(self.name, "prepare", rows, loss)
         rate = self._set_rate()
+        try:
+            parts = self._passes(rows, loss)
+        except Undrawn:
+            self._forget_gradient()  # of the pages that could be drawn
+            raise
+        sums = _added(ranks.gathered(_added(_read(parts))))
+        learnt = self.masters.by_name.values()
+        norm = float(ranks.whole(torch.nn.utils.clip_grad_norm_(learnt, self.settings.max_grad_norm)))
+        if not (math.isfinite(norm) and math.isfinite(sums["loss"])):
+            self._forget_gradient()  # whoever goes on must not add to it
+            raise FloatingPointError(f"the loss or its gradient is not finite at update {self.policy}")
+        tokens = sum(len(row.completion_ids) for row in rows)
+        whole = {"loss"} | {name for name in sums if name.endswith(("_max", "_mean"))}
+        metrics = {name: value if name in whole else value / tokens for name, value in sums.items()}
+        return metrics | {"grad_norm": norm, "lr": rate, "tokens": tokens}
+
+    def _passes(self, rows: Sequence[Row], loss: Loss) -> list[Sums]:
+        """Add up the gradient; what each of this rank's micro-batches says of its loss."""
         parts: list[Sums] = []  # nobody reads them before the last pass: the host goes on to the next one
         with self._own_dropout():
             for batch, counts in self._batches(rows):
@@ -98,16 +118,7 @@ class Learner(Reader):
                 if counts:
                     entropy = {"entropy": read.entropy_N.sum()} if isinstance(read, Read) else {}
                     parts.append({"loss": value.detach(), **entropy, **more})
-        sums = _added(ranks.gathered(_added(_read(parts))))
-        learnt = self.masters.by_name.values()
-        norm = float(ranks.whole(torch.nn.utils.clip_grad_norm_(learnt, self.settings.max_grad_norm)))
-        if not (math.isfinite(norm) and math.isfinite(sums["loss"])):
-            self._forget_gradient()  # whoever goes on must not add to it
-            raise FloatingPointError(f"the loss or its gradient is not finite at update {self.policy}")
-        tokens = sum(len(row.completion_ids) for row in rows)
-        whole = {"loss"} | {name for name in sums if name.endswith(("_max", "_mean"))}
-        metrics = {name: value if name in whole else value / tokens for name, value in sums.items()}
-        return metrics | {"grad_norm": norm, "lr": rate, "tokens": tokens}
+        return parts
 
     def apply(self) -> None:
         """Take the step that `prepare` left the gradient of."""
@@ -138,12 +149,16 @@ class Learner(Reader):
         """Rows with the log-probabilities that are asked for: new rows, nothing filled in later.
 
         With dropout those of samples are asked for in any case: the update's own, which stand for the old policy's
-        otherwise, are not the sampler's to compare with.
+        otherwise, are not the sampler's to compare with. Rows whose page cannot be drawn are left out.
         """
         old = old or (self.dropout > 0 and any(row.sampler_logprobs is not None for row in rows))
-        before = self.logprobs(rows) if old else [None] * len(rows)
-        ref = self.logprobs(rows, reference=True) if reference else [None] * len(rows)
-        return [replace(row, old_logprobs=o, ref_logprobs=r) for row, o, r in zip(rows, before, ref, strict=True)]
+
+        def annotated(rows: Sequence[Row]) -> list[Row]:
+            before = self.logprobs(rows) if old else [None] * len(rows)
+            ref = self.logprobs(rows, reference=True) if reference else [None] * len(rows)
+            return [replace(row, old_logprobs=o, ref_logprobs=r) for row, o, r in zip(rows, before, ref, strict=True)]
+
+        return without_undrawn(rows, annotated)[1]
 
     def weights(self) -> Weights:
         """What a sampler is to load: the adapters where these learn, else all weights, read to the end.
@@ -230,13 +245,16 @@ class Learner(Reader):
 
 
 def update_together(moves: Sequence[tuple[Learner, Sequence[Row], Loss]]) -> list[dict[str, float]]:
-    """One optimiser step of each learner, or of none: all gradients are checked before any of the learners moves."""
+    """One optimiser step of each learner, or of none: all gradients are checked before any of the learners moves.
+
+    Raises what `Learner.update` raises.
+    """
     started = time.perf_counter()
     metrics = []
     for i, (learner, rows, loss) in enumerate(moves):
         try:
             metrics.append(learner.prepare(rows, loss))
-        except FloatingPointError:
+        except (FloatingPointError, Undrawn):
             for prepared, _, _ in moves[:i]:
                 prepared.drop()
             raise

@@ -19,9 +19,11 @@ from dataclasses import replace
 
 import torch
 from PIL import Image
+from tqdm import tqdm
 
 from ocr_rl.contract import Page, UserError
 from ocr_rl.learn.learner import ImageOf, Learner
+from ocr_rl.learn.undrawn import Undrawn
 from ocr_rl.models.family import Family
 from ocr_rl.models.weights import Adapter, Weights
 from ocr_rl.pages.raster import PageError
@@ -108,12 +110,23 @@ class Canary:
         ]
 
     def gap(self) -> dict[str, float]:
-        """`gap` and `gap_max` of the loss, but of the worst of those samples; nothing where the learner has moved."""
+        """`gap` and `gap_max` of the loss, but of the worst of those samples; nothing where the learner has moved.
+
+        Nothing either where its page cannot be drawn any more; the next sample is of another one.
+        """
         if self._policy != self._learner.policy:
+            return {}
+        try:
+            of_learner = self._learner.logprobs(self._rows)
+        except Undrawn as undrawn:
+            tqdm.write(f"The canary asks for another page: {undrawn}")
+            lost = self._prompted[0][1].image
+            self._pages = [page for page in self._pages if (page.pdf, page.number) != (lost.pdf, lost.number)]
+            self._prompted = []
             return {}
         gaps = [
             [abs(mine - theirs) for mine, theirs in zip(own, row.sampler_logprobs or (), strict=True)]
-            for own, row in zip(self._learner.logprobs(self._rows), self._rows, strict=True)
+            for own, row in zip(of_learner, self._rows, strict=True)
         ]
         return {"gap": max(map(_mean, gaps)), "gap_max": max(map(max, gaps))}
 

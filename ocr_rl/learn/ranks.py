@@ -23,6 +23,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 from torch.utils._pytree import tree_map
 
 from ocr_rl.learn.rows import micro_batches, packed_length
+from ocr_rl.learn.undrawn import Undrawn
 from ocr_rl.rollout.flow import Row
 
 # The others wait for the next call while the first rank samples and evaluates. Who dies ends the run at once: torchrun
@@ -82,7 +83,8 @@ def follow(open_learner: Callable[..., Any]) -> None:
             learner = open_learner(*args, **options)
             learners[learner.name] = learner
             continue
-        with suppress(FloatingPointError):  # raised on the first rank too, which decides what becomes of the run
+        # Raised on the first rank too, which decides what becomes of the run.
+        with suppress(FloatingPointError, Undrawn):
             getattr(learners[name], method)(*args, **options)
 
 
@@ -102,18 +104,14 @@ def gathered(value: Any) -> list[Any]:
     return values
 
 
-def passes(rows: Sequence[Row], budget: int) -> list[tuple[list[list[Row]], bool]]:
-    """This rank's micro-batches of a step (`micro_batches`), and whether they count.
+def passes(rows: Sequence[Row], budget: int) -> list[list[list[Row]]]:
+    """This rank's micro-batches of a step (`micro_batches`).
 
-    Each pass through the sharded model needs every rank. A rank with fewer micro-batches than another fills up with
-    passes that do not count, on the shortest row there is.
+    Each pass through the sharded model needs every rank. A rank with fewer micro-batches than another has empty ones.
     """
-    if world() == 1:
-        return [(groups, True) for groups in micro_batches(rows, budget)]
-    shares = [micro_batches(share, budget) for share in deal(rows, world())]
-    own = shares[rank()]
-    idle = [[min(rows, key=lambda row: packed_length([row]))]] if rows else []
-    return [(groups, True) for groups in own] + [(idle, False)] * (max(map(len, shares)) - len(own))
+    shares = [micro_batches(share, budget) for share in deal(rows, world())] if world() > 1 else []
+    own = shares[rank()] if shares else micro_batches(rows, budget)
+    return own + [[]] * (max(map(len, shares), default=0) - len(own))
 
 
 def deal(rows: Sequence[Row], ranks: int) -> list[list[Row]]:

@@ -9,7 +9,8 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import lru_cache
+from functools import cached_property, lru_cache
+from pathlib import Path
 from typing import Any, TypeVar
 
 import torch
@@ -24,14 +25,19 @@ from ocr_rl.learn import ranks
 from ocr_rl.learn.features import Features, KeptFeatures, joined, room, stands_still
 from ocr_rl.learn.network import PolicyNetwork, Reads, ScalarHead, base, trainable
 from ocr_rl.learn.rows import Batch, collate
+from ocr_rl.learn.undrawn import Undrawn
 from ocr_rl.models.load import empty_model, load_model, model_folder
 from ocr_rl.models.weights import BASE_DTYPE, marks_of
+from ocr_rl.pages.raster import ImageRef, PageError
 from ocr_rl.rollout.aside import one_ahead
 from ocr_rl.rollout.flow import Prompt, Row
 from ocr_rl.rollout.prompt import Origin
 
 ImageOf = Callable[[Prompt], Image.Image]
 Answer = TypeVar("Answer")
+Seen = TypeVar("Seen")
+
+_BLANK_PX = 64
 
 
 class Reader:
@@ -111,7 +117,7 @@ class Reader:
         `image` shows another image than the prompt's own (of the same size): does the policy look at all?
         """
         if image is not None and ranks.world() > 1:
-            image = {row.prompt: image(row.prompt) for row in rows}.__getitem__  # pixels can be sent, functions cannot
+            image = _all_drawn(rows, image).__getitem__  # pixels can be sent, functions cannot
         ranks.tell(self.name, "logprobs", rows, reference=reference, image=image)
         network = self.reference if reference and self.reference is not None else self.network
         with self._adapters_off() if reference and self.reference is None else nullcontext():
@@ -148,45 +154,72 @@ class Reader:
         return [everywhere[place[id(row)]] for row in rows]
 
     def _batches(self, rows: Sequence[Row], image: ImageOf | None = None) -> Iterator[tuple[Batch, bool]]:
-        """This rank's micro-batches, and whether they count (`ranks.passes`).
+        """This rank's micro-batches, and whether they count: those that stand for empty ones (`ranks.passes`) do not.
 
         On a GPU each waits in pinned memory, pixels and all, when it is asked for: it was made while the device worked
-        on the one before it.
+        on the one before it. Raises Undrawn after the last one, on every rank, where one of them lacks a page.
         """
-        made = self._made(rows, image)
+        refused: dict[ImageRef, PageError] = {}
+        made = self._made(rows, image, refused)
         if self.device.type == "cuda":
             pinned = _pinned(made, torch.cuda.current_device())
             # What the tower says is asked of the device itself, in its turn.
             made = pinned if image is None and self.features is not None else one_ahead(pinned)
-        return ((batch.to(self.device), counts) for batch, counts in made)
+        yield from ((batch.to(self.device), counts) for batch, counts in made)
+        if of_all := {page: error for own in ranks.gathered(refused) for page, error in own.items()}:
+            raise Undrawn(of_all)
 
-    def _made(self, rows: Sequence[Row], image: ImageOf | None) -> Iterator[tuple[Batch, bool]]:
-        positions = lambda row, size: self.positions(row.prompt.expanded_ids, tuple(size.tolist()))
-        for groups, counts in ranks.passes(rows, self.micro_tokens):
-            prompts = [group[0].prompt for group in groups]
-            if image is None and self.features is not None:
-                seen, sizes = joined([self._features(prompt, self.features) for prompt in prompts])
-                batch = replace(collate(groups, (torch.empty(0), sizes), positions), seen=seen)
+    def _made(
+        self, rows: Sequence[Row], image: ImageOf | None, refused: dict[ImageRef, PageError]
+    ) -> Iterator[tuple[Batch, bool]]:
+        """Micro-batches without the pages that cannot be drawn, which go into `refused`."""
+        features = self.features if image is None else None
+        for groups in ranks.passes(rows, self.micro_tokens):
+            if features is not None:
+                drawn, seen = _those_seen(groups, lambda prompt: self._features(prompt, features), refused)
             else:
-                batch = collate(groups, self._pixels(prompts, image or self.prompter.image), positions)
-            yield batch, counts
+                drawn, seen = _those_seen(groups, image or self.prompter.image, refused)
+            if drawn:
+                yield self._batch(drawn, seen), True
+            elif ranks.world() > 1:
+                yield self._nothing, False
+
+    def _batch(self, groups: Sequence[Sequence[Row]], seen: Sequence[Any]) -> Batch:
+        """`seen` of each group's page: its image, or what the tower says of it."""
+        positions = lambda row, size: self.positions(row.prompt.expanded_ids, tuple(size.tolist()))
+        if isinstance(seen[0], Features):
+            layers, sizes = joined(seen)
+            return replace(collate(groups, (torch.empty(0), sizes), positions), seen=layers)
+        return collate(groups, self._pixels(seen), positions)
+
+    @cached_property
+    def _nothing(self) -> Batch:
+        """A pass that says nothing, and needs no file: one token after a blank page."""
+        blank, prompter = Image.new("RGB", (_BLANK_PX, _BLANK_PX), "white"), self.prompter
+        prompt = Prompt(
+            page_id="",
+            image=ImageRef(pdf=Path(), number=1),
+            token_ids=prompter.token_ids,
+            expanded_ids=prompter.expand(prompter.num_image_tokens(blank)),
+        )
+        return self._batch([[Row(prompt=prompt, completion_ids=(prompter.eos_id,), group_id=0, weight=0.0)]], [blank])
 
     def _features(self, prompt: Prompt, kept: KeptFeatures) -> Features:
         """The page is read alone: whom it stands beside may change the last bit, and stays another one's matter."""
 
         @torch.no_grad()
         def read() -> Features:
-            pixels, sizes = self._pixels([prompt], self.prompter.image)
+            pixels, sizes = self._pixels([self.prompter.image(prompt)])
             with record_function("ocr_rl tower"):
                 layers = self.network.see(pixels.to(self.device), sizes.to(self.device))
             return Features(size=sizes[0], layers=tuple(layer.cpu() for layer in layers))
 
         return kept.of(prompt.image, read)
 
-    def _pixels(self, prompts: Sequence[Prompt], image: ImageOf) -> tuple[Tensor, Tensor]:
-        """(pixel values, sizes) of their images."""
+    def _pixels(self, images: Sequence[Image.Image]) -> tuple[Tensor, Tensor]:
+        """(pixel values, sizes) of them."""
         with record_function("ocr_rl pixels"):
-            pixel_values, sizes = self.prompter.pixels([image(prompt) for prompt in prompts])
+            pixel_values, sizes = self.prompter.pixels(images)
         return torch.from_numpy(pixel_values), torch.from_numpy(sizes).long()
 
     def _positions(self, prompt_ids: tuple[int, ...], size: tuple[int, ...]) -> Tensor:
@@ -203,6 +236,31 @@ class Reader:
 
     def _adapters_off(self) -> Any:
         return self.module.disable_adapter()  # type: ignore[operator]
+
+
+def _those_seen(
+    groups: Sequence[list[Row]], see: Callable[[Prompt], Seen], refused: dict[ImageRef, PageError]
+) -> tuple[list[list[Row]], list[Seen]]:
+    """The groups whose page can be seen, and what is; the other pages go into `refused`."""
+    drawn, seen = [], []
+    for group in groups:
+        prompt = group[0].prompt
+        try:
+            seen.append(see(prompt))
+        except PageError as error:
+            refused[prompt.image] = error
+        else:
+            drawn.append(group)
+    return drawn, seen
+
+
+def _all_drawn(rows: Sequence[Row], image: ImageOf) -> dict[Prompt, Image.Image]:
+    """The image of each row's page. Undrawn where one of them has none."""
+    refused: dict[ImageRef, PageError] = {}
+    groups, images = _those_seen([[row] for row in {row.prompt: row for row in rows}.values()], image, refused)
+    if refused:
+        raise Undrawn(refused)
+    return {group[0].prompt: image for group, image in zip(groups, images, strict=True)}
 
 
 def _opened(path: str, **how: Any) -> PreTrainedModel:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
+from PIL import Image
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.multiprocessing.spawn import spawn
@@ -25,10 +26,13 @@ from ocr_rl.learn import reader as reader_module
 from ocr_rl.learn.learner import Learner, update_together
 from ocr_rl.learn.network import Reads
 from ocr_rl.learn.probe import looks
+from ocr_rl.learn.undrawn import without_undrawn
 from ocr_rl.models.settings import PromptSettings
 from ocr_rl.objectives.losses import Loss, PolicyGradient
 from ocr_rl.objectives.scalar_losses import ValueLoss, WithCritic
-from ocr_rl.rollout.flow import Row
+from ocr_rl.pages.images import page_image
+from ocr_rl.pages.raster import PageError
+from ocr_rl.rollout.flow import Prompt, Row
 from ocr_rl.rollout.prompt import Origin, Prompter, load_prompter
 from tests.conftest import LONGEST_PX
 from tests.learn.conftest import NLL
@@ -37,6 +41,7 @@ Steps = Sequence[Sequence[Row]]
 TEXTS = ("Page 1", "a longer line of text, and more of it", "?", "<td>3</td>", "Page")
 SIZES = (4, 1, 3)  # samples of each page
 HYBRID = "hybrid"
+LOST = 2  # a page
 
 
 def steps_of(pages: Sequence[Page], prompter: Prompter, sizes: Sequence[int], n: int = 5) -> list[list[Row]]:
@@ -123,6 +128,7 @@ def with_head(learner: Learner, steps: Steps, policy: Path) -> dict[str, Any]:
 
 def kept(learner: Learner, steps: Steps, folder: Path) -> dict[str, Any]:
     """Two steps, saved; then what the policy says, and three steps more."""
+    folder.mkdir(exist_ok=True)
     for rows in steps[:2]:
         learner.update(rows, NLL)
     next(learner.all_weights())  # a reader who stops early must not leave the others waiting
@@ -138,10 +144,29 @@ def resumed(learner: Learner, steps: Steps, folder: Path) -> dict[str, Any]:
     return {"logprobs": learner.logprobs(steps[0]), **trained(learner, steps[2:], NLL)}
 
 
+def without_a_page(learner: Learner, steps: Steps) -> dict[str, Any]:
+    """Updates on the rows whose page each rank can draw, and which pages these are, row by row."""
+    start, metrics, left = whole_weights(learner), [], []
+    for i, rows in enumerate(steps):
+        asked = learner.annotate(rows, old=True, reference=True) if i % 2 else rows  # who misses the page first
+        rows, figures = without_undrawn(asked, lambda rows: learner.update(rows, NLL))
+        metrics.append(figures)
+        left.append([row.prompt.image.number for row in rows])
+    return {"start": start, "end": whole_weights(learner), "metrics": metrics, "left": left}
+
+
 Case = tuple[dict[str, Any], dict[str, Any], Callable[[Learner], dict[str, Any]]]  # policy, optim, what to do
 
 
-def cases(all_steps: dict[str, Steps], folder: Path, policy_dir: Path) -> dict[str, Case]:
+# Their states are loaded by another number of ranks: the policy's settings by name.
+KEPT: dict[str, dict[str, Any]] = {
+    "bf16": {"dtype": "bfloat16"},
+    "bf16 adapters": {"dtype": "bfloat16", "lora_rank": 3},
+}
+
+
+def cases(all_steps: dict[str, Steps], folder: Path, policy_dir: Path, states: Path | None = None) -> dict[str, Case]:
+    """`folder` is for what is kept; `states` are those that others kept."""
     uneven, single = (all_steps[name] for name in ("uneven", "single"))
     loss = PolicyGradient(beta=0.1, ratio="geometric")
     short = uneven[:2]
@@ -159,8 +184,15 @@ def cases(all_steps: dict[str, Steps], folder: Path, policy_dir: Path) -> dict[s
         "critic": ({}, {}, partial(with_critic, steps=uneven, policy=policy_dir)),
         "autocast": ({"autocast": True}, {}, partial(trained, steps=short, loss=NLL)),
         # bfloat16 with float32 masters, and under adapters
-        "bf16": ({"dtype": "bfloat16"}, {}, partial(trained, steps=short, loss=NLL)),
-        "bf16 adapters": ({"dtype": "bfloat16", "lora_rank": 3}, {}, partial(trained, steps=short, loss=NLL)),
+        **{name: (policy, {}, partial(trained, steps=short, loss=NLL)) for name, policy in KEPT.items()},
+        **{
+            f"{name} kept": (policy, {}, partial(kept, steps=uneven, folder=folder / name))
+            for name, policy in KEPT.items()
+        },
+        **{
+            f"{name} resumed": (policy, {}, partial(resumed, steps=uneven, folder=(states or folder) / name))
+            for name, policy in KEPT.items()
+        },
         "f32": ({}, {}, partial(trained, steps=short, loss=NLL)),
         "f32 adapters": ({"lora_rank": 3}, {}, partial(trained, steps=short, loss=NLL)),
         "sft, short": ({}, {}, partial(trained, steps=short, loss=NLL)),
@@ -169,6 +201,7 @@ def cases(all_steps: dict[str, Steps], folder: Path, policy_dir: Path) -> dict[s
             {},
             partial(trained, steps=all_steps["hybrid"], loss=loss),
         ),
+        "undrawn": ({}, {}, partial(without_a_page, steps=uneven)),
         "kept": ({}, {}, partial(kept, steps=uneven, folder=folder)),
         "resumed": ({}, {}, partial(resumed, steps=uneven, folder=folder)),
     }
@@ -192,6 +225,24 @@ def open_broken(*settings: Any) -> Learner:
     return learner
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blind(Prompter):
+    """One that lacks a file."""
+
+    def image(self, prompt: Prompt) -> Image.Image:
+        if prompt.image.number == LOST:
+            raise PageError(prompt.image.pdf, LOST, "there is no such file")
+        return page_image(prompt.image)
+
+
+def open_partly_blind(*settings: Any) -> Learner:
+    """All ranks but the first lack a page."""
+    learner = open_learner(*settings)
+    if ranks.rank() > 0:
+        learner.prompter = Blind(**{part.name: getattr(learner.prompter, part.name) for part in fields(Prompter)})
+    return learner
+
+
 def open_averaging(*settings: Any) -> Learner:
     learner = open_learner(*settings)
     for part in learner.network.modules():
@@ -200,22 +251,34 @@ def open_averaging(*settings: Any) -> Learner:
     return learner
 
 
-# By number of ranks: cases, and those opened so that the sum of gradients is broken. Three processes cost time.
-DONE = {2: None, 3: ("bf16", "bf16 adapters")}
+# What three processes do, who cost time, and two who go on from what these kept.
+OF_THREE = [f"{name}{more}" for name in KEPT for more in ("", " kept", " resumed")]
+GONE_ON = [f"{name} resumed" for name in KEPT]
 BROKEN = {
     "no sum": (open_broken, "sft, short"),
     "mean": (open_averaging, "sft, short"),
     "no sum in bf16": (open_broken, "bf16"),
+    "no sum in bf16 adapters": (open_broken, "bf16 adapters"),
+    "one cannot draw": (open_partly_blind, "undrawn"),
 }
 
 
-def process(rank: int, port: int, folder: Path, policy: Path, all_steps: dict[str, Steps], world: int) -> None:
+def process(
+    rank: int,
+    port: int,
+    folder: Path,
+    policy: Path,
+    all_steps: dict[str, Steps],
+    world: int,
+    wanted: Sequence[str] | None,
+    states: Path | None,
+) -> None:
     faulthandler.enable()
     torch.set_num_threads(1)
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": str(world), "MASTER_ADDR": "localhost", "MASTER_PORT": str(port)}
     if rank > 0:
         reader_module.load_model = None  # type: ignore[assignment]  # whoever reads weights dies
-    all_cases, wanted = cases(all_steps, folder, policy), DONE[world]
+    all_cases = cases(all_steps, folder, policy, states)
     jobs = [(name, open_learner, case) for name, case in all_cases.items() if name in (wanted or all_cases)]
     jobs += [(name, opened, all_cases[of]) for name, (opened, of) in BROKEN.items() if of in (wanted or all_cases)]
     results = {}
@@ -237,7 +300,14 @@ def process(rank: int, port: int, folder: Path, policy: Path, all_steps: dict[st
             ranks.follow(open_learner)
 
 
-def start(world: int, folder: Path, policy_dir: Path, all_steps: dict[str, Steps]) -> dict[str, Any]:
-    """What so many processes found, by case."""
-    spawn(process, (free_port(), folder, policy_dir, all_steps, world), nprocs=world)
+def start(
+    world: int,
+    folder: Path,
+    policy_dir: Path,
+    all_steps: dict[str, Steps],
+    wanted: Sequence[str] | None = None,
+    states: Path | None = None,
+) -> dict[str, Any]:
+    """What so many processes found, by case: of all cases, or those wanted."""
+    spawn(process, (free_port(), folder, policy_dir, all_steps, world, wanted, states), nprocs=world)
     return torch.load(folder / "results.pt")

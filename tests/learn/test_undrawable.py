@@ -1,4 +1,4 @@
-"""What a page that cannot be drawn, or is too long, costs: itself alone, in every algorithm."""
+"""What a page that cannot be drawn, or is too long, costs: itself alone, in every algorithm, and in the learner."""
 
 from __future__ import annotations
 
@@ -10,13 +10,23 @@ import pytest
 
 pytest.importorskip("torch", reason="torch is not installed")
 
+import torch
+
 from ocr_rl import config
-from ocr_rl.contract import UserError
+from ocr_rl.contract import Page, UserError
 from ocr_rl.learn.algos.best_of_n import best_of_n
 from ocr_rl.learn.algos.dpo import dpo
+from ocr_rl.learn.algos.pairs import Pair, with_reference
+from ocr_rl.learn.fit import _learn
+from ocr_rl.learn.learner import Learner
+from ocr_rl.learn.probe import Canary
+from ocr_rl.learn.step import Step
+from ocr_rl.learn.undrawn import Undrawn
 from ocr_rl.pages.epochs import draw
+from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Prompter
-from tests.learn.conftest import Asked, Counter, Referee, without_file
+from ocr_rl.rollout.sampler.base import Sampling
+from tests.learn.conftest import NLL, Asked, Counter, MakeLearner, Referee, without_file
 from tests.learn.test_grpo import DIFFERENT, run_grpo
 from tests.learn.test_grpo import settings as grpo_settings
 from tests.learn.test_rounds import LENGTHS, run_rounds
@@ -108,3 +118,72 @@ def test_a_round_leaves_out_a_page_that_cannot_be_drawn(tiny_pages, prompter: Pr
         with pytest.raises(UserError, match=r"No page of a step is left.*gone\.pdf"):
             broken = without_file(tiny_pages, 1, 2, 3, 4)
             next(run_rounds(algorithm, round_settings(kind), broken, sampler, Referee(prompter), folder / "none"))
+
+
+# --- a page that was drawn when it was asked for, and cannot be when it is learnt from --------------------------------
+
+
+def gone(rows: list[Row], group_id: int) -> list[Row]:
+    """The rows, those of that group with a page whose file is not there any more."""
+    lose = lambda prompt: replace(prompt, image=replace(prompt.image, pdf=Path("gone.pdf")))
+    return [replace(row, prompt=lose(row.prompt)) if row.group_id == group_id else row for row in rows]
+
+
+def numbers(learner: Learner) -> list[torch.Tensor]:
+    return [weight.detach().clone() for _, weight in learner.all_weights()]
+
+
+@pytest.mark.parametrize("micro_tokens", [64, 10_000])  # the lost page alone in a pass, and beside the other
+@pytest.mark.parametrize("freeze_vision", [False, True])  # whose pages the tower reads once
+def test_an_update_loses_the_page_alone(
+    make_learner: MakeLearner,
+    rows: list[Row],
+    capsys: pytest.CaptureFixture[str],
+    micro_tokens: int,
+    freeze_vision: bool,
+) -> None:
+    policy = {"freeze_vision": freeze_vision}
+    learner, other = (make_learner(policy=policy, micro_tokens=micro_tokens) for _ in range(2))
+    before = numbers(learner)
+    for lost in (0, 1):
+        with pytest.raises(Undrawn, match=r"gone\.pdf, page .: there is no such file"):
+            learner.update(gone(rows, lost), NLL)
+    assert all(map(torch.equal, numbers(learner), before))
+    figures, pages = _learn(Step(rows=gone(rows, 1), loss=NLL), learner, None, {})  # no gradient of those is left
+    expected, none = _learn(Step(rows=rows[:4], loss=NLL), other, None, {})
+    assert (pages, none, learner.policy) == (1, 0, 1)
+    assert {**figures, "update_s": 0} == {**expected, "update_s": 0}
+    assert all(map(torch.equal, numbers(learner), numbers(other)))
+    assert capsys.readouterr().out.count("left out: gone.pdf, page") == 1
+
+
+def test_without_any_page_left_an_update_stops_the_run(make_learner: MakeLearner, rows: list[Row]) -> None:
+    learner = make_learner()
+    with pytest.raises(UserError, match=r"No page of a step is left.*gone\.pdf.*go on with --resume"):
+        _learn(Step(rows=gone(gone(rows, 0), 1), loss=NLL), learner, None, {})
+    assert learner.policy == 0
+
+
+def test_what_a_learner_says_of_rows_and_pairs_leaves_the_page_out(
+    make_learner: MakeLearner, rows: list[Row], prompter: Prompter
+) -> None:
+    learner = make_learner(reference=True)
+    told = learner.annotate(gone(rows, 0), old=True, reference=True)
+    assert told == learner.annotate(rows[4:], old=True, reference=True)
+    answers = [(*prompter.encode(text), prompter.eos_id) for text in ("a", "b")]
+    prompted = [
+        (Pair(page_id=row.prompt.page_id, chosen_ids=answers[0], rejected_ids=answers[1]), row.prompt)
+        for row in (gone(rows, 0)[0], rows[4])
+    ]
+    assert with_reference(prompted, learner) == with_reference(prompted[1:], learner)
+
+
+def test_a_canary_takes_another_page(make_learner: MakeLearner, tiny_pages: list[Page], prompter: Prompter) -> None:
+    learner = make_learner()
+    canary = Canary(learner, Asked(prompter, DIFFERENT), tiny_pages, Sampling(max_tokens=4), 0)
+    canary.ask()
+    canary._rows = gone(canary._rows, 0)  # its file goes while the engine writes
+    assert canary.gap() == {}
+    canary.ask()
+    assert {row.prompt.page_id for row in canary._rows} == {tiny_pages[1].id}
+    assert canary.gap()["gap"] > 0

@@ -30,7 +30,7 @@ def dpo(cfg: config.Dpo, setting: Setting, state: Mapping[str, Any]) -> Iterator
         clock = dict[str, float]()
         with timed(clock, "annotate_s"):
             annotated = with_reference(prompted, learner)
-        return annotated, with_left_out({**figures, **clock}, len(pairs) - len(prompted))
+        return annotated, with_left_out({**figures, **clock}, len(pairs) - len(annotated))
 
     loss = PreferenceLoss(
         beta=cfg.beta,

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from random import Random
 from typing import Any
 
 from ocr_rl.contract import Page, UserError
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.rows import packed_length
+from ocr_rl.learn.undrawn import without_undrawn
 from ocr_rl.rollout.asking import ask, require_one
 from ocr_rl.rollout.collect import Refused
 from ocr_rl.rollout.flow import ComparedGroup, Prompt, Row
@@ -96,11 +98,16 @@ def with_prompts(
 
 
 def with_reference(prompted: Prompted, learner: Learner) -> list[Pair]:
-    """Log-probabilities of both answers by the policy as it is now, or by `policy.reference`: kept with the pair."""
-    values = learner.logprobs(pair_rows(prompted), reference=learner.reference is not None)
+    """Log-probabilities of both answers by the policy as it is now, or by `policy.reference`: kept with the pair.
+
+    Pairs whose page cannot be drawn are left out.
+    """
+    told = partial(learner.logprobs, reference=learner.reference is not None)
+    rows, values = without_undrawn(pair_rows(prompted), told)
+    pairs = [prompted[row.group_id][0] for row in rows[::2]]
     return [
         replace(pair, chosen_ref=chosen, rejected_ref=rejected)
-        for (pair, _), chosen, rejected in zip(prompted, values[::2], values[1::2], strict=True)
+        for pair, chosen, rejected in zip(pairs, values[::2], values[1::2], strict=True)
     ]
 
 

@@ -18,6 +18,7 @@ from ocr_rl.learn.algos.rollouts import Tally, loss_of, reweighted, split_by_gro
 from ocr_rl.learn.algos.setting import PpoSetting
 from ocr_rl.learn.algos.stream import Stream
 from ocr_rl.learn.step import Step
+from ocr_rl.learn.undrawn import without_undrawn
 from ocr_rl.objectives.losses import Loss
 from ocr_rl.objectives.returns import explained_variance, gae, token_rewards, whitened
 from ocr_rl.objectives.scalar_losses import ValueLoss, WithCritic
@@ -43,7 +44,7 @@ def ppo(cfg: config.Ppo, setting: PpoSetting, state: Mapping[str, Any]) -> Itera
             with timed(tally.clock, "annotate_s"):
                 old = cfg.updates > 1 or cfg.beta_of_reward > 0
                 rows = learner.annotate(rows, old=old, reference=cfg.beta > 0)
-                rows, judged = with_critic(rows, critic.values(rows), cfg)
+                rows, judged = with_critic(*without_undrawn(rows, critic.values), cfg)
                 figures = {**got.figures, **stream.figures(got), "pages_drawn": got.after["drawn"], **judged}
             parts = split_by_group(rows, cfg.minibatches) * cfg.epochs
             for i, part in enumerate(parts):
