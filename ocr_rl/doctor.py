@@ -14,18 +14,18 @@ from ocr_rl.contract import UserError
 
 if TYPE_CHECKING:
     from ocr_rl.contract import Page
-    from ocr_rl.learn.learner import Learner
+    from ocr_rl.learn.reader import Reader
     from ocr_rl.rollout.flow import Prompt, Row
     from ocr_rl.rollout.prompt import Origin
     from ocr_rl.rollout.sampler.base import Sampler, Sampling
 
-Dtype = Literal["float32", "bfloat16"]
+Dtype = Literal["float32", "bfloat16", "autocast"]
 Engine = Literal["vllm", "transformers"]
 
 # Bounds on the gap between sampler and learner on one sampled token, in nats.
 GAP_LIMIT = 1e-4  # float32, the largest: 5e-7 was measured on CPUs for the embedded policy, deeper models sum more
 TF32_LIMIT = 2e-2  # float32 with attention in TF32, the largest: products keep 10 bits. An estimate, not yet measured
-ROUNDINGS = 2.0  # bfloat16, the mean: two independent roundings are 1.4 times one; the rest is for few tokens
+ROUNDINGS = 1.5  # bfloat16, the mean: two independent roundings are 1.4 times one
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -196,29 +196,32 @@ def parity(
 ) -> Parity:
     """Sample with the engine, then compare its log-probabilities with the learner's for the same tokens.
 
-    `dtype` is that of both; None: the one in which the model is used (`models.load.use_dtype`). Pages are made on the
-    spot. Prompt ids are asserted equal by the sampler itself. `changed`: first load weights with another vision tower
-    into both, as after an update; otherwise each reads the model's folder for itself. UserError where nothing is
+    `dtype` is that of both; None: the one in which the model is used (`models.load.use_dtype`). "autocast": the engine
+    in bfloat16, the learner with float32 weights that it computes with in bfloat16 (`policy.autocast`). Pages are made
+    on the spot. Prompt ids are asserted equal by the sampler itself. `changed`: first load weights with another vision
+    tower into both, as after an update; otherwise each reads the model's folder for itself. UserError where nothing is
     sampled.
     """
     import torch
 
     from ocr_rl import config
     from ocr_rl.learn.algos.sft import reference_rows
-    from ocr_rl.learn.learner import Learner
-    from ocr_rl.learn.masters import Masters
+    from ocr_rl.learn.network import named_weights
     from ocr_rl.learn.probe import looks
+    from ocr_rl.learn.reader import Reader
     from ocr_rl.models.load import model_folder, use_dtype
     from ocr_rl.policy import open_origin, open_sampler
     from ocr_rl.rollout.sampler.base import Sampling
 
     path = model_folder(model)
-    policy = config.Policy(path=path, dtype=dtype or use_dtype(path))
+    dtype = dtype or use_dtype(path)
+    engines = "float32" if dtype == "float32" else "bfloat16"
+    policy = config.Policy(path=path, dtype="float32" if dtype == "autocast" else dtype, autocast=dtype == "autocast")
     origin = open_origin(policy, path)
-    learner = Learner(origin, policy, config.Optim(), steps=1, reference=False)
-    learner.masters, learner.optimizers = Masters(torch.nn.Module()), []  # nothing learns here: their memory is free
+    learner = Reader(origin, policy, micro_tokens=config.Optim().micro_tokens)
     max_model_len = origin.settings.max_prompt_tokens + max_tokens
-    sampler = open_sampler(config.Sampling(engine=engine, max_model_len=max_model_len), origin, policy)
+    sampling = config.Sampling(engine=engine, max_model_len=max_model_len, dtype=engines)
+    sampler = open_sampler(sampling, origin, policy)
     how = Sampling(n=4, temperature=temperature, max_tokens=max_tokens, seed=1)
     with TemporaryDirectory() as folder:  # of the pages, whose images the learner asks for too
         try:
@@ -226,7 +229,7 @@ def parity(
             seen = looks(learner, reference_rows(prompted, origin.prompter, front_matter=False))
             if changed:
                 _change_tower(learner)
-                sampler.load(learner.weights(), 1)
+                sampler.load(named_weights(learner.module), 1)
             rows = _sampled(sampler, prompted, how)
         finally:
             sampler.close()
@@ -234,11 +237,10 @@ def parity(
         gaps = _gaps([row.sampler_logprobs or () for row in rows], ours)
         if not gaps:
             raise UserError(f"{model}: it sampled nothing, so there is nothing to compare.")
-        if policy.dtype != "float32":
-            learner.module.float()
-            rounding = _mean(_gaps(ours, learner.logprobs(rows)))
+        if dtype != "float32":
+            rounding = _rounding(learner, rows, ours)
     return Parity(
-        dtype=policy.dtype,
+        dtype=dtype,
         tokens=len(gaps),
         largest=max(gaps),
         mean=_mean(gaps),
@@ -249,7 +251,22 @@ def parity(
     )
 
 
-def _change_tower(learner: Learner) -> None:
+def _rounding(learner: Reader, rows: Sequence[Row], ours: Sequence[Sequence[float]]) -> float:
+    """Nats, mean: how far rounding puts the learner from itself in float32. Its module is another one afterwards.
+
+    Under autocast it rounds less than an engine in bfloat16: then the root mean square of both.
+    """
+    autocast = learner.network.autocast
+    learner.network.autocast = False
+    exact = learner.module.float() and learner.logprobs(rows)
+    own = _mean(_gaps(ours, exact))
+    if not autocast:
+        return own
+    engines = learner.module.bfloat16() and learner.logprobs(rows)
+    return ((own**2 + _mean(_gaps(engines, exact)) ** 2) / 2) ** 0.5
+
+
+def _change_tower(learner: Reader) -> None:
     """Noise on the vision tower's weights, wherever they lie and whatever their dtype."""
     import torch
 

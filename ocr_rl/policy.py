@@ -45,7 +45,7 @@ def open_policy(
         {
             "engine": engine,
             "max_model_len": settings.max_prompt_tokens + settings.max_tokens,
-            "gpu_share": GPU_SHARE_ALONE,
+            **({"gpu_share": GPU_SHARE_ALONE} if engine == "vllm" else {}),
         }
     )
     sampler = open_sampler(sampling, origin, policy)
@@ -106,6 +106,7 @@ def open_sampler(sampling: config.Sampling, origin: Origin, policy: config.Polic
         )
         return VllmServerSampler(origin.path, origin.prompter, server)
     try:
+        from ocr_rl.learn.memory import learns_to_see, shape_of
         from ocr_rl.rollout.sampler.vllm.engine import EngineSettings, VllmSampler
     except ModuleNotFoundError as error:
         raise UserError(
@@ -120,6 +121,6 @@ def open_sampler(sampling: config.Sampling, origin: Origin, policy: config.Polic
         sleep=sampling.sleep,
         trust_remote_code=policy.trust_remote_code,
         lora_rank=policy.lora_rank,
-        lora_in_tower=policy.lora_in_tower,
+        lora_in_tower=policy.lora_rank > 0 and learns_to_see(shape_of(policy, origin.path)),
     )
     return VllmSampler(origin.path, origin.prompter, engine)

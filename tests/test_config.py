@@ -130,6 +130,7 @@ def test_the_last_of_two_overrides_wins(recipe: Path) -> None:
         ("sampling.temperature=inf", ["sampling.temperature"]),
         ("sampling.engine=vllm_server", ["sampling", "url", "needs one"]),
         ("sampling.url=http://127.0.0.1:8000", ["sampling", 'url belongs to engine = "vllm_server"']),
+        ("sampling.weights_dir=/tmp", ["sampling", 'weights_dir belongs to engine = "vllm_server"']),
         ('sampling={ engine = "vllm_server", url = ["http://a:1", "b:2"] }', ["sampling", "'b:2'"]),
         ('sampling={ engine = "vllm_server", url = "" }', ["sampling", "http://127.0.0.1:8000", "''"]),
         ('sampling={ engine = "vllm_server", url = ["", "http://a:1"] }', ["sampling", "got ''"]),

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import ast
 import re
+import subprocess
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -117,3 +119,32 @@ def test_commands_and_their_options_exist() -> None:
         if verb is None or options - verbs()[verb]:
             faults.append(f"{document}: ocr-rl {command}")
     assert not faults, faults
+
+
+def test_the_script_for_eight_cards_starts_servers_and_learners_that_fit(tmp_path: Path) -> None:
+    """As bash runs it, with a vllm and a torchrun that write down what they are started with."""
+    (script,) = [block for language, block in _FENCE.findall(text_of(ROOT / "docs/gpu.md")) if language == "bash"]
+    for name in ("vllm", "torchrun"):
+        called = tmp_path / "bin" / name
+        called.parent.mkdir(exist_ok=True)
+        wait = "exec sleep 600" if name == "vllm" else "sleep 1"
+        called.write_text(f'#!/bin/bash\nprintf "%s\\n" "$CUDA_VISIBLE_DEVICES" "$@" > {tmp_path}/{name}.$$\n{wait}\n')
+        called.chmod(0o755)
+    environment = {"PATH": f"{tmp_path / 'bin'}:/usr/bin:/bin", "MODEL": "some/model", "RECIPE": "mine.toml"}
+    subprocess.run(["bash", "-c", script], cwd=tmp_path, env=environment, check=True, timeout=60)
+    servers = sorted(path.read_text().splitlines() for path in tmp_path.glob("vllm.*"))
+    (learner,) = (path.read_text().splitlines() for path in tmp_path.glob("torchrun.*"))
+    cards = [card for args in (*servers, learner) for card in args[0].split(",")]
+    assert sorted(cards) == [str(card) for card in range(8)] and len(learner[0].split(",")) == 6
+    assert learner[1:7] == ["--nproc-per-node", "6", "-m", "ocr_rl.cli", "train", "mine.toml"]
+    assert {arg for arg in learner[7:] if arg.startswith("--")} <= verbs()["train"]
+    sets = [value for flag, value in pairwise(learner) if flag == "--set"]
+    recipe = parse_recipe(tomllib.loads(text_of(ROOT / "ocr_rl/recipes/qwen2_5_vl_7b_grpo.toml")), sets, "mine.toml")
+    assert recipe.policy.path == "some/model"
+    ports = []
+    for args in servers:
+        assert args[1:3] == ["serve", "some/model"]
+        said = dict(pairwise(args[3:]))
+        ports.append(f"http://{said['--host']}:{said['--port']}")
+        assert int(said["--max-model-len"]) >= recipe.sampling.max_model_len
+    assert recipe.sampling.url == tuple(ports)

@@ -17,11 +17,14 @@ import torch
 
 from benchmarks.gpu import __main__ as program
 from benchmarks.gpu import attention, engine
+from benchmarks.gpu import page as of_page
 from benchmarks.gpu import weights as of_weights
-from benchmarks.gpu.page import BEGIN, END, NONE, PAGE, read_results, results_text, write_page
+from benchmarks.gpu.page import BEGIN, END, NONE, PAGE, measured, read_results, results_text, write_page
+from benchmarks.gpu.update import device_name
 from ocr_rl.models.attention import attend, packing
 
 ENVIRONMENT = {"date": "2026-11-29T10:00:00+00:00", "packages": {"torch": "2.13.0"}}
+KNOWN = {"environment": ENVIRONMENT, "device": device_name(), "took_s": 61.0}
 
 
 @pytest.mark.slow
@@ -64,21 +67,27 @@ def test_without_cuda_it_says_so_and_leaves(capsys: pytest.CaptureFixture[str]) 
 
 @pytest.mark.parametrize(
     "result",
-    [{"failed": ["test_one"]}, {"holds": False}, {"same": True, "proven": False}, {"same_after_sleep": False}],
+    [
+        {"failed": ["test_one"]},
+        {"holds": False},
+        {"same": True, "proven": False},
+        {"same_after_sleep": False},
+        {"not_run": "vLLM is not installed"},
+    ],
     ids=lambda result: next(iter(result)),
 )
 def test_what_does_not_hold_fails_and_is_asked_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, result: dict[str, Any]
 ) -> None:
-    answers = [{"result": result}, {"result": {}}]
+    answers = [{"cases": [], **result}, {"cases": []}]
 
     def run_apart(name: str, out: Path, work: Path) -> None:
-        (out / f"{name}.json").write_text(json.dumps({"environment": ENVIRONMENT, **answers.pop(0)}))
+        (out / f"{name}.json").write_text(json.dumps({**KNOWN, "result": answers.pop(0)}))
 
     monkeypatch.setattr(program, "_run_apart", run_apart)
     monkeypatch.setattr(program, "write_page", lambda out: None)
     run = partial(program._run_all, ["parity"], tmp_path, tmp_path, again=False, dry_run=False)
-    assert [run(), run(), run()] == [1, 0, 0] and not answers
+    assert [run(), run(), run()] == [int("not_run" not in result), 0, 0] and not answers
 
 
 def test_what_a_part_started_ends_with_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,23 +107,58 @@ def test_what_a_part_started_ends_with_it(tmp_path: Path, monkeypatch: pytest.Mo
 def test_a_part_that_is_there_is_skipped_and_one_that_failed_is_not(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name, answer in {"parity": {"result": {}}, "update": {"failed": "ended with 1"}}.items():
-        (tmp_path / f"{name}.json").write_text(json.dumps({"environment": ENVIRONMENT, **answer}))
+    names = ["parity", "update", "attention", "tower", "weights", "grpo"]
+    for name in names:
+        monkeypatch.setitem(of_page.TEXTS, name, lambda result: "nothing to show")
+    for name, answer in {
+        "parity": {**KNOWN, "result": {}},
+        "update": {"environment": ENVIRONMENT, "failed": "ended with 1"},
+        "grpo": {**KNOWN, "device": "another GPU", "result": {}},
+    }.items():
+        (tmp_path / f"{name}.json").write_text(json.dumps(answer))
     (tmp_path / "tower.json").write_text('{"environment": ')  # cut off, as by a disk that was full
     (tmp_path / "weights.json").write_text("[]")
     ran: list[str] = []
 
     def run_apart(name: str, out: Path, work: Path) -> None:
         ran.append(name)
-        (out / f"{name}.json").write_text(json.dumps({"environment": ENVIRONMENT, "result": {}}))
+        (out / f"{name}.json").write_text(json.dumps({**KNOWN, "result": {}}))
 
     monkeypatch.setattr(program, "_run_apart", run_apart)
     monkeypatch.setattr(program, "write_page", lambda out: None)
-    names = ["parity", "update", "attention", "tower", "weights"]
     assert program._run_all(names, tmp_path, tmp_path, again=False, dry_run=False) == 0
     assert ran == names[1:]
     program._run_all(names, tmp_path, tmp_path, again=True, dry_run=False)
-    assert ran[4:] == names
+    assert ran[5:] == names
+
+
+def test_what_cannot_be_shown_is_no_answer(tmp_path: Path) -> None:
+    """Whoever copied, cut or wrote it; a folder of that name, and files of other names, are none either."""
+    page = tmp_path / "gpu.md"
+    page.write_text(f"{BEGIN}{END}")
+    good = {**KNOWN, "result": {"holds": True, "cases": []}}
+    broken = [
+        {**good, "result": None},
+        {**good, "result": {"cases": [{}]}},
+        {**good, "environment": {}},
+        {**good, "environment": {"date": None, "packages": {}}},
+        {**good, "took_s": "long"},
+        {name: value for name, value in good.items() if name != "device"},
+        {"environment": ENVIRONMENT, "failed": None},
+        "text",
+    ]
+    (tmp_path / "update.json").mkdir()
+    (tmp_path / "config.json").write_text(json.dumps(good))
+    for answer in broken:
+        (tmp_path / "parity.json").write_text(json.dumps(answer))
+        assert read_results(tmp_path) == {}, answer
+        write_page(tmp_path, page)
+        assert NONE in page.read_text()
+    (tmp_path / "parity.json").write_text(json.dumps(good))
+    assert read_results(tmp_path) == {"parity": good}
+    (tmp_path / "parity.json").write_text(json.dumps({**good, "device": "cpu"}))  # of a dry run
+    write_page(tmp_path, page)
+    assert NONE in page.read_text()
 
 
 def test_the_page_shows_what_is_there_and_says_when_nothing_is(tmp_path: Path) -> None:
@@ -126,8 +170,7 @@ def test_the_page_shows_what_is_there_and_says_when_nothing_is(tmp_path: Path) -
         {"page": 100, "completion": 50, "shared": 0.1, "apart": 0.4, "ratio": 4.0},
     ]
     good = {"shape": "3B", "load": {"samples": 8}, "cases": cases}
-    known = {"environment": ENVIRONMENT, "device": "NVIDIA H200", "took_s": 61.0}
-    (tmp_path / "shared_page.json").write_text(json.dumps({**known, "result": good}))
+    (tmp_path / "shared_page.json").write_text(json.dumps({**KNOWN, "device": "NVIDIA H200", "result": good}))
     (tmp_path / "update.json").write_text(json.dumps({"environment": ENVIRONMENT, "failed": "took over 480 seconds"}))
     write_page(tmp_path, page)
     text = page.read_text()
@@ -138,7 +181,7 @@ def test_the_page_shows_what_is_there_and_says_when_nothing_is(tmp_path: Path) -
 def test_docs_show_the_results_that_are_kept() -> None:
     text = PAGE.read_text(encoding="utf-8")
     shown = text.partition(BEGIN)[2].partition(END)[0].strip()
-    assert shown == results_text(read_results(program.RESULTS)), "write it again: python -m benchmarks.gpu"
+    assert shown == results_text(measured(program.RESULTS)), "write it again: python -m benchmarks.gpu"
 
 
 @pytest.mark.parametrize("lengths", [[[5, 3, 1, 4]], [[6, 2, 7, 1], [2, 3], [9, 1]]])

@@ -3,10 +3,10 @@
     python -m benchmarks.gpu [PART ...] [--out FOLDER] [--work FOLDER] [--again]     # make gpu
     python -m benchmarks.gpu --dry-run                                               # all parts, tiny, on a CPU
 
-Each part runs in a process of its own, for at most eight minutes, and leaves PART.json in FOLDER; a part that is there
-and stands is skipped. After each, docs/gpu.md is written from what is there. Exits 1 where a part failed, or what it
-asks does not hold (a test, a bound of parity). It needs torch, transformers and what the project needs; nothing is
-downloaded.
+Each part runs in a process of its own, for at most eight minutes, and leaves PART.json in FOLDER; one that is there, of
+this very device, and stands is skipped. After each, docs/gpu.md is written from what is there. Exits 1 where a part
+failed, or what it asks does not hold (a test, a bound of parity). It needs torch, transformers and what the project
+needs; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from benchmarks.gpu.page import read_results, stands, write_page
+from benchmarks.gpu.page import TEXTS, is_done, read_results, stands, write_page
 from ocr_rl.run import environment, write_atomically
 
 LIMIT_S = 480
 RESULTS = Path(__file__).parent / "results"
-NAMES = ("tests", "parity", "update", "shared_page", "attention", "tower", "grpo", "sft", "vllm", "weights")
+NAMES = tuple(TEXTS)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -74,10 +74,12 @@ def run_part(name: str, work: Path, *, dry_run: bool) -> dict[str, Any]:
 
 
 def _run_all(parts: Sequence[str], out: Path, work: Path, *, again: bool, dry_run: bool) -> int:
+    from benchmarks.gpu.update import device_name
+
     failed = 0
     for name in parts:
-        known = read_results(out).get(name)
-        if known and stands(known) and not again:
+        known = read_results(out, device=device_name()).get(name)
+        if known and is_done(known) and not again:
             print(f"{name}: done on {known['environment']['date']}, skipped", flush=True)
             continue
         print(f"{name} ...", flush=True)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,15 +14,32 @@ NONE = "No part has run on a GPU yet: nothing on this page, nor elsewhere about 
 Result = Mapping[str, Any]
 
 
-def read_results(folder: Path) -> dict[str, dict[str, Any]]:
-    """The parts' answers by name, in the order of names. What is no answer is as good as not there: it is run again."""
-    answers = {}
-    for path in sorted(folder.glob("*.json")):
-        with suppress(ValueError):
-            answer = json.loads(path.read_text(encoding="utf-8"))
-            if isinstance(answer, dict) and "environment" in answer and {"result", "failed"} & answer.keys():
-                answers[path.stem] = answer
-    return answers
+def read_results(folder: Path, *, device: str | None = None) -> dict[str, Result]:
+    """The parts' answers by name; with `device`, those that were measured there, or failed.
+
+    What is no answer (that could be shown) is as good as not there: it is run again.
+    """
+    answers = {name: answer for name in TEXTS if (answer := _answer(name, folder / f"{name}.json"))}
+    return {name: answer for name, answer in answers.items() if device in (None, answer.get("device", device))}
+
+
+def measured(folder: Path) -> dict[str, Result]:
+    """The answers but for those of a dry run."""
+    return {name: answer for name, answer in read_results(folder).items() if answer.get("device") != "cpu"}
+
+
+def _answer(name: str, path: Path) -> Result | None:
+    try:
+        answer = json.loads(path.read_text(encoding="utf-8"))
+        _part(name, answer)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, ArithmeticError):
+        return None
+    return answer
+
+
+def is_done(answer: Result) -> bool:
+    """Whether a part need not be run again; one that lacked something may have it next time."""
+    return stands(answer) and "not_run" not in answer["result"]
 
 
 def stands(answer: Result) -> bool:
@@ -37,7 +53,7 @@ def write_page(folder: Path, page: Path = PAGE) -> None:
     """Replace what stands between the marks."""
     before, _, rest = page.read_text(encoding="utf-8").partition(BEGIN)
     _, _, after = rest.partition(END)
-    page.write_text(f"{before}{BEGIN}\n\n{results_text(read_results(folder))}\n\n{END}{after}", encoding="utf-8")
+    page.write_text(f"{before}{BEGIN}\n\n{results_text(measured(folder))}\n\n{END}{after}", encoding="utf-8")
 
 
 def results_text(results: Mapping[str, Result]) -> str:
@@ -59,7 +75,7 @@ def _part(name: str, answer: Result) -> str:
     result = answer["result"]
     if "not_run" in result:
         return f"{head}: not run, {result['not_run']}."
-    return f"{head}\n\n{_TEXTS[name](result)}"
+    return f"{head}\n\n{TEXTS[name](result)}"
 
 
 def _tests(result: Result) -> str:
@@ -173,7 +189,8 @@ def _vllm(result: Result) -> str:
     return "\n".join(lines)
 
 
-_TEXTS: dict[str, Callable[[Result], str]] = {
+# By part, in the order in which they are run.
+TEXTS: dict[str, Callable[[Result], str]] = {
     "tests": _tests,
     "parity": _gaps,
     "update": _update,

@@ -42,6 +42,8 @@ CASES: dict[str, dict[str, Any]] = {
     "float32, checkpointing": {"policy": CHECKPOINTS},
     "float32, small micro-batches": {"micro_tokens": 1540},
     "float32, large micro-batches": {"micro_tokens": 4096, "groups": 4},
+    "float32, many short samples": {"samples": 40, "completion": 25},
+    "float32, a sample a page": {"samples": 1, "completion": 1000},
     "float32, a reference": {"reference": True},
     "float32, Muon": {"optim": "muon"},
     "float32, tower frozen": {"policy": {"freeze_vision": True}},
@@ -98,10 +100,19 @@ def of_case(case: str, out: Path) -> dict[str, Any]:
     }
 
 
+def _algorithm(load: Load, *, beta: float) -> dict[str, Any]:
+    """What learns from so many transcripts of a page."""
+    pages = {"synth": "nano"}
+    if load.samples == 1:
+        return {"best_of_n": {"steps": 1, "pages": pages}}
+    return {"grpo": {"steps": 1, "pages": pages, "samples_per_page": load.samples, "beta": beta}}
+
+
 def measured(case: str, out: Path) -> None:
     """Two updates; each process prints what they took, the first one the plan too."""
     what = CASES[case]
-    load = replace(LOAD, **{name: what[name] for name in ("micro_tokens", "groups") if name in what})
+    sizes = ("micro_tokens", "groups", "samples", "completion")
+    load = replace(LOAD, **{name: what[name] for name in sizes if name in what})
     policy, optim, reference = what.get("policy", {}), what.get("optim", "adamw"), what.get("reference", False)
     before = psutil.Process().memory_info().rss
     said: dict[str, Any] = {}
@@ -115,7 +126,7 @@ def measured(case: str, out: Path) -> None:
                     "optim": {"name": optim, "micro_tokens": load.micro_tokens},
                     "rewards": [{"name": "diff_ratio"}],
                     "sampling": {"engine": "vllm_server", "url": "http://127.0.0.1:8000"},  # nobody asks it
-                    "grpo": {"steps": 1, "pages": {"synth": "nano"}, "beta": 0.1 if reference else 0.0},
+                    **_algorithm(load, beta=0.1 if reference else 0.0),
                 }
             )
             plan = memory_plan(recipe, path)

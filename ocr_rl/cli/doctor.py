@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from typer import Option, Typer
 
 from ocr_rl.cli.refusals import require_model
+from ocr_rl.contract import UserError
 
 app = Typer()
 
@@ -39,8 +40,8 @@ def doctor(
         str | None, Option(metavar="MODEL", help="measure the sampler/learner gap of a model too (folder or hub name)")
     ] = None,
     dtype: Annotated[
-        Literal["float32", "bfloat16"] | None,
-        Option(help="of the parity: the policy.dtype to train with; by default the one in which the model is used"),
+        Literal["float32", "bfloat16", "autocast"] | None,
+        Option(help="of the parity: as the policy is to train; by default the dtype in which the model is used"),
     ] = None,
     engine: Annotated[
         Literal["vllm", "transformers"], Option(help="the sampler of the parity; vLLM runs in this process")
@@ -49,6 +50,8 @@ def doctor(
     """What is installed, what will be used, what is wrong."""
     if parity is not None:
         require_model(parity, "--parity ")
+    elif dtype is not None:
+        raise UserError("--dtype is of the parity: name a model (--parity MODEL), or leave it out.")
 
     from ocr_rl.doctor import examine
     from ocr_rl.doctor import parity as measured_gap

@@ -89,9 +89,12 @@ class Policy(Section):
     lora_alpha: Positive | None = None
     """What adapters say counts lora_alpha / lora_rank times; by default twice the rank."""
     lora_dropout: float = Field(default=0.0, ge=0, lt=1)
-    """Share of an adapter's inputs left out while it learns; never in log-probabilities that are compared."""
+    """Share of an adapter's inputs left out while it learns; never in log-probabilities that are compared.
+
+    Which ones depends on optim.micro_tokens and on the number of processes too, and so does the result.
+    """
     lora_targets: Literal["all-linear"] | Annotated[tuple[str, ...], Field(min_length=1)] = "all-linear"
-    """Layers that get adapters, by the last part of their names, as in ["q_proj", "v_proj"]."""
+    """Layers that get adapters, by the last part of their names, as in ["q_proj", "v_proj"], wherever there are any."""
     lora_vision: bool | None = None
     """Whether the vision tower's blocks get adapters too; by default unless freeze_vision."""
     freeze_vision: bool = False
@@ -138,6 +141,8 @@ class Policy(Section):
         changed = self.changed("lora_alpha", "lora_dropout", "lora_targets", "lora_vision")
         if changed and self.lora_rank == 0:
             raise ValueError(f"{changed[0]} is for adapters: set lora_rank too")
+        if self.lora_targets != "all-linear" and len(set(self.lora_targets)) < len(self.lora_targets):
+            raise ValueError("lora_targets names a layer twice")
         if self.lora_vision and self.freeze_vision:
             raise ValueError("lora_vision gives the vision tower adapters, freeze_vision leaves it alone: choose one")
         return self
@@ -177,7 +182,7 @@ class Optim(Section):
     max_grad_norm: float = Field(default=1.0, gt=0)
     """Gradients with a larger norm are scaled down to it."""
     micro_tokens: Positive = 16384
-    """Tokens (prompts and completions) computed at once; changes memory, never the result."""
+    """Tokens (prompts and completions) computed at once; changes memory, never the result (but what dropout draws)."""
 
     @model_validator(mode="after")
     def _one_schedule(self) -> Optim:
@@ -195,7 +200,7 @@ class Sampling(Section):
     engine: Literal["vllm", "vllm_server", "transformers"] = "vllm"
     """vllm: in this process. vllm_server: vLLM's own server at `url`, on other devices or machines."""
     dtype: Literal["float32", "bfloat16"] | None = None
-    """Of the engine's weights, cast on load; by default the policy's, and bfloat16 on a GPU under autocast."""
+    """Of the engine's weights, cast on load; by default bfloat16 on a GPU, the policy's without one."""
     temperature: float = Field(default=1.0, ge=0.01, le=10)
     """Of the samples to learn from; evaluations are greedy."""
     max_tokens: Positive = 4096
@@ -226,6 +231,10 @@ class Sampling(Section):
             raise ValueError('url belongs to engine = "vllm_server", and that engine needs one')
         if self.sleep and self.engine != "vllm":
             raise ValueError('sleep belongs to engine = "vllm": no other one is in the way of the learner')
+        if self.changed("gpu_share") and self.engine != "vllm":
+            raise ValueError('gpu_share belongs to engine = "vllm": a server has its own --gpu-memory-utilization')
+        if self.weights_dir is not None and self.engine != "vllm_server":
+            raise ValueError('weights_dir belongs to engine = "vllm_server": no other one reads weights from files')
         urls = [self.url] if isinstance(self.url, str) else self.url or ()
         if wrong := [url for url in urls if not re.fullmatch(r"https?://[^/\s]+/?", url)]:
             raise ValueError(f"url must look like http://127.0.0.1:8000, got {wrong[0]!r}")

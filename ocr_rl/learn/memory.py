@@ -28,6 +28,7 @@ from ocr_rl.models.load import DTYPES, load_config, sampling_dtype, use_dtype
 from ocr_rl.rollout.sampler.base import CPU_CACHE_GIB
 
 GIB = 2**30
+_TOWER_SEES = 2.5  # keys a patch, measured: a tower's own code lays them out more than once
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -61,7 +62,8 @@ class MemoryPlan:
     # On the host's side, where the device has memory of its own: a model that is read, or saved.
     host: int = 0
     host_available: int = 0
-    ways: tuple[str, ...] = ()  # how to need less, the largest first
+    ways: tuple[str, ...] = ()  # how to need less at the peak, the largest first
+    ways_to_hold: tuple[str, ...] = ()  # and those that lessen what is held
     sleeps: bool = False  # the sampler, while the learner works
 
     @property
@@ -126,6 +128,11 @@ def shape_of(policy: config.Policy, path: str) -> Shape:
     )
 
 
+def learns_to_see(shape: Shape) -> bool:
+    """Whether the vision tower, or an adapter in it, learns."""
+    return any(p.requires_grad and shape.family.of_vision(name) for name, p in shape.module.named_parameters())
+
+
 def this_device() -> Device:
     """The first rank's GPU, or the memory that all ranks share."""
     memory = psutil.virtual_memory().available
@@ -141,7 +148,7 @@ def memory_plan(recipe: config.Recipe, path: str) -> MemoryPlan:
 def memory_on(device: Device, recipe: config.Recipe, shape: Shape) -> MemoryPlan:
     """The plan for a recipe's policy on any device, one that is not here too."""
     policy, dtype, on_gpu = recipe.policy, DTYPES[recipe.policy.dtype], device.gpu
-    settings, family, module = shape.settings, shape.family, shape.module
+    module = shape.module
     weights, numbers = shape.weights, shape.numbers
     learnt = [(name, p) for name, p in module.named_parameters() if p.requires_grad]
     frozen_copy = policy.reference is not None or (recipe.algorithm.needs_reference and policy.lora_rank == 0)
@@ -162,7 +169,7 @@ def memory_on(device: Device, recipe: config.Recipe, shape: Shape) -> MemoryPlan
         critic=_critic(recipe, module, learnt) // parts,
         learned=sum(map(_learned, recipe.learned)),
         sampler=_sampler(recipe, numbers, device) if recipe.needs_sampler else 0,
-        activations=copies * _activations(recipe, settings, family, _passing(shape, itemsize) if several else 0),
+        activations=copies * _activations(recipe, shape, _passing(shape, itemsize) if several else 0, on_gpu=on_gpu),
         casts=0 if several or not policy.autocast else sum(2 * p.numel() for _, p in learnt if p.ndim > 1),
         gathered=copies * _root(shape, itemsize) if several else 0,
         step=_step(recipe.optim, learnt, on_gpu) // parts,
@@ -172,7 +179,8 @@ def memory_on(device: Device, recipe: config.Recipe, shape: Shape) -> MemoryPlan
         sleeps=sleeps,
     )
     plan = replace(plan, available=plan.available + plan.learned)  # those are open already
-    return replace(plan, ways=_ways(plan, recipe))
+    held = _ways_to_hold(plan, recipe)
+    return replace(plan, ways=_by_size({**held, **_ways_to_learn(plan, recipe)}), ways_to_hold=_by_size(held))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -202,28 +210,40 @@ def engine_size(recipe: config.Recipe, shape: Shape) -> EngineSize:
 def require_memory(plan: MemoryPlan) -> None:
     """Refuse a run that cannot hold what it keeps from step to step; estimates alone refuse nothing."""
     if plan.held > plan.available or plan.host > plan.host_available:
-        ways = ", ".join(plan.ways)
+        of_host = ("leave out sampling.sleep",) if plan.sleeps else ()
+        ways = ", ".join(plan.ways_to_hold if plan.held > plan.available else of_host)
         raise UserError(
             f"The recipe needs {plan.to_text().removeprefix('memory: ')}: {ways + ', ' * bool(ways)}or take a smaller "
             "model."
         )
 
 
-def _ways(plan: MemoryPlan, recipe: config.Recipe) -> tuple[str, ...]:
-    """What can be set, with the bytes that it is about."""
+def _ways_to_hold(plan: MemoryPlan, recipe: config.Recipe) -> dict[str, int]:
+    """What can be set to hold less from step to step, with the bytes that it is about."""
     policy = recipe.policy
-    all_weights = policy.lora_rank == 0
+    adapted = policy.lora_rank > 0
     in_process = recipe.sampling.engine == "vllm" and plan.host > 0
-    ways = {
-        "set policy.lora_rank": (plan.masters + plan.gradients + plan.optimizer) if all_weights else 0,
-        "set policy.freeze_vision": 0 if policy.freeze_vision else plan.held // 8,  # a tower is a small part
-        "set sampling.sleep": 0 if plan.sleeps else min(plan.sampler, plan.peak - plan.held) * in_process,
+    return {
+        "set policy.lora_rank": 0 if adapted else plan.masters + plan.gradients + plan.optimizer,
+        # A tower is a small part. Beside adapters all weights stand still.
+        "set policy.freeze_vision": 0 if adapted or policy.freeze_vision else plan.held // 8,
         "lower sampling.gpu_share": plan.sampler * in_process,
-        "lower optim.micro_tokens": plan.activations // 2,
-        "set policy.gradient_checkpointing": 0 if policy.gradient_checkpointing else plan.activations,
         "learn without a reference (beta = 0)": plan.reference if isinstance(recipe.algorithm, config.OnPolicy) else 0,
         'set ppo.critic.kind = "adapter" (with LoRA) or "head"': plan.critic,
     }
+
+
+def _ways_to_learn(plan: MemoryPlan, recipe: config.Recipe) -> dict[str, int]:
+    """What can be set to need less while the learner works."""
+    in_process = recipe.sampling.engine == "vllm" and plan.host > 0
+    return {
+        "set sampling.sleep": 0 if plan.sleeps else min(plan.sampler, plan.peak - plan.held) * in_process,
+        "lower optim.micro_tokens": plan.activations // 2,
+        "set policy.gradient_checkpointing": 0 if recipe.policy.gradient_checkpointing else plan.activations,
+    }
+
+
+def _by_size(ways: dict[str, int]) -> tuple[str, ...]:
     return tuple(sorted((way for way, size in ways.items() if size), key=lambda way: -ways[way]))
 
 
@@ -306,21 +326,34 @@ def _sampler(recipe: config.Recipe, numbers: int, device: Device) -> int:
     return weights + int(CPU_CACHE_GIB * GIB)
 
 
-def _activations(recipe: config.Recipe, settings: Any, family: Family, passing: int) -> int:
+def _seen(algorithm: config.Algorithm) -> float:
+    """Keys for each token of a micro-batch, half of which is the page and half the transcripts learnt from with it.
+
+    Of n transcripts, each as long as an nth of the page, each sees the page and itself: n (n + 1) keys for 2 n tokens.
+    """
+    if isinstance(algorithm, config.OnPolicy):
+        together = algorithm.group_size
+    else:
+        together = 2 if isinstance(algorithm, config.Dpo | config.RewardModel) else 1
+    return (together + 1) / 2
+
+
+def _activations(recipe: config.Recipe, shape: Shape, passing: int, *, on_gpu: bool) -> int:
     """What one micro-batch keeps for the backward pass; with checkpointing each layer's input, and one layer's all.
 
     Half of the micro-batch's tokens are taken to be image tokens, four patches each. Attention scores are not kept.
     `passing`: bytes that are whole on each of several ranks while a layer is gone back through.
     """
-    policy, text = recipe.policy, settings.text_config
+    policy, text, settings, family = recipe.policy, shape.settings.text_config, shape.settings, shape.family
     width, mlp, layers = family.vision_sizes(settings.vision_config)
     tokens, patches = recipe.optim.micro_tokens, 2 * recipe.optim.micro_tokens
     bytes_of = (4 if policy.dtype == "float32" else 2, 2 if policy.autocast or policy.dtype == "bfloat16" else 4)
     adapted = policy.lora_rank > 0
-    mixers = family.kept_by_mixers(text, bytes_of[1])
+    once = on_gpu and bytes_of[1] == 2  # the kernel of 16 bits (`models.varlen`) reads a page where it stands
+    mixers = family.kept_by_mixers(text, bytes_of[1], 1.0 if once else _seen(recipe.algorithm))
     each = [tokens * _layer(text.hidden_size, text.intermediate_size, mixer, bytes_of, adapted) for mixer in mixers]
-    seen = patches * _layer(width, mlp, bytes_of[1] * kept_by_attention(width, 1.0), bytes_of, adapted)
-    seen = seen if (policy.lora_in_tower if adapted else not policy.freeze_vision) else 0.0
+    seen = patches * _layer(width, mlp, bytes_of[1] * kept_by_attention(width, 1.0, _TOWER_SEES), bytes_of, adapted)
+    seen = seen if learns_to_see(shape) else 0.0
     if policy.gradient_checkpointing:
         kept = bytes_of[0] * tokens * text.hidden_size * text.num_hidden_layers
         kept_seen, again = bytes_of[0] * patches * width * layers if seen else 0, 2

@@ -152,14 +152,20 @@ def trainable(model: PreTrainedModel, family: Family, policy: config.Policy, *, 
 
 
 def lora_layers(model: nn.Module, family: Family, policy: config.Policy) -> str:
-    """A regular expression for the layers that get adapters. UserError for names that the towers do not have."""
-    there = family.lora_names(model, tower=policy.lora_in_tower)
+    """A regular expression for the layers that get adapters. UserError for names that there are none of."""
+    there = family.lora_names(model, text=True, tower=policy.lora_in_tower)
     if policy.lora_targets == "all-linear":
         return family.lora_targets(there, tower=policy.lora_in_tower)
     if lost := sorted(set(policy.lora_targets) - set(there)):
         raise UserError(
             f"policy.lora_targets: no linear layer that may have adapters is called {lost[0]!r}; there are "
             f"{', '.join(there)}."
+        )
+    in_tower = family.lora_names(model, text=False, tower=True)
+    if policy.lora_vision and not set(policy.lora_targets) & set(in_tower):
+        raise UserError(
+            f"policy.lora_targets: policy.lora_vision gives the vision tower adapters, and none of these layers is "
+            f"there; it has {', '.join(in_tower)}."
         )
     return family.lora_targets(policy.lora_targets, tower=policy.lora_in_tower)
 

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from ocr_rl.contract import Page, UserError
 from ocr_rl.learn.learner import ImageOf, Learner
+from ocr_rl.learn.reader import Reader
 from ocr_rl.learn.undrawn import Undrawn
 from ocr_rl.models.family import Family
 from ocr_rl.models.weights import Adapter, Weights
@@ -37,7 +38,7 @@ _TOKENS = 16  # of the transcripts that must change with the tower
 _CANARY_TOKENS = 32
 
 
-def looks(learner: Learner, rows: Sequence[Row]) -> dict[str, float]:
+def looks(learner: Reader, rows: Sequence[Row]) -> dict[str, float]:
     """Negative log-likelihood in nats per token: with the right page, a blank one, and the next row's page.
 
     And `place_gain`, as `gains` has it.
@@ -191,11 +192,11 @@ def _distance(a: Sample, b: Sample) -> float:
     return max(abs(x - y) for x, y in zip(a.logprobs, b.logprobs, strict=True))
 
 
-def _blank(learner: Learner) -> ImageOf:
+def _blank(learner: Reader) -> ImageOf:
     return lambda prompt: Image.new("RGB", learner.prompter.image(prompt).size, "white")
 
 
-def _place_gain(learner: Learner, rows: Sequence[Row], with_page: Logprobs) -> float:
+def _place_gain(learner: Reader, rows: Sequence[Row], with_page: Logprobs) -> float:
     """Transcripts follow the page, so the second half of one has moved, and the first quarter has stayed."""
     with_moved = learner.logprobs(rows, image=lambda prompt: exchanged(learner.prompter.image(prompt)))
     lost = [[a - b for a, b in zip(*pair, strict=True)] for pair in zip(with_page, with_moved, strict=True)]

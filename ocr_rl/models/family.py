@@ -206,28 +206,29 @@ class Family:
 
     def lora_targets(self, names: Iterable[str], *, tower: bool) -> str:
         """A regular expression for the layers of these names that get adapters, with `tower` in its layers too."""
-        return rf"{self._within(tower=tower)}\.({'|'.join(map(re.escape, names))})"
+        return rf"{self._within(text=True, tower=tower)}\.({'|'.join(map(re.escape, names))})"
 
-    def lora_names(self, model: nn.Module, *, tower: bool) -> list[str]:
-        """Names of all linear layers that may have adapters."""
-        everywhere = re.compile(rf"{self._within(tower=tower)}\.[^.]+")
+    def lora_names(self, model: nn.Module, *, text: bool, tower: bool) -> list[str]:
+        """Names of the linear layers in the text model, and in the tower, that may have adapters."""
+        everywhere = re.compile(rf"{self._within(text=text, tower=tower)}\.[^.]+")
         layers = [name for name, layer in model.named_modules() if isinstance(layer, nn.Linear)]
         return sorted({name.rpartition(".")[2] for name in layers if everywhere.fullmatch(name)})
 
-    def _within(self, *, tower: bool) -> str:
-        return rf".*(language_model|{re.escape(self.tower_layers)})\..*" if tower else r".*language_model\..*"
+    def _within(self, *, text: bool, tower: bool) -> str:
+        parts = ["language_model"] * text + [re.escape(self.tower_layers)] * tower
+        return rf".*({'|'.join(parts)})\..*"
 
     def vision_sizes(self, vision: Any) -> tuple[int, int, int]:
         """(width, MLP width, layers) of a vision tower's configuration."""
         return vision.hidden_size, vision.intermediate_size, getattr(vision, self.tower_depth)
 
-    def kept_by_mixers(self, text: Any, size: int) -> list[float]:
+    def kept_by_mixers(self, text: Any, size: int, seen: float) -> list[float]:
         """Bytes that a token keeps for the backward pass in what mixes tokens in each layer of a text configuration.
 
-        `size`: of a number in a product.
+        `size`: of a number in a product; `seen` as `kept_by_attention` has it.
         """
         heads = text.num_key_value_heads / text.num_attention_heads
-        return [size * kept_by_attention(text.hidden_size, heads)] * text.num_hidden_layers
+        return [size * kept_by_attention(text.hidden_size, heads, seen)] * text.num_hidden_layers
 
     # --- vLLM ---------------------------------------------------------------------------------------------------------
 
@@ -296,13 +297,14 @@ class Family:
         )
 
 
-def kept_by_attention(width: int, heads: float) -> float:
+def kept_by_attention(width: int, heads: float, seen: float) -> float:
     """Numbers that a token keeps for the backward pass in attention; `heads`: heads of keys over those of queries.
 
-    Queries, keys and values before and after they are turned, repeated for every head, a page's once more for each of
-    its samples, and the output. `width`: of all queries.
+    Queries, keys and values before and after they are turned, and the output; and keys and values, repeated for every
+    head, as they are laid out for who sees them: `seen` a token, for a page's are there once more for each of its
+    samples. `width`: of all queries.
     """
-    return width * (1 + 2 * heads + 8)
+    return width * (1 + 2 * heads + 3 + 2 * seen)
 
 
 class PlainPositions(Family):

@@ -49,6 +49,13 @@ def commit_of(folder: str) -> str | None:
     return Path(folder).name if parent.name == "snapshots" and parent.parent.name.startswith("models--") else None
 
 
+def hub_name_of(folder: str) -> str:
+    """What others call the model of a folder: its hub name where it is a snapshot of one, else the folder itself."""
+    if commit_of(folder) is None:
+        return folder
+    return Path(folder).parent.parent.name.removeprefix("models--").replace("--", "/")
+
+
 def _snapshot(name: str, commit: str | None) -> str:
     try:
         return snapshot_download(name, revision=commit, ignore_patterns=_OTHER_FORMATS)
@@ -91,14 +98,14 @@ def use_dtype(path: str) -> Dtype:
 
 
 def sampling_dtype(sampling: config.Sampling, policy: config.Policy, *, on_gpu: bool | None = None) -> Dtype:
-    """In what the engine computes: what the recipe says, else what the learner computes in on this machine, or there.
+    """In what the engine computes: what the recipe says, else bfloat16 on a GPU and the learner's dtype without one.
 
     `on_gpu`: of a machine that is only planned.
     """
     if sampling.dtype is not None:
         return sampling.dtype
     on_gpu = torch.cuda.is_available() if on_gpu is None else on_gpu
-    return "bfloat16" if policy.autocast and on_gpu else policy.dtype
+    return "bfloat16" if on_gpu else policy.dtype
 
 
 def empty_model(path: str, *, tied: bool, dtype: str = "float32", trust_remote_code: bool = False) -> PreTrainedModel:

@@ -9,6 +9,7 @@ whatever order and however padded with zeros or stacked with others the numbers 
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from ocr_rl.contract import UserError
+from ocr_rl.models.load import commit_of, hub_name_of
 
 if TYPE_CHECKING:
     from peft import LoraConfig
@@ -40,9 +42,11 @@ class Adapter:
     tensors: Mapping[str, Tensor]  # under peft's names, float32, on the CPU
 
     def save(self, folder: Path) -> None:
-        """A folder that `PeftModel.from_pretrained` and vLLM read."""
+        """A folder that `PeftModel.from_pretrained` and vLLM read, elsewhere too: a model of the hub is named by it."""
         folder.mkdir(parents=True, exist_ok=True)
-        self.config.save_pretrained(str(folder))
+        named = copy.copy(self.config)
+        named.base_model_name_or_path, named.revision = hub_name_of(self.base), commit_of(self.base)
+        named.save_pretrained(str(folder))
         save_file(dict(self.tensors), folder / "adapter_model.safetensors")
 
 
@@ -93,7 +97,7 @@ def marked(
         yield name, tensor
 
 
-def require_held(given: Marks, held: Marks, what: str) -> None:
+def require_held(given: Marks, held: Mapping[str, int | None], what: str) -> None:
     """UserError where an engine does not hold all that it was given, or other numbers."""
     wrong = sorted(name for name in given if held.get(name) != given[name])
     if wrong or not given:

@@ -27,7 +27,7 @@ def adapter_over(folder: Path, rank: int, seed: int = 0, only: str = "") -> Adap
     policy = load_model(str(folder))
     marks = marks_of(policy.state_dict().items(), BASE_DTYPE)
     family = family_of(policy.config)
-    everywhere = family.lora_targets(family.lora_names(policy, tower=True), tower=True)
+    everywhere = family.lora_targets(family.lora_names(policy, text=True, tower=True), tower=True)
     lora = LoraConfig(r=rank, lora_alpha=7, target_modules=everywhere)
     module = get_peft_model(policy, lora)
     torch.manual_seed(seed)

@@ -16,7 +16,7 @@ import torch
 from ocr_rl.contract import UserError
 from ocr_rl.learn.network import named_weights
 from ocr_rl.models.load import load_model, model_folder
-from ocr_rl.models.weights import Named
+from ocr_rl.models.weights import Named, mark
 from ocr_rl.rollout.prompt import Prompter, load_prompter
 from ocr_rl.rollout.sampler.base import Sampler, Sampling
 from ocr_rl.rollout.sampler.hf import HfSampler
@@ -224,6 +224,47 @@ def test_trap_7_vllm_sleeps_between_two_calls_and_wakes_with_what_it_held(
     with pytest.raises(RuntimeError, match="woke with other weights"):
         list(vllm_sampler.sample(asked, HOW))
     vllm_sampler.load(weights(), 0)
+
+
+def test_an_engine_sleeps_until_it_is_asked_and_only_on_a_gpu(
+    nano_dir: Path, prompter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A run that goes on in the middle of a round of pairs learns before it samples."""
+    engine = pytest.importorskip("ocr_rl.rollout.sampler.vllm.engine", reason="vLLM is not installed")
+    settings = engine.EngineSettings(sleep=True)
+    with pytest.raises(UserError, match=r"sampling\.sleep gives a GPU's memory back, and torch sees no GPU here"):
+        engine.VllmSampler(nano_dir, prompter, settings)
+    calls = []
+
+    class StandIn:
+        def __init__(self, **options: Any) -> None:
+            calls.append(f"open {options['enable_sleep_mode']}")
+
+        def collective_rpc(self, *_: Any, **__: Any) -> list[dict[str, int]]:
+            return [{}]
+
+        def sleep(self, level: int) -> None:
+            calls.append(f"sleep {level}")
+
+    monkeypatch.setattr(engine, "LLM", StandIn)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    sampler = engine.VllmSampler(nano_dir, prompter, settings)
+    assert calls == ["open True", "sleep 1"] and sampler._asleep == [{}]
+    engine.VllmSampler(nano_dir, prompter, engine.EngineSettings())
+    assert calls[2:] == ["open False"]
+
+
+def test_trap_8_an_engine_that_lacks_a_weight_is_found_out(vllm_sampler: Any, model) -> None:
+    """Also where nobody can compare it: packed away is not gone."""
+    named = dict(weights_of(model))
+    layer, norm = "model.language_model.layers.0.mlp.down_proj.weight", "model.language_model.norm.weight"
+    vllm_sampler._require_base(
+        {layer: 1, norm: mark(named[norm], torch.float32)},
+        torch.float32,
+        "weights",
+    )
+    with pytest.raises(UserError, match=r"does not hold the weights .*nobody\.weight differs \(1 of"):
+        vllm_sampler._require_base({layer.replace("down_proj", "nobody"): 1}, torch.float32, "weights")
 
 
 def test_trap_7_after_a_sleep_vllm_writes_with_the_weights_that_it_was_given_last(

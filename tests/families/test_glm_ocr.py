@@ -67,8 +67,8 @@ def test_the_patch_embedding_keeps_its_bias(folder: Path) -> None:
 def test_adapters_reach_every_linear_layer(folder: Path) -> None:
     model = load_model(str(folder))
     text = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_up_proj", "down_proj"}
-    assert set(FAMILY.lora_names(model, tower=False)) == text
-    assert set(FAMILY.lora_names(model, tower=True)) == text | {"qkv", "proj", "gate_proj", "up_proj"}
+    assert set(FAMILY.lora_names(model, text=True, tower=False)) == text
+    assert set(FAMILY.lora_names(model, text=True, tower=True)) == text | {"qkv", "proj", "gate_proj", "up_proj"}
 
 
 @pytest.fixture

@@ -78,8 +78,8 @@ def test_vllm_is_given_the_names_of_the_files_and_the_tied_head(
 def test_frozen_is_what_sees_and_adapters_reach_every_linear_layer(folder: Path, make_learner: MakeLearner) -> None:
     model = load_model(str(folder))
     text = {"q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"}
-    assert set(FAMILY.lora_names(model, tower=False)) == text
-    assert set(FAMILY.lora_names(model, tower=True)) == text | {"out_proj", "fc1", "fc2"}
+    assert set(FAMILY.lora_names(model, text=True, tower=False)) == text
+    assert set(FAMILY.lora_names(model, text=True, tower=True)) == text | {"out_proj", "fc1", "fc2"}
     module = make_learner(policy={"freeze_vision": True}).module
     learnt = {name for name, weight in module.named_parameters() if weight.requires_grad}
     assert learnt and not any("visual" in name or "projector" in name for name in learnt)
@@ -110,10 +110,13 @@ class Renames(torch.nn.Module):
 def test_marks_follow_the_names_of_every_part_that_reads_weights() -> None:
     """As here: no table of stacks on the whole model, one in its tower, and a weight that the tower leaves out."""
     tower = Renames({".q_proj": ".qkv", ".k_proj": ".qkv", "head.": None})
-    model = Renames({"model.": "language_model."}, visual=tower)
+    layers = torch.nn.ModuleDict({"1": torch.nn.ModuleDict({"qkv_proj": torch.nn.Linear(1, 3)})})
+    model = Renames({"model.": "language_model."}, visual=tower, language_model=layers)
     worker = SimpleNamespace(model_runner=SimpleNamespace(model=model))
     marks = {"visual.0.q_proj.bias": 1, "visual.0.k_proj.bias": 2, "visual.head.w": 4, "model.1.q_proj.bias": 8}
     assert weight_marks(worker, marks) == {"visual.0.qkv.bias": 3, "language_model.1.q_proj.bias": 8}
     stacked: Any = model
     stacked.packed_modules_mapping = {"qkv_proj": ["q_proj"]}
     assert weight_marks(worker, {"model.1.q_proj.bias": 8}) == {"language_model.1.qkv_proj.bias": 8}
+    apart = {"model.2.q_proj.bias": 8}  # a layer that the engine does not stack, whatever the table says
+    assert weight_marks(worker, apart) == {"language_model.2.q_proj.bias": 8}

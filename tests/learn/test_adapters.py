@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -247,6 +248,28 @@ def test_targets_that_the_model_does_not_have_are_one_sentence(make_learner: Mak
             make_learner(policy={"lora_rank": 2, "lora_targets": targets, "freeze_vision": freeze})
 
 
+def test_a_tower_that_is_to_have_adapters_has_some(make_learner: MakeLearner) -> None:
+    with pytest.raises(UserError, match="lora_vision gives .* none of these layers is there; it has .*qkv"):
+        make_learner(policy={"lora_rank": 2, "lora_targets": ["q_proj"], "lora_vision": True})
+    learner = make_learner(policy={"lora_rank": 2, "lora_targets": ["q_proj"]})  # where there are any
+    assert adapted(learner) == {"q_proj"}
+
+
+def test_a_folder_of_adapters_names_a_model_of_the_hub_by_its_name(
+    make_learner: MakeLearner, policy_dir: Path, tmp_path: Path
+) -> None:
+    """As others can load it: the snapshot's path is of this machine alone."""
+    snapshot = tmp_path / "hub" / "models--some--reader" / "snapshots" / "0123abc"
+    snapshot.parent.mkdir(parents=True)
+    snapshot.symlink_to(policy_dir)
+    for path, name, commit in ((snapshot, "some/reader", "0123abc"), (policy_dir, str(policy_dir), None)):
+        learner = make_learner(path=path, policy={"lora_rank": 2})
+        assert learner.adapter().base == str(path)  # what an engine here reads
+        learner.save_adapter(tmp_path / "adapter")
+        said = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text(encoding="utf-8"))
+        assert (said["base_model_name_or_path"], said["revision"]) == (name, commit)
+
+
 @pytest.mark.parametrize(
     ("policy", "says"),
     [
@@ -254,6 +277,7 @@ def test_targets_that_the_model_does_not_have_are_one_sentence(make_learner: Mak
         ({"lora_rank": 2, "lora_vision": True, "freeze_vision": True}, "choose one"),
         ({"lora_rank": 2, "lora_targets": []}, 'give "all-linear", or names of layers'),
         ({"lora_rank": 2, "lora_targets": "q_proj"}, 'give "all-linear", or names of layers'),
+        ({"lora_rank": 2, "lora_targets": ["q_proj", "q_proj"]}, "lora_targets names a layer twice"),
         ({"dtype": "bfloat16", "autocast": True}, "leave it out where dtype is bfloat16"),
     ],
 )

@@ -51,7 +51,7 @@ def _moved(layer: nn.Linear, masters: Masters | None) -> Tensor:
     return (layer.weight.detach().float() - before).abs()
 
 
-def test_small_steps_arrive_through_masters_and_are_lost_without() -> None:
+def test_trap_26_small_steps_arrive_through_masters_and_are_lost_without() -> None:
     """The mean move is what float32 makes of it; without masters nearly all weights stay where they are."""
     exact = _layer(torch.float32)
     expected = float(_moved(exact, Masters(exact)).mean())
@@ -86,7 +86,7 @@ def test_each_seed_begins_elsewhere_and_every_time_there() -> None:
     assert torch.equal(first, again) and not torch.equal(first, other)
 
 
-def test_weights_move_as_far_as_their_masters_from_the_first_step_on(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_trap_26_weights_move_as_far_as_their_masters_from_the_first_step_on(monkeypatch: pytest.MonkeyPatch) -> None:
     """Moves of a twentieth of what lies between two bfloat16 numbers: begun in the middle, nothing moves at first."""
     weight = (0.5 + torch.rand(400, 500, generator=torch.Generator().manual_seed(0)) / 2).bfloat16()
     move = 2**-8 / 20

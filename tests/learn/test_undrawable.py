@@ -135,7 +135,7 @@ def numbers(learner: Learner) -> list[torch.Tensor]:
 
 @pytest.mark.parametrize("micro_tokens", [64, 10_000])  # the lost page alone in a pass, and beside the other
 @pytest.mark.parametrize("freeze_vision", [False, True])  # whose pages the tower reads once
-def test_an_update_loses_the_page_alone(
+def test_trap_10_an_update_loses_the_page_alone(
     make_learner: MakeLearner,
     rows: list[Row],
     capsys: pytest.CaptureFixture[str],

@@ -78,7 +78,7 @@ class Qwen3_5(Family):
             if hasattr(layer, "linear_attn"):
                 layer.linear_attn.__class__ = PackedDeltaNet
 
-    def kept_by_mixers(self, text: Any, size: int) -> list[float]:
+    def kept_by_mixers(self, text: Any, size: int, seen: float) -> list[float]:
         """Measured on transformers' rule in torch, which keeps float32: 32 times its values, its chunks included.
 
         Attention keeps its gate and its normed queries too. `fla` keeps less.
@@ -86,7 +86,7 @@ class Qwen3_5(Family):
         width, heads = text.num_attention_heads * text.head_dim, text.num_key_value_heads / text.num_attention_heads
         kept = {
             "linear_attention": 4.0 * 32 * text.linear_num_value_heads * text.linear_value_head_dim,
-            "full_attention": size * (kept_by_attention(width, heads) + 6 * width),
+            "full_attention": size * (kept_by_attention(width, heads, seen) + 6 * width),
         }
         return [kept[kind] for kind in text.layer_types]
 

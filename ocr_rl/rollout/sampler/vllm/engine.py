@@ -43,7 +43,7 @@ class EngineSettings:
     # Memory for keys and values; None: what `gpu_share` leaves on a GPU, CPU_CACHE_GIB where there is none.
     kv_cache_gib: float | None = None
     gpu_share: float = 0.4  # of the device's memory; a learner needs the rest
-    sleep: bool = False  # give a GPU's memory back between two calls
+    sleep: bool = False  # give a GPU's memory back until the first call, and after each sampling
     trust_remote_code: bool = False
     lora_rank: int = 0  # of adapters that will come; 0: none
     lora_in_tower: bool = False  # whether the vision tower has some
@@ -63,9 +63,11 @@ class VllmSampler:
         self._lora: LoRARequest | None = None
         self._state: object | None = None  # of the weights that it was given last, adapters left out
         self._folder: TemporaryDirectory[str] | None = None  # of the adapters that are in use
-        self._asleep: list[dict[str, int]] | None = None  # marks of what it held when it went to sleep
+        self._asleep: list[dict[str, int | None]] | None = None  # marks of what it held when it went to sleep
         on_gpu = torch.cuda.is_available()
-        self._sleeps = settings.sleep and on_gpu
+        if settings.sleep and not on_gpu:
+            raise UserError("sampling.sleep gives a GPU's memory back, and torch sees no GPU here: leave it out.")
+        self._sleeps = settings.sleep
         shape = load_config(str(model), trust_remote_code=settings.trust_remote_code)
         prompter.family.require_engine(shape)
         if settings.lora_rank:
@@ -87,6 +89,7 @@ class VllmSampler:
                 lines = [line.strip() for line in str(error).splitlines() if line.strip()]
                 raise UserError(f"Model {model}: vLLM refuses it: {lines[min(1, len(lines) - 1)][:300]}") from None
         torch.set_num_threads = set_num_threads  # the CPU worker swaps it for one that does nothing
+        self._rest()  # a run may learn for long before it samples
 
     def sample(self, prompts: Sequence[tuple[Page, Prompt]], how: Sampling) -> Iterator[Group]:
         engine = self._engine()
@@ -147,7 +150,7 @@ class VllmSampler:
         if self._marks() != before:
             raise RuntimeError("vLLM woke with other weights than it fell asleep with (sampling.sleep)")
 
-    def _marks(self) -> list[dict[str, int]]:
+    def _marks(self) -> list[dict[str, int | None]]:
         """Of all that the engine holds."""
         held = self._llm.collective_rpc(held_weights, args=(self._dtype,))
         return held + (self._llm.collective_rpc(held_adapter, args=(self._lora.lora_int_id,)) if self._lora else [])
@@ -185,7 +188,7 @@ class VllmSampler:
     def _require_base(self, given: Mapping[str, int], dtype: torch.dtype, what: str) -> None:
         (held,) = self._llm.collective_rpc(held_weights, args=(dtype,))
         (given,) = self._llm.collective_rpc(weight_marks, args=(given,))
-        require_held({name: value for name, value in given.items() if name in held}, held, what)
+        require_held({name: value for name, value in given.items() if held.get(name, value) is not None}, held, what)
 
     def close(self) -> None:
         if self._llm is not None:
@@ -265,7 +268,7 @@ def _options(folder: str, prompter: Prompter, settings: EngineSettings, *, on_gp
         "max_num_seqs": settings.max_num_seqs,
         "kv_cache_memory_bytes": None if cache_gib is None else int(cache_gib * 2**30),
         "gpu_memory_utilization": settings.gpu_share,
-        "enable_sleep_mode": settings.sleep and on_gpu,
+        "enable_sleep_mode": settings.sleep,
         # The largest image to make room for; by default that of the processor, 16,384 tokens.
         "limit_mm_per_prompt": {
             "image": {"count": 1, "width": prompter.longest_px, "height": prompter.longest_px},

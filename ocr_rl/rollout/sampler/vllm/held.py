@@ -1,7 +1,7 @@
 """What a vLLM engine holds, as marks (`models.weights`) under vLLM's names. Written for vLLM 0.32.
 
-These run in the engine's worker. On a CPU vLLM packs the weights of linear layers for its kernels and drops them: what
-is left (embeddings, norms, biases) is compared there, on a GPU everything.
+These run in the engine's worker. On a CPU vLLM packs the weights of linear layers for its kernels and empties them:
+what is left (embeddings, norms, biases) is compared there, on a GPU everything.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ from vllm.model_executor.utils import get_packed_modules_mapping
 from ocr_rl.models.weights import Adapter, mark
 
 
-def held_weights(worker: Any, dtype: torch.dtype) -> dict[str, int]:
-    """A mark for each weight that is there as an ordinary tensor, in that dtype."""
-    own = dict(worker.model_runner.model.named_parameters())
-    return {name.replace(".base_layer", ""): mark(w, dtype) for name, w in own.items() if w.numel()}
+def held_weights(worker: Any, dtype: torch.dtype) -> dict[str, int | None]:
+    """A mark for each weight, in that dtype; None for one that is packed away. A tied one stands under both names."""
+    own = dict(worker.model_runner.model.named_parameters(remove_duplicate=False))
+    return {name.replace(".base_layer", ""): mark(w, dtype) if w.numel() else None for name, w in own.items()}
 
 
 def weight_marks(worker: Any, marks: Mapping[str, int]) -> dict[str, int]:
@@ -70,13 +70,16 @@ def _slices(worker: Any, packed: Mapping[str, Sequence[str]], layer: str, engine
 def _naming(worker: Any) -> Callable[[str], str | None]:
     """What the engine calls a weight of a checkpoint, None where it leaves it out: as its parts rename it in loading.
 
-    Each part that reads weights may rename those below it, the whole model first, and say which layers it stacks.
+    Each part that reads weights may rename those below it, the whole model first, and say which layers it stacks; where
+    a part of the model has no such stack (a tower whose layers stand apart, as the text's do not), they are not.
     """
     model = worker.model_runner.model
     parts = [(name, getattr(part, "hf_to_vllm_mapper", None)) for name, part in model.named_modules()]
     mappers = [(f"{name}." if name else "", mapper) for name, mapper in parts if mapper is not None]
     packed = get_packed_modules_mapping(model)
     stacks = {part: stack for stack, stacked in packed.items() for part in stacked}
+    own = {*dict(parts), *dict(model.named_parameters(remove_duplicate=False))}
+    there = {name.replace(".base_layer", "") for name in own}
 
     def rename(name: str) -> str | None:
         for above, mapper in mappers:
@@ -85,7 +88,8 @@ def _naming(worker: Any) -> Callable[[str], str | None]:
                 if below is None:
                     return None
                 name = above + below
-        return ".".join(stacks.get(part, part) for part in name.split("."))
+        stacked = ".".join(stacks.get(part, part) for part in name.split("."))
+        return stacked if stacked in there else name
 
     return rename
 
