@@ -29,7 +29,7 @@ class OnPolicy(OwnSamples):
     aggregation: Annotated[str, KeyOf(AGGREGATIONS)] = "sample_mean"
     """What a token counts in the loss (`ocr_rl/objectives/aggregation.py`): GRPO's, DAPO's or Dr. GRPO's choice."""
     epsilon: float | None = Field(default=None, gt=0)
-    """The ratio is clipped below 1 - epsilon; by default 0.2, for geometric ratios GSPO's 0.0003."""
+    """The ratio is clipped below 1 - epsilon; by default 0.2, for geometric ratios, which 0.2 never clips, 0.0003."""
     epsilon_high: float | None = Field(default=None, gt=0)
     """The ratio is clipped above 1 + epsilon_high; by default epsilon, for geometric ratios GSPO's 0.0004."""
     delta: float | None = Field(default=None, gt=1)
