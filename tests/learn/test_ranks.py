@@ -250,7 +250,7 @@ def test_another_number_of_ranks_goes_on(
 
 
 @pytest.mark.slow
-def test_trap_10_a_page_that_one_rank_cannot_draw_costs_itself_alone(
+def test_a_page_that_one_rank_cannot_draw_costs_itself_alone(
     two: dict[str, Any], all_steps: dict[str, Steps], policy_dir: Path, tmp_path: Path
 ) -> None:
     """The other rows move the weights as where the page was never there; where the first rank has it, it counts."""
