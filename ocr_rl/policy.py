@@ -36,14 +36,14 @@ def open_policy(
     It is asked as it is known for (`models.known`), as another model is (`preset`), or with one's own instruction.
     """
     folder = model_folder(model)
-    policy = config.Policy(
-        path=folder, dtype=use_dtype(folder), longest_px=longest_px, preset=preset, instruction=instruction
-    )
+    dtype = use_dtype(folder)
+    policy = config.Policy(path=folder, dtype=dtype, longest_px=longest_px, preset=preset, instruction=instruction)
     origin = open_origin(policy, folder)
     settings = origin.settings
     sampling = config.Sampling.model_validate(
         {
             "engine": engine,
+            "dtype": dtype,
             "max_model_len": settings.max_prompt_tokens + settings.max_tokens,
             **({"gpu_share": GPU_SHARE_ALONE} if engine == "vllm" else {}),
         }

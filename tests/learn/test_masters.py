@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -18,7 +19,8 @@ from ocr_rl.learn import masters as masters_module
 from ocr_rl.learn.logprobs import token_logprobs
 from ocr_rl.learn.masters import HALF, Masters, dithered
 from ocr_rl.learn.optimizers import open_optimizers
-from ocr_rl.policy import open_sampler
+from ocr_rl.models.load import sampling_dtype, use_dtype
+from ocr_rl.policy import open_policy, open_sampler
 from ocr_rl.rollout.flow import Row
 from tests.learn.conftest import NLL, MakeLearner
 
@@ -159,6 +161,20 @@ def test_the_engine_takes_float32_weights_in_a_dtype_of_its_own(make_learner: Ma
     own, given = sampler._model.state_dict(), dict(learner.weights())
     assert {weight.dtype for weight in own.values()} == {torch.bfloat16}
     assert all(torch.equal(own[name], given[name].bfloat16()) for name in own)
+
+
+def test_an_engine_beside_a_learner_is_bfloat16_on_a_gpu_and_one_alone_what_its_model_is(
+    policy_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for said, on_gpu, expected in ((None, True, "bfloat16"), (None, False, "float32"), ("float32", True, "float32")):
+        sampling, policy = config.Sampling(dtype=said), config.Policy(path=str(policy_dir))
+        assert sampling_dtype(sampling, policy, on_gpu=on_gpu) == expected
+    asked: list[config.Sampling] = []
+    monkeypatch.setattr(
+        "ocr_rl.policy.open_sampler", lambda sampling, *_: asked.append(sampling) or SimpleNamespace(close=lambda: None)
+    )
+    with open_policy(str(policy_dir), engine="transformers"):
+        assert asked[0].dtype == use_dtype(str(policy_dir)) == "float32"
 
 
 @pytest.fixture
