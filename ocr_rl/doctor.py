@@ -262,7 +262,9 @@ def _rounding(learner: Reader, rows: Sequence[Row], ours: Sequence[Sequence[floa
     own = _mean(_gaps(ours, exact))
     if not autocast:
         return own
-    engines = learner.module.bfloat16() and learner.logprobs(rows)
+    for weight in learner.module.parameters():  # no buffers: turns of positions are float32 wherever weights are not
+        weight.data = weight.data.bfloat16()
+    engines = learner.logprobs(rows)
     return ((own**2 + _mean(_gaps(engines, exact)) ** 2) / 2) ** 0.5
 
 

@@ -147,4 +147,6 @@ def test_the_script_for_eight_cards_starts_servers_and_learners_that_fit(tmp_pat
         said = dict(pairwise(args[3:]))
         ports.append(f"http://{said['--host']}:{said['--port']}")
         assert int(said["--max-model-len"]) >= recipe.sampling.max_model_len
+        assert "--enable-lora" in args and int(said["--max-lora-rank"]) >= recipe.policy.lora_rank > 0
+        assert not recipe.policy.lora_in_tower  # which needs one flag more
     assert recipe.sampling.url == tuple(ports)

@@ -88,9 +88,10 @@ def _run_all(parts: Sequence[str], out: Path, work: Path, *, again: bool, dry_ru
         else:
             _run_apart(name, out, work)
             write_page(out)
-        answer = read_results(out)[name]
-        failed += not stands(answer)
-        print(f"{name}: {json.dumps(answer.get('result') or 'failed')}", flush=True)
+        answer = read_results(out).get(name)
+        failed += answer is None or not stands(answer)
+        said = "its figures cannot be shown" if answer is None else json.dumps(answer.get("result") or "failed")
+        print(f"{name}: {said}", flush=True)
     return 1 if failed else 0
 
 

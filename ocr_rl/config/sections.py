@@ -232,7 +232,7 @@ class Sampling(Section):
         if self.sleep and self.engine != "vllm":
             raise ValueError('sleep belongs to engine = "vllm": no other one is in the way of the learner')
         if self.changed("gpu_share") and self.engine != "vllm":
-            raise ValueError('gpu_share belongs to engine = "vllm": a server has its own --gpu-memory-utilization')
+            raise ValueError('gpu_share belongs to engine = "vllm"; a server has its own --gpu-memory-utilization')
         if self.weights_dir is not None and self.engine != "vllm_server":
             raise ValueError('weights_dir belongs to engine = "vllm_server": no other one reads weights from files')
         urls = [self.url] if isinstance(self.url, str) else self.url or ()

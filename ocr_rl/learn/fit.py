@@ -18,7 +18,7 @@ from ocr_rl.learn.heard import Key, Listening, Tokens
 from ocr_rl.learn.learner import Learner, update_together
 from ocr_rl.learn.progress import group_row, line_of
 from ocr_rl.learn.step import Step
-from ocr_rl.learn.undrawn import without_undrawn
+from ocr_rl.learn.undrawn import Undrawn, lost_pages, rest_of, without_undrawn
 from ocr_rl.rollout.asking import with_left_out
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.tripwires import Decision, tripped
@@ -144,9 +144,12 @@ def _learn(
     moves = [] if step.loss is None else [(learner, listening or step.loss)]
     if critic is not None and step.critic_loss is not None:
         moves.append((critic, step.critic_loss))
-    rows, of_each = without_undrawn(
-        step.rows, lambda rows: update_together([(moved, rows, loss) for moved, loss in moves])
-    )
+    rows, of_each = step.rows, list[dict[str, float]]()
+    while not of_each and moves:
+        try:
+            of_each = update_together([(moved, rows, loss) for moved, loss in moves])
+        except Undrawn as undrawn:
+            rows = rest_of(rows, undrawn)
     figures: dict[str, float] = {}
     for (moved, _), metrics in zip(moves, of_each, strict=True):
         of_critic = {f"critic_{name}" if name in _OF_BOTH else name: value for name, value in metrics.items()}
@@ -155,11 +158,7 @@ def _learn(
         learner.stand_still()
     if listening is not None:
         heard |= listening.kept
-    return figures, _pages(step.rows) - _pages(rows)
-
-
-def _pages(rows: Sequence[Row]) -> int:
-    return len({row.prompt.image for row in rows})
+    return figures, lost_pages(step.rows, rows)
 
 
 def _with_looks(figures: Mapping[str, Any], step: Step, plan: Plan, done: int, due: bool) -> dict[str, Any]:

@@ -87,24 +87,7 @@ class Learner(Reader):
         """The gradient of a step, clipped; returns the step's metrics. Raises what `update` raises."""
         ranks.tell(self.name, "prepare", rows, loss)
         rate = self._set_rate()
-        try:
-            parts = self._passes(rows, loss)
-        except Undrawn:
-            self._forget_gradient()  # of the pages that could be drawn
-            raise
-        sums = _added(ranks.gathered(_added(_read(parts))))
-        learnt = self.masters.by_name.values()
-        norm = float(ranks.whole(torch.nn.utils.clip_grad_norm_(learnt, self.settings.max_grad_norm)))
-        if not (math.isfinite(norm) and math.isfinite(sums["loss"])):
-            self._forget_gradient()  # whoever goes on must not add to it
-            raise FloatingPointError(f"the loss or its gradient is not finite at update {self.policy}")
-        tokens = sum(len(row.completion_ids) for row in rows)
-        whole = {"loss"} | {name for name in sums if name.endswith(("_max", "_mean"))}
-        metrics = {name: value if name in whole else value / tokens for name, value in sums.items()}
-        return metrics | {"grad_norm": norm, "lr": rate, "tokens": tokens}
-
-    def _passes(self, rows: Sequence[Row], loss: Loss) -> list[Sums]:
-        """Add up the gradient; what each of this rank's micro-batches says of its loss."""
+        self._forget_gradient()  # of an update that was broken off
         parts: list[Sums] = []  # nobody reads them before the last pass: the host goes on to the next one
         with self._own_dropout():
             for batch, counts in self._batches(rows):
@@ -118,7 +101,16 @@ class Learner(Reader):
                 if counts:
                     entropy = {"entropy": read.entropy_N.sum()} if isinstance(read, Read) else {}
                     parts.append({"loss": value.detach(), **entropy, **more})
-        return parts
+        sums = _added(ranks.gathered(_added(_read(parts))))
+        learnt = self.masters.by_name.values()
+        norm = float(ranks.whole(torch.nn.utils.clip_grad_norm_(learnt, self.settings.max_grad_norm)))
+        if not (math.isfinite(norm) and math.isfinite(sums["loss"])):
+            self._forget_gradient()  # whoever goes on must not add to it
+            raise FloatingPointError(f"the loss or its gradient is not finite at update {self.policy}")
+        tokens = sum(len(row.completion_ids) for row in rows)
+        whole = {"loss"} | {name for name in sums if name.endswith(("_max", "_mean"))}
+        metrics = {name: value if name in whole else value / tokens for name, value in sums.items()}
+        return metrics | {"grad_norm": norm, "lr": rate, "tokens": tokens}
 
     def apply(self) -> None:
         """Take the step that `prepare` left the gradient of."""

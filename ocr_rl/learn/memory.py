@@ -211,11 +211,9 @@ def require_memory(plan: MemoryPlan) -> None:
     """Refuse a run that cannot hold what it keeps from step to step; estimates alone refuse nothing."""
     if plan.held > plan.available or plan.host > plan.host_available:
         of_host = ("leave out sampling.sleep",) if plan.sleeps else ()
-        ways = ", ".join(plan.ways_to_hold if plan.held > plan.available else of_host)
-        raise UserError(
-            f"The recipe needs {plan.to_text().removeprefix('memory: ')}: {ways + ', ' * bool(ways)}or take a smaller "
-            "model."
-        )
+        ways = plan.ways_to_hold if plan.held > plan.available else of_host
+        smaller = "or take a smaller model" if ways else "take a smaller model"
+        raise UserError(f"The recipe needs {plan.to_text().removeprefix('memory: ')}: {', '.join([*ways, smaller])}.")
 
 
 def _ways_to_hold(plan: MemoryPlan, recipe: config.Recipe) -> dict[str, int]:

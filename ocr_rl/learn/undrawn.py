@@ -30,17 +30,30 @@ class Undrawn(UserError):
         return str(next(iter(self.refused.values())))
 
 
+def rest_of(rows: Sequence[Row], undrawn: Undrawn) -> list[Row]:
+    """The rows of other pages; says which ones are left out. UserError where no row is left."""
+    rest = [row for row in rows if row.prompt.image not in undrawn.refused]
+    if len(rest) == len(rows):  # it was about other rows than these: to ask again would have no end
+        raise undrawn
+    for error in undrawn.refused.values():
+        tqdm.write(f"left out: {error}")
+    if not rest:
+        raise UserError(
+            f"No page of a step is left to learn from; the last is {undrawn}; take such pages out of the dataset and "
+            "go on with --resume."
+        )
+    return rest
+
+
 def without_undrawn(rows: Sequence[Row], act: Callable[[Sequence[Row]], Answer]) -> tuple[Sequence[Row], Answer]:
     """The rows whose pages could be drawn, and what `act` says of these. UserError where there are none."""
     while True:
         try:
             return rows, act(rows)
         except Undrawn as undrawn:
-            for error in undrawn.refused.values():
-                tqdm.write(f"left out: {error}")
-            rows = [row for row in rows if row.prompt.image not in undrawn.refused]
-            if not rows:
-                raise UserError(
-                    f"No page of a step is left to learn from; the last is {undrawn}; take such pages out of the "
-                    "dataset and go on with --resume."
-                ) from None
+            rows = rest_of(rows, undrawn)
+
+
+def lost_pages(before: Sequence[Row], after: Sequence[Row]) -> int:
+    """How many pages of the rows are not there any more."""
+    return len({row.prompt.image for row in before} - {row.prompt.image for row in after})

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 from ocr_rl import config
 from ocr_rl.contract import Page, Transcript, UserError
@@ -25,6 +26,7 @@ from ocr_rl.learn.fit import Evaluate
 from ocr_rl.learn.learned_reward import RewardLearner
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.probe import looks
+from ocr_rl.learn.undrawn import Undrawn
 from ocr_rl.pages.images import image_of
 from ocr_rl.pages.raster import PageError
 from ocr_rl.rollout.prompt import Prompter
@@ -32,6 +34,7 @@ from ocr_rl.rollout.sampler.base import Sampler
 from ocr_rl.rollout.watch import falls
 from ocr_rl.run import Run, by_step, environment, write_atomically
 
+Answer = TypeVar("Answer")
 HeldOut = Mapping[str, Sequence[Page]]  # pages by the name of their set; the first set is the one that curves show
 
 
@@ -95,7 +98,15 @@ def by_likelihood(algorithm: config.Algorithm, held_out: HeldOut, learner: Learn
     except PageError as error:
         raise UserError(f"{error}; take the page out of the evaluation pages.") from None
     rows = reference_rows(prompted, learner.prompter, front_matter=algorithm.stages[-1].front_matter)
-    return lambda step: looks(learner, rows)
+    return lambda step: _of_held_out(lambda: looks(learner, rows))
+
+
+def _of_held_out(ask: Callable[[], Answer]) -> Answer:
+    """UserError where a process cannot draw a page: of fewer pages a figure would be another one."""
+    try:
+        return ask()
+    except Undrawn as error:
+        raise UserError(f"{error}; take the page out of the evaluation pages.") from None
 
 
 def by_pairs(learner: RewardLearner, pages: Sequence[Page], run: Run) -> Evaluate:
@@ -108,7 +119,7 @@ def by_pairs(learner: RewardLearner, pages: Sequence[Page], run: Run) -> Evaluat
     def evaluate(step: int) -> dict[str, float]:
         started = time.perf_counter()
         prompted = held_out_prompted(learner, pages, run)
-        scores = learner.scores(pair_rows(prompted))
+        scores = _of_held_out(lambda: learner.scores(pair_rows(prompted)))
         learner.centred_on(scores)
         gaps = [high - low for high, low in zip(scores[::2], scores[1::2], strict=True)]
         result = calibration([(pair.page_id, gap) for (pair, _), gap in zip(prompted, gaps, strict=True)])

@@ -26,7 +26,7 @@ from ocr_rl.learn.memory import memory_plan, require_memory
 from ocr_rl.learn.network import Reads
 from ocr_rl.learn.probe import gains, require_eyes
 from ocr_rl.learn.step import Step
-from ocr_rl.models.load import commit_of, model_folder, use_dtype, weight_files
+from ocr_rl.models.load import commit_of, model_folder, sampling_dtype, use_dtype, weight_files
 from ocr_rl.pages.bound import BoundSources
 from ocr_rl.policy import open_learning_origin, open_origin, open_sampler
 from ocr_rl.rollout.collect import Score
@@ -81,7 +81,7 @@ def open_session(
     """Open pages, learner and sampler, the cheap and the doubtful first; UserError where one of them does not fit."""
     with ExitStack() as stack:
         sources = bound_sources(recipe, run, lent, go_on=go_on)
-        written, recipe = recipe, with_folders(recipe, sources)
+        written, recipe = recipe, with_engines_dtype(with_folders(recipe, sources))
         pool = stack.enter_context(closing(open_pool(recipe, run)))
         origin = open_learning_origin(recipe, _start_model(recipe, run))
         credit = open_credit(recipe, pool.rewards, origin.prompter.processor.tokenizer)
@@ -212,6 +212,12 @@ def with_folders(recipe: config.Recipe, sources: BoundSources) -> config.Recipe:
         critic = algorithm.critic.model_copy(update={"path": folder(algorithm.critic.path)})
         algorithm = algorithm.model_copy(update={"critic": critic})
     return recipe.model_copy(update={"policy": policy, "algorithm": algorithm})
+
+
+def with_engines_dtype(recipe: config.Recipe) -> config.Recipe:
+    """The recipe that says in what its engine computes on this machine: tripwires and the memory plan go by it."""
+    dtype = sampling_dtype(recipe.sampling, recipe.policy)
+    return recipe.model_copy(update={"sampling": recipe.sampling.model_copy(update={"dtype": dtype})})
 
 
 def hold_weights(recipe: config.Recipe, sources: BoundSources) -> None:

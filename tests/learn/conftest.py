@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ import pytest
 pytest.importorskip("torch", reason="torch is not installed")
 
 import torch
+from PIL import Image
 from torch import Tensor
 
 from benchmarks.families.policies import save_loud
@@ -23,7 +24,8 @@ from ocr_rl.learn.rows import Batch
 from ocr_rl.models.attention import packing
 from ocr_rl.models.settings import PromptSettings
 from ocr_rl.objectives.losses import NegativeLogLikelihood, Read
-from ocr_rl.pages.raster import ImageRef
+from ocr_rl.pages.images import page_image
+from ocr_rl.pages.raster import ImageRef, PageError
 from ocr_rl.rollout.collect import Score as ScoreGroups
 from ocr_rl.rollout.flow import Group, Prompt, Row
 from ocr_rl.rollout.prompt import Origin, Prompter
@@ -237,6 +239,22 @@ def sampling_setting(
 def without_file(pages: Sequence[Page], *numbers: int) -> list[Page]:
     """The pages, those with these numbers of a file that is not there."""
     return [replace(page, pdf=Path("gone.pdf")) if page.number in numbers else page for page in pages]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Blind(Prompter):
+    """One that cannot draw a page any more."""
+
+    lacks: int
+
+    def image(self, prompt: Prompt) -> Image.Image:
+        if prompt.image.number == self.lacks:
+            raise PageError(prompt.image.pdf, self.lacks, "there is no such file")
+        return page_image(prompt.image)
+
+
+def blind(prompter: Prompter, lacks: int) -> Prompter:
+    return Blind(lacks=lacks, **{part.name: getattr(prompter, part.name) for part in fields(Prompter)})
 
 
 def loud_head(learner: Learner) -> Learner:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import faulthandler
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 import torch
 import torch.distributed as dist
-from PIL import Image
 from torch import Tensor
 from torch.distributed.fsdp import FSDPModule
 from torch.multiprocessing.spawn import spawn
@@ -30,12 +29,10 @@ from ocr_rl.learn.undrawn import without_undrawn
 from ocr_rl.models.settings import PromptSettings
 from ocr_rl.objectives.losses import Loss, PolicyGradient
 from ocr_rl.objectives.scalar_losses import ValueLoss, WithCritic
-from ocr_rl.pages.images import page_image
-from ocr_rl.pages.raster import PageError
-from ocr_rl.rollout.flow import Prompt, Row
+from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Origin, Prompter, load_prompter
 from tests.conftest import LONGEST_PX
-from tests.learn.conftest import NLL
+from tests.learn.conftest import NLL, blind
 
 Steps = Sequence[Sequence[Row]]
 TEXTS = ("Page 1", "a longer line of text, and more of it", "?", "<td>3</td>", "Page")
@@ -225,21 +222,11 @@ def open_broken(*settings: Any) -> Learner:
     return learner
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Blind(Prompter):
-    """One that lacks a file."""
-
-    def image(self, prompt: Prompt) -> Image.Image:
-        if prompt.image.number == LOST:
-            raise PageError(prompt.image.pdf, LOST, "there is no such file")
-        return page_image(prompt.image)
-
-
 def open_partly_blind(*settings: Any) -> Learner:
     """All ranks but the first lack a page."""
     learner = open_learner(*settings)
     if ranks.rank() > 0:
-        learner.prompter = Blind(**{part.name: getattr(learner.prompter, part.name) for part in fields(Prompter)})
+        learner.prompter = blind(learner.prompter, LOST)
     return learner
 
 

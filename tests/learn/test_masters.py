@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ocr_rl import config
+from ocr_rl.config import load_recipe
 from ocr_rl.learn import logprobs
 from ocr_rl.learn import masters as masters_module
 from ocr_rl.learn.logprobs import token_logprobs
@@ -22,6 +24,7 @@ from ocr_rl.learn.optimizers import open_optimizers
 from ocr_rl.models.load import sampling_dtype, use_dtype
 from ocr_rl.policy import open_policy, open_sampler
 from ocr_rl.rollout.flow import Row
+from ocr_rl.train.session import with_engines_dtype
 from tests.learn.conftest import NLL, MakeLearner
 
 STEPS = 300
@@ -169,6 +172,12 @@ def test_an_engine_beside_a_learner_is_bfloat16_on_a_gpu_and_one_alone_what_its_
     for said, on_gpu, expected in ((None, True, "bfloat16"), (None, False, "float32"), ("float32", True, "float32")):
         sampling, policy = config.Sampling(dtype=said), config.Policy(path=str(policy_dir))
         assert sampling_dtype(sampling, policy, on_gpu=on_gpu) == expected
+        # What watches the run knows of it: only where all is float32 a gap of 0.01 means that something is wrong.
+        monkeypatch.setattr(torch.cuda, "is_available", partial(bool, on_gpu))
+        recipe = with_engines_dtype(load_recipe("nano_grpo", [f'sampling.dtype="{said}"'] if said else []))
+        assert recipe.sampling.dtype == expected
+        assert (recipe.watched.gap_max is not None) == (expected == "float32")
+    monkeypatch.undo()
     asked: list[config.Sampling] = []
     monkeypatch.setattr(
         "ocr_rl.policy.open_sampler", lambda sampling, *_: asked.append(sampling) or SimpleNamespace(close=lambda: None)

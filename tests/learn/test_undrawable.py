@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -21,12 +22,14 @@ from ocr_rl.learn.fit import _learn
 from ocr_rl.learn.learner import Learner
 from ocr_rl.learn.probe import Canary
 from ocr_rl.learn.step import Step
-from ocr_rl.learn.undrawn import Undrawn
+from ocr_rl.learn.undrawn import Undrawn, without_undrawn
 from ocr_rl.pages.epochs import draw
+from ocr_rl.pages.raster import PageError
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.prompt import Prompter
 from ocr_rl.rollout.sampler.base import Sampling
-from tests.learn.conftest import NLL, Asked, Counter, MakeLearner, Referee, without_file
+from ocr_rl.train.evaluation import by_likelihood
+from tests.learn.conftest import NLL, Asked, Counter, MakeLearner, Referee, blind, without_file
 from tests.learn.test_grpo import DIFFERENT, run_grpo
 from tests.learn.test_grpo import settings as grpo_settings
 from tests.learn.test_rounds import LENGTHS, run_rounds
@@ -187,3 +190,38 @@ def test_a_canary_takes_another_page(make_learner: MakeLearner, tiny_pages: list
     canary.ask()
     assert {row.prompt.page_id for row in canary._rows} == {tiny_pages[1].id}
     assert canary.gap()["gap"] > 0
+
+
+def test_what_is_lost_before_an_update_is_counted_too(tiny_pages, prompter, make_learner: MakeLearner) -> None:
+    """With a KL to the start the learner reads the samples first: their pages are gone between these two."""
+    learner = make_learner(reference=True)
+    ask, lost = learner.annotate, tiny_pages[0]
+
+    def annotate(rows: list[Row], **how: bool) -> list[Row]:
+        (number,) = {row.group_id for row in rows if row.prompt.page_id == lost.id}
+        return ask(gone(rows, number), **how)
+
+    learner.annotate = annotate  # type: ignore[method-assign]
+    cfg = grpo_settings(pages_per_step=4, refills=0, beta=0.1)
+    step = next(run_grpo(cfg, tiny_pages, Asked(prompter, DIFFERENT), learner))
+    assert step.metrics["undrawable"] == 1 and lost.id not in {row.prompt.page_id for row in step.rows}
+
+
+def test_who_reads_other_rows_is_not_asked_for_ever(rows: list[Row]) -> None:
+    def others(_: Any) -> None:
+        raise Undrawn(
+            {replace(rows[0].prompt.image, pdf=Path("other.pdf")): PageError(Path("other.pdf"), 1, "is gone")}
+        )
+
+    with pytest.raises(Undrawn, match="other.pdf, page 1: is gone"):
+        without_undrawn(rows, others)
+
+
+def test_a_held_out_page_that_is_gone_is_named(make_learner: MakeLearner, tiny_pages: list[Page]) -> None:
+    learner = make_learner()
+    stage = {"steps": 1, "pages_per_step": 1, "pages": {"synth": "nano"}}
+    evaluate = by_likelihood(config.Sft.model_validate({"stages": [stage]}), {"new": tiny_pages[:2]}, learner)
+    assert evaluate is not None and evaluate(0)["nll_page"] > 0
+    learner.prompter = blind(learner.prompter, tiny_pages[0].number)
+    with pytest.raises(UserError, match=r"page 1: there is no such file; take the page out of the evaluation pages"):
+        evaluate(1)

@@ -19,7 +19,9 @@ from ocr_rl.learn.algos.rollouts import Tally, loss_of, reweighted, split_by_gro
 from ocr_rl.learn.algos.setting import SamplingSetting
 from ocr_rl.learn.algos.stream import Stream
 from ocr_rl.learn.step import Step
+from ocr_rl.learn.undrawn import lost_pages
 from ocr_rl.pages.epochs import Rests
+from ocr_rl.rollout.asking import with_left_out
 from ocr_rl.rollout.collect import Turns, timed
 from ocr_rl.rollout.compare import upside_down
 from ocr_rl.rollout.describe import describe_shares
@@ -51,8 +53,9 @@ def grpo(cfg: config.Grpo, setting: SamplingSetting, state: Mapping[str, Any]) -
                 continue
             with timed(tally.clock, "annotate_s"):
                 # One update a rollout: the old policy is the one that is updated, and the pass through it its own.
-                rows = learner.annotate(rows, old=cfg.minibatches > 1, reference=cfg.beta > 0)
-                figures |= stream.figures(got)
+                annotated = learner.annotate(rows, old=cfg.minibatches > 1, reference=cfg.beta > 0)
+                figures = with_left_out({**figures, **stream.figures(got)}, lost_pages(rows, annotated))
+                rows = annotated
             parts = split_by_group(rows, cfg.minibatches)
             for i, part in enumerate(parts):
                 last = i == len(parts) - 1 or learner.policy + 1 == cfg.steps

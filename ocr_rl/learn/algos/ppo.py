@@ -18,10 +18,11 @@ from ocr_rl.learn.algos.rollouts import Tally, loss_of, reweighted, split_by_gro
 from ocr_rl.learn.algos.setting import PpoSetting
 from ocr_rl.learn.algos.stream import Stream
 from ocr_rl.learn.step import Step
-from ocr_rl.learn.undrawn import without_undrawn
+from ocr_rl.learn.undrawn import lost_pages, without_undrawn
 from ocr_rl.objectives.losses import Loss
 from ocr_rl.objectives.returns import explained_variance, gae, token_rewards, whitened
 from ocr_rl.objectives.scalar_losses import ValueLoss, WithCritic
+from ocr_rl.rollout.asking import with_left_out
 from ocr_rl.rollout.collect import Turns, timed
 from ocr_rl.rollout.flow import Row
 from ocr_rl.rollout.sampler.base import seed_for
@@ -43,9 +44,12 @@ def ppo(cfg: config.Ppo, setting: PpoSetting, state: Mapping[str, Any]) -> Itera
                 continue
             with timed(tally.clock, "annotate_s"):
                 old = cfg.updates > 1 or cfg.beta_of_reward > 0
-                rows = learner.annotate(rows, old=old, reference=cfg.beta > 0)
-                rows, judged = with_critic(*without_undrawn(rows, critic.values), cfg)
-                figures = {**got.figures, **stream.figures(got), "pages_drawn": got.after["drawn"], **judged}
+                annotated = learner.annotate(rows, old=old, reference=cfg.beta > 0)
+                left, values = without_undrawn(annotated, critic.values)
+                figures = {**got.figures, **stream.figures(got), "pages_drawn": got.after["drawn"]}
+                figures = with_left_out(figures, lost_pages(rows, left))
+                rows, judged = with_critic(left, values, cfg)
+                figures |= judged
             parts = split_by_group(rows, cfg.minibatches) * cfg.epochs
             for i, part in enumerate(parts):
                 last = i == len(parts) - 1 or learner.policy + 1 == cfg.steps

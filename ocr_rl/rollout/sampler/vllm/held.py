@@ -19,7 +19,8 @@ from ocr_rl.models.weights import Adapter, mark
 def held_weights(worker: Any, dtype: torch.dtype) -> dict[str, int | None]:
     """A mark for each weight, in that dtype; None for one that is packed away. A tied one stands under both names."""
     own = dict(worker.model_runner.model.named_parameters(remove_duplicate=False))
-    return {name.replace(".base_layer", ""): mark(w, dtype) if w.numel() else None for name, w in own.items()}
+    packed = lambda weight: weight.device.type == "cpu" and weight.numel() == 0
+    return {name.replace(".base_layer", ""): None if packed(w) else mark(w, dtype) for name, w in own.items()}
 
 
 def weight_marks(worker: Any, marks: Mapping[str, int]) -> dict[str, int]:
