@@ -175,7 +175,8 @@ class Parity:
     def to_text(self) -> str:
         kind, why = "largest", "the order of sums"
         if self.dtype != "float32":
-            kind, why = "mean", f"{ROUNDINGS:g} times what rounding does to the learner alone, {self.rounding:.1e}"
+            whose = "learner and engine" if self.dtype == "autocast" else "the learner alone"
+            kind, why = "mean", f"{ROUNDINGS:g} times what rounding does to {whose}, {self.rounding:.1e}"
         elif self.tf32:
             why = "attention in TF32"
         return (
@@ -258,7 +259,8 @@ def _rounding(learner: Reader, rows: Sequence[Row], ours: Sequence[Sequence[floa
     """
     autocast = learner.network.autocast
     learner.network.autocast = False
-    exact = learner.module.float() and learner.logprobs(rows)
+    learner.module.float()
+    exact = learner.logprobs(rows)
     own = _mean(_gaps(ours, exact))
     if not autocast:
         return own

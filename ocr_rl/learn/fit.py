@@ -145,6 +145,7 @@ def _learn(
     if critic is not None and step.critic_loss is not None:
         moves.append((critic, step.critic_loss))
     rows, of_each = step.rows, list[dict[str, float]]()
+    # `without_undrawn`, written out: from the verb to the loss it would be two frames more.
     while not of_each and moves:
         try:
             of_each = update_together([(moved, rows, loss) for moved, loss in moves])

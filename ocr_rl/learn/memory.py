@@ -220,12 +220,11 @@ def _ways_to_hold(plan: MemoryPlan, recipe: config.Recipe) -> dict[str, int]:
     """What can be set to hold less from step to step, with the bytes that it is about."""
     policy = recipe.policy
     adapted = policy.lora_rank > 0
-    in_process = recipe.sampling.engine == "vllm" and plan.host > 0
     return {
         "set policy.lora_rank": 0 if adapted else plan.masters + plan.gradients + plan.optimizer,
         # A tower is a small part. Beside adapters all weights stand still.
         "set policy.freeze_vision": 0 if adapted or policy.freeze_vision else plan.held // 8,
-        "lower sampling.gpu_share": plan.sampler * in_process,
+        "lower sampling.gpu_share": _vllms_share(plan, recipe),
         "learn without a reference (beta = 0)": plan.reference if isinstance(recipe.algorithm, config.OnPolicy) else 0,
         'set ppo.critic.kind = "adapter" (with LoRA) or "head"': plan.critic,
     }
@@ -233,12 +232,16 @@ def _ways_to_hold(plan: MemoryPlan, recipe: config.Recipe) -> dict[str, int]:
 
 def _ways_to_learn(plan: MemoryPlan, recipe: config.Recipe) -> dict[str, int]:
     """What can be set to need less while the learner works."""
-    in_process = recipe.sampling.engine == "vllm" and plan.host > 0
     return {
-        "set sampling.sleep": 0 if plan.sleeps else min(plan.sampler, plan.peak - plan.held) * in_process,
+        "set sampling.sleep": 0 if plan.sleeps else min(_vllms_share(plan, recipe), plan.peak - plan.held),
         "lower optim.micro_tokens": plan.activations // 2,
         "set policy.gradient_checkpointing": 0 if recipe.policy.gradient_checkpointing else plan.activations,
     }
+
+
+def _vllms_share(plan: MemoryPlan, recipe: config.Recipe) -> int:
+    """What vLLM in this process takes of a GPU."""
+    return plan.sampler if recipe.sampling.engine == "vllm" and plan.host > 0 else 0
 
 
 def _by_size(ways: dict[str, int]) -> tuple[str, ...]:

@@ -175,7 +175,7 @@ def adapter_of(module: Any, base_path: str, marks: Marks) -> Adapter:
     from peft import get_peft_model_state_dict
 
     lora = copy.copy(module.peft_config[POLICY])
-    lora.base_model_name_or_path, lora.inference_mode = base_path, True
+    lora.inference_mode = True
     own = get_peft_model_state_dict(module, save_embedding_layers=False)
     tensors = {name: whole(weight.detach()).float().cpu().contiguous().clone() for name, weight in own.items()}
     return Adapter(base=base_path, marks=marks, config=lora, tensors=tensors)

@@ -9,7 +9,7 @@ import copy
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
-from functools import cached_property, lru_cache
+from functools import cached_property, lru_cache, partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -173,12 +173,11 @@ class Reader:
         self, rows: Sequence[Row], image: ImageOf | None, refused: dict[ImageRef, PageError]
     ) -> Iterator[tuple[Batch, bool]]:
         """Micro-batches without the pages that cannot be drawn, which go into `refused`."""
-        features = self.features if image is None else None
+        see: Callable[[Prompt], Any] = image or self.prompter.image
+        if image is None and self.features is not None:
+            see = partial(self._features, kept=self.features)
         for groups in ranks.passes(rows, self.micro_tokens):
-            if features is not None:
-                drawn, seen = _those_seen(groups, lambda prompt: self._features(prompt, features), refused)
-            else:
-                drawn, seen = _those_seen(groups, image or self.prompter.image, refused)
+            drawn, seen = _those_seen(groups, see, refused)
             if drawn:
                 yield self._batch(drawn, seen), True
             elif ranks.world() > 1:

@@ -14,6 +14,7 @@ from tqdm import tqdm
 
 from ocr_rl.contract import UserError
 from ocr_rl.pages.raster import ImageRef, PageError
+from ocr_rl.rollout.asking import none_left
 from ocr_rl.rollout.flow import Row
 
 Answer = TypeVar("Answer")
@@ -38,10 +39,7 @@ def rest_of(rows: Sequence[Row], undrawn: Undrawn) -> list[Row]:
     for error in undrawn.refused.values():
         tqdm.write(f"left out: {error}")
     if not rest:
-        raise UserError(
-            f"No page of a step is left to learn from; the last is {undrawn}; take such pages out of the dataset and "
-            "go on with --resume."
-        )
+        raise none_left(error)
     return rest
 
 

@@ -34,10 +34,15 @@ def ask(pages: Sequence[Page], prompter: Prompter, refused: dict[str, PageError]
 def require_one(prompts: Sequence[tuple[Page, Prompt]], pages: Sequence[Page], refused: dict[str, PageError]) -> None:
     """UserError where none of a step's pages is left."""
     if not prompts:
-        raise UserError(
-            f"No page of a step is left to learn from; the last is {refused[pages[-1].id]}; take such pages out of the "
-            "dataset and go on with --resume."
-        )
+        raise none_left(refused[pages[-1].id])
+
+
+def none_left(last: PageError) -> UserError:
+    """What is said where no page of a step can be learnt from; `last` is why the last one cannot."""
+    return UserError(
+        f"No page of a step is left to learn from; the last is {last}; take such pages out of the dataset and go on "
+        "with --resume."
+    )
 
 
 def small_step(section: str, pages: int, wanted: int) -> str:

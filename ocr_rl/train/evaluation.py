@@ -93,19 +93,17 @@ def by_likelihood(algorithm: config.Algorithm, held_out: HeldOut, learner: Learn
     if not held_out:
         return None
     assert isinstance(algorithm, config.Sft)
-    try:
-        prompted = [(page, learner.prompter.prompt(page)) for page in next(iter(held_out.values()))]
-    except PageError as error:
-        raise UserError(f"{error}; take the page out of the evaluation pages.") from None
+    first = next(iter(held_out.values()))
+    prompted = _of_held_out(lambda: [(page, learner.prompter.prompt(page)) for page in first])
     rows = reference_rows(prompted, learner.prompter, front_matter=algorithm.stages[-1].front_matter)
     return lambda step: _of_held_out(lambda: looks(learner, rows))
 
 
 def _of_held_out(ask: Callable[[], Answer]) -> Answer:
-    """UserError where a process cannot draw a page: of fewer pages a figure would be another one."""
+    """UserError where a page cannot be asked for or drawn: of fewer pages a figure would be another one."""
     try:
         return ask()
-    except Undrawn as error:
+    except (PageError, Undrawn) as error:
         raise UserError(f"{error}; take the page out of the evaluation pages.") from None
 
 

@@ -188,6 +188,7 @@ class VllmSampler:
     def _require_base(self, given: Mapping[str, int], dtype: torch.dtype, what: str) -> None:
         (held,) = self._llm.collective_rpc(held_weights, args=(dtype,))
         (given,) = self._llm.collective_rpc(weight_marks, args=(given,))
+        # Packed ones cannot be compared; a name that the engine does not know is wrong.
         require_held({name: value for name, value in given.items() if held.get(name, value) is not None}, held, what)
 
     def close(self) -> None:
